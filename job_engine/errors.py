@@ -1,0 +1,155 @@
+"""Every error of the engine, under one root, a branch a subject.
+
+The docstring of a class is its default message, so that none is undocumented.
+Interruptions stand apart: they derive from `BaseException`, so that an action's
+`except Exception` cannot swallow the order to stop.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+
+class JobEngineError(Exception):
+    """Something went wrong in the job engine."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.getdoc(type(self)) or type(self).__name__)
+
+    @property
+    def message(self) -> str:
+        """What happened, and where it helps, what to do about it."""
+        return str(self.args[0])
+
+
+# --- configuration and plugins ------------------------------------------------
+
+
+class ConfigurationError(JobEngineError):
+    """A setting is missing, or its value cannot be used."""
+
+
+class MissingDependencyError(ConfigurationError):
+    """An optional part is not installed; the message names what to install."""
+
+
+class PluginError(JobEngineError):
+    """An action plugin cannot be loaded; the message names its file."""
+
+
+# --- the store and the API ----------------------------------------------------
+
+
+class StoreError(JobEngineError):
+    """The store could not do what was asked."""
+
+
+class NotFoundError(StoreError):
+    """No such resource."""
+
+
+class ConflictError(StoreError):
+    """The resource is in a state that does not allow this."""
+
+
+class InvalidResourceError(StoreError):
+    """The resource does not satisfy its schema."""
+
+
+class InvalidFilterError(StoreError):
+    """The CIMI filter cannot be parsed."""
+
+
+class ForbiddenError(StoreError):
+    """The caller has no right to do this."""
+
+
+class ApiError(JobEngineError):
+    """The API refused a request."""
+
+
+class ApiUnavailableError(ApiError):
+    """The API did not answer within the retry budget."""
+
+
+# --- the queue ----------------------------------------------------------------
+
+
+class QueueError(JobEngineError):
+    """The locking queue could not do what was asked."""
+
+
+class SessionLostError(QueueError):
+    """The ZooKeeper session that this work was bound to is gone."""
+
+
+class LeadershipLostError(QueueError):
+    """This process is no longer the leader for the action."""
+
+
+# --- sandboxes ----------------------------------------------------------------
+
+
+class SandboxError(JobEngineError):
+    """The sandbox broke: a fault of the platform, not of the program inside."""
+
+
+class SandboxRefusedError(SandboxError):
+    """The sandbox cannot give what the phase asks for, and never gives less."""
+
+
+class ImageUnavailableError(SandboxError):
+    """The image is not here and could not be pulled."""
+
+
+# --- grading ------------------------------------------------------------------
+
+
+class GradingError(JobEngineError):
+    """The submission or its assignment cannot be graded."""
+
+
+class ArchiveError(GradingError):
+    """The archive is damaged, too large, or tries to leave its directory."""
+
+
+class AssignmentError(GradingError):
+    """The assignment does not follow its schema, or asks for more than policy allows."""
+
+
+class SubmissionError(GradingError):
+    """The submission cannot be fetched or read."""
+
+
+# --- actions ------------------------------------------------------------------
+
+
+class ActionFailedError(JobEngineError):
+    """The action ends the job as FAILED, with this message; it is not retried."""
+
+
+class PlatformFaultError(JobEngineError):
+    """A fault of the platform broke the run; it is counted, and the job retried."""
+
+
+class Interruption(BaseException):
+    """The running action has to stop now."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.getdoc(type(self)))
+
+
+class Cancelled(Interruption):
+    """The job was cancelled, or ended by somebody else."""
+
+
+class ClaimLost(Interruption):
+    """The claim is no longer ours; nothing may be reported for this run."""
+
+
+class Drained(Interruption):
+    """The executor is stopping and gives the job back."""
+
+
+class TimedOut(Interruption):
+    """The action ran longer than its timeout allows."""

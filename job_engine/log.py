@@ -1,0 +1,75 @@
+"""Logging: records with a stable `event` key and fields, for people or as JSON lines.
+
+Modules log with `log = get_logger(__name__)` and `log.info("job.claimed", job=…)`:
+the first argument is the event, which never changes once released; the fields may grow.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+
+class EventLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose message is an event's name and whose keywords are its fields."""
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        """Move the fields to where the formatters find them."""
+        passed = {k: kwargs.pop(k) for k in ("exc_info", "stack_info", "stacklevel") if k in kwargs}
+        fields = dict(kwargs)
+        kwargs.clear()
+        return msg, {**passed, "extra": {"fields": fields}}
+
+
+def get_logger(name: str) -> EventLogger:
+    """Return the event logger of a module."""
+    return EventLogger(logging.getLogger(name), {})
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:01.123 INFO  executor job.claimed job=job/… entry=entry-…`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render one record as a line, with its traceback below."""
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        fields = "".join(f" {k}={_text(v)}" for k, v in getattr(record, "fields", {}).items())
+        line = f"{at}Z {record.levelname:<7} {record.name} {record.getMessage()}{fields}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `at`, `level`, `logger`, `event`, and the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render one record as a JSON line."""
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _text(value: Any) -> str:
+    text = str(value)
+    # Hostile text (a student's file name) must not forge a line or drive a terminal.
+    return json.dumps(text) if not text or not text.isprintable() or " " in text else text
+
+
+def configure(level: str, style: Literal["text", "json"]) -> None:
+    """Send all records of the process to standard error, in the given style."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("kazoo").setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -1,0 +1,33 @@
+"""The domain: jobs, fences, claims and what may follow from them.
+
+Pure values and pure functions: no I/O, no clock (time is an argument), no threads.
+"""
+
+from job_engine.model.claim import Answer, Claim, Decision, decide_claim
+from job_engine.model.fence import Fence
+from job_engine.model.job import (
+    DEFAULT_PRIORITY,
+    FINAL_STATES,
+    MAX_INTERRUPTIONS,
+    SUPPORTED_VERSION,
+    TRANSITIONS,
+    ExecutionMode,
+    Job,
+    JobState,
+)
+
+__all__ = [
+    "DEFAULT_PRIORITY",
+    "FINAL_STATES",
+    "MAX_INTERRUPTIONS",
+    "SUPPORTED_VERSION",
+    "TRANSITIONS",
+    "Answer",
+    "Claim",
+    "Decision",
+    "ExecutionMode",
+    "Fence",
+    "Job",
+    "JobState",
+    "decide_claim",
+]

@@ -1,0 +1,109 @@
+"""What a claim is answered: one pure function, the heart of fenced and one-outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from enum import StrEnum
+
+from job_engine.model.fence import Fence
+from job_engine.model.job import MAX_INTERRUPTIONS, SUPPORTED_VERSION, ExecutionMode, Job, JobState
+
+
+class Answer(StrEnum):
+    """The API's word on a claim, and what the executor does with its entry."""
+
+    RUN = "run"
+    RESUME = "resume"
+    DUPLICATE = "duplicate"
+    NOT_DUE = "not-due"
+    FINAL = "final"
+    GONE = "gone"
+    UNSUPPORTED = "unsupported"
+    STALE = "stale"
+
+    @property
+    def runs(self) -> bool:
+        """The executor runs the job."""
+        return self in (Answer.RUN, Answer.RESUME)
+
+    @property
+    def consumes(self) -> bool:
+        """The executor deletes the entry: it has nothing left to say."""
+        return self in (Answer.DUPLICATE, Answer.NOT_DUE, Answer.FINAL)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as it reaches the API: which job, through which entry, under which fence."""
+
+    job_id: str
+    entry: str
+    fence: Fence
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer to a claim, and what it makes of the job.
+
+    `failure` is set where the claim itself ends the job: the job becomes FAILED
+    with this message, and the answer is `final`.
+    """
+
+    answer: Answer
+    interruptions: int = 0
+    failure: str | None = None
+
+
+def decide_claim(job: Job | None, claim: Claim, actions: Set[str], now_ms: int) -> Decision:
+    """Answer one claim.
+
+    `actions` are those that the executor can run, `now_ms` is the store's clock.
+    A `run` or `resume` moves the job to RUNNING under `claim.fence` and
+    `claim.entry`, with the decision's `interruptions`; no other answer writes
+    anything, but for `failure`.
+    """
+    if job is None:
+        return Decision(Answer.GONE)
+    if job.state.is_final:
+        return Decision(Answer.FINAL)
+    if job.fence is not None and claim.fence < job.fence:
+        return Decision(Answer.STALE)
+    if job.state is JobState.RUNNING:
+        return _decide_running(job, claim, actions)
+    if job.fence == claim.fence:
+        # This claim has already given the job back; only its packet is late.
+        return Decision(Answer.STALE)
+    if job.execution_mode is ExecutionMode.PULL:
+        return Decision(Answer.NOT_DUE)
+    if job.not_before_ms is not None and now_ms < job.not_before_ms:
+        return Decision(Answer.NOT_DUE)
+    return _unless_unsupported(job, actions, Decision(Answer.RUN, job.interruptions))
+
+
+def _decide_running(job: Job, claim: Claim, actions: Set[str]) -> Decision:
+    if job.entry != claim.entry:
+        return Decision(Answer.DUPLICATE)
+    if job.fence == claim.fence:
+        again = Answer.RESUME if job.resumed else Answer.RUN
+        return Decision(again, job.interruptions)
+    if job.interruptions >= MAX_INTERRUPTIONS:
+        return Decision(
+            Answer.FINAL,
+            failure=f"Interrupted {job.interruptions + 1} times without a word from the executor; "
+            "given up. Look for executors that are killed while they run this action.",
+        )
+    resumed = Decision(Answer.RESUME, job.interruptions + 1)
+    return _unless_unsupported(job, actions, resumed)
+
+
+def _unless_unsupported(job: Job, actions: Set[str], otherwise: Decision) -> Decision:
+    if job.version < SUPPORTED_VERSION:
+        return Decision(
+            Answer.FINAL,
+            failure=f"Job v{job.version} is not supported by this job engine, which runs "
+            f"v{SUPPORTED_VERSION}; create the job again without `version`.",
+        )
+    if job.version > SUPPORTED_VERSION or job.action not in actions:
+        return Decision(Answer.UNSUPPORTED)
+    return otherwise

@@ -1,0 +1,95 @@
+"""The job: a frozen value, its states, and the table of their transitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from job_engine.model.fence import Fence
+
+DEFAULT_PRIORITY: Final = 999
+"""Priority of a job whose creator named none; lower is more urgent, 0 to 999."""
+
+SUPPORTED_VERSION: Final = 2
+"""The job version (compatibility level) that this engine runs."""
+
+MAX_INTERRUPTIONS: Final = 10
+"""Claims of one job that may end without a word before the job is failed."""
+
+
+class JobState(StrEnum):
+    """Where a job is in its life; the last three are final."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+
+    @property
+    def is_final(self) -> bool:
+        """True for a state that is never left again."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: Final = MappingProxyType(
+    {
+        JobState.QUEUED: frozenset(JobState),
+        JobState.RUNNING: frozenset(JobState),
+        JobState.SUCCESS: frozenset[JobState](),
+        JobState.FAILED: frozenset[JobState](),
+        JobState.CANCELED: frozenset[JobState](),
+    }
+)
+"""States that may follow each state (CIMI allows every step out of a non-final one)."""
+
+FINAL_STATES: Final = frozenset(s for s, following in TRANSITIONS.items() if not following)
+
+
+class ExecutionMode(StrEnum):
+    """Who runs a job: an executor (push), an agent that asks (pull), or both in turn."""
+
+    PUSH = "push"
+    PULL = "pull"
+    MIXED = "mixed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job as executors and distributors see it. Times are epoch milliseconds.
+
+    `document` is the whole CIMI document with its kebab-case names; the attributes
+    here are those that the engine itself decides by.
+    """
+
+    id: str
+    """`job/<uuid>`."""
+    action: str
+    state: JobState = JobState.QUEUED
+    priority: int = DEFAULT_PRIORITY
+    execution_mode: ExecutionMode = ExecutionMode.PUSH
+    version: int = SUPPORTED_VERSION
+    created_ms: int = 0
+    not_before_ms: int | None = None
+    """Earliest time at which a retry is due; None: at once."""
+    entry: str | None = None
+    """Name of the queue entry that carries this job; None: not pushed."""
+    share: str = ""
+    """Whose turn it uses: the `parent` resource, else who created it."""
+    fence: Fence | None = None
+    """The newest claim that is known; None: never claimed, or claimed by a foreign consumer."""
+    resumed: bool = False
+    """Whether the newest claim was answered `resume`."""
+    attempts: int = 0
+    """Platform faults that were reported."""
+    interruptions: int = 0
+    """Claims that ended without a word."""
+    payload: str | None = None
+    """JSON text, as the client sent it."""
+    document: dict[str, Any] = field(default_factory=dict)
+
+    def evolve(self, **changes: Any) -> Self:
+        """Return a copy with `changes` applied."""
+        return replace(self, **changes)

@@ -1,0 +1,231 @@
+"""The slot interface: one-shot environments for one submission each.
+
+A slot is prepared before any submission exists, set going with the submission's
+inputs, read phase by phase, and destroyed. Whatever a phase asks for and a backend
+cannot give makes `Sandbox.prepare` raise `SandboxRefusedError` (fail-closed).
+
+A slot owns **trees**: small file systems of its own, each with a size and an inode
+limit, kept mounted across the phases and shown to a phase only where the phase's
+`mounts` say so. Inputs are tar streams that fill trees when the slot starts to go;
+no path of the host is ever shared with what runs inside.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import IO, Final
+
+WORKSPACE: Final = "workspace"
+"""Name of the tree that holds the submission."""
+
+
+class Verdict(StrEnum):
+    """How a phase ended, in one word; everything but `OK` has a reason a person can act on."""
+
+    OK = "ok"
+    """Exit code 0."""
+    EXIT = "exit"
+    """Exit code other than 0."""
+    SIGNAL = "signal"
+    """Killed by a signal that no limit explains."""
+    WALL_TIME = "wall-time"
+    CPU_TIME = "cpu-time"
+    MEMORY = "memory"
+    PROCESSES = "processes"
+    DISK = "disk"
+    """A tree is full, in bytes or in inodes."""
+    FILE_SIZE = "file-size"
+    OUTPUT = "output"
+    KILLED = "killed"
+    """Killed by the engine: cancelled, drained, or the claim was lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one phase may use. All of it is enforced, or the phase is refused."""
+
+    cpus: float = 1.0
+    """CPU share, in cores."""
+    cpu_time_s: float = 30.0
+    """CPU time of all the phase's processes together."""
+    wall_time_s: float = 60.0
+    memory_bytes: int = 512 * 2**20
+    """Memory of all processes together, page cache of trees included; swap is off."""
+    processes: int = 128
+    """Processes and threads at once."""
+    file_size_bytes: int = 64 * 2**20
+    """Largest single file (RLIMIT_FSIZE)."""
+    output_bytes: int = 1 * 2**20
+    """Standard output and standard error together; a phase that writes more is killed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A file system of the slot's own, limited in bytes and inodes."""
+
+    name: str
+    size_bytes: int = 256 * 2**20
+    inodes: int = 16_384
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """Where a phase sees a tree."""
+
+    tree: str
+    target: str
+    """Absolute path inside the sandbox."""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """A host and port that a phase may talk to, through the egress proxy."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handover:
+    """A directory of a tree whose regular files are read when the phase has ended.
+
+    Only regular files are taken, links are never followed, and what goes over a
+    cap is left out and named in `PhaseResult.left_out`.
+    """
+
+    tree: str
+    path: str = "."
+    """Relative to the tree's root."""
+    max_bytes: int = 16 * 2**20
+    """All files together."""
+    max_files: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseSpec:
+    """One phase: a command, where it runs, what it sees, reaches and may use."""
+
+    name: str
+    command: tuple[str, ...]
+    limits: Limits = Limits()
+    mounts: tuple[Mount, ...] = ()
+    workdir: str = "/"
+    env: Mapping[str, str] = field(default_factory=dict)
+    """The whole environment but for PATH, HOME, LANG and, with `reach`, the proxy variables."""
+    image: str | None = None
+    """An image of the phase's own; None: the slot's."""
+    reach: tuple[Reach, ...] = ()
+    """Where it may connect to, as `http_proxy`/`https_proxy`; empty: nowhere at all."""
+    kvm: bool = False
+    """Whether it needs /dev/kvm; refused unless the operator allows it."""
+    handover: tuple[Handover, ...] = ()
+    always: bool = False
+    """Run even though an earlier phase did not end with OK."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What travels with the go."""
+
+    trees: Mapping[str, IO[bytes]] = field(default_factory=dict)
+    """Uncompressed tar streams by tree name; made by the engine, never by a student."""
+    stdin: Mapping[str, bytes] = field(default_factory=dict)
+    """What a phase reads on standard input, by phase name; at most 64 KiB each."""
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """A phase began to run."""
+
+    phase: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseResult:
+    """How a phase ended. Everything that came from inside is hostile input."""
+
+    phase: str
+    verdict: Verdict
+    exit_code: int | None
+    """None when a signal ended it."""
+    signal: int | None
+    wall_time_s: float
+    cpu_time_s: float
+    peak_memory_bytes: int
+    """0 where the kernel does not tell."""
+    stdout: bytes
+    stderr: bytes
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Handed-over files, by `<tree>/<path relative to the tree's root>`."""
+    left_out: tuple[str, ...] = ()
+    """Names of files that went over a cap of the hand-over or were no regular files."""
+
+    @property
+    def ok(self) -> bool:
+        """True for exit code 0 within all limits."""
+        return self.verdict is Verdict.OK
+
+
+class Slot(ABC):
+    """A prepared one-shot environment. `kill` may be called from any thread, at any time."""
+
+    @abstractmethod
+    def go(self, inputs: Inputs) -> None:
+        """Fill the trees and start the phases, one after another, in the background.
+
+        Raises `SandboxError` when the slot is broken: a fault of the platform.
+        """
+
+    @abstractmethod
+    def collect(self) -> Iterator[PhaseStarted | PhaseResult]:
+        """Yield each phase as it starts, and its result as it ends.
+
+        After a phase that is not OK only phases with `always` still run. Raises
+        `SandboxError` when the slot breaks on the way.
+        """
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End whatever runs, within a second, with verdict KILLED. Idempotent."""
+
+    @abstractmethod
+    def destroy(self) -> None:
+        """Kill, and leave nothing behind: no process, mount, cgroup, container. Idempotent."""
+
+
+class Sandbox(ABC):
+    """A backend: makes slots, and clears away what an interrupted run left behind."""
+
+    name: str
+    """`docker` or `bubblewrap`."""
+
+    @abstractmethod
+    def prepare(
+        self,
+        *,
+        label: str,
+        phases: tuple[PhaseSpec, ...],
+        trees: tuple[Tree, ...],
+        image: str | None = None,
+    ) -> Slot:
+        """Make a slot; `label` names its owner (the executor) for `sweep`.
+
+        Raises `SandboxRefusedError` when a phase asks for what this backend or its
+        operator does not give, `ImageUnavailableError`, or `SandboxError`.
+        """
+
+    @abstractmethod
+    def sweep(self, label: str) -> int:
+        """Remove everything that slots with this label left behind; return how many things."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise `SandboxRefusedError`, saying what to install or allow, unless usable here."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Destroy every slot of this process and stop helper processes. Idempotent."""

@@ -1,0 +1,129 @@
+"""Settings: the only place that reads the environment.
+
+Each class is what one process (or one part) can be told. A value comes, in rising
+precedence, from its default, the YAML file that `JOB_ENGINE_CONFIG` names, an
+environment variable `JOB_ENGINE_<FIELD>`, or a flag `--<field>` of the process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+ENV_PREFIX = "JOB_ENGINE_"
+
+
+class Settings(BaseSettings):
+    """Common ground: where values come from, and how to log."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe level that is logged."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines for people, or one JSON object a line."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags win over the environment, the environment over the YAML file."""
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        config = os.environ.get(f"{ENV_PREFIX}CONFIG")
+        if config:
+            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(config)))
+        return tuple(sources)
+
+
+class ConnectionSettings(Settings):
+    """How a process reaches the API."""
+
+    api_url: str = Field("http://127.0.0.1:8020", description="Where the API answers.")
+    api_key: str | None = Field(None, description="API key (`credential/<uuid>`) to log in with.")
+    api_secret: SecretStr | None = Field(None, description="Secret that goes with the API key.")
+    credentials_file: Path | None = Field(
+        None,
+        description="JSON file with `key` and `secret`, instead of the two settings; "
+        "readable by its owner only.",
+    )
+    api_insecure: bool = Field(False, description="Accept any TLS certificate of the API.")
+    api_retry_s: float = Field(
+        30.0, gt=0, description="Seconds to go on trying before the API counts as unreachable."
+    )
+
+
+class ServiceSettings(ConnectionSettings):
+    """What a distributor and an executor have in common."""
+
+    name: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        description="Name of this process in the queue, in elections and in logs.",
+    )
+    zk_hosts: str = Field(
+        "127.0.0.1:2181", description="ZooKeeper servers, `host:port,…`, with an optional chroot."
+    )
+    zk_session_timeout_s: float = Field(
+        10.0, gt=0, description="ZooKeeper session timeout that is asked for, in seconds."
+    )
+    zk_auth: SecretStr | None = Field(
+        None,
+        description="`user:password` for digest authentication; what this process creates "
+        "is then readable and writable by that user only.",
+    )
+    queue_root: str = Field(
+        "/job", description="Root of the locking queue; a further pool is `/job@<pool>`."
+    )
+
+
+class SandboxSettings(Settings):
+    """What an executor's sandboxes may use, and what for."""
+
+    sandbox: Literal["docker", "bubblewrap"] | None = Field(
+        None, description="Sandbox backend; unset: this executor runs no sandboxed action."
+    )
+    default_image: str | None = Field(
+        None,
+        description="Image for phases that name none. Docker: an image. bubblewrap: a root file "
+        "system under `rootfs_dir`; unset: the host's /usr, read-only.",
+    )
+    rootfs_dir: Path | None = Field(
+        None, description="Directory of named root file systems for bubblewrap."
+    )
+    docker_url: str | None = Field(None, description="Docker daemon; unset: the local socket.")
+    allow_kvm: bool = Field(False, description="Let assignments ask for /dev/kvm.")
+    allow_private_hosts: list[str] = Field(
+        [],
+        description="Private or loopback `host:port` that phases may reach through the egress "
+        "proxy; any other private address is refused.",
+    )
+    max_cpus: float = Field(2.0, gt=0, description="Most CPU cores a phase may have.")
+    max_cpu_time_s: float = Field(600.0, gt=0, description="Most CPU seconds a phase may use.")
+    max_wall_time_s: float = Field(1200.0, gt=0, description="Longest a phase may run, in seconds.")
+    max_memory_bytes: int = Field(2 * 2**30, gt=0, description="Most memory a phase may have.")
+    max_processes: int = Field(1024, gt=0, description="Most processes a phase may have.")
+    max_disk_bytes: int = Field(2**30, gt=0, description="Largest tree of a slot, in bytes.")
+    max_inodes: int = Field(131_072, gt=0, description="Most inodes of a tree of a slot.")
+    max_file_size_bytes: int = Field(2**30, gt=0, description="Largest file a phase may write.")
+    max_output_bytes: int = Field(16 * 2**20, gt=0, description="Most output a phase may print.")
+    uid_base: int = Field(
+        2_000_000,
+        gt=65_535,
+        description="First of the unprivileged host uids that bubblewrap slots run as.",
+    )
