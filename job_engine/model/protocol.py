@@ -1,0 +1,241 @@
+"""What executors, distributors and the API say to each other, as typed messages.
+
+All of it is JSON over HTTP under `/api/engine/…`; names on the wire are those of
+the fields. Times are epoch milliseconds, durations seconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from job_engine.model.claim import Answer
+from job_engine.model.fence import Fence
+from job_engine.model.job import JobState
+
+BATCH_LIMIT = 1000
+"""Most items that one request may carry."""
+
+
+class Message(BaseModel):
+    """A message is immutable, and has no key but those it declares."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClaimItem(Message):
+    """One entry that an executor holds the claim node of."""
+
+    job: str
+    entry: str
+    fence: Fence
+
+
+class ClaimRequest(Message):
+    """`POST /api/engine/claim`."""
+
+    executor: str
+    actions: list[str]
+    """What this executor can run."""
+    claims: list[ClaimItem] = Field(max_length=BATCH_LIMIT)
+
+
+class ClaimReply(Message):
+    """The word on one claim; `document` only where the answer says to run it."""
+
+    job: str
+    answer: Answer
+    document: dict[str, Any] | None = None
+    attempts: int = 0
+    interruptions: int = 0
+
+
+class ClaimReplies(Message):
+    """In the order of the request's claims."""
+
+    replies: list[ClaimReply]
+
+
+class ReportKind(StrEnum):
+    """What an executor says of a job that it has claimed."""
+
+    PROGRESS = "progress"
+    """Still running: progress, message, output and log so far."""
+    FINISH = "finish"
+    """Ended: `state` is SUCCESS or FAILED."""
+    RETRY = "retry"
+    """A platform fault: back to QUEUED, attempts + 1, due in `retry_after_s`."""
+    RELEASE = "release"
+    """A drain: back to QUEUED under the same entry, counted as nothing."""
+
+
+class Report(Message):
+    """One fenced write. Fields that are None leave the document as it is."""
+
+    job: str
+    fence: Fence
+    kind: ReportKind
+    state: JobState | None = None
+    progress: int | None = Field(None, ge=0, le=100)
+    status_message: str | None = None
+    output: str | None = None
+    return_code: int | None = Field(None, ge=0)
+    retry_after_s: float | None = None
+    log: list[str] = []
+    """Lines to add to the job's log."""
+
+
+class ReportRequest(Message):
+    """`POST /api/engine/report`."""
+
+    executor: str
+    reports: list[Report] = Field(max_length=BATCH_LIMIT)
+
+
+class Receipt(StrEnum):
+    """What became of a report."""
+
+    ACCEPTED = "accepted"
+    FINAL = "final"
+    """The job is final already, by this claim or by a cancel: consume the entry."""
+    LOST = "lost"
+    """The claim is not the newest, or the job is no longer RUNNING under it."""
+
+
+class ReportReplies(Message):
+    """In the order of the request's reports."""
+
+    receipts: list[Receipt]
+
+
+class FeedItem(Message):
+    """A job that is due and waits to be pushed."""
+
+    job: str
+    priority: int
+
+
+class FeedReply(Message):
+    """`GET /api/engine/feed?action=A&window=N`: what to push now, most urgent first.
+
+    A job is in it while fewer than `window` waiting entries of its action are as
+    urgent or more. `next_due_ms` is when the next retry of this action falls due.
+    """
+
+    jobs: list[FeedItem]
+    next_due_ms: int | None = None
+
+
+class EntryItem(Message):
+    """A job, and the queue entry that carries it."""
+
+    job: str
+    entry: str
+
+
+class EntriesRequest(Message):
+    """`POST /api/engine/pushed` records entries; `POST /api/engine/cleared` forgets them.
+
+    Both are compare-and-set: `pushed` only where the job is QUEUED without an entry,
+    `cleared` only where the job is not final and still has this very entry.
+    """
+
+    entries: list[EntryItem] = Field(max_length=BATCH_LIMIT)
+
+
+class EntriesReply(Message):
+    """In the order of the request: whether it was written."""
+
+    written: list[bool]
+
+
+class RecordedEntries(Message):
+    """`GET /api/engine/entries?action=A&after=ID`: entries on jobs that are not final.
+
+    Jobs of pull mode, and those that a foreign consumer runs, are left out. `next`
+    is the `after` of the next page; None: this was the last.
+    """
+
+    entries: list[EntryItem]
+    next: str | None = None
+
+
+class IncarnationRequest(Message):
+    """`POST /api/engine/incarnation`: draw the next one, above `seen` where that is given."""
+
+    seen: int | None = None
+
+
+class IncarnationReply(Message):
+    """A number that was never drawn before."""
+
+    incarnation: int
+
+
+class ActionDescription(Message):
+    """What an executor tells of an action that it has."""
+
+    name: str
+    payload_schema: dict[str, Any]
+    """JSON Schema of the payload."""
+    timeout_s: float
+    cost: float = 1.0
+    interval_s: float | None = None
+    cron: str | None = None
+
+
+class ActionsRequest(Message):
+    """`PUT /api/engine/actions` publishes; `GET` answers the same, with all that are known."""
+
+    actions: list[ActionDescription]
+
+
+class ScheduleRequest(Message):
+    """`POST /api/engine/schedule`: create the job of one tick, unless there is one.
+
+    `tick_ms` is the time the job was due. (action, tick) is unique, and a second
+    unfinished scheduled job of the action is not created.
+    """
+
+    action: str
+    tick_ms: int
+
+
+class ScheduleReply(Message):
+    """`job` is None where nothing had to be created; `last_tick_ms` is the newest tick known."""
+
+    job: str | None = None
+    last_tick_ms: int | None = None
+
+
+class OrphansRequest(Message):
+    """`POST /api/engine/orphans`: fail QUEUED jobs whose action no live executor has.
+
+    Fails those without an entry, not of pull mode, created at least `grace_s` ago,
+    whose action is not in `live_actions`.
+    """
+
+    live_actions: list[str]
+    grace_s: float = Field(ge=0)
+
+
+class OrphansReply(Message):
+    """How many jobs were failed."""
+
+    failed: int
+
+
+class JobEvent(Message):
+    """One server-sent event of `GET /api/engine/events`: a job was created or changed state.
+
+    Its SSE `id` is the event's id: ids grow, and none becomes visible after a
+    greater one. Query parameters narrow the stream: `action`, `state` (repeatable).
+    """
+
+    job: str
+    action: str
+    state: JobState
+    priority: int
+    entry: str | None = None

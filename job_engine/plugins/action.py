@@ -1,0 +1,117 @@
+"""What an action is, and what it can be told about how to run it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from job_engine.plugins.context import Context
+
+P = TypeVar("P", bound=BaseModel)
+
+
+class NoPayload(BaseModel):
+    """The payload of actions that take none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often a job is run again after a fault of the platform, and how soon."""
+
+    max_attempts: int = 3
+    """Faults after which the job is failed."""
+    backoff_s: float = 5.0
+    """Wait after the first fault; doubled after each further one."""
+    max_backoff_s: float = 300.0
+
+    def delay_s(self, attempts: int) -> float:
+        """Seconds to wait after the given number of faults (1 or more)."""
+        return min(self.backoff_s * 2.0 ** (attempts - 1), self.max_backoff_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When the leader creates a job of this action by itself; exactly one of the two."""
+
+    interval_s: float | None = None
+    cron: str | None = None
+    """A five-field cron line, in UTC."""
+
+    def __post_init__(self) -> None:
+        if (self.interval_s is None) == (self.cron is None):
+            raise ValueError("a schedule has either interval_s or cron")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What an action hands back. A `return_code` other than 0 makes the job FAILED."""
+
+    return_code: int = 0
+    message: str | None = None
+    """For `status-message`: one line for a person."""
+    output: str | None = None
+    """For `output`: text or JSON, up to the API's limit."""
+
+
+class Action(ABC, Generic[P]):
+    """One kind of job. An instance holds no state of a run: many threads share it."""
+
+    name: ClassVar[str]
+    """The name that a job's `action` says; for a bundled one also its file's name."""
+    payload: ClassVar[type[BaseModel]] = NoPayload
+    """What the job's `payload` must look like; its JSON Schema is published to the API."""
+    timeout_s: ClassVar[float] = 3600.0
+    """Longest a run may take, in seconds; then it is interrupted and the job FAILED."""
+    retry: ClassVar[RetryPolicy] = RetryPolicy()
+    cost: ClassVar[float] = 1.0
+    """How much of a fair share one run uses, in seconds of one thread."""
+    schedule: ClassVar[Schedule | None] = None
+    needs: ClassVar[tuple[type[Any], ...]] = ()
+    """Collaborators it asks its context for; an executor without them does not offer it."""
+
+    @abstractmethod
+    def run(self, context: Context[P]) -> Result | None:
+        """Do the job; None means success with nothing to add.
+
+        Raise `ActionFailedError` to fail the job with a message for its creator.
+        Raise `PlatformFaultError` (or let a `SandboxError` through) for a fault that
+        is not the job's: it is counted, and the job is retried by the action's
+        policy. Any other exception counts as such a fault too.
+        """
+
+
+def action(
+    name: str,
+    *,
+    payload: type[BaseModel] = NoPayload,
+    timeout_s: float = Action.timeout_s,
+    retry: RetryPolicy = Action.retry,
+    cost: float = Action.cost,
+    schedule: Schedule | None = None,
+    needs: tuple[type[Any], ...] = (),
+) -> Callable[[Callable[[Context[Any]], Result | None]], Action[Any]]:
+    """Make an action of a function; the arguments are the attributes of `Action`."""
+
+    def make(function: Callable[[Context[Any]], Result | None]) -> Action[Any]:
+        body = {
+            "__doc__": function.__doc__,
+            "__module__": function.__module__,
+            "name": name,
+            "payload": payload,
+            "timeout_s": timeout_s,
+            "retry": retry,
+            "cost": cost,
+            "schedule": schedule,
+            "needs": needs,
+            "run": lambda _self, context: function(context),
+        }
+        made: Action[Any] = type(function.__name__, (Action,), body)()
+        return made
+
+    return make

@@ -1,0 +1,60 @@
+"""What an action is given to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from job_engine.model import Job
+
+P_co = TypeVar("P_co", bound=BaseModel, covariant=True)
+T = TypeVar("T")
+
+
+class Context(Protocol[P_co]):
+    """One run of one job, seen by its action.
+
+    Every method may raise an `Interruption` (a `BaseException`): let it pass. Clean
+    up in `finally`; what is written after it is refused.
+    """
+
+    @property
+    def job(self) -> Job:
+        """The job as it was claimed."""
+
+    @property
+    def payload(self) -> P_co:
+        """The job's payload, validated as the action's payload type."""
+
+    @property
+    def resumed(self) -> bool:
+        """True when an earlier run was interrupted: continue, or clean up after it."""
+
+    @property
+    def scratch(self) -> Path:
+        """A private directory, made on first use and removed after the run."""
+
+    def progress(self, percent: int, message: str | None = None) -> None:
+        """Report how far the job is, 0 to 99, and what it does; sent coalesced."""
+
+    def log(self, text: str) -> None:
+        """Add lines to the job's log."""
+
+    def should_stop(self) -> bool:
+        """True once the run is interrupted, for loops that must not be cut anywhere."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, and wake at once when interrupted."""
+
+    def need(self, kind: type[T]) -> T:
+        """Return the executor's collaborator of this type, named in the action's `needs`.
+
+        `job_engine.sandbox.Sandbox` and `job_engine.client.Api` are such types.
+        """
+
+    def lend(self, close: Callable[[], None]) -> AbstractContextManager[None]:
+        """While the context is entered, an interruption calls `close` from another thread."""
