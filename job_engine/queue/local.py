@@ -1,0 +1,246 @@
+"""A ZooKeeper server of one's own, for one machine: `job-engine up`, demos and tests.
+
+It listens on loopback only and keeps everything it writes below one directory. Stopping
+and starting the same object keeps port and data, so a restart of ZooKeeper can be tried.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from job_engine.errors import MissingDependencyError, QueueError
+from job_engine.log import get_logger
+
+log = get_logger(__name__)
+
+HOST: Final = "127.0.0.1"
+REMEDY: Final = "apt-get install --no-install-recommends default-jre-headless libzookeeper-java"
+DEBIAN_JARS: Final = Path("/usr/share/java")
+MAIN_CLASS: Final = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+
+# Debian's jar names its dependencies in its manifest; slf4j-simple is what logs, to stderr.
+_DEBIAN_CLASSPATH: Final = ("zookeeper.jar", "slf4j-simple.jar")
+
+# The kernel ends the server when the thread that started it ends. Set in the new process
+# itself, and not by `preexec_fn`, which may deadlock in a parent that has threads.
+_DIE_WITH_PARENT: Final = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent is gone already")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+_CONFIG: Final = """\
+tickTime={tick_ms}
+minSessionTimeout={min_session_ms}
+maxSessionTimeout={max_session_ms}
+dataDir={data_dir}
+clientPort={port}
+clientPortAddress={host}
+maxClientCnxns={max_client_connections}
+admin.enableServer=false
+4lw.commands.whitelist=srvr,ruok,mntr,stat,cons,wchs
+autopurge.snapRetainCount=3
+autopurge.purgeInterval=1
+"""
+
+
+class LocalZooKeeper:
+    """A standalone ZooKeeper on loopback, as a child of this process.
+
+    `port` 0 means: any free one, chosen at the first start and kept from then on.
+    Sessions may be as short as two ticks. With `sync` off, a write is acknowledged
+    before it is on disk: fit for tests, where only processes die and never the machine.
+    `home` is an unpacked ZooKeeper release; None: Debian's package, or the release whose
+    `zkServer.sh` is on the PATH. `max_client_connections` 0 means no limit.
+
+    Start it from a thread that lives as long as the server has to: it dies with it.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int = 0,
+        *,
+        tick_ms: int = 500,
+        max_client_connections: int = 0,
+        heap_mb: int = 256,
+        sync: bool = True,
+        home: Path | None = None,
+        jvm_options: Sequence[str] = (),
+    ) -> None:
+        self.data_dir = data_dir
+        self.port = port
+        self.tick_ms = tick_ms
+        self._max_client_connections = max_client_connections
+        self._heap_mb = heap_mb
+        self._sync = sync
+        self._home = home
+        self._jvm_options = tuple(jvm_options)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def hosts(self) -> str:
+        """Connection string, `127.0.0.1:<port>`; known once started."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server; None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def log_file(self) -> Path:
+        """What the server prints."""
+        return self.data_dir / "zookeeper.log"
+
+    def running(self) -> bool:
+        """Whether the server's process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, timeout_s: float = 30.0) -> None:
+        """Start the server and wait until it serves. Does nothing while it runs.
+
+        Raises `MissingDependencyError` without Java or ZooKeeper, `QueueError` with the
+        end of the server's log when it does not serve within `timeout_s`.
+        """
+        if self.running():
+            return
+        command = self._command()
+        deadline = time.monotonic() + timeout_s
+        chosen_here = self.port == 0
+        while True:
+            if chosen_here:
+                self.port = free_port()
+            self._spawn(command)
+            if self._wait_until_serving(deadline):
+                log.debug("zookeeper.started", hosts=self.hosts, pid=self.pid)
+                return
+            tail = self._log_tail()
+            self.stop(timeout_s=0)
+            # A port that was free a moment ago may be taken by now; then try another.
+            if not (chosen_here and "Address already in use" in tail) or _late(deadline):
+                raise QueueError(
+                    f"ZooKeeper did not start on {self.hosts}. The end of {self.log_file}:\n{tail}"
+                )
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Ask the server to end, and kill it after `timeout_s`. Idempotent."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _spawn(self, command: Sequence[str]) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        config = self.data_dir / "zoo.cfg"
+        config.write_text(
+            _CONFIG.format(
+                tick_ms=self.tick_ms,
+                min_session_ms=2 * self.tick_ms,
+                max_session_ms=max(60_000, 20 * self.tick_ms),
+                data_dir=(self.data_dir / "data").absolute(),
+                port=self.port,
+                host=HOST,
+                max_client_connections=self._max_client_connections,
+            )
+        )
+        if self.log_file.exists():
+            self.log_file.rename(self.log_file.with_suffix(".log.1"))
+        wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
+        with self.log_file.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*wrapper, *command, str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # A Ctrl-C in the terminal is for us; we stop ZooKeeper last.
+                start_new_session=True,
+            )
+
+    def _command(self) -> list[str]:
+        java, classpath = find_zookeeper(self._home)
+        return [
+            str(java),
+            f"-Xmx{self._heap_mb}m",
+            "-Xshare:auto",
+            "-XX:+UseSerialGC",
+            "-Djava.awt.headless=true",
+            "-Dzookeeper.jmx.log4j.disable=true",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSX",
+            f"-Dzookeeper.forceSync={'yes' if self._sync else 'no'}",
+            *self._jvm_options,
+            "-cp",
+            classpath,
+            MAIN_CLASS,
+        ]
+
+    def _wait_until_serving(self, deadline: float) -> bool:
+        """True once the server answers; False when its process ended or time is up."""
+        while self.running() and not _late(deadline):
+            # Asked too early it never answers, so it is asked again soon.
+            if "Mode: standalone" in ask(HOST, self.port, "srvr", timeout_s=0.2):
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _log_tail(self, lines: int = 15) -> str:
+        text = self.log_file.read_text(errors="replace")
+        return "\n".join(text.splitlines()[-lines:]) or "(it printed nothing)"
+
+
+def find_zookeeper(home: Path | None = None) -> tuple[Path, str]:
+    """Return the Java binary and the class path that run a ZooKeeper server here.
+
+    Raises `MissingDependencyError`, with the remedy, when either is not installed.
+    """
+    java = shutil.which("java")
+    if java is None:
+        raise MissingDependencyError(f"Java is not installed; ZooKeeper needs it. Try: {REMEDY}")
+    if home is None and (DEBIAN_JARS / "zookeeper.jar").exists():
+        return Path(java), ":".join(str(DEBIAN_JARS / jar) for jar in _DEBIAN_CLASSPATH)
+    script = shutil.which("zkServer.sh")
+    if home is None and script is not None:
+        home = Path(script).resolve().parent.parent
+    if home is None or not any(home.rglob("zookeeper*.jar")):
+        where = "ZooKeeper is not installed" if home is None else f"No ZooKeeper in {home}"
+        raise MissingDependencyError(f"{where}. Try: {REMEDY}")
+    return Path(java), f"{home}/lib/*:{home}/*:{home}/conf"
+
+
+def ask(host: str, port: int, command: str, timeout_s: float = 2.0) -> str:
+    """Return what ZooKeeper answers to a four-letter command; empty when it does not."""
+    try:
+        with socket.create_connection((host, port), timeout_s) as connection:
+            connection.sendall(command.encode())
+            chunks = iter(lambda: connection.recv(4096), b"")
+            return b"".join(chunks).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def free_port() -> int:
+    """Return a loopback TCP port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _late(deadline: float) -> bool:
+    return time.monotonic() >= deadline

@@ -1,0 +1,63 @@
+"""Services that tests need: a running one is reused, else one is started, else skipped.
+
+In CI (`CI` is set) nothing may be skipped for want of a service: `require` fails there.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from kazoo.client import KazooClient
+
+from job_engine.errors import JobEngineError
+from job_engine.queue.local import LocalZooKeeper
+
+TEST_ZOOKEEPER = os.environ.get("JOB_ENGINE_TEST_ZK", "")
+
+# Nothing that happens to be set on a developer's machine may decide a test.
+for _name in [name for name in os.environ if name.startswith("JOB_ENGINE_")]:
+    del os.environ[_name]
+
+
+def require(condition: bool, reason: str) -> None:
+    """Skip the test unless `condition` holds; in CI, fail it."""
+    if condition:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason} (in CI this is a failure)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def zookeeper_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port` of a ZooKeeper for the whole run, without a chroot."""
+    if TEST_ZOOKEEPER:
+        yield TEST_ZOOKEEPER
+        return
+    server = LocalZooKeeper(tmp_path_factory.mktemp("zookeeper"), sync=False)
+    try:
+        server.start()
+    except JobEngineError as error:
+        require(False, error.message)
+    try:
+        yield server.hosts
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def zk_hosts(zookeeper_server: str) -> Iterator[str]:
+    """`host:port/chroot`: a ZooKeeper tree of the test's own, removed after it."""
+    chroot = f"/test-{uuid.uuid4().hex}"
+    client = KazooClient(zookeeper_server)
+    client.start()
+    try:
+        client.create(chroot)
+        yield zookeeper_server + chroot
+        client.delete(chroot, recursive=True)
+    finally:
+        client.stop()
+        client.close()
