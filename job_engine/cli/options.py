@@ -1,0 +1,243 @@
+"""Every setting of a process as a flag, with a help that names its variable and default.
+
+For a service of its own (`executor/cli.py`, `distributor/cli.py`)::
+
+    from job_engine.cli.options import settings_main
+
+    main = settings_main(ExecutorSettings, serve, about="Run jobs from the queue.")
+
+and for a command of a typer application::
+
+    settings_command(app, "api", ApiSettings, serve, about="Serve the API.")
+
+`serve` gets the settings object. A `JobEngineError` out of it ends the process with its
+message and exit code 1, a wrong setting with the names of its flag and variable and 2.
+
+Secrets have no flag, for anybody may list the arguments of a process: the help names
+their variables instead. No value of a secret is ever shown.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from pydantic_settings import SettingsError
+
+from job_engine.errors import ConfigurationError, JobEngineError
+from job_engine.settings import ENV_PREFIX, Settings
+
+S = TypeVar("S", bound=Settings)
+
+USAGE_ERROR: Final = 2
+_CONFIG: Final = "config"
+
+
+def settings_main(
+    settings_class: type[S], run: Callable[[S], None], *, about: str
+) -> Callable[[], None]:
+    """Return a `main()` for a console script that takes every setting as a flag."""
+
+    def main() -> None:
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        settings_command(app, None, settings_class, run, about=about)
+        app()
+
+    return main
+
+
+def settings_command(
+    app: typer.Typer,
+    name: str | None,
+    settings_class: type[S],
+    run: Callable[[S], None],
+    *,
+    about: str,
+) -> None:
+    """Add a command to `app` that takes every setting as a flag and calls `run` with them."""
+
+    def command(**flags: Any) -> None:
+        run_or_exit(lambda: run(load_settings(settings_class, flags)))
+
+    parameters = list(_parameters(settings_class))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    app.command(name, help=about, epilog=_secrets_help(settings_class))(command)
+
+
+def load_settings(settings_class: type[S], flags: Mapping[str, Any] | None = None) -> S:
+    """Return the settings of a process; flags that are None or empty were not given.
+
+    Raises `ConfigurationError`, naming the flag and the variable, never a value.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value not in (None, [])}
+    config = given.pop(_CONFIG, None)
+    if config is not None:
+        if not Path(config).is_file():
+            raise ConfigurationError(f"--config: there is no file {config}.")
+        # Handed on as a variable: settings read it, and so do the processes started from here.
+        os.environ[f"{ENV_PREFIX}CONFIG"] = str(config)
+    fields = settings_class.model_fields
+    try:
+        return settings_class(**{name: _parsed(fields[name], raw) for name, raw in given.items()})
+    except ValidationError as error:
+        lines = [f"{_where(detail['loc'])}: {detail['msg']}" for detail in error.errors()]
+        raise ConfigurationError("; ".join(lines)) from None
+    except SettingsError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def run_or_exit(run: Callable[[], None]) -> None:
+    """Call `run`; an error of ours ends the process with its message instead of a traceback."""
+    try:
+        run()
+    except ConfigurationError as error:
+        _fail(error, USAGE_ERROR)
+    except JobEngineError as error:
+        _fail(error, 1)
+
+
+def _fail(error: JobEngineError, code: int) -> None:
+    print(f"error: {error.message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
+def _parameters(settings_class: type[Settings]) -> Iterator[inspect.Parameter]:
+    yield _parameter(
+        _CONFIG,
+        str | None,
+        typer.Option(
+            None,
+            flag_of(_CONFIG),
+            metavar="FILE",
+            help=f"YAML file of settings. (env {variable_of(_CONFIG)})",
+            show_default=False,
+        ),
+    )
+    for name, field in settings_class.model_fields.items():
+        if not _is_secret(field):
+            yield _parameter(name, _type_of(field), _option(name, field))
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    flag = flag_of(name)
+    if _type_of(field) == (bool | None):
+        flag = f"{flag}/--no-{flag[2:]}"
+    return typer.Option(
+        None,
+        flag,
+        metavar=_metavar(field),
+        help=f"{field.description or ''} ({_origin(name, field)})".strip(),
+        show_default=False,
+    )
+
+
+def _type_of(field: FieldInfo) -> Any:
+    """What typer is told; the real parsing is pydantic's, whatever the value's source."""
+    kinds = _kinds(field)
+    if bool in kinds:
+        return bool | None
+    return list[str] | None if _is_list(field) else str | None
+
+
+def _metavar(field: FieldInfo) -> str | None:
+    kinds = _kinds(field)
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            return "|".join(map(str, get_args(kind)))
+    names = {int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}
+    if bool in kinds:
+        return None
+    if _is_list(field):
+        return "TEXT"
+    return next((names[kind] for kind in kinds if kind in names), "JSON")
+
+
+def _origin(name: str, field: FieldInfo) -> str:
+    origin = f"env {variable_of(name)}"
+    if _is_list(field):
+        origin += " as a JSON list, flag repeatable"
+    default = _default(field)
+    return f"{origin}, default {default}" if default else origin
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "made at start"
+    if field.default is PydanticUndefined or field.default in (None, [], {}, ()):
+        return "" if field.default is not PydanticUndefined else "none: required"
+    if isinstance(field.default, bool):
+        return "on" if field.default else "off"
+    return str(field.default)
+
+
+def _kinds(field: FieldInfo) -> tuple[Any, ...]:
+    """The alternatives of a field's type, `None` left out."""
+    annotation: Any = field.annotation
+    alternatives = get_args(annotation) if _is_union(annotation) else (annotation,)
+    return tuple(kind for kind in alternatives if kind is not type(None))
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) is Union or isinstance(annotation, type(int | str))
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return any(get_origin(kind) in (list, tuple, set, frozenset) for kind in _kinds(field))
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return SecretStr in _kinds(field)
+
+
+def _parsed(field: FieldInfo, raw: Any) -> Any:
+    """A flag's text as pydantic wants it: structures are JSON, all else it parses itself."""
+    if isinstance(raw, str) and _metavar(field) == "JSON":
+        try:
+            return json.loads(raw)
+        except ValueError:
+            return raw
+    return raw
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else "settings"
+    return f"{flag_of(name)} ({variable_of(name)})"
+
+
+def _secrets_help(settings_class: type[Settings]) -> str | None:
+    """Secrets come from the environment or the YAML file only; the help says so."""
+    lines = [
+        f"{variable_of(name)}: {field.description}"
+        for name, field in settings_class.model_fields.items()
+        if _is_secret(field)
+    ]
+    if not lines:
+        return None
+    return "\n\n".join(
+        ["Secrets have no flag, for others could read it in the process list:", *lines]
+    )
