@@ -107,6 +107,29 @@ class SandboxSettings(Settings):
         None, description="Directory of named root file systems for bubblewrap."
     )
     docker_url: str | None = Field(None, description="Docker daemon; unset: the local socket.")
+    docker_tls_dir: Path | None = Field(
+        None, description="Directory with ca.pem, cert.pem and key.pem for a daemon behind TLS."
+    )
+    docker_timeout_s: float = Field(
+        60.0, gt=0, description="Seconds after which a call that the daemon does not answer fails."
+    )
+    docker_pull_timeout_s: float = Field(
+        600.0, gt=0, description="Seconds without progress after which a pull is given up."
+    )
+    docker_holder_image: str | None = Field(
+        None,
+        description="Image with sh, tar and find for the container that holds a slot's trees; "
+        "unset: made from `docker_busybox`, or the image that the executor itself runs from.",
+    )
+    docker_busybox: Path = Field(
+        Path("/bin/busybox"), description="Statically linked busybox to make the holder image from."
+    )
+    docker_uid_base: int = Field(
+        64_000,
+        ge=1_000,
+        le=65_000,
+        description="First of the 500 uids, one a slot, that phases in Docker run as.",
+    )
     allow_kvm: bool = Field(False, description="Let assignments ask for /dev/kvm.")
     allow_private_hosts: list[str] = Field(
         [],
