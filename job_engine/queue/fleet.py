@@ -1,0 +1,88 @@
+"""The executors that live now, as the queue knows them; and how to ask one to drain."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import NodeExistsError, NoNodeError
+
+from job_engine.errors import QueueError
+from job_engine.queue import layout
+from job_engine.queue.zookeeper import answered
+
+
+@dataclass(frozen=True)
+class ExecutorInfo:
+    """What a live executor says of itself."""
+
+    name: str
+    host: str
+    threads: int
+    actions: tuple[str, ...]
+    sandbox: str | None
+    version: str
+    draining: bool
+
+
+def list_executors(client: KazooClient) -> list[ExecutorInfo]:
+    """Return the executors whose session is alive, by name; raises `QueueError`."""
+    with answered():
+        try:
+            names = client.get_children(layout.EXECUTORS)
+        except NoNodeError:
+            return []
+        reads = [client.get_async(f"{layout.EXECUTORS}/{name}") for name in sorted(names)]
+        found = []
+        for read in reads:
+            try:
+                data, _ = read.get()
+            except NoNodeError:
+                continue
+            if info := _parse(data):
+                found.append(info)
+    return found
+
+
+def request_drain(client: KazooClient, name: str) -> None:
+    """Ask the executor of this name to finish what it runs and stop.
+
+    Raises `QueueError` when no live executor has that name.
+    """
+    if name not in {executor.name for executor in list_executors(client)}:
+        raise QueueError(
+            f"No live executor is named {name!r}; `job-engine executor list` shows them."
+        )
+    with answered():
+        client.ensure_path(layout.DRAIN)
+        try:
+            client.create(layout.drain(name))
+        except NodeExistsError:
+            return
+
+
+def withdraw_drain(client: KazooClient, name: str) -> None:
+    """Forget a request to drain, so that the next executor of this name stays."""
+    with answered():
+        try:
+            client.delete(layout.drain(name))
+        except NoNodeError:
+            return
+
+
+def _parse(data: bytes) -> ExecutorInfo | None:
+    """Read one node; None for one that is not an executor's (or is too new to be read)."""
+    try:
+        about = json.loads(data)
+        return ExecutorInfo(
+            name=str(about["name"]),
+            host=str(about["host"]),
+            threads=int(about["threads"]),
+            actions=tuple(str(action) for action in about["actions"]),
+            sandbox=about.get("sandbox"),
+            version=str(about["version"]),
+            draining=bool(about.get("draining", False)),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,36 @@
+"""Where things are in ZooKeeper; the one place that spells its paths."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ENGINE: Final = "/job-engine"
+INCARNATION: Final = f"{ENGINE}/incarnation"
+DRAIN: Final = f"{ENGINE}/drain"
+EXECUTORS: Final = "/executors"
+ELECTION: Final = "/election"
+
+
+def entries(root: str) -> str:
+    """Parent of the entries of the queue at `root`."""
+    return f"{root}/entries"
+
+
+def taken(root: str) -> str:
+    """Parent of the claim nodes of the queue at `root`."""
+    return f"{root}/taken"
+
+
+def executor(name: str, session_id: int) -> str:
+    """An executor's own node, one for each session."""
+    return f"{EXECUTORS}/{name}-{session_id & (2**64 - 1):016x}"
+
+
+def election(action: str) -> str:
+    """Where the leader for an action is elected."""
+    return f"{ELECTION}/{action}"
+
+
+def drain(name: str) -> str:
+    """A node that asks the executor of this name to drain."""
+    return f"{DRAIN}/{name}"

@@ -1,0 +1,198 @@
+"""One ZooKeeper session with a clock of its own (lost-means-stop).
+
+kazoo stays SUSPENDED through a partition until it can reconnect, long after the
+servers have expired the session and others may claim. So whether a session is
+still ours is decided here, by the monotonic clock: two thirds of the negotiated
+timeout after the last answer, measured from when that request was *sent*, because
+the server cannot have heard from us earlier than that.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
+from kazoo.protocol.connection import ConnectionHandler
+from kazoo.protocol.states import KazooState
+from kazoo.retry import KazooRetry
+from kazoo.security import make_digest_acl
+
+from job_engine.errors import QueueError, SessionLostError
+from job_engine.log import get_logger
+
+log = get_logger(__name__)
+
+LOST_AFTER: Final = 2 / 3
+"""Share of the negotiated timeout after which a silent session counts as lost."""
+
+# kazoo raises its own timeouts and, from a closing connection, plain OS errors.
+ZK_ERRORS: Final = (KazooException, OSError, TimeoutError)
+
+
+class _Connection(ConnectionHandler):  # type: ignore[misc]
+    """kazoo's connection, which tells the session timeout that the server granted."""
+
+    granted_s: float | None = None
+
+    def _connect(self, *args: Any) -> tuple[float, float]:
+        # kazoo keeps the negotiated timeout to itself, but returns two thirds of it
+        # (in milliseconds) as the read timeout.
+        read_timeout_ms, connect_timeout_ms = super()._connect(*args)
+        self.granted_s = read_timeout_ms * 1.5 / 1000
+        return read_timeout_ms, connect_timeout_ms
+
+
+class ZooKeeperSession:
+    """A kazoo client and the clock that says whether its session still holds.
+
+    Args:
+        hosts: `host:port,…`, with an optional chroot.
+        timeout_s: session timeout to ask for.
+        auth: `user:password` for digest authentication; what is created is then
+            readable and writable by that user only.
+    """
+
+    def __init__(self, hosts: str, timeout_s: float, auth: str | None = None) -> None:
+        user, _, password = (auth or "").partition(":")
+        self._client = KazooClient(
+            hosts=hosts,
+            timeout=timeout_s,
+            auth_data=[("digest", auth)] if auth else None,
+            default_acl=[make_digest_acl(user, password, all=True)] if auth else None,
+            connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=1.0),
+            command_retry=KazooRetry(max_tries=1, delay=0.1),
+        )
+        self._connection = _Connection(
+            self._client, self._client._conn_retry.copy(), logger=self._client.logger
+        )
+        self._client._connection = self._connection
+        self._on_lost: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._answered_at = float("-inf")
+        self._session_id: int | None = None
+        self._lost = True  # there is nothing to lose before the first answer
+        self._stopping = threading.Event()
+        self._alive = threading.Event()
+        self._monitor = threading.Thread(target=self._watch, name="zk-session", daemon=True)
+
+    @property
+    def client(self) -> KazooClient:
+        """The kazoo client; every result of its transactions has to be inspected."""
+        return self._client
+
+    @property
+    def id(self) -> int:
+        """Id of the session that is alive now; raises `SessionLostError` when none is."""
+        with self._lock:
+            session_id = self._session_id
+        if session_id is None or not self.alive():
+            raise SessionLostError
+        return session_id
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once for each session that is lost; from the monitor's thread."""
+        self._on_lost.append(callback)
+
+    def start(self) -> None:
+        """Connect in the background."""
+        self._client.start_async()
+        self._monitor.start()
+
+    def stop(self, timeout_s: float = 3.0) -> None:
+        """End the session, so that its nodes vanish at once; waits no longer than that."""
+        self._stopping.set()
+        # kazoo waits ten seconds and more for a connection that does not come up.
+        closer = threading.Thread(target=self._close, name="zk-close", daemon=True)
+        closer.start()
+        closer.join(timeout_s)
+        if self._monitor.is_alive():
+            self._monitor.join(timeout_s)
+
+    def _close(self) -> None:
+        try:
+            self._client.stop()
+            self._client.close()
+        except ZK_ERRORS as error:
+            log.debug("zookeeper.close_failed", error=repr(error))
+
+    def alive(self) -> bool:
+        """Whether the session surely still holds, by our own clock."""
+        granted_s = self._connection.granted_s
+        if granted_s is None or self._stopping.is_set():
+            return False
+        with self._lock:
+            silent_s = time.monotonic() - self._answered_at
+            return not self._lost and silent_s < granted_s * LOST_AFTER
+
+    def wait_alive(self, timeout_s: float) -> bool:
+        """Wait for a session; return whether there is one."""
+        return self._alive.wait(timeout_s) and self.alive()
+
+    def require(self, session_id: int) -> None:
+        """Raise `SessionLostError` unless this very session is alive, and connected.
+
+        While it is suspended (`QueueError`) nothing new may be started on it.
+        """
+        if self.id != session_id:
+            raise SessionLostError
+        if self._client.state != KazooState.CONNECTED:
+            raise QueueError("The ZooKeeper connection is suspended.")
+
+    # --- the clock -----------------------------------------------------------
+
+    def _watch(self) -> None:
+        outstanding = threading.Event()
+        while True:
+            granted_s = self._connection.granted_s or 1.0
+            if self._stopping.wait(min(granted_s / 12, 1.0)):
+                return
+            if not outstanding.is_set() and self._client.state == KazooState.CONNECTED:
+                self._ask(outstanding)
+            self._check_clock()
+
+    def _ask(self, outstanding: threading.Event) -> None:
+        client_id = self._client.client_id
+        sent_at = time.monotonic()
+
+        def answered(result: Any) -> None:
+            outstanding.clear()
+            # A reply to another session than the one that asked proves nothing.
+            if result.successful() and client_id == self._client.client_id:
+                self._note_answer(client_id[0], sent_at)
+
+        outstanding.set()
+        self._client.exists_async("/").rawlink(answered)
+
+    def _note_answer(self, session_id: int, sent_at: float) -> None:
+        with self._lock:
+            fresh = self._session_id != session_id
+            expired_unseen = fresh and not self._lost
+        if expired_unseen:
+            # A new session answers before the clock ran out on the old one.
+            self._lose("replaced")
+        with self._lock:
+            self._session_id = session_id
+            self._answered_at = sent_at
+            self._lost = False
+        self._alive.set()
+        if fresh:
+            log.info("zookeeper.session", session=f"{session_id:x}")
+
+    def _check_clock(self) -> None:
+        with self._lock:
+            running = not self._lost
+        if running and not self.alive():
+            self._lose("silent")
+
+    def _lose(self, why: str) -> None:
+        with self._lock:
+            self._lost = True
+            session_id, self._session_id = self._session_id, None
+            self._alive.clear()
+        log.warning("zookeeper.lost", session=f"{session_id or 0:x}", why=why)
+        for callback in self._on_lost:
+            callback()

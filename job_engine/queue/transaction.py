@@ -1,0 +1,67 @@
+"""kazoo's transactions, with every result looked at.
+
+kazoo returns the exceptions of a failed transaction as results, and its context
+manager swallows them; nothing outside this file builds one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import RolledBackError, RuntimeInconsistency
+
+from job_engine.errors import QueueError
+from job_engine.queue.session import ZK_ERRORS
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a transaction: all of it happened, or `failed` stopped it."""
+
+    results: tuple[Any, ...]
+    failed: int | None = None
+    """Index of the operation that failed; None: every one was done."""
+    error: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        """True when all operations were done."""
+        return self.failed is None
+
+
+class Transaction:
+    """Operations that happen together or not at all, bound to a node that must exist."""
+
+    def __init__(self, client: KazooClient, guard: str) -> None:
+        """`guard` is the path of the session's (or leader's) own node: operation 0."""
+        self._request = client.transaction()
+        self._request.check(guard, -1)
+
+    def check(self, path: str) -> None:
+        """The node must exist."""
+        self._request.check(path, -1)
+
+    def create(
+        self, path: str, data: bytes, *, ephemeral: bool = False, sequence: bool = False
+    ) -> None:
+        """The node must not exist yet (unless it is sequential), and will."""
+        self._request.create(path, data, ephemeral=ephemeral, sequence=sequence)
+
+    def delete(self, path: str) -> None:
+        """The node must exist, and will not."""
+        self._request.delete(path)
+
+    def commit(self) -> Outcome:
+        """Send it, once; raises `QueueError` when no answer came, so nobody knows."""
+        try:
+            results = tuple(self._request.commit())
+        except ZK_ERRORS as error:
+            raise QueueError(f"No answer from ZooKeeper to a transaction: {error!r}") from error
+        for index, result in enumerate(results):
+            if isinstance(result, Exception) and not isinstance(
+                result, RolledBackError | RuntimeInconsistency
+            ):
+                return Outcome(results, index, result)
+        return Outcome(results)

@@ -1,0 +1,322 @@
+"""The locking queue in ZooKeeper, wire-compatible with `kazoo.recipe.queue.LockingQueue`.
+
+kazoo's recipe lists everything on every claim, leaves watches behind, and lets all
+waiters race for the same node; here several entries are claimed in one transaction,
+at most one watch is out, and who loses a race skips ahead. Tested against ZooKeeper
+3.8 and kazoo 2.11's own `LockingQueue`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from kazoo.exceptions import NodeExistsError, NoNodeError
+
+from job_engine.errors import LeadershipLostError, QueueError, SessionLostError
+from job_engine.model import Fence
+from job_engine.queue import layout
+from job_engine.queue.base import (
+    ClaimQueue,
+    EntryName,
+    PushQueue,
+    QueueClaim,
+    Registration,
+    in_order,
+    job_id_of,
+)
+from job_engine.queue.session import ZK_ERRORS, ZooKeeperSession
+from job_engine.queue.transaction import Outcome, Transaction
+
+GUARD: Final = 0
+"""Index of the operation that checks the own node."""
+
+BATCH: Final = 64
+"""Most entries that one transaction touches; ZooKeeper refuses requests over 1 MiB."""
+
+
+class _Paths:
+    """The queue's parents, made on first use."""
+
+    def __init__(self, session: ZooKeeperSession, root: str) -> None:
+        self._session = session
+        self.entries = layout.entries(root)
+        self.taken = layout.taken(root)
+
+    def entry(self, name: str) -> str:
+        return f"{self.entries}/{name}"
+
+    def claim(self, name: str) -> str:
+        return f"{self.taken}/{name}"
+
+    def ensure(self, *more: str) -> None:
+        with answered():
+            for path in (self.entries, self.taken, *more):
+                self._session.client.ensure_path(path)
+
+
+class answered:  # noqa: N801 - reads as a word in `with answered():`
+    """Turn what kazoo raises for a missing answer into `QueueError`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ZK_ERRORS):
+            raise QueueError(f"No answer from ZooKeeper: {error!r}") from error
+
+
+class ZooKeeperClaimQueue(ClaimQueue):
+    """The executor's side. `skip_ahead` is how many executors live, for lost races."""
+
+    def __init__(self, session: ZooKeeperSession, root: str, name: str) -> None:
+        self._session = session
+        self._paths = _Paths(session, root)
+        self._name = name
+        self._changed = threading.Event()
+        self._watching = False
+
+    # --- registration ---------------------------------------------------------
+
+    def register(self, about: Mapping[str, object]) -> Registration:
+        """See the base class; a node of this very session that is there already is kept."""
+        session_id = self._session.id
+        self._paths.ensure(layout.EXECUTORS)
+        node = layout.executor(self._name, session_id)
+        client = self._session.client
+        with answered():
+            try:
+                client.create(node, _encode(about), ephemeral=True)
+            except NodeExistsError:
+                client.set(node, _encode(about))
+            try:
+                data, _ = client.get(layout.INCARNATION)
+            except NoNodeError:
+                raise QueueError("No leader has drawn an incarnation yet.") from None
+        self._session.require(session_id)
+        return Registration(session_id, node, int(data))
+
+    def describe(self, registration: Registration, about: Mapping[str, object]) -> None:
+        """See the base class."""
+        self._session.require(registration.session_id)
+        with answered():
+            self._session.client.set(registration.node, _encode(about))
+
+    # --- claiming -------------------------------------------------------------
+
+    def claim(
+        self, registration: Registration, limit: int, skip: Callable[[str], bool]
+    ) -> list[QueueClaim]:
+        """See the base class."""
+        self._session.require(registration.session_id)
+        waiting = [e for e in self._waiting() if not skip(e.text)]
+        batch = waiting[: min(limit, BATCH)]
+        if not batch:
+            return []
+        if self._take(registration, batch):
+            return self._claims(registration, batch)
+        return self._claim_singly(registration, waiting, limit)
+
+    def _waiting(self) -> list[EntryName]:
+        """Entries that nobody has claimed, in order; and one watch for the next change."""
+        self._changed.clear()
+        client = self._session.client
+        with answered():
+            if self._watching:
+                names = client.get_children(self._paths.entries)
+            else:
+                names = client.get_children(self._paths.entries, watch=self._on_change)
+                self._watching = True
+            taken = set(client.get_children(self._paths.taken))
+        return in_order([name for name in names if name not in taken])
+
+    def _on_change(self, _event: object) -> None:
+        self._watching = False
+        self._changed.set()
+
+    def _take(self, registration: Registration, entries: Sequence[EntryName]) -> bool:
+        """Create the claim nodes of all `entries`, or of none."""
+        transaction = Transaction(self._session.client, registration.node)
+        for entry in entries:
+            transaction.check(self._paths.entry(entry.text))
+            transaction.create(self._paths.claim(entry.text), self._name.encode(), ephemeral=True)
+        return _guarded(transaction.commit(), SessionLostError).done
+
+    def _claim_singly(
+        self, registration: Registration, waiting: Sequence[EntryName], limit: int
+    ) -> list[QueueClaim]:
+        """Somebody was faster: skip ahead at random, so that the next race is thinner."""
+        got: list[EntryName] = []
+        position = 0
+        with answered():
+            rivals = max(1, len(self._session.client.get_children(layout.EXECUTORS)))
+        while position < len(waiting) and len(got) < limit:
+            if self._take(registration, [waiting[position]]):
+                got.append(waiting[position])
+                position += 1
+            else:
+                position += random.randint(1, rivals)
+        return self._claims(registration, got)
+
+    def _claims(self, registration: Registration, entries: Sequence[EntryName]) -> list[QueueClaim]:
+        client = self._session.client
+        reads = [client.get_async(self._paths.entry(e.text)) for e in entries]
+        stats = [client.exists_async(self._paths.claim(e.text)) for e in entries]
+        claims = []
+        for entry, read, stat in zip(entries, reads, stats, strict=True):
+            with answered():
+                node = stat.get()
+                try:
+                    data, _ = read.get()
+                except NoNodeError:
+                    # Consumed under our claim by somebody who does not look at claims.
+                    data = None
+            if node is None or node.ephemeralOwner != registration.session_id:
+                continue
+            job_id = job_id_of(data) if data is not None else ""
+            fence = Fence(registration.incarnation, node.czxid)
+            claims.append(QueueClaim(entry.text, job_id, fence, registration))
+        gone = [claim for claim in claims if not claim.job_id]
+        self.release(gone)
+        return [claim for claim in claims if claim.job_id]
+
+    # --- letting go -----------------------------------------------------------
+
+    def consume(self, claims: Sequence[QueueClaim]) -> None:
+        """See the base class."""
+        for registration, batch in _batches(claims):
+            transaction = Transaction(self._session.client, registration.node)
+            for claim in batch:
+                transaction.delete(self._paths.entry(claim.entry))
+                transaction.delete(self._paths.claim(claim.entry))
+            if not _guarded(transaction.commit(), SessionLostError).done:
+                for claim in batch:
+                    self._consume_one(claim)
+
+    def _consume_one(self, claim: QueueClaim) -> None:
+        transaction = Transaction(self._session.client, claim.registration.node)
+        transaction.delete(self._paths.entry(claim.entry))
+        transaction.delete(self._paths.claim(claim.entry))
+        outcome = _guarded(transaction.commit(), SessionLostError)
+        if outcome.failed == GUARD + 1:
+            self._release_one(claim)  # the entry was gone: only the claim is left
+
+    def release(self, claims: Sequence[QueueClaim]) -> None:
+        """See the base class."""
+        for registration, batch in _batches(claims):
+            transaction = Transaction(self._session.client, registration.node)
+            for claim in batch:
+                transaction.delete(self._paths.claim(claim.entry))
+            if not _guarded(transaction.commit(), SessionLostError).done:
+                for claim in batch:
+                    self._release_one(claim)
+
+    def _release_one(self, claim: QueueClaim) -> None:
+        transaction = Transaction(self._session.client, claim.registration.node)
+        transaction.delete(self._paths.claim(claim.entry))
+        _guarded(transaction.commit(), SessionLostError)
+
+    def recover(self, registration: Registration, held: Sequence[QueueClaim]) -> None:
+        """See the base class."""
+        self._session.require(registration.session_id)
+        keep = {claim.entry for claim in held}
+        client = self._session.client
+        with answered():
+            client.sync(self._paths.taken)
+            names = [n for n in client.get_children(self._paths.taken) if n not in keep]
+            stats = [client.exists_async(self._paths.claim(name)) for name in names]
+            mine = [
+                name
+                for name, stat in zip(names, stats, strict=True)
+                if (node := stat.get()) and node.ephemeralOwner == registration.session_id
+            ]
+        lost = [QueueClaim(name, "", Fence(0, 0), registration) for name in mine]
+        self.release(lost)
+
+    # --- waiting --------------------------------------------------------------
+
+    def wait(self, timeout_s: float) -> None:
+        """See the base class."""
+        self._changed.wait(timeout_s)
+
+    def wake(self) -> None:
+        """See the base class."""
+        self._changed.set()
+
+
+class ZooKeeperPushQueue(PushQueue):
+    """The leader's side."""
+
+    def __init__(self, session: ZooKeeperSession, root: str, name: str) -> None:
+        self._session = session
+        self._paths = _Paths(session, root)
+        self._name = name
+
+    def push(self, leader_node: str, jobs: Sequence[tuple[str, int]]) -> list[str]:
+        """See the base class."""
+        transaction = Transaction(self._session.client, leader_node)
+        for job_id, priority in jobs:
+            prefix = self._paths.entry(f"entry-{priority:03d}-")
+            transaction.create(prefix, job_id.encode(), sequence=True)
+        outcome = _guarded(transaction.commit(), LeadershipLostError)
+        if not outcome.done:
+            self._paths.ensure()  # a wiped ZooKeeper has no parents either
+            raise QueueError(f"Could not push to the queue: {outcome.error!r}")
+        return [str(path).rpartition("/")[2] for path in outcome.results[1:]]
+
+    def entries(self) -> set[str]:
+        """See the base class."""
+        self._paths.ensure()
+        with answered():
+            self._session.client.sync(self._paths.entries)
+            return set(self._session.client.get_children(self._paths.entries))
+
+    def jobs(self, entries: Sequence[str]) -> dict[str, str]:
+        """See the base class."""
+        client = self._session.client
+        reads = [(name, client.get_async(self._paths.entry(name))) for name in entries]
+        found = {}
+        for name, read in reads:
+            with answered():
+                try:
+                    data, _ = read.get()
+                except NoNodeError:
+                    continue
+            found[name] = job_id_of(data)
+        return found
+
+    def remove(self, leader_node: str, entry: str) -> bool:
+        """See the base class."""
+        transaction = Transaction(self._session.client, leader_node)
+        # Claiming it in the same breath makes sure that nobody else has.
+        transaction.create(self._paths.claim(entry), self._name.encode(), ephemeral=True)
+        transaction.delete(self._paths.entry(entry))
+        transaction.delete(self._paths.claim(entry))
+        return _guarded(transaction.commit(), LeadershipLostError).done
+
+
+def _guarded(outcome: Outcome, lost: type[SessionLostError] | type[LeadershipLostError]) -> Outcome:
+    if outcome.failed == GUARD:
+        raise lost
+    return outcome
+
+
+def _batches(
+    claims: Sequence[QueueClaim],
+) -> list[tuple[Registration, Sequence[QueueClaim]]]:
+    """Cut into transactions: one registration each, and no more than `BATCH` claims."""
+    by_registration: dict[Registration, list[QueueClaim]] = {}
+    for claim in claims:
+        by_registration.setdefault(claim.registration, []).append(claim)
+    return [
+        (registration, held[start : start + BATCH])
+        for registration, held in by_registration.items()
+        for start in range(0, len(held), BATCH)
+    ]
+
+
+def _encode(about: Mapping[str, Any]) -> bytes:
+    return json.dumps(about, separators=(",", ":")).encode()
