@@ -37,7 +37,7 @@ def test_both_consume_side_by_side(join: Join, zk: KazooClient) -> None:
     theirs = LockingQueue(zk, "/job")
     jobs = [f"job/{i}" for i in range(20)]
     ours.push(*jobs)
-    done = []
+    done: list[str] = []
     while len(done) < len(jobs):
         if claims := ours.claims.claim(ours.registration, 2, lambda _: False):
             ours.claims.consume(claims)

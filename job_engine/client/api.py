@@ -1,0 +1,284 @@
+"""The API's client: `nuvla.api.Api`, and what executors, distributors and people add to it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import requests
+from nuvla.api import Api as NuvlaApi
+from pydantic import BaseModel
+from requests.adapters import HTTPAdapter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+from tenacity.nap import sleep_using_event
+
+from job_engine.client.credentials import login_credentials
+from job_engine.errors import ApiError, ApiUnavailableError, GradingError
+from job_engine.model.protocol import (
+    ActionDescription,
+    ActionsRequest,
+    ClaimReplies,
+    ClaimReply,
+    ClaimRequest,
+    EntriesReply,
+    EntriesRequest,
+    EntryItem,
+    FeedReply,
+    IncarnationReply,
+    IncarnationRequest,
+    OrphansReply,
+    OrphansRequest,
+    Receipt,
+    RecordedEntries,
+    ReportReplies,
+    ReportRequest,
+    ScheduleReply,
+    ScheduleRequest,
+)
+from job_engine.settings import ConnectionSettings
+
+REQUEST_TIMEOUT_S: Final = (3.05, 15.0)
+"""Seconds to connect, and to wait for the next byte."""
+
+TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
+"""Status codes after which the same request may do better."""
+
+CHUNK: Final = 1 << 16
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _TransientError(Exception):
+    """A request that may be sent again."""
+
+
+class Api(NuvlaApi):  # type: ignore[misc]
+    """A `nuvla.api.Api` for this engine; threads may share it.
+
+    Everything of the parent works unchanged. The methods here are retried with
+    back-off while the API does not answer, for `retry_s` seconds in all, then raise
+    `ApiUnavailableError`; what the API refuses raises `ApiError`. All of them may
+    safely be sent twice: fences, compare-and-set and digests make them idempotent.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        credentials: dict[str, str] | None = None,
+        insecure: bool = False,
+        retry_s: float = 30.0,
+    ) -> None:
+        super().__init__(
+            endpoint=endpoint,
+            insecure=insecure or endpoint.startswith("http://"),
+            persist_cookie=False,
+            reauthenticate=True,
+            login_creds=credentials,
+        )
+        self._retry_s = retry_s
+        self._closing = threading.Event()
+        adapter = HTTPAdapter(pool_maxsize=64)
+        self.session.mount("http://", adapter)
+        self.session.mount("https://", adapter)
+
+    @classmethod
+    def from_settings(cls, settings: ConnectionSettings) -> Api:
+        """Make a client that logs in with the key of these settings."""
+        return cls(
+            settings.api_url,
+            credentials=login_credentials(settings),
+            insecure=settings.api_insecure,
+            retry_s=settings.api_retry_s,
+        )
+
+    def close(self) -> None:
+        """End retries and connections; a call in progress raises `ApiUnavailableError`."""
+        self._closing.set()
+        self.session.close()
+
+    # --- the executor's calls -------------------------------------------------
+
+    def claim(self, request: ClaimRequest) -> list[ClaimReply]:
+        """Ask what to do with claimed entries."""
+        return self._post("engine/claim", request, ClaimReplies).replies
+
+    def report(self, request: ReportRequest, retry_s: float | None = None) -> list[Receipt]:
+        """Write progress, outcomes, retries and releases, each with its fence."""
+        return self._post("engine/report", request, ReportReplies, retry_s).receipts
+
+    def publish_actions(self, actions: Sequence[ActionDescription]) -> None:
+        """Tell the API which actions this executor has."""
+        body = ActionsRequest(actions=list(actions))
+        self._call("PUT", "engine/actions", body=body)
+
+    # --- the distributor's calls ----------------------------------------------
+
+    def actions(self) -> list[ActionDescription]:
+        """Every action that an executor ever published."""
+        return self._get("engine/actions", ActionsRequest).actions
+
+    def feed(self, action: str, window: int) -> FeedReply:
+        """What to push now, so that `window` entries of the action wait."""
+        return self._get("engine/feed", FeedReply, action=action, window=window)
+
+    def pushed(self, entries: Sequence[EntryItem]) -> list[bool]:
+        """Record entries on their jobs; false where the job has one, or is not QUEUED."""
+        return self._post(
+            "engine/pushed", EntriesRequest(entries=list(entries)), EntriesReply
+        ).written
+
+    def cleared(self, entries: Sequence[EntryItem]) -> list[bool]:
+        """Forget entries that are gone, where they are still the recorded ones."""
+        return self._post(
+            "engine/cleared", EntriesRequest(entries=list(entries)), EntriesReply
+        ).written
+
+    def recorded_entries(self, action: str) -> Iterator[EntryItem]:
+        """Entries on the action's jobs that are not final, page by page."""
+        after: str | None = ""
+        while after is not None:
+            page = self._get("engine/entries", RecordedEntries, action=action, after=after)
+            yield from page.entries
+            after = page.next
+
+    def draw_incarnation(self, seen: int | None) -> int:
+        """Draw a number that no ZooKeeper had before."""
+        body = IncarnationRequest(seen=seen)
+        return self._post("engine/incarnation", body, IncarnationReply).incarnation
+
+    def schedule(self, action: str, tick_ms: int) -> ScheduleReply:
+        """Create the scheduled job of this tick, unless there is one."""
+        body = ScheduleRequest(action=action, tick_ms=tick_ms)
+        return self._post("engine/schedule", body, ScheduleReply)
+
+    def fail_orphans(self, live_actions: Sequence[str], grace_s: float) -> int:
+        """Fail waiting jobs whose action no live executor has."""
+        body = OrphansRequest(live_actions=list(live_actions), grace_s=grace_s)
+        return self._post("engine/orphans", body, OrphansReply).failed
+
+    # --- blobs ----------------------------------------------------------------
+
+    def upload_blob(self, path: Path) -> str:
+        """Upload a file; returns its digest, `sha256:<hex>`."""
+        with path.open("rb") as source:
+
+            def rewound() -> Any:
+                source.seek(0)
+                return source
+
+            reply = self._call(
+                "POST",
+                "blob",
+                data=rewound,
+                headers={"Content-Type": "application/octet-stream"},
+            ).json()
+        return str(reply["digest"])
+
+    def download_blob(self, digest: str, target: Path) -> None:
+        """Write a blob to `target`, and check it against its digest on the way.
+
+        Raises `GradingError` when what came is not what the digest names.
+        """
+        name = digest.removeprefix("sha256:")
+        with self._call("GET", f"blob/{name}/content", stream=True) as response:
+            running = hashlib.sha256()
+            with target.open("wb") as sink:
+                for chunk in response.iter_content(CHUNK):
+                    running.update(chunk)
+                    sink.write(chunk)
+        if running.hexdigest() != name:
+            target.unlink()
+            raise GradingError(f"The blob {digest} arrived damaged.")
+
+    # --- underneath -----------------------------------------------------------
+
+    def ready(self) -> bool:
+        """Whether the API answers right now; no retries."""
+        try:
+            response = self.session.get(
+                f"{self.endpoint}/api/health/ready", timeout=REQUEST_TIMEOUT_S
+            )
+        except requests.RequestException:
+            return False
+        return bool(response.status_code == 200)
+
+    def _post(self, path: str, body: BaseModel, kind: type[M], retry_s: float | None = None) -> M:
+        return kind.model_validate_json(
+            self._call("POST", path, body=body, retry_s=retry_s).content
+        )
+
+    def _get(self, path: str, kind: type[M], **params: Any) -> M:
+        return kind.model_validate_json(self._call("GET", path, params=params).content)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: BaseModel | None = None,
+        data: Any = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, Any] | None = None,
+        stream: bool = False,
+        retry_s: float | None = None,
+    ) -> requests.Response:
+        """Send one request, again and again while it is worth it."""
+        headers = {"Accept": "application/json", **(headers or {})}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        payload = body.model_dump_json(exclude_none=True).encode() if body is not None else None
+
+        def attempt() -> requests.Response:
+            try:
+                response = self.session.request(
+                    method,
+                    f"{self.endpoint}/api/{path}",
+                    data=payload if data is None else data(),
+                    headers=headers,
+                    params=params,
+                    stream=stream,
+                    timeout=REQUEST_TIMEOUT_S,
+                    allow_redirects=False,
+                )
+            except (requests.RequestException, OSError) as error:
+                raise _TransientError(str(error)) from error
+            if response.status_code in TRANSIENT:
+                raise _TransientError(f"{response.status_code}: {response.text[:500]}")
+            return _accepted(response)
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(_TransientError),
+            stop=stop_after_delay(self._retry_s if retry_s is None else retry_s)
+            | stop_when_event_set(self._closing),
+            wait=wait_random_exponential(multiplier=0.05, max=2.0),
+            sleep=sleep_using_event(self._closing),
+            retry_error_callback=_give_up,
+        )
+        answer: requests.Response = retrying(attempt)
+        return answer
+
+
+def _give_up(state: RetryCallState) -> requests.Response:
+    cause = state.outcome.exception() if state.outcome else None
+    raise ApiUnavailableError(f"The API does not answer: {cause}") from cause
+
+
+def _accepted(response: requests.Response) -> requests.Response:
+    if response.status_code < 400:
+        return response
+    try:
+        message = str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        message = response.text[:500]
+    raise ApiError(f"The API refused ({response.status_code}): {message}")

@@ -1,0 +1,27 @@
+"""What a process logs in with."""
+
+from __future__ import annotations
+
+import json
+
+from job_engine.errors import ConfigurationError
+from job_engine.settings import ConnectionSettings
+
+
+def login_credentials(settings: ConnectionSettings) -> dict[str, str] | None:
+    """Return `key` and `secret` for the API, or None to stay anonymous.
+
+    Raises `ConfigurationError` for a credentials file that cannot be read.
+    """
+    if settings.api_key and settings.api_secret:
+        return {"key": settings.api_key, "secret": settings.api_secret.get_secret_value()}
+    if settings.credentials_file is None:
+        return None
+    try:
+        found = json.loads(settings.credentials_file.read_text())
+        return {"key": str(found["key"]), "secret": str(found["secret"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"Cannot read the credentials file {settings.credentials_file}: {error!r}. "
+            'It holds {"key": "credential/…", "secret": "…"}.'
+        ) from error
