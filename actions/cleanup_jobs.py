@@ -1,0 +1,32 @@
+"""Delete final jobs that are old enough to be forgotten."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from job_engine.client import Api
+from job_engine.plugins import Context, Result, Schedule, action
+
+
+class Payload(BaseModel):
+    """What counts as old."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    days: int = Field(7, ge=1, description="Age, in days, from which final jobs are deleted.")
+
+
+@action(
+    "cleanup_jobs",
+    payload=Payload,
+    timeout_s=1800,
+    schedule=Schedule(interval_s=86_400),
+    needs=(Api,),
+)
+def cleanup_jobs(context: Context[Payload]) -> Result:
+    """Bulk-delete final jobs created more than `days` ago."""
+    deleted = context.need(Api).delete_bulk(
+        "job",
+        f"state=['SUCCESS', 'FAILED', 'CANCELED'] and created<'now-{context.payload.days}d'",
+    )
+    return Result(message=f"Deleted {deleted.data['deleted']} jobs.")
