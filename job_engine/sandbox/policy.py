@@ -1,0 +1,149 @@
+"""What every backend checks before it makes a slot, and the environment that a phase sees.
+
+Whatever a phase asks for beyond the operator's maxima is refused by name, never cut down.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from job_engine.errors import SandboxRefusedError
+from job_engine.sandbox.base import Handover, Inputs, Limits, Mount, PhaseSpec, Tree
+from job_engine.settings import SandboxSettings
+
+PROXY_ADDRESS: Final = ("127.0.0.1", 3128)
+"""Where, on the sandbox's own loopback, a phase with `reach` finds the egress proxy."""
+MAX_STDIN_BYTES: Final = 64 * 2**10
+MAX_COMMAND_BYTES: Final = 128 * 2**10
+"""Command and environment of a phase together; the kernel's own limit for one argument."""
+SANDBOX_UID: Final = 1000
+"""User and group id that phases run as, seen from inside."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED: Final = ("/proc", "/dev", "/sys", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64")
+_PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+
+
+def check_request(
+    settings: SandboxSettings, phases: tuple[PhaseSpec, ...], trees: tuple[Tree, ...]
+) -> None:
+    """Raise `SandboxRefusedError`, naming what was asked and what is allowed."""
+    _check_unique("phase", [phase.name for phase in phases])
+    _check_unique("tree", [tree.name for tree in trees])
+    for tree in trees:
+        _at_most(f"tree {tree.name}: size_bytes", tree.size_bytes, settings.max_disk_bytes)
+        _at_most(f"tree {tree.name}: inodes", tree.inodes, settings.max_inodes)
+    names = {tree.name for tree in trees}
+    for phase in phases:
+        _check_limits(phase, settings)
+        _check_command(phase)
+        _check_places(phase, names)
+        _check_reach(phase)
+        if phase.kvm and not settings.allow_kvm:
+            raise SandboxRefusedError(
+                f"phase {phase.name} asks for /dev/kvm, which the operator does not allow"
+            )
+
+
+def check_inputs(inputs: Inputs, phases: tuple[PhaseSpec, ...], trees: tuple[Tree, ...]) -> None:
+    """Raise `SandboxRefusedError` for input to what the slot has not, or too much of it."""
+    unknown = set(inputs.trees) - {tree.name for tree in trees}
+    unknown |= set(inputs.stdin) - {phase.name for phase in phases}
+    if unknown:
+        raise SandboxRefusedError(f"input for unknown trees or phases: {sorted(unknown)}")
+    for phase, data in inputs.stdin.items():
+        if len(data) > MAX_STDIN_BYTES:
+            raise SandboxRefusedError(
+                f"phase {phase}: {len(data)} bytes of stdin, at most {MAX_STDIN_BYTES} allowed"
+            )
+
+
+def phase_environment(phase: PhaseSpec) -> dict[str, str]:
+    """Return the whole environment of a phase, proxy variables included."""
+    env = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+    }
+    if phase.reach:
+        host, port = PROXY_ADDRESS
+        env |= dict.fromkeys(_PROXY_VARIABLES, f"http://{host}:{port}")
+        env |= dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1,::1")
+    return env | dict(phase.env)
+
+
+def _check_limits(phase: PhaseSpec, settings: SandboxSettings) -> None:
+    limits: Limits = phase.limits
+    for field, allowed in (
+        ("cpus", settings.max_cpus),
+        ("cpu_time_s", settings.max_cpu_time_s),
+        ("wall_time_s", settings.max_wall_time_s),
+        ("memory_bytes", settings.max_memory_bytes),
+        ("processes", settings.max_processes),
+        ("file_size_bytes", settings.max_file_size_bytes),
+        ("output_bytes", settings.max_output_bytes),
+    ):
+        _at_most(f"phase {phase.name}: {field}", getattr(limits, field), allowed)
+
+
+def _at_most(what: str, asked: float, allowed: float) -> None:
+    # Written so that NaN is refused as well.
+    if not 0 < asked <= allowed:
+        raise SandboxRefusedError(
+            f"{what}: {asked} asked, more than 0 and at most {allowed} allowed"
+        )
+
+
+def _check_unique(kind: str, names: list[str]) -> None:
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise SandboxRefusedError(f"{kind} name {name!r}: letters, digits, '.', '_', '-' only")
+    if len(set(names)) != len(names):
+        raise SandboxRefusedError(f"{kind} names are not unique: {names}")
+
+
+def _check_command(phase: PhaseSpec) -> None:
+    words = [*phase.command, *phase.env.keys(), *phase.env.values()]
+    if not phase.command or not phase.command[0] or any("\0" in word for word in words):
+        raise SandboxRefusedError(f"phase {phase.name}: an empty command, or one with NUL bytes")
+    size = sum(len(word.encode(errors="surrogateescape")) + 1 for word in words)
+    _at_most(f"phase {phase.name}: bytes of command and environment", size, MAX_COMMAND_BYTES)
+    for name in phase.env:
+        if not _ENV_NAME.fullmatch(name):
+            raise SandboxRefusedError(f"phase {phase.name}: bad environment variable {name!r}")
+
+
+def _check_places(phase: PhaseSpec, trees: set[str]) -> None:
+    wanted: Iterable[Mount | Handover] = (*phase.mounts, *phase.handover)
+    for item in wanted:
+        if item.tree not in trees:
+            raise SandboxRefusedError(f"phase {phase.name}: no tree {item.tree!r} in this slot")
+    targets = [mount.target for mount in phase.mounts]
+    for target in (*targets, phase.workdir):
+        if not target.startswith("/") or "\0" in target or posixpath.normpath(target) != target:
+            raise SandboxRefusedError(f"phase {phase.name}: {target!r} is no plain absolute path")
+    for target in targets:
+        if target == "/" or any(_inside(target, place) for place in _RESERVED):
+            raise SandboxRefusedError(f"phase {phase.name}: no tree may cover {target!r}")
+    if len(set(targets)) != len(targets):
+        raise SandboxRefusedError(f"phase {phase.name}: two trees on one target")
+    for handover in phase.handover:
+        parts = handover.path.split("/")
+        if handover.path.startswith("/") or ".." in parts or "\0" in handover.path:
+            raise SandboxRefusedError(
+                f"phase {phase.name}: hand-over path {handover.path!r} leaves its tree"
+            )
+
+
+def _inside(path: str, place: str) -> bool:
+    return path == place or path.startswith(place + "/")
+
+
+def _check_reach(phase: PhaseSpec) -> None:
+    for reach in phase.reach:
+        if not reach.host or not 0 < reach.port < 65_536:
+            raise SandboxRefusedError(f"phase {phase.name}: cannot reach {reach.host}:{reach.port}")
