@@ -1,0 +1,188 @@
+"""The egress proxy: the only way out of a sandbox, to the hosts that a phase names.
+
+It listens on a socket that lives in the sandbox's own network namespace (the backend
+makes it) and connects from the executor's. So nothing has to run inside the sandbox, and
+the sandbox has no route at all. It speaks HTTP CONNECT and plain HTTP with an absolute
+URI, which is what `http_proxy` and `https_proxy` mean to git, pip, curl and the rest.
+
+What must hold: only the named host and port pairs; a name is resolved once, and the address
+that was checked is the one that is connected to (no DNS rebinding); no address of a
+private or special range, and none of this machine, unless the operator names that host and
+port. The grain is host and port: whoever may reach one may reach all that is served there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final, Self
+
+from job_engine.errors import SandboxRefusedError
+from job_engine.log import get_logger
+from job_engine.sandbox.base import Reach
+from job_engine.sandbox.egress_http import BadRequestError, Request, read_request
+from job_engine.sandbox.egress_policy import EgressPolicy
+
+MAX_CONNECTIONS: Final = 64
+"""Connections of one phase at once; one more is closed unanswered."""
+CONNECT_TIMEOUT_S: Final = 10.0
+HEAD_TIMEOUT_S: Final = 15.0
+IDLE_TIMEOUT_S: Final = 120.0
+"""A connection that moves no byte for this long, in one direction, is closed."""
+_CHUNK_BYTES: Final = 64 * 2**10
+
+log = get_logger(__name__)
+
+
+class EgressProxy:
+    """Serves one phase; `close` ends every connection. Use it as a context manager.
+
+    Args:
+        reach: the pairs that the phase may connect to.
+        allow_private_hosts: the operator's `host:port` exceptions to the ban on
+            private addresses; they widen no phase's `reach`.
+    """
+
+    def __init__(self, reach: Iterable[Reach], allow_private_hosts: Iterable[str] = ()) -> None:
+        self._policy = EgressPolicy(reach, allow_private_hosts)
+        self._listener: socket.socket | None = None
+        self._threads: list[threading.Thread] = []
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def serve(self, listening_socket: socket.socket) -> None:
+        """Start to answer on a bound, listening stream socket, and own it from here on."""
+        self._listener = listening_socket
+        self._start(self._accept, listening_socket)
+
+    def close(self) -> None:
+        """Stop listening, end all connections, and wait for their threads. Idempotent."""
+        with self._lock:
+            self._closed = True
+            sockets = [*self._open, *([self._listener] if self._listener else [])]
+            threads = list(self._threads)
+        for sock in sockets:
+            _shutdown(sock)
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(CONNECT_TIMEOUT_S)
+        if self._listener is not None:
+            self._listener.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            if not self._track(client):
+                client.close()
+                continue
+            self._start(self._converse, client)
+
+    def _start(self, target: Callable[[socket.socket], None], sock: socket.socket) -> None:
+        thread = threading.Thread(target=target, args=(sock,), name="egress", daemon=True)
+        with self._lock:
+            self._threads = [known for known in self._threads if known.is_alive()]
+            self._threads.append(thread)
+            thread.start()
+
+    def _track(self, sock: socket.socket) -> bool:
+        with self._lock:
+            # Two sockets a connection, its client's and its server's.
+            if self._closed or len(self._open) >= 2 * MAX_CONNECTIONS:
+                return False
+            self._open.add(sock)
+            return True
+
+    def _untrack(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._open.discard(sock)
+        sock.close()
+
+    def _converse(self, client: socket.socket) -> None:
+        try:
+            client.settimeout(HEAD_TIMEOUT_S)
+            self._answer(client)
+        except OSError:
+            pass  # Either end may go away at any time; there is nobody to tell.
+        finally:
+            self._untrack(client)
+
+    def _answer(self, client: socket.socket) -> None:
+        try:
+            request = read_request(client)
+            address = self._policy.resolve(request.host, request.port)
+        except BadRequestError as error:
+            _refuse(client, 400, str(error))
+            return
+        except SandboxRefusedError as error:
+            log.warning("egress.refused", reason=error.message)
+            _refuse(client, 403, error.message)
+            return
+        except OSError as error:
+            _refuse(client, 502, f"the name cannot be resolved: {error.strerror}")
+            return
+        try:
+            server = socket.create_connection(address, timeout=CONNECT_TIMEOUT_S)
+        except OSError as error:
+            _refuse(client, 502, f"cannot connect: {error.strerror or error}")
+            return
+        self._relay(client, server, request)
+
+    def _relay(self, client: socket.socket, server: socket.socket, request: Request) -> None:
+        if not self._track(server):
+            server.close()
+            return
+        try:
+            for sock in (client, server):
+                sock.settimeout(IDLE_TIMEOUT_S)
+            if request.tunnel:
+                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            server.sendall(request.forward)
+            upward = threading.Thread(
+                target=_copy, args=(client, server), name="egress-up", daemon=True
+            )
+            upward.start()
+            _copy(server, client)
+            upward.join()
+        finally:
+            self._untrack(server)
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    """Move bytes until the end of `source`, then say so to `sink`; on error end both."""
+    try:
+        while data := source.recv(_CHUNK_BYTES):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        _shutdown(source)
+        _shutdown(sink)
+
+
+def _shutdown(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _refuse(client: socket.socket, status: int, reason: str) -> None:
+    """Answer with a one-line reason, in the status line too: curl and git show only that."""
+    line = " ".join(reason.split())[:200].encode("ascii", "replace").decode("ascii")
+    body = f"{line}\n".encode()
+    head = (
+        f"HTTP/1.1 {status} {line}\r\nContent-Type: text/plain\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    client.sendall(head.encode() + body)
+    # Closing with unread input would reset the connection before the answer is read.
+    client.shutdown(socket.SHUT_WR)

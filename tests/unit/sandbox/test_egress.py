@@ -1,0 +1,188 @@
+"""The egress proxy over real sockets on loopback, without a sandbox."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from job_engine.sandbox import egress
+from job_engine.sandbox.base import Reach
+from job_engine.sandbox.egress import EgressProxy
+from job_engine.sandbox.egress_policy import is_public
+
+Start = Callable[..., socket.socket]
+
+
+class Server:
+    """A peer on loopback that answers each connection with one line and keeps what it got."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        self.received: list[bytes] = []
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self.listener.accept()
+            except OSError:
+                return
+            with peer:
+                self.received.append(peer.recv(65_536))
+                peer.sendall(b"hello from the server\n")
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    peer = Server()
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def ask() -> Iterator[Callable[[EgressProxy, bytes], bytes]]:
+    with ExitStack() as stack:
+
+        def send(proxy: EgressProxy, request: bytes) -> bytes:
+            listener = socket.create_server(("127.0.0.1", 0))
+            proxy.serve(listener)
+            stack.enter_context(proxy)
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(request)
+                client.shutdown(socket.SHUT_WR)
+                answer = b""
+                while data := client.recv(4096):
+                    answer += data
+                return answer
+
+        yield send
+
+
+Ask = Callable[[EgressProxy, bytes], bytes]
+
+
+def proxy_to(port: int, host: str = "127.0.0.1") -> EgressProxy:
+    return EgressProxy([Reach(host=host, port=port)], [f"{host}:{port}"])
+
+
+def test_connect_reaches_the_named_pair(server: Server, ask: Ask) -> None:
+    request = f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n\r\nping".encode()
+    answer = ask(proxy_to(server.port), request)
+    assert answer == b"HTTP/1.1 200 Connection established\r\n\r\nhello from the server\n"
+    assert server.received == [b"ping"]
+
+
+def test_plain_http_is_rewritten(server: Server, ask: Ask) -> None:
+    uri = f"http://127.0.0.1:{server.port}/a?b=c"
+    request = (
+        f"GET {uri} HTTP/1.1\r\nHost: other\r\nProxy-Authorization: x\r\n"
+        "Connection: keep-alive\r\nAccept: */*\r\n\r\n"
+    )
+    assert ask(proxy_to(server.port), request.encode()) == b"hello from the server\n"
+    assert server.received == [
+        f"GET /a?b=c HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+        "Accept: */*\r\nConnection: close\r\n\r\n".encode()
+    ]
+
+
+def test_another_pair_is_refused_with_the_reason(server: Server, ask: Ask) -> None:
+    request = f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n\r\n".encode()
+    answer = ask(proxy_to(1), request)
+    assert answer.startswith(b"HTTP/1.1 403 egress to 127.0.0.1")
+    assert b"not named by this phase" in answer
+    assert server.received == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0"])
+def test_a_private_address_needs_the_operator(server: Server, ask: Ask, host: str) -> None:
+    proxy = EgressProxy([Reach(host=host, port=server.port)])
+    answer = ask(proxy, f"CONNECT {host}:{server.port} HTTP/1.1\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 403")
+    assert b"private address" in answer
+    assert server.received == []
+
+
+def test_the_exception_names_host_and_port(server: Server, ask: Ask) -> None:
+    proxy = EgressProxy([Reach(host="127.0.0.1", port=server.port)], ["127.0.0.1:1"])
+    answer = ask(proxy, f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n\r\n".encode())
+    assert b"private address" in answer
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"CONNECT host HTTP/1.1\r\n\r\n",
+        b"CONNECT host:99999 HTTP/1.1\r\n\r\n",
+        b"CONNECT ho/st:80 HTTP/1.1\r\n\r\n",
+        b"GET http://h:1/ HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /" + b"x" * 40_000,
+    ],
+)
+def test_a_malformed_request_is_refused(ask: Ask, request_head: bytes) -> None:
+    assert ask(proxy_to(1), request_head).startswith(b"HTTP/1.1 400")
+
+
+def test_close_ends_open_tunnels(server: Server) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    proxy = proxy_to(server.port)
+    proxy.serve(listener)
+    with socket.create_connection(listener.getsockname()) as client:
+        client.sendall(f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n\r\n".encode())
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        proxy.close()
+        assert client.recv(4096) == b""
+    proxy.close()
+
+
+def test_connections_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress, "MAX_CONNECTIONS", 1)
+    listener = socket.create_server(("127.0.0.1", 0))
+    with proxy_to(server.port) as proxy:
+        proxy.serve(listener)
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(3)]
+        assert clients[2].recv(1) == b""
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("172.17.0.1", False),
+        ("192.168.0.1", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("0.0.0.0", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1", False),
+        ("fd00::2", False),
+        ("ff02::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("::ffff:8.8.8.8", True),
+        ("64:ff9b::a00:1", False),
+        ("2002:a00:1::", False),
+        ("::7f00:1", False),
+    ],
+)
+def test_is_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
