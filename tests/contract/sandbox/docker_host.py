@@ -1,0 +1,28 @@
+"""How the contract suite configures the Docker backend, and sees what it left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from job_engine.settings import SandboxSettings
+
+IMAGE = os.environ.get("TEST_SANDBOX_IMAGE", "job-engine-base:bookworm")
+
+
+def settings() -> SandboxSettings:
+    """Return settings for a backend under test."""
+    return SandboxSettings(sandbox="docker", default_image=IMAGE)
+
+
+def leftovers(label: str) -> list[str]:
+    """Return the containers, volumes and networks that carry the label."""
+    found = []
+    for command in (
+        ["docker", "ps", "--all", "--format", "container {{.Names}} {{.Labels}}"],
+        ["docker", "volume", "ls", "--format", "volume {{.Name}} {{.Labels}}"],
+        ["docker", "network", "ls", "--format", "network {{.Name}} {{.Labels}}"],
+    ):
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found += [line for line in listed.splitlines() if label in line]
+    return found
