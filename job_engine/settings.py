@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -149,4 +150,47 @@ class SandboxSettings(Settings):
         2_000_000,
         gt=65_535,
         description="First of the unprivileged host uids that bubblewrap slots run as.",
+    )
+
+
+class ExecutorSettings(ServiceSettings, SandboxSettings):
+    """What an executor can be told."""
+
+    name: str = Field(
+        default_factory=socket.gethostname,
+        description="Name of this executor, one of a kind on its machine and the same at every "
+        "start: what an interrupted run left behind is found by it.",
+    )
+    threads: int = Field(4, ge=1, le=256, description="Jobs that run at once.")
+    actions_dir: Path | None = Field(
+        None, description="Directory of Python files with further actions."
+    )
+    drain_s: float = Field(
+        120.0,
+        ge=0,
+        description="Seconds that running jobs get to finish after SIGTERM; then they are "
+        "given back.",
+    )
+    scratch_dir: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()) / f"job-engine-{os.getuid()}",
+        description="Where actions get their private scratch directories.",
+    )
+
+
+class DistributorSettings(ServiceSettings):
+    """What a distributor can be told."""
+
+    actions: list[str] = Field(
+        [], description="Actions to distribute; empty: all that a live executor has."
+    )
+    reconcile_s: float = Field(
+        60.0, gt=0, description="Seconds between comparisons of the store with the queue."
+    )
+    poll_s: float = Field(
+        5.0, gt=0, description="Seconds between looks at the store when no event tells of work."
+    )
+    orphan_grace_s: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds after which a job is failed whose action no live executor has.",
     )
