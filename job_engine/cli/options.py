@@ -48,7 +48,9 @@ def settings_main(
     """Return a `main()` for a console script that takes every setting as a flag."""
 
     def main() -> None:
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app = typer.Typer(
+            add_completion=False, rich_markup_mode=None, pretty_exceptions_show_locals=False
+        )
         settings_command(app, None, settings_class, run, about=about)
         app()
 

@@ -29,8 +29,8 @@ MAIN_CLASS: Final = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 # Debian's jar names its dependencies in its manifest; slf4j-simple is what logs, to stderr.
 _DEBIAN_CLASSPATH: Final = ("zookeeper.jar", "slf4j-simple.jar")
 
-# The kernel ends the server when the thread that started it ends. Set in the new process
-# itself, and not by `preexec_fn`, which may deadlock in a parent that has threads.
+# Set in the new process itself, and not by `preexec_fn`, which may deadlock in a parent
+# that has threads.
 _DIE_WITH_PARENT: Final = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
@@ -161,10 +161,9 @@ class LocalZooKeeper:
         )
         if self.log_file.exists():
             self.log_file.rename(self.log_file.with_suffix(".log.1"))
-        wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
         with self.log_file.open("wb") as output:
             self._process = subprocess.Popen(
-                [*wrapper, *command, str(config)],
+                die_with_parent([*command, str(config)]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -203,6 +202,14 @@ class LocalZooKeeper:
     def _log_tail(self, lines: int = 15) -> str:
         text = self.log_file.read_text(errors="replace")
         return "\n".join(text.splitlines()[-lines:]) or "(it printed nothing)"
+
+
+def die_with_parent(command: Sequence[str]) -> list[str]:
+    """Return a command that runs `command` (an absolute path first) and dies with its parent.
+
+    The kernel sends it SIGTERM when the thread that started it ends.
+    """
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
 
 def find_zookeeper(home: Path | None = None) -> tuple[Path, str]:

@@ -1,0 +1,201 @@
+"""What an engine needs of its machine, each thing checked by one small function."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from job_engine.errors import JobEngineError, MissingDependencyError
+from job_engine.queue.local import find_zookeeper
+from job_engine.sandbox.factory import make_sandbox
+from job_engine.settings import SandboxSettings
+
+CONTROLLERS = ("cpu", "memory", "pids")
+
+
+class Status(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARN = "warn"
+    """Something will not work, or should be known; the engine runs."""
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of `job-engine doctor`."""
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+
+
+def machine() -> Iterator[Finding]:
+    """Check everything but the API, most basic things first."""
+    for check in (
+        _python,
+        _zookeeper,
+        _docker,
+        _bubblewrap,
+        _cgroups,
+        _sandbox,
+    ):
+        yield check()
+    yield from _programs()
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", Status.OK, f"{version}, {sys.executable}")
+
+
+def _zookeeper() -> Finding:
+    try:
+        java, _ = find_zookeeper()
+    except MissingDependencyError as error:
+        what, _, remedy = error.message.partition(" Try: ")
+        return Finding("zookeeper", Status.MISSING, what, remedy)
+    return Finding("zookeeper", Status.OK, f"installed, runs on {java}")
+
+
+def _docker() -> Finding:
+    refusal = sandbox_refusal("docker")
+    if refusal is None:
+        return Finding(
+            "docker",
+            Status.OK,
+            "a daemon answers. Whoever can use its socket is root on this host, and the "
+            "executor can",
+        )
+    return Finding(
+        "docker", Status.WARN, refusal, "apt-get install docker.io, or use bubblewrap instead"
+    )
+
+
+def _bubblewrap() -> Finding:
+    if shutil.which("bwrap") is None:
+        return Finding(
+            "bubblewrap", Status.WARN, "not installed", "apt-get install bubblewrap, or use Docker"
+        )
+    refusal = sandbox_refusal("bubblewrap")
+    if refusal is None:
+        return Finding("bubblewrap", Status.OK, "usable; nothing inside it runs as root")
+    return Finding("bubblewrap", Status.WARN, refusal, "run the executor as root, or use Docker")
+
+
+def _cgroups() -> Finding:
+    version, present = cgroup_controllers()
+    absent = [name for name in CONTROLLERS if name not in present]
+    if not absent:
+        return Finding("cgroups", Status.OK, f"{version} with {', '.join(CONTROLLERS)}")
+    return Finding(
+        "cgroups",
+        Status.WARN,
+        f"{version} lacks {', '.join(absent)}: bubblewrap cannot enforce these limits",
+        "mount the controllers (in a container: run it privileged), or use Docker",
+    )
+
+
+def _sandbox() -> Finding:
+    usable = [name for name in ("docker", "bubblewrap") if sandbox_refusal(name) is None]
+    if usable:
+        return Finding("sandbox", Status.OK, f"submissions can be graded in {' or '.join(usable)}")
+    return Finding(
+        "sandbox",
+        Status.MISSING,
+        "neither Docker nor bubblewrap is usable: nothing can be graded here",
+        "one of the two remedies above",
+    )
+
+
+def _programs() -> Iterator[Finding]:
+    """What the bundled samples need in bubblewrap, which shows the host's own programs."""
+    for program, package, why in (
+        ("git", "git", "submissions from git URLs"),
+        ("gcc", "gcc libc6-dev", "the C sample in bubblewrap"),
+        ("make", "make", "the C sample in bubblewrap"),
+    ):
+        path = shutil.which(program)
+        if path:
+            yield Finding(program, Status.OK, path)
+        else:
+            yield Finding(
+                program, Status.WARN, f"not installed: no {why}", f"apt-get install {package}"
+            )
+    if _has_pytest():
+        yield Finding("pytest", Status.OK, "the system's Python has it")
+    else:
+        yield Finding(
+            "pytest",
+            Status.WARN,
+            "the system's Python lacks it: no Python sample in bubblewrap",
+            "apt-get install python3-pytest",
+        )
+
+
+def _has_pytest() -> bool:
+    """The sandbox sees /usr only, so the question is for the system's Python."""
+    if not Path("/usr/bin/python3").exists():
+        return False
+    found = subprocess.run(
+        ["/usr/bin/python3", "-I", "-c", "import pytest"], capture_output=True, check=False
+    )
+    return found.returncode == 0
+
+
+def port(host: str, number: int) -> Finding:
+    """Check that a port can be listened on."""
+    name = f"port {number}"
+    if port_is_free(host, number):
+        return Finding(name, Status.OK, "free")
+    return Finding(name, Status.WARN, "in use", "job-engine up --port 0 takes a free one")
+
+
+def port_is_free(host: str, number: int) -> bool:
+    """Whether a server could listen there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, number))
+        except OSError:
+            return False
+    return True
+
+
+def sandbox_refusal(name: str) -> str | None:
+    """Return why this backend cannot be used here, or None when it can."""
+    return _refusal(lambda: make_sandbox(SandboxSettings(sandbox=name)))
+
+
+def _refusal(make: Callable[[], object]) -> str | None:
+    try:
+        sandbox = make()
+        try:
+            sandbox.check()  # type: ignore[attr-defined]
+        finally:
+            sandbox.close()  # type: ignore[attr-defined]
+    except JobEngineError as error:
+        return error.message
+    return None
+
+
+def cgroup_controllers(root: Path = Path("/sys/fs/cgroup")) -> tuple[str, frozenset[str]]:
+    """Return `v1` or `v2`, and the names of the controllers that are mounted."""
+    unified = root / "cgroup.controllers"
+    if unified.exists():
+        return "v2", frozenset(unified.read_text().split())
+    try:
+        mounted = {name for entry in os.scandir(root) for name in entry.name.split(",")}
+    except OSError:
+        mounted = set()
+    return "v1", frozenset(mounted)

@@ -1,0 +1,186 @@
+"""Finding the engine that a command is for, and logging in to it.
+
+In this order: `--data-dir`, `--api-url`, JOB_ENGINE_API_URL, JOB_ENGINE_DATA_DIR, what
+`job-engine login` kept, and the default data directory of `job-engine up`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from kazoo.client import KazooClient
+from kazoo.handlers.threading import KazooTimeoutError
+from pydantic import Field, SecretStr
+
+from job_engine.cli.exits import errors_as_exits
+from job_engine.cli.local_engine import LocalEngine, save_secret
+from job_engine.cli.options import load_settings
+from job_engine.cli.up.settings import DEFAULT_DATA_DIR
+from job_engine.client import Api
+from job_engine.client.credentials import login_credentials
+from job_engine.errors import ApiUnavailableError, ConfigurationError, QueueError
+from job_engine.settings import ConnectionSettings
+
+RETRY_S: Final = 10.0
+
+ApiUrl = Annotated[
+    str | None,
+    typer.Option("--api-url", metavar="URL", help="The engine's API. (env JOB_ENGINE_API_URL)"),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Data directory of a running `job-engine up`: its address and login are found "
+        "there. (env JOB_ENGINE_DATA_DIR)",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+class ClientSettings(ConnectionSettings):
+    """What the commands that talk to an engine read."""
+
+    data_dir: Path | None = Field(None, description="Data directory of a local engine.")
+    zk_hosts: str | None = Field(None, description="ZooKeeper servers, for `executor`.")
+    zk_auth: SecretStr | None = Field(None, description="`user:password` for ZooKeeper.")
+    login_file: Path = Field(
+        Path("~/.config/job-engine/login.json"), description="Where `login` keeps its key."
+    )
+
+
+@dataclass(frozen=True)
+class Target:
+    """An engine, and how to be let in."""
+
+    api_url: str
+    credentials: dict[str, str] | None
+    zk_hosts: str | None
+    insecure: bool = False
+
+
+def find_target(api_url: str | None, data_dir: Path | None) -> Target:
+    """Return the engine that a command means; raises `ConfigurationError` or unreachable."""
+    settings = load_settings(ClientSettings, {"api_url": api_url, "data_dir": data_dir})
+    if data_dir is not None:
+        return _local(data_dir, settings)
+    if "api_url" in settings.model_fields_set:
+        credentials = login_credentials(settings) or _kept_login(settings, settings.api_url)
+        return Target(
+            settings.api_url.rstrip("/"), credentials, settings.zk_hosts, settings.api_insecure
+        )
+    if settings.data_dir is not None:
+        return _local(settings.data_dir, settings)
+    kept = _read(settings.login_file.expanduser())
+    if kept:
+        return Target(kept["url"], _pair(kept), settings.zk_hosts, settings.api_insecure)
+    return _local(DEFAULT_DATA_DIR, settings)
+
+
+@contextmanager
+def connected(api_url: str | None, data_dir: Path | None) -> Iterator[Api]:
+    """A client of the engine that the command is for; expected errors become exit codes."""
+    with errors_as_exits():
+        target = find_target(api_url, data_dir)
+        api = open_api(target)
+        try:
+            yield api
+        finally:
+            api.close()
+
+
+def open_api(target: Target) -> Api:
+    """Return a client; raises `ApiUnavailableError` when no engine answers."""
+    api = Api(
+        target.api_url,
+        credentials=target.credentials,
+        insecure=target.insecure,
+        retry_s=RETRY_S,
+    )
+    if not api.ready():
+        api.close()
+        raise ApiUnavailableError(
+            f"No engine answers at {target.api_url}. Start one with `job-engine up`, or set "
+            "JOB_ENGINE_API_URL."
+        )
+    return api
+
+
+@contextmanager
+def zookeeper(api_url: str | None, data_dir: Path | None) -> Iterator[KazooClient]:
+    """A client of the engine's ZooKeeper; expected errors become exit codes."""
+    with errors_as_exits():
+        hosts = find_target(api_url, data_dir).zk_hosts
+        if hosts is None:
+            raise ConfigurationError(
+                "Executors are known to ZooKeeper: set JOB_ENGINE_ZK_HOSTS, or name the data "
+                "directory of a local engine with --data-dir."
+            )
+        auth = load_settings(ClientSettings).zk_auth
+        client = KazooClient(
+            hosts, timeout=5.0, auth_data=[("digest", auth.get_secret_value())] if auth else None
+        )
+        try:
+            client.start(timeout=5.0)
+            yield client
+        except KazooTimeoutError:
+            raise QueueError(f"No ZooKeeper answers at {hosts}.") from None
+        finally:
+            client.stop()
+            client.close()
+
+
+def keep_login(url: str, key: dict[str, str]) -> Path:
+    """Keep a key for the commands to come; returns the file."""
+    file = load_settings(ClientSettings).login_file.expanduser()
+    save_secret(file, {"url": url, **key})
+    return file
+
+
+def forget_login() -> dict[str, str] | None:
+    """Remove the kept key, and return it."""
+    file = load_settings(ClientSettings).login_file.expanduser()
+    kept = _read(file)
+    file.unlink(missing_ok=True)
+    return kept
+
+
+def _local(data_dir: Path, settings: ClientSettings) -> Target:
+    engine = LocalEngine(data_dir)
+    running = engine.running()
+    if running is None:
+        raise ApiUnavailableError(
+            f"No engine runs in {engine.data_dir}. Start one with `job-engine up`, or set "
+            "JOB_ENGINE_API_URL."
+        )
+    credentials = login_credentials(settings)
+    if credentials is None:
+        kept = _read(engine.credentials_file("admin"))
+        credentials = _pair(kept) if kept else None
+    return Target(running.api_url, credentials, settings.zk_hosts or running.zk_hosts)
+
+
+def _kept_login(settings: ClientSettings, url: str) -> dict[str, str] | None:
+    kept = _read(settings.login_file.expanduser())
+    return _pair(kept) if kept and kept["url"].rstrip("/") == url.rstrip("/") else None
+
+
+def _pair(kept: dict[str, str]) -> dict[str, str]:
+    return {"key": kept["key"], "secret": kept["secret"]}
+
+
+def _read(file: Path) -> dict[str, str] | None:
+    try:
+        found = json.loads(file.read_text())
+        return {str(name): str(value) for name, value in found.items()}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}") from error

@@ -1,0 +1,58 @@
+"""`job-engine doctor`: what this machine has, lacks, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import typer
+from rich.text import Text
+
+from job_engine.cli import checks, text
+from job_engine.cli.checks import Finding, Status
+from job_engine.cli.connection import ApiUrl, DataDir, find_target, open_api
+from job_engine.cli.options import load_settings
+from job_engine.cli.up.settings import UpSettings
+from job_engine.errors import ApiUnavailableError, JobEngineError
+
+STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.MISSING: "bold red"}
+
+
+def doctor(api_url: ApiUrl = None, data_dir: DataDir = None) -> None:
+    """Check everything that an engine needs here, one line each, with a remedy.
+
+    Exit code 1 when something is missing without which no engine can run here.
+    """
+    console = text.console()
+    missing = False
+    for finding in _all(api_url, data_dir):
+        missing = missing or finding.status is Status.MISSING
+        line = Text.assemble(
+            (f"{finding.status:<8}", STYLES[finding.status]), f"{finding.name:<11}", finding.detail
+        )
+        if finding.remedy:
+            line.append(f"  → {finding.remedy}", style="bold")
+        console.print(line, soft_wrap=True)
+    raise typer.Exit(1 if missing else 0)
+
+
+def _all(api_url: str | None, data_dir: DataDir) -> Iterator[Finding]:
+    yield from checks.machine()
+    api = _api(api_url, data_dir)
+    if api.status is not Status.OK:
+        settings = load_settings(UpSettings)
+        yield checks.port(settings.host, settings.port or 8020)
+    yield api
+
+
+def _api(api_url: str | None, data_dir: DataDir) -> Finding:
+    try:
+        target = find_target(api_url, data_dir)
+        open_api(target).close()
+    except ApiUnavailableError as error:
+        what, _, _ = error.message.partition(" Start one")
+        return Finding(
+            "api", Status.WARN, what, "start one with `job-engine up`, or set JOB_ENGINE_API_URL"
+        )
+    except JobEngineError as error:
+        return Finding("api", Status.WARN, error.message)
+    return Finding("api", Status.OK, f"answers at {target.api_url}")

@@ -1,0 +1,125 @@
+"""What an engine of `job-engine up` leaves in its data directory for whoever comes next.
+
+`engine.yaml` is decided once, when the directory is set up. `run.json` is there while the
+engine runs, for the other commands to find it. `credentials/` holds API keys, each file
+readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from job_engine.errors import ConfigurationError
+
+
+class EngineConfig(BaseModel):
+    """`engine.yaml`: what was chosen when the engine was set up."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine_id: str
+    """Tells the executors of engines on one machine apart, in names and sandbox labels."""
+    sandbox: Literal["docker", "bubblewrap", "none"]
+    sandbox_reason: str
+    default_image: str | None = None
+    api_port: int
+    zookeeper_port: int | None = None
+
+
+class RunInfo(BaseModel):
+    """`run.json`: where the running engine answers."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    pid: int
+    api_url: str
+    zk_hosts: str
+
+
+class LocalEngine:
+    """The files of one data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir.expanduser().absolute()
+        self.config_file = self.data_dir / "engine.yaml"
+        self.run_file = self.data_dir / "run.json"
+        self.credentials_dir = self.data_dir / "credentials"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Own the directory; raises `ConfigurationError` while another engine does."""
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.data_dir / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigurationError(
+                    f"An engine runs in {self.data_dir} already. Give this one a directory "
+                    "of its own with --data-dir."
+                ) from None
+            yield
+
+    def config(self) -> EngineConfig | None:
+        """Return what was decided at set-up; None: not set up yet."""
+        try:
+            text = self.config_file.read_text()
+        except FileNotFoundError:
+            return None
+        try:
+            return EngineConfig.model_validate(yaml.safe_load(text))
+        except (ValidationError, yaml.YAMLError) as error:
+            raise ConfigurationError(f"{self.config_file} cannot be read: {error}") from error
+
+    def save_config(self, config: EngineConfig) -> None:
+        """Write `engine.yaml`, whole or not at all."""
+        body = yaml.safe_dump(config.model_dump(), sort_keys=False)
+        _write(self.config_file, f"# Written by `job-engine up`.\n{body}")
+
+    def running(self) -> RunInfo | None:
+        """Return where the engine of this directory answers; None: it does not run."""
+        try:
+            info = RunInfo.model_validate_json(self.run_file.read_text())
+        except (OSError, ValidationError):
+            return None
+        return info if Path(f"/proc/{info.pid}").exists() else None
+
+    def save_running(self, info: RunInfo) -> None:
+        """Write `run.json`."""
+        _write(self.run_file, info.model_dump_json(indent=2))
+
+    def forget_running(self) -> None:
+        """Remove `run.json`."""
+        self.run_file.unlink(missing_ok=True)
+
+    def credentials_file(self, who: str) -> Path:
+        """Where the API key of `admin`, `executor` or `distributor` is kept."""
+        return self.credentials_dir / f"{who}.json"
+
+
+def save_secret(file: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file that only its owner can read, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write(file, json.dumps(content, indent=2) + "\n")
+
+
+def new_engine_id() -> str:
+    """Return an identifier that no other engine on this machine has."""
+    return secrets.token_hex(3)
+
+
+def _write(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+    temporary.replace(file)
