@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import NodeExistsError, NoNodeError
+from kazoo.protocol.states import EventType, WatchedEvent
 
 from job_engine.errors import QueueError
 from job_engine.queue import layout
@@ -86,3 +88,18 @@ def _parse(data: bytes) -> ExecutorInfo | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def watch_drain(client: KazooClient, name: str, on_request: Callable[[], None]) -> None:
+    """Call `on_request` once the executor of this name is asked to drain.
+
+    The watch goes with the session; a request that is there already counts.
+    """
+
+    def seen(event: WatchedEvent) -> None:
+        if event.type == EventType.CREATED:
+            on_request()
+
+    with answered():
+        if client.exists(layout.drain(name), watch=seen):
+            on_request()

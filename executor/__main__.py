@@ -1,0 +1,5 @@
+"""`python -m executor` is `job-executor`."""
+
+from executor.cli import main
+
+main()

@@ -1,0 +1,92 @@
+"""What this executor has in hand: the runs in its threads, and the claims it holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from executor.run import Run
+from job_engine.errors import Interruption
+from job_engine.queue import QueueClaim, Registration
+
+
+class Board:
+    """Shared by all threads of the executor; every method takes the lock for a moment.
+
+    A thread counts as free once its action has ended, even while the outcome is still
+    on its way; a claim is held from the moment it is made until its node is deleted.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._changed = threading.Condition()
+        self._runs: dict[str, Run] = {}
+        self._held: dict[str, QueueClaim] = {}
+
+    # --- runs -----------------------------------------------------------------
+
+    def add(self, run: Run) -> None:
+        """A thread is taken by this run."""
+        with self._changed:
+            self._runs[run.claim.entry] = run
+
+    def remove(self, run: Run) -> None:
+        """Its thread is free again."""
+        with self._changed:
+            self._runs.pop(run.claim.entry, None)
+            self._changed.notify_all()
+
+    def runs(self) -> list[Run]:
+        """The runs that have a thread now."""
+        with self._changed:
+            return list(self._runs.values())
+
+    def of_job(self, job_id: str) -> Run | None:
+        """The run of this job, if it has a thread."""
+        return next((run for run in self.runs() if run.job.id == job_id), None)
+
+    def wait_free(self, timeout_s: float) -> int:
+        """Wait for a free thread; return how many there are."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._runs) < self._threads, timeout_s)
+            return self._threads - len(self._runs)
+
+    def interrupt_all(self, order: Callable[[], Interruption]) -> None:
+        """Interrupt every run."""
+        for run in self.runs():
+            run.interrupt(order())
+
+    # --- claims ---------------------------------------------------------------
+
+    def hold(self, claims: Iterable[QueueClaim]) -> None:
+        """These claim nodes are ours."""
+        with self._changed:
+            self._held.update((claim.entry, claim) for claim in claims)
+
+    def let_go(self, claims: Iterable[QueueClaim]) -> None:
+        """These claim nodes are deleted, or went with their session."""
+        with self._changed:
+            for claim in claims:
+                if self._held.get(claim.entry) == claim:
+                    del self._held[claim.entry]
+            self._changed.notify_all()
+
+    def held(self, registration: Registration) -> list[QueueClaim]:
+        """The claims of this registration; those of earlier ones are forgotten."""
+        with self._changed:
+            self._held = {
+                entry: claim
+                for entry, claim in self._held.items()
+                if claim.registration == registration
+            }
+            return list(self._held.values())
+
+    def wait_empty(self, timeout_s: float) -> bool:
+        """Wait until no run and no claim is left; return whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._runs and not self._held, timeout_s)
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until no run has a thread; return whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._runs, timeout_s)

@@ -1,0 +1,41 @@
+"""A circuit breaker for the API (api-down-means-release).
+
+While it is open nothing is claimed: a loop of claims and releases would hammer
+ZooKeeper, and help nobody.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from job_engine.log import get_logger
+
+log = get_logger(__name__)
+
+
+class Breaker:
+    """Closed while the API answers; opened by whoever sees that it does not."""
+
+    def __init__(self, probe: Callable[[], bool]) -> None:
+        """`probe` asks the API once, and says whether it answered."""
+        self._probe = probe
+        self._open = threading.Event()
+
+    @property
+    def open(self) -> bool:
+        """Whether the API counts as unreachable."""
+        return self._open.is_set()
+
+    def trip(self, why: str) -> None:
+        """Open it."""
+        if not self._open.is_set():
+            log.warning("api.unreachable", why=why)
+        self._open.set()
+
+    def try_to_close(self) -> bool:
+        """Ask the API; return whether the breaker is closed now."""
+        if self._open.is_set() and self._probe():
+            self._open.clear()
+            log.info("api.reachable")
+        return not self._open.is_set()

@@ -1,0 +1,188 @@
+"""The thread that claims entries and hands their jobs to the workers."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from executor.board import Board
+from executor.breaker import Breaker
+from executor.outcome import Disposal
+from executor.reporter import Reporter
+from executor.skips import Skips
+from job_engine.client import Api
+from job_engine.errors import (
+    ApiError,
+    ApiUnavailableError,
+    QueueError,
+    SessionLostError,
+)
+from job_engine.log import get_logger
+from job_engine.model import Answer
+from job_engine.model.protocol import (
+    ActionDescription,
+    ClaimItem,
+    ClaimReply,
+    ClaimRequest,
+)
+from job_engine.queue import ClaimQueue, QueueClaim, Registration, ZooKeeperSession
+
+log = get_logger(__name__)
+
+POLL_S: Final = 10.0
+"""Longest wait between two looks at the queue when no watch fires."""
+
+PAUSE_S: Final = 0.5
+"""Wait after ZooKeeper or the API gave no answer."""
+
+
+class Claimer:
+    """Registers this executor, claims as many entries as threads are free, asks the API.
+
+    Args:
+        dispatch: hands a job that may run to the workers.
+        about: what this executor tells of itself in its node.
+        published: the actions to make known to the API before anything is claimed.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: ZooKeeperSession,
+        queue: ClaimQueue,
+        api: Api,
+        board: Board,
+        breaker: Breaker,
+        reporter: Reporter,
+        name: str,
+        published: Sequence[ActionDescription],
+        about: Callable[[], dict[str, object]],
+        dispatch: Callable[[QueueClaim, ClaimReply], None],
+        on_registered: Callable[[Registration], None],
+    ) -> None:
+        self._session = session
+        self._queue = queue
+        self._api = api
+        self._board = board
+        self._breaker = breaker
+        self._reporter = reporter
+        self._name = name
+        self._published = published
+        self._actions = [action.name for action in published]
+        self._about = about
+        self._dispatch = dispatch
+        self._on_registered = on_registered
+        self._skips = Skips()
+        self._registration: Registration | None = None
+        self._known_to_api = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="claimer", daemon=True)
+
+    def start(self) -> None:
+        """Start claiming."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Claim nothing more; waits for the claim under way, no longer than that."""
+        self._stopping.set()
+        self._queue.wake()
+        self._thread.join(timeout_s)
+        if self._registration is not None:
+            try:
+                self._queue.describe(self._registration, self._about())
+            except QueueError:
+                return  # only others' view of us is late
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._pass()
+            except SessionLostError:
+                self._registration = None
+            except QueueError as error:
+                # The reply may be lost and the claim made: list before claiming again.
+                self._registration = None
+                log.info("queue.unanswered", error=error.message)
+                self._stopping.wait(PAUSE_S)
+            except Exception:
+                self._registration = None
+                log.exception("claimer.failed")
+                self._stopping.wait(PAUSE_S)
+
+    def _pass(self) -> None:
+        if not self._ready():
+            self._stopping.wait(PAUSE_S)
+            return
+        free = self._board.wait_free(PAUSE_S)
+        if free < 1 or self._stopping.is_set():
+            return
+        registration = self._registered()
+        if registration is None:
+            return
+        claims = self._queue.claim(registration, free, self._skips)
+        if not claims:
+            patience_s = min(POLL_S * random.uniform(0.8, 1.2), self._skips.next_s())
+            self._queue.wait(max(0.05, patience_s))
+            return
+        self._board.hold(claims)
+        self._settle(claims)
+
+    def _ready(self) -> bool:
+        """Whether the API answers, and knows our actions."""
+        if not self._breaker.try_to_close():
+            return False
+        if not self._known_to_api:
+            try:
+                self._api.publish_actions(self._published)
+            except ApiUnavailableError as error:
+                self._breaker.trip(error.message)
+                return False
+            except ApiError as error:
+                log.error("api.refused", error=error.message)
+                return False
+            self._known_to_api = True
+        return True
+
+    def _registered(self) -> Registration | None:
+        if self._registration is None and self._session.wait_alive(PAUSE_S):
+            registration = self._queue.register(self._about())
+            self._queue.recover(registration, self._board.held(registration))
+            self._registration = registration
+            self._on_registered(registration)
+            log.info("executor.registered", node=registration.node)
+        return self._registration
+
+    # --- what the API says ----------------------------------------------------
+
+    def _settle(self, claims: list[QueueClaim]) -> None:
+        request = ClaimRequest(
+            executor=self._name,
+            actions=self._actions,
+            claims=[ClaimItem(job=c.job_id, entry=c.entry, fence=c.fence) for c in claims],
+        )
+        try:
+            replies = self._api.claim(request)
+        except ApiError as error:
+            self._breaker.trip(error.message)
+            self._reporter.let_go(claims, Disposal.RELEASE)
+            self._stopping.wait(PAUSE_S)
+            return
+        for claim, reply in zip(claims, replies, strict=True):
+            self._settle_one(claim, reply)
+
+    def _settle_one(self, claim: QueueClaim, reply: ClaimReply) -> None:
+        log.info("job.claimed", job=claim.job_id, entry=claim.entry, answer=reply.answer)
+        if reply.answer.runs:
+            self._dispatch(claim, reply)
+            return
+        done = reply.answer.consumes or (
+            reply.answer is Answer.GONE and self._skips.gone_for_good(claim.entry)
+        )
+        if not done and reply.answer is not Answer.GONE:
+            self._skips.add(claim.entry)
+        if reply.answer is Answer.STALE:
+            # Perhaps the incarnation was drawn anew under this session.
+            self._registration = None
+        self._reporter.let_go([claim], Disposal.CONSUME if done else Disposal.RELEASE)

@@ -1,0 +1,109 @@
+"""What becomes of a run that has ended: one pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from job_engine.errors import (
+    ActionFailedError,
+    ApiUnavailableError,
+    Cancelled,
+    ClaimLost,
+    Drained,
+    GradingError,
+    Interruption,
+    JobEngineError,
+    SandboxRefusedError,
+    TimedOut,
+)
+from job_engine.model import JobState
+from job_engine.model.protocol import ReportKind
+from job_engine.plugins import Result, RetryPolicy
+
+FAILED = 1
+"""Return code of a job that ended with an error of its own."""
+
+
+class Disposal(StrEnum):
+    """What is done with the queue entry of a run for which nothing is reported."""
+
+    CONSUME = "consume"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Either something to report (`kind`), or only a `disposal` of the entry."""
+
+    kind: ReportKind | None = None
+    state: JobState | None = None
+    return_code: int | None = None
+    message: str | None = None
+    output: str | None = None
+    retry_after_s: float | None = None
+    disposal: Disposal | None = None
+
+
+Ended = Result | BaseException | None
+"""What `Action.run` returned or raised."""
+
+
+def decide_outcome(
+    ended: Ended, interruption: Interruption | None, attempts: int, retry: RetryPolicy
+) -> Outcome:
+    """Decide from how the action ended and what it was interrupted by, if anything.
+
+    `attempts` counts the faults before this run. A result that was complete when an
+    order to stop came is kept, unless the claim is gone or the job is final already.
+    """
+    if isinstance(interruption, ClaimLost):
+        return Outcome(disposal=Disposal.RELEASE)
+    if isinstance(interruption, Cancelled):
+        return Outcome(disposal=Disposal.CONSUME)
+    if isinstance(ended, BaseException) and interruption is not None:
+        # Whatever it raised, it did so because its sandbox was closed under it.
+        ended = interruption
+    if isinstance(ended, BaseException):
+        return _of_error(ended, attempts, retry)
+    return _of_result(ended or Result())
+
+
+def _of_result(result: Result) -> Outcome:
+    return Outcome(
+        kind=ReportKind.FINISH,
+        state=JobState.FAILED if result.return_code else JobState.SUCCESS,
+        return_code=result.return_code,
+        message=result.message,
+        output=result.output,
+    )
+
+
+def _of_error(error: BaseException, attempts: int, retry: RetryPolicy) -> Outcome:
+    match error:
+        case Drained():
+            return Outcome(kind=ReportKind.RELEASE)
+        case ApiUnavailableError():
+            return Outcome(disposal=Disposal.RELEASE)
+        case TimedOut() | ActionFailedError() | GradingError() | SandboxRefusedError():
+            return _failed(str(error))
+        case _:
+            return _fault(error, attempts + 1, retry)
+
+
+def _fault(error: BaseException, attempts: int, retry: RetryPolicy) -> Outcome:
+    told = str(error) if isinstance(error, JobEngineError) else repr(error)
+    if attempts >= retry.max_attempts:
+        return _failed(f"Given up after {attempts} attempts. The last one ended with: {told}")
+    delay_s = retry.delay_s(attempts)
+    return Outcome(
+        kind=ReportKind.RETRY,
+        message=f"Attempt {attempts} broke and is repeated in {delay_s:g} s: {told}",
+        retry_after_s=delay_s,
+    )
+
+
+def _failed(message: str) -> Outcome:
+    return Outcome(
+        kind=ReportKind.FINISH, state=JobState.FAILED, return_code=FAILED, message=message
+    )

@@ -1,0 +1,244 @@
+"""One run of one job: the context that its action gets, and how it is interrupted."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from executor.outcome import Ended
+from job_engine.errors import ActionFailedError, ClaimLost, Interruption, PlatformFaultError
+from job_engine.log import get_logger
+from job_engine.model import Job
+from job_engine.model.protocol import Report, ReportKind
+from job_engine.plugins import Action
+from job_engine.queue import QueueClaim
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+LOG_LINE_LIMIT: Final = 8192
+"""Characters of one log line that are kept."""
+
+LOG_LIMIT: Final = 1 << 20
+"""Characters of log that one run may write; what comes later is dropped, and said so."""
+
+
+class Run:
+    """A claimed job on its way through a worker thread; implements `plugins.Context`.
+
+    Made by the claimer, used by the worker's thread, interrupted from any other.
+    """
+
+    def __init__(
+        self,
+        *,
+        job: Job,
+        claim: QueueClaim,
+        resumed: bool,
+        action: Action[Any],
+        collaborators: Mapping[type[Any], object],
+        scratch_root: Path,
+        on_update: Callable[[Run], None],
+    ) -> None:
+        self.claim = claim
+        self.action = action
+        self.started_at: float | None = None
+        """Monotonic time at which the action was started."""
+        self.interrupted_at: float | None = None
+        self._job = job
+        self._resumed = resumed
+        self._collaborators = collaborators
+        self._scratch_root = scratch_root
+        self._scratch: Path | None = None
+        self._on_update = on_update
+        self._payload: BaseModel | None = None
+        self._lock = threading.Lock()
+        self._interrupted = threading.Event()
+        self._interruption: Interruption | None = None
+        self._closers: list[Callable[[], None]] = []
+        self._percent: int | None = None
+        self._message: str | None = None
+        self._lines: list[str] = []
+        self._logged = 0
+
+    def __repr__(self) -> str:
+        return f"<Run {self._job.id} {self.claim.entry}>"
+
+    # --- running --------------------------------------------------------------
+
+    def execute(self) -> Ended:
+        """Run the action to its end; returns its result or what it raised."""
+        self.started_at = time.monotonic()
+        try:
+            self.checkpoint()
+            self._payload = self._parse_payload()
+            return self.action.run(self)
+        except BaseException as error:  # noqa: BLE001 - an action may raise anything at all
+            return error
+        finally:
+            if self._scratch is not None:
+                shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _parse_payload(self) -> BaseModel:
+        text = self._job.payload or "{}"
+        try:
+            return self.action.payload.model_validate_json(text)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'/'.join(map(str, e['loc'])) or 'payload'}: {e['msg']}" for e in error.errors()
+            )
+            raise ActionFailedError(
+                f"The payload does not fit the action {self.action.name!r}: {problems}."
+            ) from error
+
+    # --- being interrupted ----------------------------------------------------
+
+    @property
+    def interruption(self) -> Interruption | None:
+        """The order to stop that counts, if there is one."""
+        return self._interruption
+
+    def interrupt(self, interruption: Interruption) -> None:
+        """Order the action to stop: close what it was lent, and raise at its next call.
+
+        The first order counts, but for a lost claim, which overrides any other.
+        """
+        with self._lock:
+            if self._interruption is None or isinstance(interruption, ClaimLost):
+                self._interruption = interruption
+            if self._interrupted.is_set():
+                return
+            self.interrupted_at = time.monotonic()
+            self._interrupted.set()
+            closers, self._closers = self._closers, []
+        log.info("job.interrupted", job=self._job.id, why=type(interruption).__name__)
+        if closers:
+            # Many runs may be interrupted at once; none waits for another's sandbox.
+            threading.Thread(
+                target=_close_all, args=(closers,), name=f"close-{self._job.id}", daemon=True
+            ).start()
+
+    def checkpoint(self) -> None:
+        """Raise the interruption, if there is one."""
+        if self._interrupted.is_set():
+            assert self._interruption is not None
+            raise self._interruption
+
+    # --- the context of the action --------------------------------------------
+
+    @property
+    def job(self) -> Job:
+        """The job as it was claimed."""
+        return self._job
+
+    @property
+    def payload(self) -> Any:
+        """The validated payload."""
+        return self._payload
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier run was interrupted."""
+        return self._resumed
+
+    @property
+    def scratch(self) -> Path:
+        """A private directory, made on first use."""
+        self.checkpoint()
+        if self._scratch is None:
+            try:
+                self._scratch = Path(tempfile.mkdtemp(prefix="job-", dir=self._scratch_root))
+            except OSError as error:
+                raise PlatformFaultError(f"No scratch directory: {error}") from error
+        return self._scratch
+
+    def progress(self, percent: int, message: str | None = None) -> None:
+        """Note the progress; the reporter sends the newest."""
+        self.checkpoint()
+        with self._lock:
+            self._percent = max(0, min(99, percent))
+            if message is not None:
+                self._message = message
+        self._on_update(self)
+
+    def log(self, text: str) -> None:
+        """Note log lines; the reporter sends them in order."""
+        self.checkpoint()
+        with self._lock:
+            for line in text.splitlines():
+                self._add_line(line[:LOG_LINE_LIMIT])
+        self._on_update(self)
+
+    def _add_line(self, line: str) -> None:
+        if self._logged <= LOG_LIMIT < self._logged + len(line):
+            self._lines.append("… the log is full; later lines are dropped.")
+        self._logged += len(line)
+        if self._logged <= LOG_LIMIT:
+            self._lines.append(line)
+
+    def should_stop(self) -> bool:
+        """Whether the run is interrupted."""
+        return self._interrupted.is_set()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, or raise at once when interrupted."""
+        self._interrupted.wait(seconds)
+        self.checkpoint()
+
+    def need(self, kind: type[T]) -> T:
+        """Return the collaborator of this type."""
+        self.checkpoint()
+        found = self._collaborators.get(kind)
+        if not isinstance(found, kind):
+            raise PlatformFaultError(
+                f"The action {self.action.name!r} asks for {kind.__name__}, which its "
+                "`needs` do not name."
+            )
+        return found
+
+    @contextmanager
+    def lend(self, close: Callable[[], None]) -> Iterator[None]:
+        """Have `close` called by an interruption while the context is entered."""
+        with self._lock:
+            self._closers.append(close)
+        try:
+            self.checkpoint()
+            yield
+        finally:
+            with self._lock:
+                if close in self._closers:
+                    self._closers.remove(close)
+
+    # --- the reporter's side --------------------------------------------------
+
+    def take_update(self) -> Report:
+        """Return what is new since the last call, as a progress report."""
+        with self._lock:
+            percent, self._percent = self._percent, None
+            message, self._message = self._message, None
+            lines, self._lines = self._lines, []
+        return Report(
+            job=self._job.id,
+            fence=self.claim.fence,
+            kind=ReportKind.PROGRESS,
+            progress=percent,
+            status_message=message,
+            log=lines,
+        )
+
+
+def _close_all(closers: list[Callable[[], None]]) -> None:
+    for close in closers:
+        try:
+            close()
+        except Exception:
+            log.exception("job.close_failed")

@@ -1,0 +1,231 @@
+"""The executor as a whole: its parts, in the order in which they start and stop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from executor.board import Board
+from executor.breaker import Breaker
+from executor.claimer import Claimer
+from executor.outcome import Disposal
+from executor.reporter import Reporter
+from executor.run import Run
+from executor.scratch import Scratch
+from executor.watchdog import STUCK_S, Watchdog
+from executor.workers import Workers
+from job_engine import __version__
+from job_engine.client import Api, EventStream
+from job_engine.errors import Cancelled, ClaimLost, Drained
+from job_engine.log import get_logger
+from job_engine.model import ExecutionMode, Job, JobState
+from job_engine.model.protocol import ActionDescription, ClaimReply, JobEvent
+from job_engine.plugins import Action
+from job_engine.queue import QueueClaim, Registration, ZooKeeperClaimQueue, open_session
+from job_engine.queue.fleet import watch_drain, withdraw_drain
+from job_engine.sandbox.base import Sandbox
+from job_engine.sandbox.factory import make_sandbox
+from job_engine.settings import ExecutorSettings
+
+log = get_logger(__name__)
+
+EXIT_STUCK_ACTION: Final = 86
+"""Exit code of a process that could not end an interrupted action; start it again."""
+
+FLUSH_S: Final = 5.0
+"""Seconds that outcomes get to be written when everything else has stopped."""
+
+
+class Executor:
+    """Start it, wait until it is asked to stop, stop it.
+
+    Args:
+        settings: what the operator said.
+        actions: what was loaded, by name.
+    """
+
+    def __init__(self, settings: ExecutorSettings, actions: Mapping[str, Action[Any]]) -> None:
+        self._settings = settings
+        self._draining = threading.Event()
+        self._api = Api.from_settings(settings)
+        self._sandbox = make_sandbox(settings) if settings.sandbox else None
+        self._collaborators: dict[type[Any], object] = {Api: self._api}
+        if self._sandbox is not None:
+            self._collaborators[Sandbox] = self._sandbox
+        self._actions = {
+            name: action
+            for name, action in actions.items()
+            if set(action.needs) <= set(self._collaborators)
+        }
+        self._scratch = Scratch(settings.scratch_dir, settings.name)
+        self._session = open_session(settings)
+        self._session.on_lost(lambda: self._board.interrupt_all(ClaimLost))
+        self._queue = ZooKeeperClaimQueue(self._session, settings.queue_root, settings.name)
+        self._board = Board(settings.threads)
+        self._breaker = Breaker(self._api.ready)
+        self._reporter = Reporter(self._api, self._queue, self._board, self._breaker, settings.name)
+        self._workers = Workers(settings.threads, self._board, self._reporter)
+        self._watchdog = Watchdog(self._board, self._on_stuck)
+        self._events = EventStream(
+            self._api,
+            self._on_event,
+            self._reporter.beat,
+            {"state": [JobState.CANCELED, JobState.FAILED]},
+        )
+        self._claimer = Claimer(
+            session=self._session,
+            queue=self._queue,
+            api=self._api,
+            board=self._board,
+            breaker=self._breaker,
+            reporter=self._reporter,
+            name=settings.name,
+            published=[describe(action) for action in self._actions.values()],
+            about=self._about,
+            dispatch=self._dispatch,
+            on_registered=self._on_registered,
+        )
+
+    # --- life -----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Clear away what the last run left behind, then start claiming.
+
+        Raises `ConfigurationError` when another executor of this name runs on this
+        machine, and `SandboxRefusedError` when the sandbox cannot be used here.
+        """
+        self._scratch.open()
+        if self._sandbox is not None:
+            self._sandbox.check()
+            swept = self._sandbox.sweep(self._settings.name)
+            if swept:
+                log.info("executor.swept", left_behind=swept)
+        self._session.start()
+        for part in (self._reporter, self._workers, self._watchdog, self._events, self._claimer):
+            part.start()
+        log.info(
+            "executor.started",
+            name=self._settings.name,
+            threads=self._settings.threads,
+            actions=",".join(self._actions),
+            sandbox=self._settings.sandbox,
+        )
+
+    def wait(self) -> None:
+        """Return when somebody asked for a drain."""
+        self._draining.wait()
+
+    def drain(self) -> None:
+        """Ask for a drain, from any thread or a signal handler."""
+        self._draining.set()
+
+    def stop(self, hurry: threading.Event) -> None:
+        """Claim nothing more, let running actions finish, give the rest back, and end.
+
+        Waits up to the setting `drain_s` for actions to finish, but not once `hurry`
+        is set.
+        """
+        self._draining.set()
+        log.info("executor.draining", running=len(self._board.runs()))
+        self._claimer.stop(timeout_s=STUCK_S)
+        deadline = time.monotonic() + self._settings.drain_s
+        while not hurry.is_set() and time.monotonic() < deadline:
+            if self._board.wait_idle(0.1):
+                break
+        self._board.interrupt_all(Drained)
+        self._board.wait_idle(STUCK_S)
+        self._board.wait_empty(FLUSH_S)
+        self._close()
+        log.info("executor.stopped", name=self._settings.name)
+
+    def _close(self) -> None:
+        self._watchdog.stop()
+        self._reporter.stop(FLUSH_S)
+        self._events.stop()
+        if self._session.alive():
+            withdraw_drain(self._session.client, self._settings.name)
+        self._session.stop()
+        self._workers.stop(timeout_s=0.1)
+        self._api.close()
+        if self._sandbox is not None:
+            self._sandbox.close()
+        self._scratch.close()
+
+    # --- what the parts call --------------------------------------------------
+
+    def _about(self) -> dict[str, object]:
+        return {
+            "name": self._settings.name,
+            "host": socket.gethostname(),
+            "threads": self._settings.threads,
+            "actions": list(self._actions),
+            "sandbox": self._settings.sandbox,
+            "version": __version__,
+            "draining": self._draining.is_set(),
+        }
+
+    def _on_registered(self, _registration: Registration) -> None:
+        watch_drain(self._session.client, self._settings.name, self.drain)
+
+    def _dispatch(self, claim: QueueClaim, reply: ClaimReply) -> None:
+        # lost-means-stop: the claim may have been answered after its session ended.
+        if not self._session.alive():
+            self._reporter.let_go([claim], Disposal.RELEASE)
+            return
+        job = _job(claim, reply)
+        run = Run(
+            job=job,
+            claim=claim,
+            resumed=reply.answer.value == "resume",
+            action=self._actions[job.action],
+            collaborators=self._collaborators,
+            scratch_root=self._scratch.root,
+            on_update=self._reporter.update,
+        )
+        self._workers.submit(run)
+
+    def _on_event(self, event: JobEvent) -> None:
+        if (run := self._board.of_job(event.job)) and event.state.is_final:
+            run.interrupt(Cancelled())
+
+    def _on_stuck(self, run: Run) -> None:
+        log.critical("executor.exit", code=EXIT_STUCK_ACTION, job=run.job.id)
+        # Its claim goes with the session; the job runs elsewhere, under a newer fence.
+        self._session.stop(timeout_s=1.0)
+        if self._sandbox is not None:
+            self._sandbox.close()
+        os._exit(EXIT_STUCK_ACTION)
+
+
+def describe(action: Action[Any]) -> ActionDescription:
+    """Say of an action what the API and the distributors have to know."""
+    schedule = action.schedule
+    return ActionDescription(
+        name=action.name,
+        payload_schema=action.payload.model_json_schema(),
+        timeout_s=action.timeout_s,
+        cost=action.cost,
+        interval_s=schedule.interval_s if schedule else None,
+        cron=schedule.cron if schedule else None,
+    )
+
+
+def _job(claim: QueueClaim, reply: ClaimReply) -> Job:
+    document = reply.document or {}
+    return Job(
+        id=claim.job_id,
+        action=document["action"],
+        state=JobState.RUNNING,
+        execution_mode=ExecutionMode(document.get("execution-mode", "push")),
+        entry=claim.entry,
+        fence=claim.fence,
+        resumed=reply.answer.value == "resume",
+        attempts=reply.attempts,
+        interruptions=reply.interruptions,
+        payload=document.get("payload"),
+        document=document,
+    )

@@ -1,0 +1,60 @@
+"""Entries that this executor leaves alone for a while."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+FIRST_S: Final = 1.0
+LAST_S: Final = 60.0
+
+GONE_S: Final = 10.0
+"""How long a job must have been missing before its entry is consumed: a foreign
+producer may push before it stores."""
+
+
+@dataclass
+class _Skip:
+    until: float
+    delay_s: float
+    since: float
+
+
+class Skips:
+    """Entries given back that would only be claimed again at once, with a back-off each.
+
+    Used by the claimer's thread alone. Forgets entries that were not seen for long.
+    """
+
+    def __init__(self) -> None:
+        self._skips: dict[str, _Skip] = {}
+
+    def __call__(self, entry: str) -> bool:
+        """Whether to leave this entry alone now."""
+        skip = self._skips.get(entry)
+        return skip is not None and time.monotonic() < skip.until
+
+    def add(self, entry: str) -> None:
+        """Leave it alone, for twice as long as the last time."""
+        now = time.monotonic()
+        skip = self._skips.get(entry)
+        if skip is None:
+            self._forget_old(now)
+            self._skips[entry] = _Skip(now + FIRST_S, FIRST_S, now)
+        else:
+            skip.delay_s = min(2 * skip.delay_s, LAST_S)
+            skip.until = now + skip.delay_s
+
+    def gone_for_good(self, entry: str) -> bool:
+        """Note that the entry's job is missing; whether it has been for long enough."""
+        self.add(entry)
+        return time.monotonic() - self._skips[entry].since >= GONE_S
+
+    def next_s(self) -> float:
+        """Seconds until the next entry may be tried again; a minute when there is none."""
+        now = time.monotonic()
+        return min((max(0.0, s.until - now) for s in self._skips.values()), default=LAST_S)
+
+    def _forget_old(self, now: float) -> None:
+        self._skips = {e: s for e, s in self._skips.items() if now < s.until + LAST_S}
