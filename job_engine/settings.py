@@ -194,3 +194,56 @@ class DistributorSettings(ServiceSettings):
         ge=0,
         description="Seconds after which a job is failed whose action no live executor has.",
     )
+
+
+class ApiSettings(Settings):
+    """What the API can be told."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8020, ge=0, le=65_535, description="Port to listen on; 0: a free one.")
+    data_dir: Path = Field(
+        Path("job-engine-data"), description="Directory of everything that has to last."
+    )
+    database_url: str | None = Field(
+        None, description="Where the store is; unset: SQLite in `data_dir`."
+    )
+    blob_dir: Path | None = Field(
+        None, description="Directory of uploaded files; unset: `blobs` in `data_dir`."
+    )
+    credentials_dir: Path | None = Field(
+        None,
+        description="Where the first start writes `executor.json` and `distributor.json`, the "
+        "API keys of the other services; unset: `credentials` in `data_dir`.",
+    )
+    admin_password: SecretStr | None = Field(
+        None,
+        description="Password of the user `admin` that the first start makes; unset: one is "
+        "generated, and printed once.",
+    )
+    max_blob_bytes: int = Field(256 * 2**20, gt=0, description="Largest upload, in bytes.")
+    max_body_bytes: int = Field(
+        16 * 2**20, gt=0, description="Largest request that is no upload, unpacked, in bytes."
+    )
+    session_s: float = Field(
+        7 * 86_400.0, gt=0, description="Seconds after which a session has to log in again."
+    )
+    trusted_peers: list[str] = Field(
+        [],
+        description="Addresses whose `nuvla-authn-info` header is believed, such as that of a "
+        "reverse proxy that authenticates; empty: nobody's.",
+    )
+
+    @property
+    def store_url(self) -> str:
+        """The database URL, with its default filled in."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'store.sqlite'}"
+
+    @property
+    def blobs(self) -> Path:
+        """The directory of uploaded files, with its default filled in."""
+        return self.blob_dir or self.data_dir / "blobs"
+
+    @property
+    def credentials(self) -> Path:
+        """The directory of the services' keys, with its default filled in."""
+        return self.credentials_dir or self.data_dir / "credentials"

@@ -1,0 +1,79 @@
+"""The abstract database under the store, and the values that its repositories share."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+Clock = Callable[[], int]
+"""Tells the time in epoch milliseconds; an argument, so that tests own it."""
+
+Unit = Callable[[Connection], T]
+"""A piece of work in one transaction; what it raises undoes what it did, and only that."""
+
+EVENTS_TOPIC = "events"
+"""Said after a commit that made new events visible."""
+
+
+def system_clock_ms() -> int:
+    """Return the time of this machine in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def announce(connection: Connection, topic: str) -> None:
+    """Have the listeners told of `topic` once this transaction is committed."""
+    connection.info.setdefault("topics", set()).add(topic)
+
+
+class Database(ABC):
+    """Runs units of work; how reads and writes are scheduled is the backend's affair.
+
+    A backend promises that a write is durable when it returns, that the writes which
+    draw event ids commit in the order of those ids, and that a read sees a snapshot.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[frozenset[str]], None]] = []
+
+    @abstractmethod
+    def start(self) -> None:
+        """Bring the schema up to date, then accept work. Raises `StoreError`."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Commit what was submitted, then close every connection."""
+
+    @abstractmethod
+    def read(self, unit: Unit[T]) -> T:
+        """Run `unit` on a snapshot and return its result."""
+
+    @abstractmethod
+    def submit(self, unit: Unit[T]) -> Future[T]:
+        """Queue `unit`; the future holds its result once that is durable."""
+
+    def write(self, unit: Unit[T]) -> T:
+        """Run `unit` and return its result once that is durable."""
+        return self.submit(unit).result()
+
+    def listen(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Call `listener` with the topics of each commit; it must not block or raise."""
+        self._listeners.append(listener)
+
+    def unlisten(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Forget `listener`."""
+        self._listeners.remove(listener)
+
+    def _publish(self, topics: frozenset[str]) -> None:
+        for listener in tuple(self._listeners):
+            listener(topics)
+
+
+Document = dict[str, Any]
+"""A CIMI document: kebab-case names, JSON values."""

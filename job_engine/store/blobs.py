@@ -1,0 +1,110 @@
+"""Who uploaded which bytes. The bytes themselves are files, named by their SHA-256.
+
+One row an owner and digest, so that two people who upload the same bytes each have
+their own, and neither learns of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from job_engine.errors import NotFoundError
+from job_engine.model.acl import normalise
+from job_engine.model.timestamps import format_ms
+from job_engine.store.base import Clock, Database, Document
+from job_engine.store.tables import blobs
+
+
+class Blobs:
+    """The rows of blobs, in step with the directory of their files."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add(
+        self,
+        digest: str,
+        owner: str,
+        size: int,
+        media_type: str,
+        name: str | None,
+        place: Callable[[], None],
+    ) -> None:
+        """Record an upload; `place` puts the file where it belongs.
+
+        It is called inside the transaction, so that a file and the last row that
+        names it never come and go past each other. Uploading again changes nothing.
+        """
+
+        def unit(connection: Connection) -> None:
+            place()
+            known = select(blobs.c.digest).where(blobs.c.digest == digest, blobs.c.owner == owner)
+            if connection.execute(known).first() is None:
+                connection.execute(
+                    insert(blobs).values(
+                        digest=digest,
+                        owner=owner,
+                        size=size,
+                        media_type=media_type,
+                        name=name,
+                        created_ms=self._clock(),
+                    )
+                )
+
+        self._database.write(unit)
+
+    def get(self, digest: str, owners: Collection[str] | None) -> Document:
+        """Return the oldest upload of these bytes by one of `owners`; None: by anybody.
+
+        Raises `NotFoundError` where there is none.
+        """
+        query = select(blobs).where(blobs.c.digest == digest)
+        if owners is not None:
+            query = query.where(blobs.c.owner.in_(sorted(owners)))
+        query = query.order_by(blobs.c.created_ms, blobs.c.owner).limit(1)
+        row = self._database.read(lambda c: c.execute(query).mappings().first())
+        if row is None:
+            raise NotFoundError(f"blob/{digest} not found")
+        return assemble_blob(row)
+
+    def delete(
+        self,
+        digest: str,
+        owner: str,
+        authorise: Callable[[Connection], None],
+        remove: Callable[[], None],
+    ) -> None:
+        """Forget one owner's upload; with the last one, `remove` deletes the file."""
+
+        def unit(connection: Connection) -> None:
+            authorise(connection)
+            connection.execute(
+                delete(blobs).where(blobs.c.digest == digest, blobs.c.owner == owner)
+            )
+            left = select(blobs.c.digest).where(blobs.c.digest == digest).limit(1)
+            if connection.execute(left).first() is None:
+                remove()
+
+        self._database.write(unit)
+
+
+def assemble_blob(row: Mapping[str, Any]) -> Document:
+    """Make the CIMI document of a row."""
+    document: Document = {
+        "id": f"blob/{row['digest']}",
+        "resource-type": "blob",
+        "created": format_ms(row["created_ms"]),
+        "updated": format_ms(row["created_ms"]),
+        "created-by": row["owner"],
+        "digest": f"sha256:{row['digest']}",
+        "size": row["size"],
+        "media-type": row["media_type"],
+        "acl": normalise({"owners": [row["owner"]]}),
+    }
+    if row["name"] is not None:
+        document["name"] = row["name"]
+    return document

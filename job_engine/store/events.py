@@ -1,0 +1,105 @@
+"""Events: one for each creation, change of state and deletion of a job.
+
+They are written in the transaction of the change itself. Ids grow, and none becomes
+visible after a greater one, because the transactions that draw them commit in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from job_engine.model import JobState
+from job_engine.model.protocol import JobEvent
+from job_engine.store.base import EVENTS_TOPIC, Database, announce
+from job_engine.store.tables import events
+
+KEPT: Final = 100_000
+"""Newest events that can be resumed from; older ones are trimmed."""
+_TRIM_EVERY: Final = 1024
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """An event with its id."""
+
+    id: int
+    event: JobEvent
+
+
+def append(
+    connection: Connection, at_ms: int, row: Any, state: JobState, entry: str | None
+) -> None:
+    """Add the event of a job that is in `state` from now on. `row` has id, action, priority."""
+    append_many(
+        connection,
+        at_ms,
+        [
+            {
+                "job": row["id"],
+                "action": row["action"],
+                "priority": row["priority"],
+                "state": state,
+                "entry": entry,
+            }
+        ],
+    )
+
+
+def append_many(connection: Connection, at_ms: int, values: Sequence[dict[str, Any]]) -> None:
+    """Add several events at once, in order."""
+    if not values:
+        return
+    connection.execute(insert(events), [{"at_ms": at_ms, **value} for value in values])
+    newest = newest_id(connection)
+    if newest % _TRIM_EVERY < len(values):
+        connection.execute(delete(events).where(events.c.id <= newest - KEPT))
+    announce(connection, EVENTS_TOPIC)
+
+
+def newest_id(connection: Connection) -> int:
+    """Return the id of the newest event; 0: there is none."""
+    return connection.execute(select(func.max(events.c.id))).scalar() or 0
+
+
+class Events:
+    """Reading the stream."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def newest(self) -> int:
+        """Return the id of the newest event; 0: there is none."""
+        return self._database.read(newest_id)
+
+    def after(
+        self,
+        event_id: int,
+        *,
+        actions: Collection[str] = (),
+        states: Collection[str] = (),
+        limit: int = 500,
+    ) -> Sequence[StoredEvent]:
+        """Return up to `limit` events with greater ids, in order; empty filters let all through."""
+        query = select(events).where(events.c.id > event_id).order_by(events.c.id).limit(limit)
+        if actions:
+            query = query.where(events.c.action.in_(actions))
+        if states:
+            query = query.where(events.c.state.in_(states))
+        rows = self._database.read(lambda c: c.execute(query).mappings().all())
+        return [
+            StoredEvent(
+                row["id"],
+                JobEvent(
+                    job=row["job"],
+                    action=row["action"],
+                    state=JobState(row["state"]),
+                    priority=row["priority"],
+                    entry=row["entry"],
+                ),
+            )
+            for row in rows
+        ]

@@ -1,0 +1,275 @@
+"""Jobs as API clients see them: create, read, edit, cancel, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
+
+from job_engine.errors import ConflictError, NotFoundError
+from job_engine.model import FINAL_STATES, Job, JobState
+from job_engine.store import access, events
+from job_engine.store.base import Clock, Database, Document
+from job_engine.store.documents import assemble, new_row, split, to_job
+from job_engine.store.tables import access as access_table
+from job_engine.store.tables import jobs
+from job_engine.store.transitions import finished, settle, touch
+
+EDIT_OF_FINAL: Final = "edit is not allowed in final state"
+DELETE_BATCH: Final = 500
+"""Jobs that one transaction deletes, so that a clean-up holds nobody else up for long."""
+
+_GUARDED: Final = ("state", "progress", "status-message", "output", "return-code")
+"""What only the holder of the claim may write while a job runs under a fence."""
+
+_UNSETTLED: Final = ("seq", "id", "share", "created_ms", "created_by")
+"""Columns that an edit leaves as they are."""
+
+Change = Callable[[Document], Document]
+"""Makes a document of the stored one; what it raises, the caller gets."""
+
+Authorise = Callable[[Document], None]
+"""Looks at the stored document, and raises to refuse."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What an edit makes of a document."""
+
+    document: Document
+    claims: bool = False
+    """Whether it is a foreign consumer's claim: an edit to RUNNING."""
+
+
+class Jobs:
+    """The documents. Every write is durable, with its event, when it returns."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    # --- reading ---------------------------------------------------------------
+
+    def get(self, job_id: str) -> Document:
+        """Return the document of a job. Raises `NotFoundError`."""
+        return assemble(self._database.read(lambda c: row_of(c, job_id)))
+
+    def get_job(self, job_id: str) -> Job:
+        """Return a job as the engine sees it. Raises `NotFoundError`."""
+        return to_job(self._database.read(lambda c: row_of(c, job_id)))
+
+    # --- creating --------------------------------------------------------------
+
+    def add(self, document: Document) -> Document:
+        """Store one new job; see `add_many`."""
+        return self.add_many([document])[0]
+
+    def add_many(self, documents: Sequence[Document]) -> Sequence[Document]:
+        """Store new jobs, all or none, in their order.
+
+        The documents are valid, have an `id` and a normalised `acl`, and get their
+        times here. Raises `ConflictError` for an id that exists.
+        """
+        return self._database.write(lambda c: insert_jobs(c, documents, self._clock()))
+
+    # --- changing --------------------------------------------------------------
+
+    def edit(
+        self,
+        job_id: str,
+        authorise: Authorise,
+        change: Callable[[Document], Edit],
+        by: str | None,
+    ) -> Document:
+        """Edit a job without a fence, as a client does.
+
+        `authorise` sees the stored document first and may refuse; then a final job is
+        a conflict; then `change` makes the new document. An edit to RUNNING is a
+        foreign consumer's claim: it clears the fence. Any other edit of what a fenced
+        claim holder writes is a conflict while the job runs.
+        Raises `NotFoundError`, `ConflictError`, and what the functions raise.
+        """
+
+        def unit(connection: Connection) -> Document:
+            row = row_of(connection, job_id)
+            before = assemble(row)
+            authorise(before)
+            if JobState(before["state"]).is_final:
+                raise ConflictError(EDIT_OF_FINAL)
+            edit = change(before)
+            if not edit.claims:
+                _refuse_fenced(row, before, edit.document)
+            columns = self._edited(row, before, edit, by)
+            return _write(connection, row, columns, columns["updated_ms"])
+
+        return self._database.write(unit)
+
+    def cancel(
+        self, job_id: str, authorise: Authorise, by: str | None, follow_up: Change | None = None
+    ) -> Document:
+        """Move an unfinished job to CANCELED; `authorise` may refuse.
+
+        `follow_up` makes a further job of the cancelled one, in the same transaction.
+        Raises `NotFoundError`, and what `authorise` raises, which also has to refuse
+        final jobs.
+        """
+
+        def unit(connection: Connection) -> Document:
+            row = row_of(connection, job_id)
+            authorise(assemble(row))
+            if JobState(row["state"]).is_final:
+                raise ConflictError(EDIT_OF_FINAL)
+            now_ms = self._clock()
+            columns = {
+                **finished(row, JobState.CANCELED, now_ms),
+                **touch(now_ms, by),
+                "given_priority": None,
+            }
+            cancelled = _write(connection, row, columns, now_ms)
+            if follow_up is not None:
+                insert_jobs(connection, [follow_up(cancelled)], now_ms)
+            return cancelled
+
+        return self._database.write(unit)
+
+    def delete(self, job_id: str, authorise: Authorise) -> None:
+        """Delete a job in any state. Raises `NotFoundError`, and what `authorise` raises."""
+
+        def unit(connection: Connection) -> None:
+            row = row_of(connection, job_id)
+            authorise(assemble(row))
+            _delete_rows(connection, [row], self._clock())
+
+        self._database.write(unit)
+
+    def delete_where(self, condition: ColumnElement[bool]) -> int:
+        """Delete the jobs that match, in batches, and return how many there were."""
+        deleted = 0
+        after = 0
+        while True:
+            rows = self._database.write(partial(self._delete_batch, condition, after))
+            if not rows:
+                return deleted
+            deleted += len(rows)
+            after = rows[-1]["seq"]
+
+    def _delete_batch(
+        self, condition: ColumnElement[bool], after: int, connection: Connection
+    ) -> Sequence[RowMapping]:
+        query = (
+            select(*jobs.c["seq", "id", "action", "priority", "state", "entry"])
+            .where(and_(condition, jobs.c.seq > after))
+            .order_by(jobs.c.seq)
+            .limit(DELETE_BATCH)
+        )
+        rows = connection.execute(query).mappings().all()
+        _delete_rows(connection, rows, self._clock())
+        return rows
+
+    # --- the rules of an edit --------------------------------------------------
+
+    def _edited(
+        self, row: RowMapping, before: Document, edit: Edit, by: str | None
+    ) -> dict[str, Any]:
+        after = dict(edit.document)
+        if after.get("tags") == before.get("tags") and "tags" not in row["document"]:
+            after.pop("tags", None)  # still what the queue says, not what a client wants
+        now_ms = self._clock()
+        columns = {k: v for k, v in split(after).items() if k not in _UNSETTLED}
+        columns = settle(row, columns, now_ms)
+        columns |= {**touch(now_ms, by), "given_priority": None}
+        if edit.claims:
+            columns |= {"fence_incarnation": None, "fence_czxid": None, "claimed_by": by}
+        return columns
+
+
+def _refuse_fenced(row: RowMapping, before: Document, after: Document) -> None:
+    if row["fence_czxid"] is None or row["state"] != JobState.RUNNING:
+        return
+    changed = [name for name in _GUARDED if before.get(name) != after.get(name)]
+    if changed:
+        raise ConflictError(
+            f"edit of {changed[0]} is not allowed while an executor runs the job; cancel it"
+        )
+
+
+def row_of(connection: Connection, job_id: str) -> RowMapping:
+    """Return a job's row. Raises `NotFoundError`."""
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+    if row is None:
+        raise NotFoundError(f"{job_id} not found")
+    return row
+
+
+def insert_jobs(
+    connection: Connection, documents: Sequence[Document], now_ms: int
+) -> Sequence[Document]:
+    """Insert jobs with their rights and events; times are set here."""
+    taken = select(jobs.c.id).where(jobs.c.id.in_([d["id"] for d in documents]))
+    for job_id in connection.execute(taken).scalars():
+        raise ConflictError(f"conflict with {job_id}")
+    rows = []
+    for document in documents:
+        row = new_row(document)
+        row |= {"created_ms": now_ms, "updated_ms": now_ms}
+        if row["status_message"] is not None:
+            row["status_changed_ms"] = now_ms
+        rows.append(row)
+    connection.execute(insert(jobs), rows)
+    access.grant_many(connection, [(d["id"], d["acl"]) for d in documents])
+    created = [
+        {
+            "job": row["id"],
+            "action": row["action"],
+            "priority": row["priority"],
+            "state": row["state"],
+            "entry": None,
+        }
+        for row in rows
+    ]
+    events.append_many(connection, now_ms, created)
+    return [assemble(row) for row in rows]
+
+
+def _write(
+    connection: Connection, row: RowMapping, columns: dict[str, Any], now_ms: int
+) -> Document:
+    """Write columns where nobody else has moved the job meanwhile, with the event."""
+    unmoved = and_(
+        jobs.c.seq == row["seq"],
+        jobs.c.state == row["state"],
+        jobs.c.fence_incarnation.is_not_distinct_from(row["fence_incarnation"]),
+        jobs.c.fence_czxid.is_not_distinct_from(row["fence_czxid"]),
+    )
+    if connection.execute(update(jobs).where(unmoved).values(columns)).rowcount != 1:
+        raise ConflictError(f"{row['id']} was changed by somebody else; try again")
+    after = {**row, **columns}
+    if after["state"] != row["state"]:
+        events.append(connection, now_ms, row, JobState(after["state"]), row["entry"])
+    if "document" in columns and columns["document"].get("acl") != row["document"].get("acl"):
+        access.regrant(connection, row["id"], columns["document"]["acl"])
+    return assemble(after)
+
+
+def _delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int) -> None:
+    if not rows:
+        return
+    seqs = [row["seq"] for row in rows]
+    connection.execute(delete(jobs).where(jobs.c.seq.in_(seqs)))
+    access.revoke(connection, access_table.c.resource.in_([row["id"] for row in rows]))
+    # Who carries or runs an unfinished one has to let go of it, as after a cancel.
+    ended = [
+        {
+            "job": row["id"],
+            "action": row["action"],
+            "priority": row["priority"],
+            "state": JobState.CANCELED,
+            "entry": row["entry"],
+        }
+        for row in rows
+        if row["state"] not in FINAL_STATES
+    ]
+    events.append_many(connection, now_ms, ended)

@@ -1,0 +1,177 @@
+"""Documents of every type but jobs: users, sessions, credentials, assignments, ….
+
+A row has the document, a secret that is no part of it, a key that is unique among its
+type, and a time to forget it at. What a type means is known above, in the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
+
+from job_engine.errors import ConflictError, NotFoundError
+from job_engine.model.timestamps import format_ms
+from job_engine.store import access
+from job_engine.store.base import Clock, Database, Document
+from job_engine.store.tables import access as access_table
+from job_engine.store.tables import resources
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A stored document, and what is stored beside it."""
+
+    document: Document
+    secret: str | None = None
+    key: str | None = None
+    expires_ms: int | None = None
+
+    @property
+    def id(self) -> str:
+        """`<type>/<uuid>`."""
+        return str(self.document["id"])
+
+
+class Resources:
+    """Create, read, edit and delete; each write with the rows of its ACL."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add(self, resource: Resource) -> Document:
+        """Store a new document, which has an id and a normalised ACL.
+
+        Raises `ConflictError` for an id or a key that exists.
+        """
+
+        def unit(connection: Connection) -> Document:
+            _refuse_taken(connection, resource)
+            now_ms = self._clock()
+            connection.execute(insert(resources).values(_columns(resource, now_ms, now_ms)))
+            access.grant(connection, resource.id, resource.document["acl"])
+            return _assemble(resource.document, now_ms, now_ms)
+
+        return self._database.write(unit)
+
+    def get(self, resource_id: str) -> Document:
+        """Return a document. Raises `NotFoundError`."""
+        return self.load(resource_id).document
+
+    def load(self, resource_id: str) -> Resource:
+        """Return a document and what is stored beside it. Raises `NotFoundError`."""
+        return self._database.read(lambda c: _load(c, resource_id))
+
+    def find(self, type_name: str, key: str) -> Resource | None:
+        """Return the resource of a type that has this key."""
+        query = select(resources).where(resources.c.type == type_name, resources.c.key == key)
+        row = self._database.read(lambda c: c.execute(query).mappings().first())
+        return None if row is None else _resource(row)
+
+    def where(self, condition: ColumnElement[bool]) -> Sequence[Resource]:
+        """Return the resources that match a condition on the table."""
+        query = select(resources).where(condition).order_by(resources.c.created_ms)
+        rows = self._database.read(lambda c: c.execute(query).mappings().all())
+        return [_resource(row) for row in rows]
+
+    def edit(self, resource_id: str, change: Callable[[Resource], Resource]) -> Document:
+        """Replace a document by what `change` makes of it; what that raises, the caller gets."""
+
+        def unit(connection: Connection) -> Document:
+            before = _load(connection, resource_id)
+            after = change(before)
+            now_ms = self._clock()
+            columns = _columns(after, 0, now_ms)
+            for fixed in ("id", "type", "created_ms"):
+                del columns[fixed]
+            if after.key != before.key:
+                _refuse_taken(connection, after, but=resource_id)
+            connection.execute(
+                update(resources).where(resources.c.id == resource_id).values(columns)
+            )
+            access.regrant(connection, resource_id, after.document["acl"])
+            return _load(connection, resource_id).document
+
+        return self._database.write(unit)
+
+    def delete(self, resource_id: str, authorise: Callable[[Document], None]) -> None:
+        """Delete a document. Raises `NotFoundError`, and what `authorise` raises."""
+
+        def unit(connection: Connection) -> None:
+            authorise(_load(connection, resource_id).document)
+            _delete(connection, resources.c.id == resource_id)
+
+        self._database.write(unit)
+
+    def delete_where(self, condition: ColumnElement[bool]) -> Sequence[str]:
+        """Delete what matches a condition on the table, and return the ids."""
+        return self._database.write(lambda c: _delete(c, condition))
+
+    def forget_expired(self) -> None:
+        """Delete what had a time to be forgotten at, and is past it."""
+        self.delete_where(resources.c.expires_ms <= self._clock())
+
+
+def assemble_resource(row: RowMapping) -> Document:
+    """Make the CIMI document of a row."""
+    return _assemble(row["document"], row["created_ms"], row["updated_ms"])
+
+
+def _assemble(document: Document, created_ms: int, updated_ms: int) -> Document:
+    return {
+        **document,
+        "resource-type": str(document["id"]).partition("/")[0],
+        "created": format_ms(created_ms),
+        "updated": format_ms(updated_ms),
+    }
+
+
+def _resource(row: RowMapping) -> Resource:
+    return Resource(assemble_resource(row), row["secret"], row["key"], row["expires_ms"])
+
+
+def _columns(resource: Resource, created_ms: int, updated_ms: int) -> dict[str, Any]:
+    kept = {
+        k: v
+        for k, v in resource.document.items()
+        if k not in ("resource-type", "created", "updated", "operations")
+    }
+    return {
+        "id": resource.id,
+        "type": resource.id.partition("/")[0],
+        "key": resource.key,
+        "created_ms": created_ms,
+        "updated_ms": updated_ms,
+        "expires_ms": resource.expires_ms,
+        "document": kept,
+        "secret": resource.secret,
+    }
+
+
+def _load(connection: Connection, resource_id: str) -> Resource:
+    query = select(resources).where(resources.c.id == resource_id)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        raise NotFoundError(f"{resource_id} not found")
+    return _resource(row)
+
+
+def _refuse_taken(connection: Connection, resource: Resource, but: str | None = None) -> None:
+    type_name = resource.id.partition("/")[0]
+    taken = resources.c.id == resource.id if but is None else resources.c.id != resources.c.id
+    if resource.key is not None:
+        taken = taken | and_(resources.c.type == type_name, resources.c.key == resource.key)
+    found = connection.execute(select(resources.c.id).where(taken)).scalars().first()
+    if found is not None and found != but:
+        raise ConflictError(f"conflict with {found}")
+
+
+def _delete(connection: Connection, condition: ColumnElement[bool]) -> Sequence[str]:
+    ids = connection.execute(select(resources.c.id).where(condition)).scalars().all()
+    if ids:
+        connection.execute(delete(resources).where(resources.c.id.in_(ids)))
+        access.revoke(connection, access_table.c.resource.in_(ids))
+    return ids

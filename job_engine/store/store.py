@@ -1,0 +1,41 @@
+"""The store: every repository over one database."""
+
+from __future__ import annotations
+
+from job_engine.store.actions import Actions
+from job_engine.store.base import Clock, Database, system_clock_ms
+from job_engine.store.blobs import Blobs
+from job_engine.store.claims import Claims
+from job_engine.store.counters import Counters
+from job_engine.store.events import Events
+from job_engine.store.feed import Feed
+from job_engine.store.jobs import Jobs
+from job_engine.store.logs import Logs
+from job_engine.store.resources import Resources
+from job_engine.store.schedule import Schedules
+
+
+class Store:
+    """Opened with `start()`, closed with `stop()`; safe to use from many threads."""
+
+    def __init__(self, database: Database, clock: Clock = system_clock_ms) -> None:
+        self.database = database
+        self.clock = clock
+        self.jobs = Jobs(database, clock)
+        self.claims = Claims(database, clock)
+        self.feed = Feed(database, clock)
+        self.schedules = Schedules(database, clock)
+        self.events = Events(database)
+        self.logs = Logs(database)
+        self.resources = Resources(database, clock)
+        self.blobs = Blobs(database, clock)
+        self.actions = Actions(database, clock)
+        self.counters = Counters(database)
+
+    def start(self) -> None:
+        """Open the database, creating or upgrading its schema. Raises `StoreError`."""
+        self.database.start()
+
+    def stop(self) -> None:
+        """Finish pending writes and close."""
+        self.database.stop()

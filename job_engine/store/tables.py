@@ -1,0 +1,235 @@
+"""The tables. What a row of `jobs` says in a column, its JSON does not say again.
+
+Partial indexes carry the hot paths: the feed reads `jobs_ready` from its start and
+never meets a job that is running, pushed, finished or not due; see `feed.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    and_,
+    bindparam,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata: Final = MetaData()
+
+_BIG = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER is a rowid there
+_JSON = JSON().with_variant(JSONB(), "postgresql")
+
+jobs: Final = Table(
+    "jobs",
+    metadata,
+    # Creation order, also within one millisecond; never used again.
+    Column("seq", _BIG, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("action", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("given_priority", Integer),
+    Column("execution_mode", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("progress", Integer, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("started_ms", BigInteger),
+    Column("expiry_ms", BigInteger),
+    Column("status_changed_ms", BigInteger),
+    Column("not_before_ms", BigInteger),
+    Column("entry", Text),
+    Column("share", Text, nullable=False),
+    Column("fence_incarnation", BigInteger),
+    Column("fence_czxid", BigInteger),
+    Column("resumed", Boolean, nullable=False),
+    Column("claimed_by", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("interruptions", Integer, nullable=False),
+    Column("parent", Text),
+    Column("parent_job", Text),
+    Column("target_href", Text),
+    Column("created_by", Text),
+    Column("updated_by", Text),
+    Column("scheduled_tick_ms", BigInteger),
+    Column("return_code", BigInteger),
+    Column("duration", BigInteger),
+    # Large ones last: a row's hot columns then stay on its first page.
+    Column("document", _JSON, nullable=False),
+    Column("status_message", Text),
+    Column("payload", Text),
+    Column("output", Text),
+    sqlite_autoincrement=True,
+)
+
+
+def inline(value: str) -> Any:
+    """Write `value`, one of our own constants, into the statement itself.
+
+    SQLite only uses a partial index where the statement repeats its condition, and it
+    cannot look into bound values.
+    """
+    return bindparam(None, value, literal_execute=True, unique=True)
+
+
+def _unpushed() -> ColumnElement[bool]:
+    return and_(
+        jobs.c.state == inline("QUEUED"),
+        jobs.c.entry.is_(None),
+        jobs.c.execution_mode != inline("pull"),
+    )
+
+
+def is_ready() -> ColumnElement[bool]:
+    """Due, and not pushed: what the feed chooses from."""
+    return and_(_unpushed(), jobs.c.not_before_ms.is_(None))
+
+
+def is_retrying() -> ColumnElement[bool]:
+    """Not pushed, and waiting for the time of a retry, or not yet found due."""
+    return and_(_unpushed(), jobs.c.not_before_ms.is_not(None))
+
+
+def is_waiting() -> ColumnElement[bool]:
+    """Pushed, and not claimed: what fills the window."""
+    return and_(jobs.c.state == inline("QUEUED"), jobs.c.entry.is_not(None))
+
+
+def is_unfinished() -> ColumnElement[bool]:
+    """Not in a final state."""
+    return jobs.c.state.in_([inline("QUEUED"), inline("RUNNING")])
+
+
+def holds_entry() -> ColumnElement[bool]:
+    """Not final, and carried by a queue entry of ours."""
+    return and_(is_unfinished(), jobs.c.entry.is_not(None), jobs.c.execution_mode != inline("pull"))
+
+
+def _partial(name: str, *columns: Any, where: ColumnElement[bool], unique: bool = False) -> None:
+    Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+_c = jobs.c
+_partial("jobs_ready", _c.action, _c.priority, _c.created_ms, _c.seq, _c.id, where=is_ready())
+_partial("jobs_retrying", _c.action, _c.not_before_ms, where=is_retrying())
+_partial("jobs_waiting", _c.action, _c.priority, where=is_waiting())
+_partial("jobs_entries", _c.action, _c.id, where=holds_entry())
+_partial(
+    "jobs_tick",
+    _c.action,
+    _c.scheduled_tick_ms,
+    where=_c.scheduled_tick_ms.is_not(None),
+    unique=True,
+)
+_partial(
+    "jobs_scheduled_once",
+    _c.action,
+    where=and_(_c.scheduled_tick_ms.is_not(None), is_unfinished()),
+    unique=True,
+)
+_partial("jobs_parent_job", _c.parent_job, where=_c.parent_job.is_not(None))
+_partial("jobs_target", _c.target_href, where=_c.target_href.is_not(None))
+Index("jobs_state_created", _c.state, _c.created_ms)
+Index("jobs_created", _c.created_ms)
+
+job_log: Final = Table(
+    "job_log",
+    metadata,
+    Column("job_seq", ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("line", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+events: Final = Table(
+    "events",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("job", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("entry", Text),
+    sqlite_autoincrement=True,
+)
+
+# Who may do what with a resource, jobs included; `rights` is a bit set of model/acl.py.
+access: Final = Table(
+    "access",
+    metadata,
+    Column("principal", Text, primary_key=True),
+    Column("resource", Text, primary_key=True),
+    Column("rights", Integer, nullable=False),
+    Index("access_resource", "resource"),
+    sqlite_with_rowid=False,
+)
+
+resources: Final = Table(
+    "resources",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    # What makes it unique among its type, beside the id: a user's name, for one.
+    Column("key", Text),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+    Column("document", _JSON, nullable=False),
+    # Password and key digests: never part of a document, so never shown.
+    Column("secret", Text),
+    Index("resources_key", "type", "key", unique=True),
+    Index("resources_created", "type", "created_ms"),
+)
+
+blobs: Final = Table(
+    "blobs",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    # One row an owner: nobody learns that somebody else uploaded the same bytes.
+    Column("owner", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("name", Text),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+actions: Final = Table(
+    "actions",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("description", _JSON, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+)
+
+schedules: Final = Table(
+    "schedules",
+    metadata,
+    Column("action", Text, primary_key=True),
+    Column("last_tick_ms", BigInteger, nullable=False),
+)
+
+counters: Final = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+secrets: Final = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
