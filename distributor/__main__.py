@@ -1,0 +1,5 @@
+"""`python -m distributor` is `job-distributor`."""
+
+from distributor.cli import main
+
+main()

@@ -1,0 +1,126 @@
+"""Standing in one election, over and over, with a duty to do while elected."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from kazoo.recipe.election import Election
+
+from job_engine.errors import ApiError, LeadershipLostError, QueueError, SessionLostError
+from job_engine.log import get_logger
+from job_engine.queue import ZooKeeperSession, layout
+from job_engine.queue.session import ZK_ERRORS
+
+log = get_logger(__name__)
+
+PAUSE_S: Final = 0.5
+"""Wait after ZooKeeper or the API gave no answer."""
+
+
+@dataclass(frozen=True)
+class Leadership:
+    """One term of office: it ends with the session, or when the process stops."""
+
+    node: str
+    """Path of the leader's own election node; every push checks it."""
+    holds: Callable[[], bool]
+
+
+class Duty(ABC):
+    """What a leader does, in small steps."""
+
+    @abstractmethod
+    def take_over(self, leadership: Leadership) -> None:
+        """Called once for each term, and again after an answer was lost."""
+
+    @abstractmethod
+    def step(self, leadership: Leadership) -> float:
+        """Do what is due; return how many seconds may pass until the next step."""
+
+
+class Candidate:
+    """A thread that runs `duty` whenever this process leads the election of `name`."""
+
+    def __init__(self, session: ZooKeeperSession, name: str, identifier: str, duty: Duty) -> None:
+        self._session = session
+        self._name = name
+        self._identifier = identifier
+        self._duty = duty
+        self._wanted = threading.Event()
+        self._stopping = threading.Event()
+        self._election: Election | None = None
+        self._thread = threading.Thread(target=self._loop, name=f"elect-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Stand for election."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the next step done now."""
+        self._wanted.set()
+
+    def ask_to_stop(self) -> None:
+        """End the term, or the candidacy; `join` waits for it."""
+        self._stopping.set()
+        self._wanted.set()
+        if self._election is not None:
+            self._election.cancel()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread, no longer than that."""
+        self._thread.join(timeout_s)
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            if not self._session.wait_alive(PAUSE_S):
+                continue
+            # A fresh one each time: kazoo's lock remembers its node across sessions.
+            election = self._session.client.Election(layout.election(self._name), self._identifier)
+            self._election = election
+            if self._stopping.is_set():
+                return
+            try:
+                election.run(self._lead, election)
+            except (*ZK_ERRORS, SessionLostError) as error:
+                log.info("election.interrupted", election=self._name, error=repr(error))
+            except Exception:
+                log.exception("election.failed", election=self._name)
+            self._stopping.wait(PAUSE_S)
+
+    def _lead(self, election: Election) -> None:
+        session_id = self._session.id
+        leadership = Leadership(
+            f"{layout.election(self._name)}/{election.lock.node}",
+            lambda: not self._stopping.is_set() and self._still(session_id),
+        )
+        log.info("leader.elected", election=self._name, node=leadership.node)
+        known = False
+        while leadership.holds():
+            self._wanted.clear()
+            try:
+                if not known:
+                    self._duty.take_over(leadership)
+                    known = True
+                patience_s = self._duty.step(leadership)
+            except (LeadershipLostError, SessionLostError):
+                break
+            except QueueError as error:
+                # What was asked for may have happened: look before doing it again.
+                known = False
+                log.info("leader.unanswered", election=self._name, error=error.message)
+                patience_s = PAUSE_S
+            except ApiError as error:
+                log.warning("leader.api_failed", election=self._name, error=error.message)
+                patience_s = PAUSE_S
+            self._wanted.wait(patience_s)
+        log.info("leader.resigned", election=self._name)
+
+    def _still(self, session_id: int) -> bool:
+        try:
+            return self._session.id == session_id
+        except SessionLostError:
+            return False

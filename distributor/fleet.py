@@ -1,0 +1,85 @@
+"""The live executors, as a view that is kept fresh."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from kazoo.exceptions import NoNodeError
+
+from job_engine.errors import QueueError
+from job_engine.log import get_logger
+from job_engine.queue import ZooKeeperSession, layout
+from job_engine.queue.fleet import ExecutorInfo, list_executors
+from job_engine.queue.zookeeper import answered
+
+log = get_logger(__name__)
+
+REFRESH_S: Final = 5.0
+
+
+class Fleet:
+    """Follows `/executors`, and calls `on_change` when somebody came, went or changed."""
+
+    def __init__(self, session: ZooKeeperSession, on_change: Callable[[], None]) -> None:
+        self._session = session
+        self._on_change = on_change
+        self._executors: tuple[ExecutorInfo, ...] = ()
+        self._changed = threading.Event()
+        self._watching = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="fleet", daemon=True)
+
+    def start(self) -> None:
+        """Start following."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._stopping.set()
+        self._changed.set()
+        self._thread.join(1.0)
+
+    @property
+    def actions(self) -> frozenset[str]:
+        """Actions that a live executor has, draining ones included."""
+        return frozenset(a for executor in self._executors for a in executor.actions)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no executor is alive."""
+        return not self._executors
+
+    def threads(self, action: str) -> int:
+        """Threads of live executors that have this action and do not drain."""
+        return sum(e.threads for e in self._executors if action in e.actions and not e.draining)
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            if self._session.wait_alive(1.0):
+                try:
+                    self._refresh()
+                except QueueError as error:
+                    log.info("fleet.unknown", error=error.message)
+            self._changed.wait(REFRESH_S)
+
+    def _refresh(self) -> None:
+        self._changed.clear()
+        if not self._watching:
+            with answered():
+                try:
+                    self._session.client.get_children(layout.EXECUTORS, watch=self._on_watch)
+                    self._watching = True
+                except NoNodeError:
+                    self._session.client.ensure_path(layout.EXECUTORS)
+                    self._changed.set()
+        executors = tuple(list_executors(self._session.client))
+        if executors != self._executors:
+            self._executors = executors
+            log.info("fleet.changed", executors=len(executors))
+            self._on_change()
+
+    def _on_watch(self, _event: object) -> None:
+        self._watching = False
+        self._changed.set()

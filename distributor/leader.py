@@ -1,0 +1,144 @@
+"""The duty of an action's leader: feed, reconcile, schedule."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final
+
+from distributor.candidate import Duty, Leadership
+from distributor.fleet import Fleet
+from distributor.incarnation import ensure_incarnation
+from distributor.ticks import newest_tick_ms
+from distributor.window import LARGEST, DrainMeter, window_size
+from job_engine.client import Api
+from job_engine.log import get_logger
+from job_engine.model.protocol import ActionDescription, EntryItem, FeedItem
+from job_engine.queue import PushQueue, ZooKeeperSession
+from job_engine.settings import DistributorSettings
+
+log = get_logger(__name__)
+
+BATCH: Final = 64
+"""Jobs that one transaction pushes."""
+
+
+class ActionLeader(Duty):
+    """Keeps the window of one action full."""
+
+    def __init__(
+        self,
+        action: str,
+        *,
+        api: Api,
+        queue: PushQueue,
+        session: ZooKeeperSession,
+        fleet: Fleet,
+        settings: DistributorSettings,
+    ) -> None:
+        self._action = action
+        self._api = api
+        self._queue = queue
+        self._session = session
+        self._fleet = fleet
+        self._settings = settings
+        self._meter = DrainMeter()
+        self._reconcile_at = 0.0
+        self._description: ActionDescription | None = None
+        self._ticked_ms: int | None = None
+        # Filled whether this process leads or not, so it has to be bounded.
+        self._cancelled: deque[str] = deque(maxlen=LARGEST)
+
+    def take_over(self, leadership: Leadership) -> None:
+        """Find out what is in the queue before anything is pushed."""
+        ensure_incarnation(self._session.client, self._api)
+        self._reconcile(adopt=True)
+
+    def step(self, leadership: Leadership) -> float:
+        """Do what is due."""
+        now = time.monotonic()
+        if now >= self._reconcile_at:
+            self._reconcile(adopt=False)
+        self._remove_cancelled(leadership)
+        self._schedule()
+        next_due_ms = self._feed(leadership)
+        patience_s = min(self._settings.poll_s, self._reconcile_at - now)
+        if next_due_ms is not None:
+            patience_s = min(patience_s, next_due_ms / 1000 - time.time())
+        return max(0.0, patience_s)
+
+    # --- feed -----------------------------------------------------------------
+
+    def _feed(self, leadership: Leadership) -> int | None:
+        """Push what the window has room for; return when the next retry is due."""
+        threads = self._fleet.threads(self._action)
+        if not threads:
+            return None
+        now = time.monotonic()
+        window = window_size(threads, self._meter.per_s(now))
+        reply = self._api.feed(self._action, window)
+        for start in range(0, len(reply.jobs), BATCH):
+            if not leadership.holds():
+                return None
+            self._push(leadership, reply.jobs[start : start + BATCH])
+        self._meter.add(len(reply.jobs), now)
+        return reply.next_due_ms
+
+    def _push(self, leadership: Leadership, jobs: list[FeedItem]) -> None:
+        names = self._queue.push(leadership.node, [(j.job, j.priority) for j in jobs])
+        entries = [EntryItem(job=j.job, entry=n) for j, n in zip(jobs, names, strict=True)]
+        log.debug("jobs.pushed", action=self._action, count=len(entries))
+        for item, written in zip(entries, self._api.pushed(entries), strict=True):
+            if not written:
+                # Cancelled, or claimed, in between; a claimed entry stays.
+                self._queue.remove(leadership.node, item.entry)
+
+    def forget(self, entry: str) -> None:
+        """Have the entry of a cancelled job taken out of the queue at the next step."""
+        self._cancelled.append(entry)
+
+    def _remove_cancelled(self, leadership: Leadership) -> None:
+        while self._cancelled:
+            # A claimed one stays: its claimer is answered `final`, and consumes.
+            self._queue.remove(leadership.node, self._cancelled.popleft())
+
+    # --- reconcile ------------------------------------------------------------
+
+    def _reconcile(self, *, adopt: bool) -> None:
+        """Clear recorded entries that are gone; record those that nobody wrote down.
+
+        The store is read first: an entry that is recorded there was in the queue
+        before, so one that is not there now has gone, and not yet to come.
+        """
+        recorded = {e.entry: e for e in self._api.recorded_entries(self._action)}
+        there = self._queue.entries()
+        gone = [item for name, item in recorded.items() if name not in there]
+        for start in range(0, len(gone), BATCH):
+            cleared = self._api.cleared(gone[start : start + BATCH])
+            log.warning("entries.gone", action=self._action, cleared=sum(cleared))
+        if adopt:
+            self._adopt(sorted(there - set(recorded)))
+        self._description = next(
+            (a for a in self._api.actions() if a.name == self._action), self._description
+        )
+        self._reconcile_at = time.monotonic() + self._settings.reconcile_s
+
+    def _adopt(self, unrecorded: list[str]) -> None:
+        """Record what a leader pushed before it died; other actions' entries stay theirs."""
+        for start in range(0, len(unrecorded), BATCH):
+            jobs = self._queue.jobs(unrecorded[start : start + BATCH])
+            if jobs:
+                self._api.pushed([EntryItem(job=j, entry=e) for e, j in jobs.items()])
+
+    # --- schedule -------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if self._description is None:
+            return
+        tick_ms = newest_tick_ms(self._description, int(time.time() * 1000))
+        if tick_ms is None or tick_ms == self._ticked_ms:
+            return
+        reply = self._api.schedule(self._action, tick_ms)
+        self._ticked_ms = tick_ms
+        if reply.job is not None:
+            log.info("job.scheduled", action=self._action, job=reply.job, tick_ms=tick_ms)
