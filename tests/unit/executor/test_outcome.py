@@ -1,0 +1,88 @@
+"""What becomes of a run, as a table: every way to end by every order to stop."""
+
+from __future__ import annotations
+
+import pytest
+
+from executor.outcome import Disposal, Ended, decide_outcome
+from job_engine.errors import (
+    ActionFailedError,
+    ApiUnavailableError,
+    ArchiveError,
+    Cancelled,
+    ClaimLost,
+    Drained,
+    ImageUnavailableError,
+    Interruption,
+    PlatformFaultError,
+    SandboxError,
+    SandboxRefusedError,
+    TimedOut,
+)
+from job_engine.model import JobState
+from job_engine.model.protocol import ReportKind
+from job_engine.plugins import Result, RetryPolicy
+
+RETRY = RetryPolicy(max_attempts=3, backoff_s=5)
+
+FINISH, RELEASE = ReportKind.FINISH, ReportKind.RELEASE
+
+
+@pytest.mark.parametrize(
+    ("ended", "kind", "state"),
+    [
+        (None, FINISH, JobState.SUCCESS),
+        (Result(), FINISH, JobState.SUCCESS),
+        (Result(return_code=3), FINISH, JobState.FAILED),
+        (ActionFailedError("no"), FINISH, JobState.FAILED),
+        (ArchiveError("no"), FINISH, JobState.FAILED),
+        (SandboxRefusedError("no"), FINISH, JobState.FAILED),
+        (TimedOut("late"), FINISH, JobState.FAILED),
+        (PlatformFaultError("broke"), ReportKind.RETRY, None),
+        (SandboxError("broke"), ReportKind.RETRY, None),
+        (ImageUnavailableError("broke"), ReportKind.RETRY, None),
+        (ZeroDivisionError("broke"), ReportKind.RETRY, None),
+        (SystemExit(1), ReportKind.RETRY, None),
+        (Drained(), RELEASE, None),
+    ],
+)
+def test_without_an_order_to_stop(ended: Ended, kind: ReportKind, state: JobState | None) -> None:
+    outcome = decide_outcome(ended, None, 0, RETRY)
+    assert (outcome.kind, outcome.state) == (kind, state)
+
+
+@pytest.mark.parametrize("ended", [None, Result(), SandboxError("killed"), Cancelled()])
+@pytest.mark.parametrize(
+    ("order", "disposal"), [(ClaimLost(), Disposal.RELEASE), (Cancelled(), Disposal.CONSUME)]
+)
+def test_nothing_is_reported_for_a_job_that_is_not_ours(
+    ended: Ended, order: Interruption, disposal: Disposal
+) -> None:
+    outcome = decide_outcome(ended, order, 0, RETRY)
+    assert (outcome.kind, outcome.disposal) == (None, disposal)
+
+
+def test_a_result_that_was_complete_when_the_drain_ran_out_counts() -> None:
+    assert decide_outcome(Result(), Drained(), 0, RETRY).state is JobState.SUCCESS
+
+
+def test_what_breaks_because_it_was_interrupted_is_no_fault() -> None:
+    outcome = decide_outcome(SandboxError("closed"), Drained(), 2, RETRY)
+    assert outcome.kind is RELEASE
+
+
+def test_faults_are_retried_later_and_later_and_then_failed() -> None:
+    delays = [
+        decide_outcome(SandboxError("x"), None, attempts, RETRY).retry_after_s
+        for attempts in range(3)
+    ]
+    assert delays == [5, 10, None]
+    last = decide_outcome(SandboxError("the daemon is gone"), None, 2, RETRY)
+    assert last.state is JobState.FAILED
+    assert last.message is not None
+    assert "the daemon is gone" in last.message
+
+
+def test_without_the_api_the_job_is_only_given_back() -> None:
+    outcome = decide_outcome(ApiUnavailableError(), None, 0, RETRY)
+    assert (outcome.kind, outcome.disposal) == (None, Disposal.RELEASE)
