@@ -1,0 +1,236 @@
+"""`DockerSandbox`: what is refused, what is made, and what is swept up."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import threading
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from job_engine.errors import SandboxError, SandboxRefusedError
+from job_engine.log import get_logger
+from job_engine.sandbox.base import PhaseSpec, Sandbox, Slot, Tree
+from job_engine.sandbox.docker.confine import Place
+from job_engine.sandbox.docker.daemon import LABEL, SLOT_LABEL, Daemon
+from job_engine.sandbox.docker.images import Image, Images
+from job_engine.sandbox.docker.network import Gate
+from job_engine.sandbox.docker.slot import DockerSlot
+from job_engine.sandbox.policy import check_request
+from job_engine.settings import SandboxSettings
+
+_UIDS: Final = 500
+_MIN_MEMORY_BYTES: Final = 6 * 2**20
+"""Docker's own minimum."""
+_MIN_CPUS: Final = 0.01
+_KVM: Final = "/dev/kvm"
+_NEEDED: Final = {
+    "MemoryLimit": "limit memory",
+    "PidsLimit": "limit processes",
+    "CpuCfsQuota": "limit CPU (CFS quota)",
+    "CpuCfsPeriod": "limit CPU (CFS period)",
+}
+
+log = get_logger(__name__)
+
+
+class DockerSandbox(Sandbox):
+    """Slots in a Docker daemon, local or behind TLS.
+
+    A phase runs as an unprivileged uid, without a capability, without new privileges, on a
+    read-only root, under Docker's own seccomp profile. Tested against dockerd 20.10.24
+    (containerd 1.6.20, runc 1.1.5) on Linux 6.18 with cgroup v1 and the cgroupfs driver.
+    """
+
+    name = "docker"
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._settings = settings
+        self._daemon = Daemon(settings)
+        self._images = Images(self._daemon, settings)
+        self._gate = Gate(self._daemon, self._images, settings)
+        self._background = ThreadPoolExecutor(4, thread_name_prefix="docker-remove")
+        self._lock = threading.Lock()
+        self._slots: dict[str, DockerSlot] = {}
+        self._uids: set[int] = set()
+        self._checked = False
+        self._closed = False
+
+    def check(self) -> None:
+        """See `Sandbox`: the daemon must answer, and be able to limit what slots limit."""
+        info = self._daemon.info
+        if info.get("OSType") != "linux":
+            raise SandboxRefusedError("the Docker daemon does not run Linux containers")
+        missing = [what for key, what in _NEEDED.items() if not info.get(key)]
+        if missing:
+            raise SandboxRefusedError(
+                f"the Docker daemon cannot {', '.join(missing)}: enable those cgroup controllers"
+            )
+        if not info.get("SwapLimit") and not self._has_no_swap():
+            raise SandboxRefusedError(
+                "the Docker daemon cannot limit swap: boot with swapaccount=1, or turn swap off"
+            )
+        options = [str(option).split(",")[0] for option in info.get("SecurityOptions") or []]
+        if "name=seccomp" not in options:
+            raise SandboxRefusedError("the Docker daemon runs containers without seccomp")
+        if "name=userns" in options:
+            raise SandboxRefusedError(
+                "the Docker daemon remaps uids (userns-remap), which tmpfs volumes do not follow"
+            )
+        self._images.holder()
+        self._checked = True
+
+    def prepare(
+        self,
+        *,
+        label: str,
+        phases: tuple[PhaseSpec, ...],
+        trees: tuple[Tree, ...],
+        image: str | None = None,
+    ) -> Slot:
+        """See `Sandbox`: find the images, make the volumes, and start their holder."""
+        check_request(self._settings, phases, trees)
+        if not self._checked:
+            self.check()
+        for phase in phases:
+            _check_phase(phase)
+        images = self._find_images(phases, image)
+        devices, groups = self._kvm() if any(phase.kvm for phase in phases) else ((), ())
+        slot = self._register(label, phases, trees, images, devices, groups)
+        try:
+            slot.prepare()
+        except BaseException:
+            slot.destroy()
+            raise
+        return slot
+
+    def sweep(self, label: str) -> int:
+        """See `Sandbox`: remove containers, then volumes, that carry this label."""
+        containers, volumes = self._daemon.labelled([f"{LABEL}={label}"])
+        with self._lock:
+            alive = set(self._slots)
+        dead = [item for item, slot in containers if slot not in alive]
+        for container in dead:
+            self._daemon.remove(container)
+        empty = [name for name, slot in volumes if slot not in alive]
+        for volume in empty:
+            self._daemon.remove_volume(volume)
+        removed = len(dead) + len(empty)
+        if removed:
+            log.info("docker.sweep", label=label, containers=len(dead), volumes=len(empty))
+        return removed
+
+    def close(self) -> None:
+        """See `Sandbox`."""
+        with self._lock:
+            self._closed = True
+            slots = list(self._slots.values())
+        for slot in slots:
+            slot.kill()
+        for slot in slots:
+            slot.destroy()
+        self._background.shutdown()
+        self._daemon.close()
+
+    def _register(
+        self,
+        label: str,
+        phases: tuple[PhaseSpec, ...],
+        trees: tuple[Tree, ...],
+        images: Mapping[str, Image],
+        devices: tuple[str, ...],
+        groups: tuple[int, ...],
+    ) -> DockerSlot:
+        holder_image = self._images.holder()
+        slot_id = uuid.uuid4().hex[:16]
+        with self._lock:
+            if self._closed:
+                raise SandboxError("the sandbox is closed")
+            uid = self._draw_uid()
+            slot = DockerSlot(
+                daemon=self._daemon,
+                place=Place(
+                    slot=slot_id,
+                    uid=uid,
+                    labels={LABEL: label, SLOT_LABEL: slot_id},
+                    devices=devices,
+                    groups=groups,
+                ),
+                phases=phases,
+                trees=trees,
+                images=images,
+                holder_image=holder_image,
+                gate=self._gate,
+                background=self._background,
+                forget=self._forget,
+                timeout_s=self._settings.docker_timeout_s,
+            )
+            self._slots[slot_id] = slot
+            self._uids.add(uid)
+        return slot
+
+    def _draw_uid(self) -> int:
+        # The kernel counts some things by uid (inotify instances, keys), across containers:
+        # slots must not share one. Drawn, as other executors on this host draw too.
+        base = self._settings.docker_uid_base
+        free = [uid for uid in range(base, base + _UIDS) if uid not in self._uids]
+        if not free:
+            raise SandboxError(f"{_UIDS} slots at once: no uid is left for another")
+        return random.choice(free)
+
+    def _forget(self, slot: DockerSlot) -> None:
+        with self._lock:
+            self._slots.pop(slot.id, None)
+            self._uids.discard(slot.uid)
+
+    def _find_images(self, phases: tuple[PhaseSpec, ...], image: str | None) -> dict[str, Image]:
+        found = {}
+        for phase in phases:
+            name = phase.image or image or self._settings.default_image
+            if name is None:
+                raise SandboxRefusedError(
+                    f"phase {phase.name} names no image, nor does its slot, and the operator "
+                    "has not set default_image"
+                )
+            found[phase.name] = self._images.find(name)
+        return found
+
+    def _has_no_swap(self) -> bool:
+        # Without swap accounting Docker drops the swap limit in silence. Where the host has
+        # no swap at all, the memory limit alone means the same.
+        if not self._daemon.is_local:
+            return False
+        try:
+            return len(Path("/proc/swaps").read_text().splitlines()) <= 1
+        except OSError:
+            return False
+
+    def _kvm(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        try:
+            found = os.stat(_KVM)
+        except OSError as error:
+            raise SandboxRefusedError(f"no {_KVM} here: {error.strerror}") from error
+        if found.st_mode & stat.S_IRWXO >= stat.S_IROTH | stat.S_IWOTH:
+            return (_KVM,), ()
+        if found.st_gid and found.st_mode & stat.S_IRGRP and found.st_mode & stat.S_IWGRP:
+            return (_KVM,), (found.st_gid,)
+        raise SandboxRefusedError(
+            f"{_KVM} is for root only: give it to a group (chgrp kvm {_KVM}; chmod 0660 {_KVM})"
+        )
+
+
+def _check_phase(phase: PhaseSpec) -> None:
+    """Refuse what only Docker cannot give."""
+    if phase.limits.memory_bytes < _MIN_MEMORY_BYTES:
+        raise SandboxRefusedError(
+            f"phase {phase.name}: Docker limits memory to no less than {_MIN_MEMORY_BYTES} bytes"
+        )
+    if phase.limits.cpus < _MIN_CPUS:
+        raise SandboxRefusedError(f"phase {phase.name}: Docker gives no less than {_MIN_CPUS} CPUs")
+    for handover in phase.handover:
+        if "\n" in handover.path:
+            raise SandboxRefusedError(f"phase {phase.name}: a line break in a hand-over path")

@@ -1,0 +1,212 @@
+"""What a container of a slot may do: the one place that writes Docker's host configuration.
+
+Field names and meanings: https://docs.docker.com/reference/api/engine/ (ContainerCreate).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from job_engine.sandbox.base import Limits, PhaseSpec
+from job_engine.sandbox.docker.images import Image
+from job_engine.sandbox.policy import phase_environment
+
+HOSTNAME: Final = "sandbox"
+TMP_BYTES: Final = 64 * 2**20
+"""Size of a phase's private /tmp; counted against its memory as well."""
+TMP_INODES: Final = 4096
+
+_SHM_BYTES: Final = 16 * 2**20
+_IMAGE_VOLUME_BYTES: Final = 2**20
+_OPEN_FILES: Final = 1024
+_INIT_PROCESSES: Final = 1
+"""Docker's init is in the phase's pids cgroup, and is not the phase's doing."""
+_HOLDER_MEMORY_BYTES: Final = 64 * 2**20
+_INODE_BYTES: Final = 2 * 2**10
+"""What the kernel keeps for a file of a tmpfs, rounded up; charged to who made the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """A tmpfs volume, and where a container sees it."""
+
+    name: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The slot that a container belongs to."""
+
+    slot: str
+    uid: int
+    labels: Mapping[str, str]
+    holder: str | None = None
+    """The holder's container id, where its network namespace is to be shared."""
+    devices: Sequence[str] = field(default_factory=tuple)
+    groups: Sequence[int] = field(default_factory=tuple)
+
+
+def phase_container(
+    phase: PhaseSpec,
+    image: Image,
+    place: Place,
+    volumes: Sequence[Volume],
+    *,
+    cores: int,
+    stdin: bool,
+) -> dict[str, Any]:
+    """Return the configuration of a phase's container."""
+    limits = phase.limits
+    environment = phase_environment(phase)
+    if image.path and "PATH" not in phase.env:
+        environment["PATH"] = image.path
+    config = _container(place, image, phase.command, volumes)
+    config |= {
+        "WorkingDir": phase.workdir,
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "OpenStdin": stdin,
+        "StdinOnce": stdin,
+        "AttachStdin": stdin,
+    }
+    covered = {volume.target for volume in volumes}
+    host = config["HostConfig"]
+    host |= _memory(limits.memory_bytes)
+    host |= {
+        # More cores than there are is no limit at all, and Docker refuses to set it.
+        "NanoCpus": round(min(limits.cpus, cores) * 1e9),
+        "PidsLimit": limits.processes + _INIT_PROCESSES,
+        "Ulimits": _ulimits(limits),
+        "Tmpfs": {
+            path: f"size={_IMAGE_VOLUME_BYTES},nr_inodes=64,nosuid,nodev"
+            for path in image.volumes
+            if path not in covered
+        },
+        "Devices": [
+            {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"}
+            for path in (place.devices if phase.kvm else ())
+        ],
+        "GroupAdd": [str(group) for group in (place.groups if phase.kvm else ())],
+    }
+    return config
+
+
+def holder_container(
+    image: Image,
+    place: Place,
+    script: str,
+    volumes: Sequence[Volume],
+    *,
+    bytes_held: int,
+    inodes: int,
+) -> dict[str, Any]:
+    """Return the configuration of the container that holds a slot's trees."""
+    config = _container(place, image, ("sh", "-c", script), volumes)
+    config |= {
+        "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+    }
+    host = config["HostConfig"]
+    host |= _memory(_HOLDER_MEMORY_BYTES + bytes_held + inodes * _INODE_BYTES)
+    host |= {
+        "PidsLimit": 32,
+        "Tmpfs": {"/tmp": "size=8m,nr_inodes=16,nosuid,nodev,noexec"},
+        "Ulimits": [_ulimit("core", 0), _ulimit("nofile", _OPEN_FILES)],
+    }
+    return config
+
+
+def helper_container(image: Image, place: Place, command: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration of a helper of the engine's own in the holder's network."""
+    config = _container(place, image, command, ())
+    config |= {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
+    config["HostConfig"] |= _memory(128 * 2**20)
+    config["HostConfig"] |= {"PidsLimit": 16}
+    return config
+
+
+def tree_options(size_bytes: int, inodes: int, uid: int) -> str:
+    """Return the mount options of a tree: limited, and owned by who runs in the slot."""
+    # The root of the file system takes an inode of its own.
+    return f"size={size_bytes},nr_inodes={inodes + 1},mode=0755,uid={uid},gid={uid},nosuid,nodev"
+
+
+def _container(
+    place: Place, image: Image, command: Sequence[str], volumes: Sequence[Volume]
+) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "Image": image.id,
+        # Entrypoint rather than Cmd: the image's own must not get between.
+        "Entrypoint": [command[0]],
+        "Cmd": list(command[1:]),
+        "User": f"{place.uid}:{place.uid}",
+        "Labels": dict(place.labels),
+        "Tty": False,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        # An image's health check would run beside the phase, and use its limits.
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _host(place, volumes),
+    }
+    if place.holder is None:
+        config["Hostname"] = HOSTNAME
+    return config
+
+
+def _host(place: Place, volumes: Sequence[Volume]) -> dict[str, Any]:
+    return {
+        "NetworkMode": f"container:{place.holder}" if place.holder else "none",
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "ReadonlyRootfs": True,
+        "Privileged": False,
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "ShmSize": _SHM_BYTES,
+        "LogConfig": {"Type": "none"},
+        "RestartPolicy": {"Name": "no"},
+        # Reaps what the phase's processes leave behind, and lets the phase die of signals,
+        # which the kernel keeps from a namespace's first process.
+        "Init": True,
+        # On a host that runs out of memory the sandbox goes first.
+        "OomScoreAdj": 1000,
+        "Mounts": [_mount(volume) for volume in volumes],
+    }
+
+
+def _mount(volume: Volume) -> dict[str, Any]:
+    return {
+        "Type": "volume",
+        "Source": volume.name,
+        "Target": volume.target,
+        "ReadOnly": volume.read_only,
+        # Or Docker would fill the tree with what the image has at that place.
+        "VolumeOptions": {"NoCopy": True},
+    }
+
+
+def _memory(limit_bytes: int) -> dict[str, Any]:
+    # The second is memory and swap together: the same value means no swap.
+    return {"Memory": limit_bytes, "MemorySwap": limit_bytes}
+
+
+def _ulimits(limits: Limits) -> list[dict[str, Any]]:
+    # Of one process only, so no replacement for watching the cgroup; it is what still
+    # holds when the executor is gone.
+    cpu_s = math.ceil(limits.cpu_time_s) + 1
+    return [
+        _ulimit("fsize", limits.file_size_bytes),
+        _ulimit("core", 0),
+        _ulimit("nofile", _OPEN_FILES),
+        _ulimit("cpu", cpu_s),
+    ]
+
+
+def _ulimit(name: str, value: int) -> dict[str, Any]:
+    return {"Name": name, "Soft": value, "Hard": value}

@@ -1,0 +1,179 @@
+"""The connection to the Docker daemon: one client, every call with a timeout, one error."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, Final
+
+import requests
+import urllib3
+from docker import APIClient
+from docker.errors import APIError, DockerException, NotFound
+from docker.tls import TLSConfig
+
+from job_engine.errors import SandboxError
+from job_engine.sandbox.docker.attach import AttachedStream
+from job_engine.settings import SandboxSettings
+
+LABEL: Final = "job-engine.label"
+SLOT_LABEL: Final = "job-engine.slot"
+
+_POOL_SIZE: Final = 64
+"""Idle connections kept. Each running phase holds two (attach, wait); more are opened on demand."""
+
+_CONFLICT: Final = 409
+_DAEMON_ERRORS: Final = (
+    DockerException,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+)
+
+
+class GoneError(SandboxError):
+    """The container, volume or image is not there."""
+
+
+class Daemon:
+    """What the backend asks of Docker; connects at the first call.
+
+    Every method raises `SandboxError` (`GoneError` where the thing is not there), naming
+    what was being done; a daemon that does not answer in time counts as broken.
+    """
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._url = settings.docker_url
+        self._tls_dir = settings.docker_tls_dir
+        self._timeout_s = settings.docker_timeout_s
+        self._lock = threading.Lock()
+        self._client: APIClient | None = None
+
+    @property
+    def api(self) -> APIClient:
+        """The client; wrap what is called on it in `doing`."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    @cached_property
+    def info(self) -> Mapping[str, Any]:
+        """What the daemon says of itself and its host."""
+        with doing("ask the Docker daemon about itself"):
+            return dict(self.api.info())
+
+    @property
+    def is_local(self) -> bool:
+        """True for a daemon behind a Unix socket: of this host, though maybe not this container."""
+        return self._url is None or self._url.startswith("unix:")
+
+    def close(self) -> None:
+        """Close every idle connection. Idempotent."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def create(self, name: str, config: Mapping[str, Any]) -> str:
+        """Create a container and return its id."""
+        with doing(f"create container {name}"):
+            api: Any = self.api
+            return str(api.create_container_from_config(dict(config), name)["Id"])
+
+    def attach(self, container: str, *, stdin: bool) -> AttachedStream:
+        """Attach to a container that has not been started, so that no output is missed."""
+        params = {"stdout": 1, "stderr": 1, "stream": 1, "stdin": int(stdin)}
+        with doing("attach to a container"):
+            return AttachedStream(self.api.attach_socket(container, params=params))
+
+    def start(self, container: str) -> None:
+        """Start a container; returns when its process runs."""
+        with doing("start a container"):
+            self.api.start(container)
+
+    def wait(self, container: str, timeout_s: float) -> int:
+        """Return the exit status of a container once all of its processes are dead."""
+        with doing("wait for a container"):
+            return int(self.api.wait(container, timeout=int(timeout_s) + 1)["StatusCode"])
+
+    def inspect(self, container: str) -> Mapping[str, Any]:
+        """Return what the daemon knows of a container."""
+        with doing("inspect a container"):
+            return dict(self.api.inspect_container(container))
+
+    def kill(self, container: str) -> bool:
+        """Kill a container; False when it does not run (yet, or any more)."""
+        try:
+            with doing("kill a container"):
+                self.api.kill(container, signal="SIGKILL")
+        except GoneError:
+            return False
+        except SandboxError as error:
+            if _status(error) == _CONFLICT:
+                return False
+            raise
+        return True
+
+    def remove(self, container: str) -> None:
+        """Kill and remove a container with its anonymous volumes; gone is fine."""
+        with contextlib.suppress(GoneError), doing("remove a container"):
+            self.api.remove_container(container, force=True, v=True)
+
+    def create_volume(self, name: str, options: str, labels: Mapping[str, str]) -> None:
+        """Create a tmpfs volume with these mount options."""
+        driver = {"type": "tmpfs", "device": "tmpfs", "o": options}
+        with doing(f"create volume {name}"):
+            self.api.create_volume(name, driver="local", driver_opts=driver, labels=dict(labels))
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume; gone is fine."""
+        with contextlib.suppress(GoneError), doing(f"remove volume {name}"):
+            self.api.remove_volume(name)
+
+    def labelled(self, filters: list[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Return (id, slot) of each container and (name, slot) of each volume with these labels."""
+        query = {"label": filters}
+        with doing("list what slots left behind"):
+            containers = self.api.containers(all=True, filters=query)
+            volumes = self.api.volumes(filters=query).get("Volumes") or []
+        return (
+            [(str(item["Id"]), str(item["Labels"].get(SLOT_LABEL, ""))) for item in containers],
+            [(str(item["Name"]), str(item["Labels"].get(SLOT_LABEL, ""))) for item in volumes],
+        )
+
+    def _connect(self) -> APIClient:
+        tls: TLSConfig | bool = False
+        if self._tls_dir is not None:
+            cert, key = self._tls_dir / "cert.pem", self._tls_dir / "key.pem"
+            tls = TLSConfig(
+                client_cert=(str(cert), str(key)), ca_cert=str(self._tls_dir / "ca.pem")
+            )
+        with doing("connect to the Docker daemon"):
+            return APIClient(
+                self._url,
+                version="auto",
+                timeout=round(self._timeout_s),
+                tls=tls,
+                max_pool_size=_POOL_SIZE,
+            )
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Turn every way in which the daemon can fail into one `SandboxError` that says what failed."""
+    try:
+        yield
+    except NotFound as error:
+        raise GoneError(f"Docker cannot {what}: {error.explanation}") from error
+    except APIError as error:
+        raise SandboxError(f"Docker cannot {what}: {error.explanation or error}") from error
+    except _DAEMON_ERRORS as error:
+        raise SandboxError(f"Docker cannot {what}: {error}") from error
+
+
+def _status(error: SandboxError) -> int | None:
+    cause = error.__cause__
+    return cause.status_code if isinstance(cause, APIError) else None

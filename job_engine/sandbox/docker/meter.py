@@ -1,0 +1,149 @@
+"""What a phase uses: from its cgroup where that can be seen, else from the daemon.
+
+A container's cgroup goes when the container does, a moment after its first process died.
+So whoever can see it keeps watch on that process and reads once more at its end; others
+have the daemon's statistics, as of the last time they asked. That difference is one of
+detail: the limits themselves are the kernel's, and CPU time is enforced either way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from job_engine.errors import SandboxError
+from job_engine.sandbox.docker.daemon import Daemon, doing
+
+CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What all processes of a phase used together, so far."""
+
+    cpu_time_s: float = 0.0
+    peak_memory_bytes: int = 0
+    oom_kills: int = 0
+    refused_forks: int = 0
+
+
+class Meter(ABC):
+    """Reads what one container uses."""
+
+    period_s: float
+    """How long to leave between two samples that nothing hurries."""
+    settle_s: float
+    """How long to leave at least, and while there is nothing to read yet."""
+
+    @abstractmethod
+    def sample(self) -> Usage | None:
+        """Return the usage so far; None while it cannot be read, and once it no longer can."""
+
+    def first_process(self) -> int | None:
+        """Return a pidfd whose process outlives all others of the container; close it."""
+        return None
+
+
+class CgroupMeter(Meter):
+    """Reads the cgroup file system of the daemon's host, version 1 or 2."""
+
+    period_s = 0.2
+    settle_s = 0.01
+
+    def __init__(self, path: str, *, unified: bool, root: Path = CGROUP_ROOT) -> None:
+        path = path.lstrip("/")
+        self._unified = unified
+        self._cpu = root / path if unified else root / "cpuacct" / path
+        self._memory = root / path if unified else root / "memory" / path
+        self._pids = root / path if unified else root / "pids" / path
+
+    def sample(self) -> Usage | None:
+        """Read the counters."""
+        try:
+            return self._sample_unified() if self._unified else self._sample_v1()
+        except (OSError, ValueError):
+            return None
+
+    def first_process(self) -> int | None:
+        """Open the oldest process; the sandbox's init, once the runtime's own steps are done."""
+        with contextlib.suppress(OSError, ValueError):
+            pids = (self._memory / "cgroup.procs").read_text().split()
+            # 0 is a process that is out of this pid namespace's sight.
+            if pids and (pid := min(map(int, pids))) > 0:
+                return os.pidfd_open(pid)
+        return None
+
+    def _sample_v1(self) -> Usage:
+        return Usage(
+            cpu_time_s=_number(self._cpu / "cpuacct.usage") / 1e9,
+            peak_memory_bytes=_number(self._memory / "memory.max_usage_in_bytes"),
+            oom_kills=_field(self._memory / "memory.oom_control", "oom_kill"),
+            refused_forks=_field(self._pids / "pids.events", "max"),
+        )
+
+    def _sample_unified(self) -> Usage:
+        peak = self._memory / "memory.peak"  # Since Linux 5.19.
+        return Usage(
+            cpu_time_s=_field(self._cpu / "cpu.stat", "usage_usec") / 1e6,
+            peak_memory_bytes=_number(peak) if peak.exists() else 0,
+            oom_kills=_field(self._memory / "memory.events", "oom_kill"),
+            refused_forks=_field(self._pids / "pids.events", "max"),
+        )
+
+
+class StatsMeter(Meter):
+    """Asks the daemon, which has no count of kills and refusals."""
+
+    period_s = 0.5
+    settle_s = 0.1
+
+    def __init__(self, daemon: Daemon, container: str) -> None:
+        self._daemon = daemon
+        self._container = container
+
+    def sample(self) -> Usage | None:
+        """Ask for one set of statistics."""
+        try:
+            with doing("read a container's statistics"):
+                stats: Mapping[str, Any] = self._daemon.api.stats(
+                    self._container, stream=False, one_shot=True
+                )
+        except SandboxError:
+            return None
+        memory, cpu = stats.get("memory_stats") or {}, stats.get("cpu_stats") or {}
+        used = (cpu.get("cpu_usage") or {}).get("total_usage", 0)
+        if not memory.get("usage"):
+            return None  # Not started yet, or over.
+        return Usage(
+            cpu_time_s=used / 1e9,
+            peak_memory_bytes=int(memory.get("max_usage") or memory["usage"]),
+        )
+
+
+def make_meter(daemon: Daemon, container: str, root: Path = CGROUP_ROOT) -> Meter:
+    """Return the meter for a container that has just been created."""
+    unified = str(daemon.info.get("CgroupVersion")) == "2"
+    systemd = daemon.info.get("CgroupDriver") == "systemd"
+    parent = Path(f"system.slice/docker-{container}.scope" if systemd else f"docker/{container}")
+    # The daemon's cgroups are in sight where its own parent is: same host, same cgroup root.
+    shown = root / parent.parent if unified else root / "memory" / parent.parent
+    if daemon.is_local and shown.is_dir():
+        return CgroupMeter(str(parent), unified=unified, root=root)
+    return StatsMeter(daemon, container)
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text())
+
+
+def _field(path: Path, name: str) -> int:
+    for line in path.read_text().splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0

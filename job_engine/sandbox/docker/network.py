@@ -1,0 +1,126 @@
+"""The way out for phases that may reach something: an egress proxy on the holder's loopback.
+
+The holder's network namespace has a loopback and nothing else. A phase that may reach
+something shares it, and finds the proxy's listening socket there; the proxy itself runs in
+the executor. A process that may enter the namespace opens the socket there itself. One that
+may not (an executor in a container with the daemon's socket) starts a forwarder in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from job_engine.errors import SandboxError, SandboxRefusedError
+from job_engine.sandbox.base import Reach
+from job_engine.sandbox.docker import confine
+from job_engine.sandbox.docker.confine import Place
+from job_engine.sandbox.docker.daemon import Daemon
+from job_engine.sandbox.docker.forwarding import Forwarding, command
+from job_engine.sandbox.docker.images import Images
+from job_engine.sandbox.egress import EgressProxy
+from job_engine.sandbox.policy import PROXY_ADDRESS
+from job_engine.settings import SandboxSettings
+
+_CLONE_NEWNET = 0x4000_0000
+_BACKLOG = 64
+
+
+class Gate:
+    """Opens and closes the way out of one slot after another."""
+
+    def __init__(self, daemon: Daemon, images: Images, settings: SandboxSettings) -> None:
+        self._daemon = daemon
+        self._images = images
+        self._allowed = settings.allow_private_hosts
+        self._image = settings.docker_holder_image
+
+    @contextlib.contextmanager
+    def opened(self, place: Place, holder: str | None, reach: tuple[Reach, ...]) -> Iterator[Place]:
+        """Yield the place that a phase with this reach runs at; the way is shut again after it.
+
+        Raises `SandboxError` when the way cannot be opened: a phase never runs with less.
+        """
+        if not reach or holder is None:
+            yield place
+            return
+        with contextlib.ExitStack() as stack:
+            proxy = EgressProxy(reach, self._allowed)
+            inside = dataclasses.replace(place, holder=holder)
+            listener = self._listen_inside(holder)
+            if listener is None:
+                listener = stack.enter_context(self._forwarder(inside))
+            stack.enter_context(proxy)  # Last in, first out: it stops before its listener goes.
+            proxy.serve(listener)
+            yield inside
+
+    def _listen_inside(self, holder: str) -> socket.socket | None:
+        """Return a socket that listens in the holder's namespace; None where we may not enter."""
+        pid = int(self._daemon.inspect(holder)["State"]["Pid"])
+        try:
+            # A pid means something only in the daemon's own pid namespace.
+            if holder not in Path(f"/proc/{pid}/cgroup").read_text():
+                return None
+            return _listen_in(Path(f"/proc/{pid}/ns/net"))
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            return None
+        except OSError as error:
+            raise SandboxError(f"no egress proxy in the slot's network: {error}") from error
+
+    @contextlib.contextmanager
+    def _forwarder(self, place: Place) -> Iterator[socket.socket]:
+        image = self._images.own()
+        if image is None and self._image is not None:
+            image = self._images.find(self._image)
+        if image is None:
+            raise SandboxRefusedError(
+                "a phase with `reach` needs an executor that is root on the Docker host, or one "
+                "that runs in a container there, or docker_holder_image with a python3"
+            )
+        config = confine.helper_container(image, place, command())
+        container = self._daemon.create(f"job-engine-{place.slot}-forwarder", config)
+        try:
+            with Forwarding(self._daemon.attach(container, stdin=True)) as forwarding:
+                self._daemon.start(container)
+                forwarding.wait_ready()
+                yield forwarding.listener
+        finally:
+            self._daemon.remove(container)
+
+
+def _listen_in(namespace: Path) -> socket.socket:
+    """Return a listening socket that belongs to a network namespace; raises `OSError`."""
+    outcome: list[socket.socket | OSError] = []
+
+    def listen() -> None:
+        try:
+            _enter(namespace)
+            outcome.append(socket.create_server(PROXY_ADDRESS, backlog=_BACKLOG))
+        except OSError as error:
+            outcome.append(error)
+
+    # The namespace is the thread's: it dies in there, and no other thread has moved.
+    thread = threading.Thread(target=listen, name="netns")
+    thread.start()
+    thread.join()
+    result = outcome[0]
+    if isinstance(result, OSError):
+        raise result
+    return result
+
+
+def _enter(namespace: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)  # os.setns is new in Python 3.12.
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,286 @@
+"""A slot in Docker: volumes, their holder, and the phases' containers, one after another."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from typing import Final
+
+from job_engine.errors import SandboxError
+from job_engine.log import get_logger
+from job_engine.sandbox.base import (
+    Inputs,
+    PhaseResult,
+    PhaseSpec,
+    PhaseStarted,
+    Slot,
+    Tree,
+    Verdict,
+)
+from job_engine.sandbox.docker import confine
+from job_engine.sandbox.docker.confine import TMP_BYTES, TMP_INODES, Place, Volume
+from job_engine.sandbox.docker.daemon import Daemon
+from job_engine.sandbox.docker.holder import SCRIPT, Holder
+from job_engine.sandbox.docker.images import Image
+from job_engine.sandbox.docker.network import Gate
+from job_engine.sandbox.docker.phase import Ending, PhaseContainer
+from job_engine.sandbox.docker.watch import Stop
+from job_engine.sandbox.policy import check_inputs
+from job_engine.sandbox.verdict import Observations, decide, split_status
+
+_JOIN_S: Final = 120.0
+
+log = get_logger(__name__)
+
+
+class DockerSlot(Slot):
+    """See `Slot`. Made by `DockerSandbox.prepare`, which has checked what it is given."""
+
+    def __init__(
+        self,
+        *,
+        daemon: Daemon,
+        place: Place,
+        phases: tuple[PhaseSpec, ...],
+        trees: tuple[Tree, ...],
+        images: Mapping[str, Image],
+        holder_image: Image,
+        gate: Gate,
+        background: Executor,
+        forget: Callable[[DockerSlot], None],
+        timeout_s: float,
+    ) -> None:
+        self.id = place.slot
+        self.uid = place.uid
+        self._daemon = daemon
+        self._place = place
+        self._phases = phases
+        self._trees = trees
+        self._images = images
+        self._holder_image = holder_image
+        self._gate = gate
+        self._background = background
+        self._forget = forget
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._destroying = threading.Lock()
+        self._events: queue.SimpleQueue[PhaseStarted | PhaseResult | SandboxError | None] = (
+            queue.SimpleQueue()
+        )
+        self._runner: threading.Thread | None = None
+        self._current: PhaseContainer | None = None
+        self._gone = False
+        self._killed = False
+        self._destroyed = False
+        self._holder: Holder | None = None
+        self._holder_id: str | None = None
+        self._volumes: list[str] = []
+        self._removals: list[Future[None]] = []
+
+    def prepare(self) -> None:
+        """Make the volumes and start their holder; `destroy` whatever comes of it."""
+        volumes = [
+            self._make_volume(tree.name, tree.size_bytes, tree.inodes) for tree in self._trees
+        ]
+        volumes += [self._make_volume(_tmp(p), TMP_BYTES, TMP_INODES) for p in self._phases]
+        config = confine.holder_container(
+            self._holder_image,
+            self._place,
+            SCRIPT,
+            volumes,
+            bytes_held=sum(tree.size_bytes for tree in self._trees),
+            inodes=sum(tree.inodes for tree in self._trees),
+        )
+        self._holder_id = self._daemon.create(self._name("holder"), config)
+        stream = self._daemon.attach(self._holder_id, stdin=True)
+        self._holder = Holder(stream, self._timeout_s)
+        self._daemon.start(self._holder_id)
+
+    def go(self, inputs: Inputs) -> None:
+        """Fill the trees, then run the phases in a thread."""
+        check_inputs(inputs, self._phases, self._trees)
+        with self._lock:
+            if self._gone or self._destroyed or self._holder is None:
+                raise SandboxError("a slot goes only once, and not after its end")
+            self._gone = True
+            holder = self._holder
+        for tree, archive in inputs.trees.items():
+            holder.fill(tree, archive)
+        self._runner = threading.Thread(
+            target=self._run, args=(holder, inputs), name=f"slot-{self.id}", daemon=True
+        )
+        self._runner.start()
+
+    def collect(self) -> Iterator[PhaseStarted | PhaseResult]:
+        """Yield what the phases' thread reports."""
+        if self._runner is None:
+            raise SandboxError("nothing to collect: the slot does not go")
+        while (event := self._events.get()) is not None:
+            if isinstance(event, SandboxError):
+                raise event
+            yield event
+        self._events.put(None)  # For who asks again.
+
+    def kill(self) -> None:
+        """End the running phase; later ones do not start."""
+        with self._lock:
+            self._killed = True
+            current = self._current
+        if current is not None:
+            current.kill()
+
+    def destroy(self) -> None:
+        """Kill, and remove containers before volumes; what fails is logged, and swept later."""
+        self.kill()
+        with self._destroying:
+            if self._destroyed:
+                return
+            self._destroyed = True
+            if self._runner is not None:
+                self._runner.join(_JOIN_S)
+            if self._holder is not None:
+                self._holder.close()
+            for removal in self._removals:
+                removal.result()
+            if self._holder_id is not None:
+                self._tidy(self._daemon.remove, self._holder_id)
+            for volume in self._volumes:
+                self._tidy(self._daemon.remove_volume, volume)
+            self._forget(self)
+
+    def _run(self, holder: Holder, inputs: Inputs) -> None:
+        failed = False
+        try:
+            for phase in self._phases:
+                if self._killed and failed:
+                    break
+                if failed and not phase.always:
+                    continue
+                self._events.put(PhaseStarted(phase.name))
+                result = self._run_phase(holder, phase, inputs.stdin.get(phase.name))
+                self._events.put(result)
+                failed = failed or not result.ok
+                if result.verdict is Verdict.KILLED:
+                    break
+        except SandboxError as error:
+            self._events.put(error)
+        except Exception as error:  # Whoever collects must hear of it, or waits for ever.
+            log.exception("docker.slot.broken", slot=self.id)
+            self._events.put(SandboxError(f"the slot broke: {error!r}"))
+        finally:
+            self._events.put(None)
+
+    def _run_phase(self, holder: Holder, phase: PhaseSpec, stdin: bytes | None) -> PhaseResult:
+        with self._gate.opened(self._place, self._holder_id, phase.reach) as place:
+            volumes = self._phase_volumes(phase)
+            config = confine.phase_container(
+                phase,
+                self._images[phase.name],
+                place,
+                volumes,
+                cores=int(self._daemon.info["NCPU"]),
+                stdin=stdin is not None,
+            )
+            container = PhaseContainer(self._daemon, self._name(phase.name), config, phase.limits)
+            try:
+                with self._lock:
+                    self._current = container
+                    killed = self._killed
+                if killed:
+                    container.kill()
+                container.create()
+                ending = container.run(stdin)
+            finally:
+                with self._lock:
+                    self._current = None
+                if container.id is not None:
+                    self._removals.append(
+                        self._background.submit(self._tidy, self._daemon.remove, container.id)
+                    )
+        return self._result(holder, phase, ending)
+
+    def _result(self, holder: Holder, phase: PhaseSpec, ending: Ending) -> PhaseResult:
+        exit_code, signal = split_status(ending.status)
+        reason, usage = ending.reason, ending.usage
+        killed = reason is Stop.KILLED
+        full, file_at_limit = (
+            (False, False) if killed or exit_code == 0 else self._space(holder, phase)
+        )
+        verdict = decide(
+            Observations(
+                exit_code=exit_code,
+                signal=signal,
+                killed=killed,
+                output_exceeded=reason is Stop.OUTPUT,
+                wall_time_exceeded=reason is Stop.WALL_TIME,
+                cpu_time_exceeded=reason is Stop.CPU_TIME,
+                cpu_time_s=usage.cpu_time_s,
+                oom_kills=usage.oom_kills,
+                process_limit_hits=usage.refused_forks,
+                tree_full=full,
+                file_at_limit=file_at_limit,
+            ),
+            phase.limits,
+        )
+        files, left_out = ({}, ()) if killed else _take(holder, phase)
+        return PhaseResult(
+            phase=phase.name,
+            verdict=verdict,
+            exit_code=exit_code,
+            signal=signal,
+            wall_time_s=ending.wall_time_s,
+            cpu_time_s=usage.cpu_time_s,
+            peak_memory_bytes=usage.peak_memory_bytes,
+            stdout=ending.stdout,
+            stderr=ending.stderr,
+            files=files,
+            left_out=left_out,
+        )
+
+    def _space(self, holder: Holder, phase: PhaseSpec) -> tuple[bool, bool]:
+        """Return whether a tree that the phase could write is full, or has a file cut short."""
+        trees = [_tmp(phase), *(mount.tree for mount in phase.mounts if not mount.read_only)]
+        found = [holder.space(tree, phase.limits.file_size_bytes) for tree in dict.fromkeys(trees)]
+        return any(space.full for space in found), any(space.file_at_limit for space in found)
+
+    def _phase_volumes(self, phase: PhaseSpec) -> list[Volume]:
+        volumes = [
+            Volume(name=self._name(mount.tree), target=mount.target, read_only=mount.read_only)
+            for mount in phase.mounts
+        ]
+        if all(volume.target != "/tmp" for volume in volumes):
+            volumes.append(Volume(name=self._name(_tmp(phase)), target="/tmp"))
+        return volumes
+
+    def _make_volume(self, tree: str, size_bytes: int, inodes: int) -> Volume:
+        volume = Volume(name=self._name(tree), target=f"/trees/{tree}")
+        self._volumes.append(volume.name)
+        options = confine.tree_options(size_bytes, inodes, self.uid)
+        self._daemon.create_volume(volume.name, options, self._place.labels)
+        return volume
+
+    def _name(self, part: str) -> str:
+        return f"job-engine-{self.id}-{part}"
+
+    def _tidy(self, remove: Callable[[str], None], what: str) -> None:
+        try:
+            remove(what)
+        except SandboxError as error:
+            log.warning("docker.slot.leftover", slot=self.id, what=what, error=error.message)
+
+
+def _tmp(phase: PhaseSpec) -> str:
+    # No tree's name begins with a dot.
+    return f".tmp-{phase.name}"
+
+
+def _take(holder: Holder, phase: PhaseSpec) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
+    files: dict[str, bytes] = {}
+    left_out: list[str] = []
+    for handover in phase.handover:
+        taken, left = holder.take(handover)
+        files |= taken
+        left_out += left
+    return files, tuple(left_out)
