@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -79,11 +78,3 @@ def _read(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             yield chunk
-
-
-def members(stream: IO[bytes]) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Yield name and content of each member of a clean tar (ours, not a stranger's)."""
-    stream.seek(0)
-    with tarfile.open(fileobj=stream, mode="r:") as tar:
-        for info in tar:
-            yield info.name, tar.extractfile(info) if info.isreg() else None

@@ -1,0 +1,266 @@
+"""The assignment: what `assignment.yaml` says, checked key by key with its line.
+
+A bundle holds `assignment.yaml` at its root and, beside it, the directory `tests/`,
+which only the test phase sees. The digest of the bundle is the assignment's identity.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from job_engine.grading.flavours import DEFAULT, Flavour, LimitOverrides
+from job_engine.grading.results.formats import FORMATS
+from job_engine.grading.yaml_lines import Lines, Path, load, validate
+from job_engine.sandbox.base import Limits, Reach
+from job_engine.settings import SandboxSettings
+
+FILE_NAME: Final = "assignment.yaml"
+TESTS_DIRECTORY: Final = "tests"
+
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REACH: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):([0-9]{1,5})")
+_SYSTEM: Final = ("/proc", "/dev", "/sys", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64")
+
+
+def _command(value: str | list[str]) -> str | list[str]:
+    if not value or (isinstance(value, list) and not value[0]):
+        raise ValueError("a command must not be empty")
+    if any("\0" in word for word in ([value] if isinstance(value, str) else value)):
+        raise ValueError("a command must not hold NUL")
+    return value
+
+
+def _reach(value: str) -> str:
+    match = _REACH.fullmatch(value)
+    if not match or not 0 < int(match[3]) < 65_536:
+        raise ValueError("write it as host:port, such as pypi.org:443")
+    return value
+
+
+def _relative(value: str) -> str:
+    if value.startswith("/") or "\0" in value or ".." in value.split("/") or not value:
+        raise ValueError("a relative path without '..' is needed")
+    return value
+
+
+def _target(value: str) -> str:
+    if not value.startswith("/") or posixpath.normpath(value) != value or value == "/":
+        raise ValueError("a plain absolute path is needed, such as /mnt/tests")
+    if any(value == place or value.startswith(f"{place}/") for place in _SYSTEM):
+        raise ValueError("it would cover a directory of the system; use one under /mnt")
+    return value
+
+
+def _env_name(value: str) -> str:
+    if not _ENV_NAME.fullmatch(value):
+        raise ValueError("names of variables have letters, digits and '_' only")
+    return value
+
+
+Command = Annotated[str | list[str], AfterValidator(_command)]
+ReachText = Annotated[str, AfterValidator(_reach)]
+RelativePath = Annotated[str, StringConstraints(max_length=512), AfterValidator(_relative)]
+Target = Annotated[str, StringConstraints(max_length=256), AfterValidator(_target)]
+EnvName = Annotated[str, AfterValidator(_env_name)]
+
+
+class Strict(BaseModel):
+    """No key but the known ones; nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Phase(Strict):
+    """One phase, as the assignment shapes it; text alone is its command."""
+
+    command: Command | None = None
+    """Text runs as `sh -c`; a list runs as it is."""
+    env: dict[EnvName, str] = {}
+    limits: LimitOverrides = LimitOverrides()
+    reach: list[ReachText] = []
+    """`host:port` it may connect to, through the proxy variables."""
+    kvm: bool = False
+    image: str | None = None
+
+    def argv(self) -> tuple[str, ...]:
+        """Return the command as words."""
+        command = self.command or ""
+        return ("sh", "-c", command) if isinstance(command, str) else tuple(command)
+
+    def reaches(self) -> tuple[Reach, ...]:
+        """Return where it may connect to."""
+        pairs = [text.rpartition(":") for text in self.reach]
+        return tuple(Reach(host=host, port=int(port)) for host, _, port in pairs)
+
+
+def _phase(value: Any) -> Any:
+    return {"command": value} if isinstance(value, (str, list)) else value
+
+
+AnyPhase = Annotated[Phase, BeforeValidator(_phase)]
+
+
+class ClonePhase(Strict):
+    """Fetches a git submission; its command is the engine's own."""
+
+    limits: LimitOverrides = LimitOverrides()
+    image: str | None = None
+
+
+class Phases(Strict):
+    """The phases in their order. All but `test` may be left out."""
+
+    clone: ClonePhase = ClonePhase()
+    build: AnyPhase | None = None
+    """Sees the submission; not the tests."""
+    test: AnyPhase
+    """Sees submission, tests (read-only) and the results directory; reaches nothing."""
+    report: AnyPhase | None = None
+    """Sees the results (read-only)."""
+
+    @model_validator(mode="after")
+    def _keep_apart(self) -> Phases:
+        if self.test.reach:
+            # What reaches both the tests and the network could carry the tests away.
+            raise ValueError("test: a phase that sees the tests cannot have 'reach'")
+        for name in ("build", "test", "report"):
+            phase = getattr(self, name)
+            if phase is not None and phase.command is None:
+                raise ValueError(f"{name}: a command is needed")
+            if phase is not None and phase.kvm and name != "test":
+                raise ValueError(f"{name}: only the test phase may ask for kvm")
+        return self
+
+
+class Mounts(Strict):
+    """Where the phases see the slot's trees."""
+
+    submission: Target = "/mnt/submission"
+    tests: Target = "/mnt/tests"
+    results: Target = "/mnt/results"
+
+    @model_validator(mode="after")
+    def _keep_apart(self) -> Mounts:
+        places = [self.submission, self.tests, self.results]
+        if any(a != b and f"{a}/".startswith(f"{b}/") for a in places for b in places):
+            raise ValueError("no mount may lie inside another")
+        if len(set(places)) < len(places):
+            raise ValueError("two mounts have the same place")
+        return self
+
+
+class ResultsSpec(Strict):
+    """How the test phase tells its results."""
+
+    format: str
+    path: RelativePath | Literal["-"] | None = None
+    """The file, in the results directory; `-`: standard output. None: the format's own."""
+    max_score: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Full score, where the results do not tell it."""
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    """Points of tests by name, for formats that know no points (tap, junit); else 1 each."""
+    forgeable: bool = True
+    """Whether a submission could write its own score: true wherever the harness runs the
+    student's code in its own process, or as the user that writes the results."""
+    output_visible: bool = False
+    """Whether the student sees what the test phase prints."""
+
+    @model_validator(mode="after")
+    def _known(self) -> ResultsSpec:
+        if self.format not in FORMATS:
+            raise ValueError(f"format: '{self.format}' is none of {', '.join(sorted(FORMATS))}")
+        return self
+
+
+class SubmissionSpec(Strict):
+    """What a submission must look like."""
+
+    files: list[RelativePath] = []
+    """Files it must have."""
+    strip: bool = True
+    """Drop a single top-level directory of an archive."""
+    keep_git: bool = False
+    """Leave `.git` in the workspace of a git submission."""
+
+
+class Assignment(Strict):
+    """One assignment, as its file says."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    title: Annotated[str, StringConstraints(max_length=200)] = ""
+    image: str | None = None
+    flavour: str = DEFAULT
+    limits: LimitOverrides = LimitOverrides()
+    """Changes to the flavour's limits, for every phase."""
+    mounts: Mounts = Mounts()
+    submission: SubmissionSpec = SubmissionSpec()
+    phases: Phases
+    results: ResultsSpec
+
+    def phase_limits(self, phase: Phase | ClonePhase, flavour: Flavour) -> Limits:
+        """Return what the phase may use: flavour, then assignment, then phase."""
+        return flavour.evolve(self.limits).evolve(phase.limits).limits
+
+
+def parse_assignment(
+    text: bytes, flavours: Mapping[str, Flavour], policy: SandboxSettings
+) -> Assignment:
+    """Read `assignment.yaml`, and hold it against the operator's maxima.
+
+    Raises `AssignmentError`, naming the line of every problem.
+    """
+    value, lines = load(text, FILE_NAME)
+    assignment = validate(Assignment, value, lines)
+    _check_policy(assignment, flavours, policy, lines)
+    return assignment
+
+
+def _check_policy(
+    assignment: Assignment, flavours: Mapping[str, Flavour], policy: SandboxSettings, lines: Lines
+) -> None:
+    flavour = flavours.get(assignment.flavour)
+    if flavour is None:
+        known = ", ".join(sorted(flavours))
+        raise lines.error(("flavour",), f"no flavour '{assignment.flavour}'; there are {known}")
+    for name in ("clone", "build", "test", "report"):
+        phase = getattr(assignment.phases, name)
+        if phase is not None:
+            _check_limits(assignment.phase_limits(phase, flavour), name, assignment, policy, lines)
+            if getattr(phase, "kvm", False) and not policy.allow_kvm:
+                raise lines.error(
+                    ("phases", name, "kvm"), "the operator does not allow /dev/kvm (allow_kvm)"
+                )
+
+
+def _check_limits(
+    limits: Limits, phase: str, assignment: Assignment, policy: SandboxSettings, lines: Lines
+) -> None:
+    for key in LimitOverrides.model_fields:
+        asked, allowed = getattr(limits, key), getattr(policy, f"max_{key}")
+        if asked <= allowed:
+            continue
+        places: list[Path] = [("phases", phase, "limits", key), ("limits", key)]
+        raise lines.error(
+            next((place for place in places if place in lines), ("flavour",)),
+            f"phase {phase} asks for {key} {asked:,}; the operator allows at most {allowed:,} "
+            f"(setting max_{key})",
+        )
+
+
+def check_files(assignment: Assignment, files: tuple[str, ...]) -> list[str]:
+    """Return the expected files that are missing."""
+    present = set(files)
+    return [name for name in assignment.submission.files if name not in present]

@@ -1,0 +1,91 @@
+"""The clone phase: git inside a sandbox, told nothing by the repository.
+
+The script is the engine's own; URL and ref come to it as environment variables, never as
+text of the script. What git learns of the repository cannot make it run anything: no
+hooks, templates, filters, submodules, file-system monitor, or protocols but http and https,
+and the sandbox reaches the repository's host and port, and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from job_engine.grading.submission import GitSource
+from job_engine.sandbox.base import WORKSPACE, Limits, Mount, PhaseSpec, Reach
+
+MISSING_FILES: Final = 66
+"""Exit code of the script when the repository lacks files that the assignment expects."""
+
+_COMMIT: Final = re.compile(rb"^([0-9a-f]{40}|[0-9a-f]{64})$", re.MULTILINE)
+
+# The credential helper is started by git with git's own pipe as standard input; the
+# phase's is kept as descriptor 3. One answer is read a call: up to an empty line.
+_SCRIPT: Final = r"""
+set -u
+umask 022
+exec 3<&0 </dev/null
+export HOME=/tmp GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_TERMINAL_PROMPT=0
+export GIT_LFS_SKIP_SMUDGE=1 GIT_ASKPASS=/bin/false GIT_OPTIONAL_LOCKS=0 LC_ALL=C.UTF-8
+helper='!f() { [ "$1" = get ] || exit 0
+while IFS= read -r line <&3 && [ -n "$line" ]; do printf "%s\n" "$line"; done; }; f'
+g() {
+  git -c protocol.allow=never -c protocol.https.allow=always -c protocol.http.allow=always \
+    -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.attributesFile=/dev/null \
+    -c submodule.recurse=false -c fetch.recurseSubmodules=false -c fetch.fsckObjects=true \
+    -c gc.auto=0 -c maintenance.auto=false -c advice.detachedHead=false \
+    -c init.defaultBranch=main -c safe.directory='*' \
+    -c filter.lfs.smudge= -c filter.lfs.process= -c filter.lfs.required=false \
+    -c credential.helper= -c credential.helper="$helper" "$@"
+}
+g init --quiet --template= . || exit 1
+if ! g fetch --quiet --depth 1 --no-tags -- "$SUBMISSION_URL" "$SUBMISSION_REF"; then
+  # A server may refuse to give a commit by its name; then it is looked for in its branches.
+  [ "$SUBMISSION_IS_COMMIT" = 1 ] || exit 1
+  g fetch --quiet --no-tags -- "$SUBMISSION_URL" '+refs/heads/*:refs/remotes/origin/*' || exit 1
+  g update-ref FETCH_HEAD "$SUBMISSION_REF" || exit 1
+fi
+g checkout --quiet --force --detach FETCH_HEAD || exit 1
+commit=$(g rev-parse --verify HEAD) || exit 1
+[ "$SUBMISSION_KEEP_GIT" = 1 ] || rm -rf .git
+missing=0
+for name in "$@"; do
+  [ -e "$name" ] || { printf 'missing: %s\n' "$name" >&2; missing=1; }
+done
+[ "$missing" = 0 ] || exit 66
+printf '%s\n' "$commit"
+"""
+
+
+def clone_phase(
+    source: GitSource,
+    *,
+    target: str,
+    limits: Limits,
+    image: str | None,
+    keep_git: bool,
+    expected: tuple[str, ...],
+) -> PhaseSpec:
+    """Return the phase that fetches `source` into the workspace at `target`."""
+    host, port = source.address()
+    return PhaseSpec(
+        name="clone",
+        command=("sh", "-c", _SCRIPT, "clone", *expected),
+        limits=limits,
+        mounts=(Mount(tree=WORKSPACE, target=target),),
+        workdir=target,
+        env={
+            "SUBMISSION_URL": source.url,
+            "SUBMISSION_REF": source.wanted,
+            "SUBMISSION_IS_COMMIT": "1" if source.commit else "0",
+            "SUBMISSION_KEEP_GIT": "1" if keep_git else "0",
+        },
+        image=image,
+        reach=(Reach(host=host, port=port),),
+    )
+
+
+def commit_of(stdout: bytes) -> str | None:
+    """Return the commit id that the phase printed."""
+    found = _COMMIT.findall(stdout)
+    return str(found[-1].decode()) if found else None

@@ -1,0 +1,78 @@
+"""What a reader of results gets, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from job_engine.errors import GradingError
+from job_engine.grading.results.model import (
+    LeaderboardEntry,
+    TestResult,
+    TextFormat,
+    Visibility,
+)
+
+
+class HarnessError(GradingError):
+    """The tests told no results that can be read: a matter for staff, not for the student."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestOutput:
+    """What the test phase handed on, all of it hostile."""
+
+    __test__ = False
+
+    files: Mapping[str, bytes]
+    """Regular files of the results directory, by relative path."""
+    left_out: tuple[str, ...] = ()
+    """Files that were over a cap, or none."""
+    stdout: bytes = b""
+    stderr: bytes = b""
+    exit_code: int | None = 0
+    path: str | None = None
+    """Where the assignment says the results are; `-`: standard output."""
+    full_score: float | None = None
+    """Full score as the assignment tells it, for formats that know no points."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Points of tests by name, for formats that know no points; 1 where none is given."""
+
+    def document(self, default: str) -> bytes:
+        """Return the results file; raises `HarnessError` when there is none."""
+        path = self.path or default
+        if path == "-":
+            return self.stdout
+        if path in self.files:
+            return self.files[path]
+        if path in self.left_out:
+            raise HarnessError(f"The results file {path} is too large, or no regular file.")
+        raise HarnessError(
+            f"The tests wrote no {path} into the results directory "
+            f"(they ended with exit code {self.exit_code})."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a results file says."""
+
+    score: float | None = None
+    max_score: float | None = None
+    output: str = ""
+    output_format: TextFormat = TextFormat.SIMPLE_FORMAT
+    visibility: Visibility = Visibility.VISIBLE
+    stdout_visibility: Visibility = Visibility.HIDDEN
+    execution_time: float | None = None
+    tests: list[TestResult] = field(default_factory=list)
+    leaderboard: list[LeaderboardEntry] = field(default_factory=list)
+    extra_data: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class Reader(Protocol):
+    """Reads one format. Raises `HarnessError` when nothing can be stored."""
+
+    def __call__(self, found: TestOutput, /) -> Reading:
+        """Return what was found."""

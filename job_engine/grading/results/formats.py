@@ -1,0 +1,27 @@
+"""The formats by name; the list that assignments choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from job_engine.grading.results.base import Reader, Reading, TestOutput
+from job_engine.grading.results.gradescope import read_gradescope
+from job_engine.grading.results.junit import read_junit
+from job_engine.grading.results.stdout import read_stdout
+from job_engine.grading.results.tap import read_tap
+
+FORMATS: Final[Mapping[str, Reader]] = MappingProxyType(
+    {
+        "gradescope": read_gradescope,
+        "junit": read_junit,
+        "stdout": read_stdout,
+        "tap": read_tap,
+    }
+)
+
+
+def read_results(name: str, found: TestOutput) -> Reading:
+    """Read with the format's reader; raises `HarnessError` when nothing can be stored."""
+    return FORMATS[name](found)

@@ -1,0 +1,219 @@
+"""Reading JSON, numbers and text that somebody may have made to break us.
+
+Nothing here raises for a value that is merely wrong: it is mended or left out, and a
+note says so. Only what is no JSON object at all is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from job_engine.grading.results.base import HarnessError
+
+E = TypeVar("E", bound=StrEnum)
+
+MAX_DOCUMENT_BYTES: Final = 4 * 2**20
+MAX_DEPTH: Final = 32
+MAX_TEXT: Final = 65_536
+"""Characters of one text that are kept."""
+MAX_NOTES: Final = 50
+
+_REPLACEMENT: Final = "\ufffd"
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+_MAX_DIGITS: Final = 300
+
+
+class Notes:
+    """What was mended, each kind of thing once, and not without end."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, None] = {}
+
+    def add(self, note: str) -> None:
+        """Add a note, unless it is there or there are too many."""
+        if len(self._notes) < MAX_NOTES:
+            self._notes[clean_text(note, 300)] = None
+
+    def all(self) -> list[str]:
+        """Return the notes in the order they came."""
+        return list(self._notes)
+
+
+def read_object(data: bytes, notes: Notes) -> dict[str, Any]:
+    """Parse a JSON object; raises `HarnessError` for what is none."""
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise HarnessError(f"The results are larger than {MAX_DOCUMENT_BYTES // 2**20} MiB.")
+    try:
+        value = json.loads(
+            _decode(data, notes),
+            parse_int=_integer,
+            parse_float=lambda text: _finite(float(text), notes),
+            parse_constant=lambda text: _constant(text, notes),
+            object_pairs_hook=lambda pairs: _pairs(pairs, notes),
+        )
+    except RecursionError:
+        raise HarnessError("The results are nested too deeply to be read.") from None
+    except ValueError as error:
+        raise HarnessError(f"The results are not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise HarnessError(f"The results are a JSON {_kind(value)}, not an object.")
+    return value
+
+
+def clean_text(value: str, limit: int = MAX_TEXT) -> str:
+    """Return `value` as it can be stored: no NUL, no lone surrogates, cut with a marker."""
+    text = _UNSTORABLE.sub(_REPLACEMENT, value[: limit + 1])
+    if len(value) <= limit:
+        return text
+    return f"{text[:limit]}\n… cut: {len(value) - limit:,} more characters"
+
+
+def decode(data: bytes, limit: int = MAX_TEXT) -> str:
+    """Return printed bytes as text, keeping the end where the error usually is."""
+    text = _UNSTORABLE.sub(_REPLACEMENT, data[-4 * limit :].decode("utf-8", "replace"))
+    if len(text) <= limit and len(data) <= 4 * limit:
+        return text
+    kept = text[-limit:]
+    return f"… cut: {len(data) - len(kept.encode()):,} bytes before this\n{kept}"
+
+
+class Fields:
+    """One JSON object, read field by field by the type that is wanted."""
+
+    def __init__(self, value: dict[str, Any], notes: Notes, where: str) -> None:
+        self._value = value
+        self._notes = notes
+        self._where = where
+
+    def __contains__(self, key: str) -> bool:
+        return self._value.get(key) is not None
+
+    def number(self, key: str) -> float | None:
+        """Return a finite number; text that says one counts, as some helpers write it."""
+        value = self._value.get(key)
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = float(value)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            self._wrong(key, "a number")
+            return None
+        return _finite(float(value), self._notes)
+
+    def text(self, key: str, limit: int = MAX_TEXT) -> str:
+        """Return a text; a number or list becomes its JSON."""
+        value = self._value.get(key)
+        if value is None:
+            return ""
+        if isinstance(value, str):
+            return clean_text(value, limit)
+        self._wrong(key, "text")
+        return clean_text(_dump(value), limit)
+
+    def choice(self, key: str, kind: type[E], default: E) -> E:
+        """Return one of an enum's values."""
+        value = self._value.get(key)
+        if value is None:
+            return default
+        try:
+            return kind(value)
+        except ValueError:
+            self._wrong(key, f"one of {', '.join(kind)}")
+            return default
+
+    def texts(self, key: str, limit: int, length: int) -> list[str]:
+        """Return a list of texts."""
+        items = self.items(key, limit)
+        return [clean_text(i if isinstance(i, str) else _dump(i), length) for i in items]
+
+    def items(self, key: str, limit: int) -> list[Any]:
+        """Return a list, cut at `limit`."""
+        value = self._value.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self._wrong(key, "a list")
+            return []
+        if len(value) > limit:
+            self._notes.add(f"{self._where}{key}: only the first {limit:,} of {len(value):,} kept")
+        return value[:limit]
+
+    def data(self, key: str, limit: int) -> dict[str, Any]:
+        """Return an object as it is, if it is small and flat enough to store."""
+        value = self._value.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self._wrong(key, "an object")
+            return {}
+        storable = _storable(value, MAX_DEPTH)
+        if len(_dump(storable)) > limit:
+            self._notes.add(f"{self._where}{key}: left out, larger than {limit:,} characters")
+            return {}
+        return dict(storable)
+
+    def _wrong(self, key: str, wanted: str) -> None:
+        self._notes.add(f"{self._where}{key}: not {wanted}, ignored")
+
+
+def _decode(data: bytes, notes: Notes) -> str:
+    encoding = json.detect_encoding(data)
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        notes.add(f"the results are not valid {encoding}; wrong bytes were replaced")
+        return data.decode(encoding, "replace")
+
+
+def _integer(text: str) -> int | float:
+    # `int` of a million digits takes minutes. Beyond 18 a float is as good; beyond 300
+    # no number is meant, and any finite one will do.
+    if len(text) <= 18:
+        return int(text)
+    return float(text[: _MAX_DIGITS + 1])
+
+
+def _finite(value: float, notes: Notes) -> float | None:
+    if math.isfinite(value):
+        return value
+    notes.add("a number is not finite, ignored")
+    return None
+
+
+def _constant(text: str, notes: Notes) -> None:
+    notes.add(f"{text} is no JSON number, ignored")
+
+
+def _pairs(pairs: list[tuple[str, Any]], notes: Notes) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        notes.add("a key stands twice in an object; the last one counts")
+    return value
+
+
+def _storable(value: Any, depth: int) -> Any:
+    if depth == 0:
+        return "…"
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(k, 200): _storable(v, depth - 1) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_storable(item, depth - 1) for item in value]
+    return value
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(_storable(value, MAX_DEPTH), ensure_ascii=False)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, list):
+        return "list"
+    return "text" if isinstance(value, str) else "number or constant"

@@ -1,0 +1,107 @@
+"""JUnit XML, as pytest, Maven, CTest, Go and many others write it.
+
+There is no schema that all of them follow: read are `testcase` elements wherever they
+stand, and in them `failure`, `error`, `skipped`, `system-out`. The parser is expat with
+document types refused, so that there are no entities to expand or to fetch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+from xml.parsers import expat
+
+from job_engine.grading.results.base import HarnessError, Reading, TestOutput
+from job_engine.grading.results.cases import MAX_CASES, Case, reading_of
+from job_engine.grading.results.hostile import MAX_DOCUMENT_BYTES, MAX_TEXT
+
+_MAX_DEPTH: Final = 64
+_TEXTS: Final = frozenset({"failure", "error", "skipped", "system-out", "system-err"})
+
+
+def read_junit(found: TestOutput) -> Reading:
+    """Read the named file, or every `*.xml` in the results directory."""
+    if found.path is not None:
+        documents = [found.document(found.path)]
+    else:
+        documents = [data for name, data in sorted(found.files.items()) if name.endswith(".xml")]
+    if not documents:
+        raise HarnessError("The tests wrote no JUnit XML file into the results directory.")
+    cases: list[Case] = []
+    seconds = 0.0
+    for document in documents:
+        parser = _Parser()
+        parser.feed(document)
+        cases += parser.cases
+        seconds += parser.seconds
+    if not cases:
+        raise HarnessError("The JUnit XML holds no testcase.")
+    return reading_of(cases, found.weights, seconds=seconds)
+
+
+class _Parser:
+    """Gathers test cases; what it keeps is bounded whatever the document holds."""
+
+    def __init__(self) -> None:
+        self.cases: list[Case] = []
+        self.seconds = 0.0
+        self._depth = 0
+        self._case: Case | None = None
+        self._text: list[str] | None = None
+        self._kept = 0
+
+    def feed(self, document: bytes) -> None:
+        """Parse a whole document; raises `HarnessError`."""
+        if len(document) > MAX_DOCUMENT_BYTES:
+            raise HarnessError("The JUnit XML is too large.")
+        parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = self._refuse
+        parser.EntityDeclHandler = self._refuse
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        try:
+            parser.Parse(document, True)
+        except (expat.ExpatError, ValueError, LookupError) as error:
+            raise HarnessError(f"The JUnit XML cannot be parsed: {error}") from None
+
+    def _refuse(self, *_: object) -> None:
+        raise HarnessError("The JUnit XML declares a document type, which is not taken.")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise HarnessError("The JUnit XML is nested too deeply.")
+        if name == "testcase":
+            self._case = _case_of(attributes)
+            with contextlib.suppress(ValueError):
+                self.seconds += min(max(float(attributes.get("time", "0")), 0.0), 1e6)
+        elif self._case is not None and name in _TEXTS:
+            if name in ("failure", "error"):
+                self._case.passed = False
+            self._case.skipped |= name == "skipped"
+            self._text = [attributes.get("message", "")]
+            self._kept = 0
+
+    def _characters(self, data: str) -> None:
+        if self._text is not None and self._kept < MAX_TEXT:
+            self._text.append(data[:MAX_TEXT])
+            self._kept += len(data)
+
+    def _end(self, name: str) -> None:
+        self._depth -= 1
+        if self._case is None:
+            return
+        if name in _TEXTS and self._text is not None:
+            self._case.lines += [text for text in self._text if text.strip()]
+            self._text = None
+        elif name == "testcase":
+            if len(self.cases) <= MAX_CASES:
+                self.cases.append(self._case)
+            self._case = None
+
+
+def _case_of(attributes: dict[str, str]) -> Case:
+    name, group = attributes.get("name", ""), attributes.get("classname", "")
+    return Case(name=f"{group}.{name}" if group else name or "(no name)", passed=True)

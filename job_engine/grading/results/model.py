@@ -1,0 +1,145 @@
+"""The one model of results; its JSON is the `output` of a `grade` job.
+
+The names are those of Gradescope's `results.json`, which it extends by what the engine
+itself knows: the outcome, the phases and the receipt.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from job_engine.sandbox.base import Verdict
+
+Order = Literal["asc", "desc"]
+
+
+class Visibility(StrEnum):
+    """When a student sees something. Staff always see everything."""
+
+    VISIBLE = "visible"
+    HIDDEN = "hidden"
+    AFTER_DUE_DATE = "after_due_date"
+    AFTER_PUBLISHED = "after_published"
+
+
+class TextFormat(StrEnum):
+    """How a text wants to be rendered."""
+
+    TEXT = "text"
+    HTML = "html"
+    SIMPLE_FORMAT = "simple_format"
+    MD = "md"
+    ANSI = "ansi"
+
+
+class Status(StrEnum):
+    """Whether a test passed."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+class Outcome(StrEnum):
+    """What became of the submission, in one word."""
+
+    GRADED = "graded"
+    """The tests ran to their end, and told results."""
+    BUILD_FAILED = "build-failed"
+    """The submission does not build; the score is 0."""
+    LIMIT = "limit"
+    """The tests were ended by a limit or a signal; the score is 0."""
+    HARNESS_FAILED = "harness-failed"
+    """The tests told no results that can be read: a matter for staff. There is no score."""
+
+
+class Stored(BaseModel):
+    """What is stored is immutable, and has no key but those it declares."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TestResult(Stored):
+    """One test. Without `max_score` it is worth no points."""
+
+    __test__ = False
+
+    name: str
+    score: float | None = None
+    max_score: float | None = None
+    status: Status | None = None
+    """None: informational only."""
+    output: str = ""
+    output_format: TextFormat = TextFormat.TEXT
+    name_format: TextFormat = TextFormat.TEXT
+    visibility: Visibility = Visibility.VISIBLE
+    number: str = ""
+    tags: list[str] = []
+    extra_data: dict[str, Any] = {}
+
+
+class LeaderboardEntry(Stored):
+    """One column of a leaderboard."""
+
+    name: str
+    value: float | str
+    order: Order = "desc"
+
+
+class PhaseSummary(Stored):
+    """How one phase went."""
+
+    name: str
+    verdict: Verdict
+    message: str
+    """The verdict in words for a person."""
+    exit_code: int | None
+    signal: int | None
+    wall_time_s: float
+    cpu_time_s: float
+    peak_memory_bytes: int
+    """0 where the kernel does not tell."""
+    output: str = ""
+    """The end of what it printed."""
+    visibility: Visibility = Visibility.HIDDEN
+
+
+class Receipt(Stored):
+    """What exactly was graded by what, so that a score can be explained years later."""
+
+    assignment: str
+    """Digest of the bundle, `sha256:<hex>`."""
+    assignment_name: str
+    submission: str
+    """Digest of an archive or of the files' clean tar; for git, the commit."""
+    repository: str | None = None
+    engine: str
+    """Version of the job engine."""
+    sandbox: str
+    forgeable: bool
+    """Whether the submission could have written its own score; staff should know."""
+
+
+class Results(Stored):
+    """The results of one submission."""
+
+    outcome: Outcome
+    message: str
+    """One line for a person."""
+    score: float | None
+    max_score: float | None = None
+    output: str = ""
+    output_format: TextFormat = TextFormat.SIMPLE_FORMAT
+    visibility: Visibility = Visibility.VISIBLE
+    stdout_visibility: Visibility = Visibility.HIDDEN
+    execution_time: float | None = None
+    """Seconds, as the harness tells or the test phase took."""
+    tests: list[TestResult] = []
+    leaderboard: list[LeaderboardEntry] = []
+    extra_data: dict[str, Any] = {}
+    phases: list[PhaseSummary] = []
+    notes: list[str] = []
+    """What was wrong with the harness's results and has been mended or left out; for staff."""
+    receipt: Receipt

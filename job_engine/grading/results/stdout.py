@@ -1,0 +1,18 @@
+"""The plainest contract: exit code 0 is full score, anything else none; output is feedback."""
+
+from __future__ import annotations
+
+from job_engine.grading.results.base import Reading, TestOutput
+from job_engine.grading.results.hostile import decode
+from job_engine.grading.results.model import TextFormat
+
+
+def read_stdout(found: TestOutput) -> Reading:
+    """Judge by the exit code; worth 1 point unless the assignment says otherwise."""
+    full = 1.0 if found.full_score is None else found.full_score
+    return Reading(
+        score=full if found.exit_code == 0 else 0.0,
+        max_score=full,
+        output=decode(found.stdout),
+        output_format=TextFormat.TEXT,
+    )

@@ -1,0 +1,75 @@
+"""Operator secrets by reference: credentials for private repositories."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
+
+from job_engine.errors import ConfigurationError, SubmissionError
+from job_engine.grading.submission import GitSource
+
+
+class GitSecret(BaseModel):
+    """One credential, and the only place that it is sent to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
+    """`host:port`."""
+    username: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$")]
+    password: SecretStr
+    plain_http: bool = False
+    """Whether it may be sent over http, where anyone on the way can read it."""
+
+
+def git_secret(source: GitSource, file: Path | None) -> GitSecret | None:
+    """Return the secret that `source` names, if it names one.
+
+    Raises `SubmissionError` for an unknown name and for a repository that the secret is
+    not meant for (else whoever creates jobs could have it sent to a host of theirs), and
+    `ConfigurationError` for a file that others may read or that cannot be understood.
+    """
+    if source.credential is None:
+        return None
+    secret = _load(file).get(source.credential) if file is not None else None
+    if secret is None:
+        raise SubmissionError(
+            f"There is no credential named '{source.credential}'. Ask the operator to add it to "
+            "the git_secrets_file."
+        )
+    host, port = source.address()
+    if secret.host.lower() != f"{host}:{port}".lower():
+        raise SubmissionError(f"The credential '{source.credential}' is not for {host}:{port}.")
+    if source.url.startswith("http:") and not secret.plain_http:
+        raise SubmissionError(
+            f"The credential '{source.credential}' is not sent over plain http. Use https."
+        )
+    return secret
+
+
+def stdin_of(secret: GitSecret | None) -> bytes:
+    """Return what the clone phase reads for git's credential helper.
+
+    git may ask more than once (a redirect, a second fetch); each answer is used up.
+    """
+    if secret is None:
+        return b""
+    answer = f"username={secret.username}\npassword={secret.password.get_secret_value()}\n\n"
+    return answer.encode() * 8
+
+
+def _load(file: Path) -> dict[str, GitSecret]:
+    try:
+        if stat.S_IMODE(file.stat().st_mode) & 0o077:
+            raise ConfigurationError(f"{file} can be read by others. Run: chmod 600 {file}")
+        value = yaml.safe_load(file.read_text())
+        if not isinstance(value, dict):
+            raise ConfigurationError(f"{file}: expected credentials by name.")
+        return {str(name): GitSecret.model_validate(entry) for name, entry in value.items()}
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        # Nothing of the content: it would stand in a log.
+        raise ConfigurationError(f"{file} cannot be used: {type(error).__name__}.") from None
