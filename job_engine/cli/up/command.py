@@ -125,6 +125,7 @@ class Up:
             **self._service("executor"),
             "NAME": name,
             "SCRATCH_DIR": str(self._engine.data_dir / "scratch"),
+            "BUNDLE_CACHE_DIR": str(self._engine.data_dir / "bundles"),
             "DRAIN_S": str(self._settings.drain_s),
         }
         if self._config.sandbox != "none":

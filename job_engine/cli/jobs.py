@@ -1,0 +1,140 @@
+"""`job-engine job`: list, show, cancel, logs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from nuvla.api.models import CimiResource
+from rich.text import Text
+
+from job_engine.cli import text
+from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
+from job_engine.client import Api
+from job_engine.model import FINAL_STATES, JobState
+
+app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, cancel, read their logs.")
+
+LIST_FIELDS = "id,action,state,progress,created,duration,status-message"
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="`job/<uuid>`, or the uuid alone.")]
+
+
+@app.command("list")
+def list_(
+    state: Annotated[
+        list[JobState] | None, typer.Option("--state", help="Only these states; repeatable.")
+    ] = None,
+    action: Annotated[str | None, typer.Option("--action", help="Only this action.")] = None,
+    cimi_filter: Annotated[
+        str | None, typer.Option("--filter", help='A CIMI filter, such as "progress<50".')
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Most jobs.")] = 20,
+    api_url: ApiUrl = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the newest jobs."""
+    with connected(api_url, data_dir) as api:
+        query: dict[str, Any] = {
+            "last": limit,
+            "orderby": "created:desc",
+            "filter": _filter(state, action, cimi_filter),
+        }
+        if not as_json:
+            query["select"] = LIST_FIELDS
+        found = api.search("job", **{key: value for key, value in query.items() if value})
+    jobs: list[dict[str, Any]] = [resource.data for resource in found.resources]
+    if as_json:
+        text.print_json(jobs)
+        return
+    table = text.table("ID", "ACTION", "STATE", "%", "CREATED", "MESSAGE")
+    for job in jobs:
+        table.add_row(
+            job["id"].removeprefix("job/"),
+            text.clean(job["action"]),
+            text.state(job["state"]),
+            str(job.get("progress", 0)),
+            text.clean(job["created"])[:19].replace("T", " "),
+            Text(text.one_line(job.get("status-message", ""))),
+        )
+    text.console().print(table)
+    if found.count > len(jobs):
+        print(f"{found.count} jobs in all; --limit shows more.")
+
+
+@app.command()
+def show(
+    job: JobId, api_url: ApiUrl = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Show one job: its state, what it was told, and what came of it."""
+    with connected(api_url, data_dir) as api:
+        document: dict[str, Any] = api.get(job_id(job)).data
+    if as_json:
+        text.print_json(document)
+        return
+    table = text.table("", "")
+    table.show_header = False
+    for name in _shown(document):
+        value = document[name]
+        table.add_row(
+            Text(name, style="bold"),
+            text.state(value) if name == "state" else Text(text.clean(value)),
+        )
+    text.console().print(table)
+
+
+@app.command()
+def cancel(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB…", help="One or more jobs.")],
+    api_url: ApiUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Cancel jobs: waiting ones are not run, running ones are stopped at once."""
+    with connected(api_url, data_dir) as api:
+        for job in jobs:
+            document = api.get(job_id(job)).data
+            if JobState(document["state"]) in FINAL_STATES:
+                print(f"{document['id']} has ended already: {document['state']}")
+                continue
+            api.operation(CimiResource(document), "cancel")
+            print(f"{document['id']} is canceled")
+
+
+def job_id(text_: str) -> str:
+    """Return the full id of a job named by its id or its bare uuid."""
+    return text_ if text_.startswith("job/") else f"job/{text_}"
+
+
+def fetch(api: Api, job: str) -> dict[str, Any]:
+    """Return a job's document."""
+    document: dict[str, Any] = api.get(job).data
+    return document
+
+
+def seconds_between(start: str, end: str) -> float:
+    """Return the time between two of the API's timestamps."""
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def _filter(
+    states: list[JobState] | None, action: str | None, cimi_filter: str | None
+) -> str | None:
+    parts = []
+    if states:
+        parts.append(" or ".join(f"state='{state}'" for state in states))
+    if action:
+        parts.append(f"action='{action}'")
+    if cimi_filter:
+        parts.append(cimi_filter)
+    return " and ".join(f"({part})" for part in parts) or None
+
+
+def _shown(document: dict[str, Any]) -> list[str]:
+    """Keys of a job in the order that a reader wants them; rights and links are left out."""
+    first = ["id", "action", "state", "progress", "status-message", "return-code"]
+    times = ["created", "started", "updated", "duration"]
+    last = ["payload", "output"]
+    hidden = {"acl", "operations", "resource-type", *first, *times, *last}
+    others = sorted(key for key in document if key not in hidden)
+    return [key for key in [*first, *times, *others, *last] if key in document]
