@@ -139,7 +139,8 @@ class EntriesRequest(Message):
     """`POST /api/engine/pushed` records entries; `POST /api/engine/cleared` forgets them.
 
     Both are compare-and-set: `pushed` only where the job is QUEUED without an entry,
-    `cleared` only where the job is not final and still has this very entry.
+    `cleared` only where the job is not final and still has this very entry. A job that
+    is cleared while it runs under a fence is QUEUED again, counted as interrupted.
     """
 
     entries: list[EntryItem] = Field(max_length=BATCH_LIMIT)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from job_engine.store.base import Database
-from job_engine.store.tables import counters, secrets
+from job_engine.store.tables import counters, jobs, secrets
 
 _INCARNATION = "incarnation"
 
@@ -19,17 +19,19 @@ class Counters:
         self._database = database
 
     def draw_incarnation(self, seen: int | None = None) -> int:
-        """Draw an incarnation above all that were drawn, and above `seen`.
+        """Draw an incarnation above all that were drawn, above `seen`, and above all fences.
 
-        `seen` is what ZooKeeper still knows: after the store was restored from a
-        backup its counter lags, and a number must not be drawn twice.
+        After the store was restored from a backup its counter lags behind what was
+        drawn since, and behind the fences of claims made since; a claim of the next
+        incarnation must be newer than all of them.
         """
 
         def unit(connection: Connection) -> int:
             drawn = connection.execute(
                 select(counters.c.value).where(counters.c.name == _INCARNATION)
             ).scalar()
-            value = max(drawn or 0, seen or 0) + 1
+            used = connection.execute(select(func.max(jobs.c.fence_incarnation))).scalar()
+            value = max(drawn or 0, seen or 0, used or 0) + 1
             if drawn is None:
                 connection.execute(insert(counters).values(name=_INCARNATION, value=value))
             else:

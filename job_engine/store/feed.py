@@ -21,7 +21,6 @@ from job_engine.store.tables import (
     holds_entry,
     is_ready,
     is_retrying,
-    is_unfinished,
     is_waiting,
     jobs,
 )
@@ -79,13 +78,18 @@ class Feed:
         return self._each(entries, record)
 
     def cleared(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
-        """Forget entries of unfinished jobs that still have them. True: written."""
+        """Forget entries that are gone, where jobs still have them. True: written.
 
-        def forget(item: EntryItem) -> Any:
-            recorded = is_unfinished() & (jobs.c.entry == item.entry)
-            return update(jobs).where(jobs.c.id == item.job, recorded).values(entry=None)
+        A job that runs under a claim of that entry has lost it with the entry: it goes
+        back to QUEUED, counted as an interruption, and keeps its fence, so that what
+        the old run still says is refused. One that a foreign consumer runs stays.
+        """
 
-        return self._each(entries, forget)
+        def unit(connection: Connection) -> Sequence[bool]:
+            now_ms = self._clock()
+            return [_clear(connection, item, now_ms) for item in entries]
+
+        return self._database.write(unit) if entries else []
 
     def entries(self, action: str, after: str | None, limit: int = PAGE) -> RecordedEntries:
         """Return a page of the entries that unfinished jobs of `action` have, by job id."""
@@ -193,6 +197,29 @@ def recorded(action: str, after: str | None, limit: int) -> Select[Any]:
     if after is not None:
         query = query.where(jobs.c.id > after)
     return query.order_by(jobs.c.id).limit(limit)
+
+
+def _clear(connection: Connection, item: EntryItem, now_ms: int) -> bool:
+    here = (jobs.c.id == item.job) & (jobs.c.entry == item.entry)
+    waiting = update(jobs).where(here, jobs.c.state == JobState.QUEUED).values(entry=None)
+    if connection.execute(waiting).rowcount == 1:
+        return True
+    interrupted = (
+        update(jobs)
+        .where(here, jobs.c.state == JobState.RUNNING, jobs.c.fence_czxid.is_not(None))
+        .values(
+            state=JobState.QUEUED,
+            entry=None,
+            interruptions=jobs.c.interruptions + 1,
+            updated_ms=now_ms,
+        )
+        .returning(*jobs.c["seq", "id", "action", "priority"])
+    )
+    row = connection.execute(interrupted).mappings().first()
+    if row is None:
+        return False
+    events.append(connection, now_ms, row, JobState.QUEUED, None)
+    return True
 
 
 def _promote(connection: Connection, action: str, now_ms: int) -> None:
