@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from kazoo.exceptions import NodeExistsError, NoNodeError
+from kazoo.exceptions import NoNodeError
 
 from job_engine.errors import LeadershipLostError, QueueError, SessionLostError
 from job_engine.model import Fence
@@ -88,10 +88,14 @@ class ZooKeeperClaimQueue(ClaimQueue):
         node = layout.executor(self._name, session_id)
         client = self._session.client
         with answered():
-            try:
+            stat = client.exists(node)
+            if stat is None:
                 client.create(node, _encode(about), ephemeral=True)
-            except NodeExistsError:
+            elif stat.ephemeralOwner == session_id:
                 client.set(node, _encode(about))
+            else:
+                # A request of the last session that kazoo sent in this one.
+                raise SessionLostError
             try:
                 data, _ = client.get(layout.INCARNATION)
             except NoNodeError:
@@ -188,6 +192,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
     def consume(self, claims: Sequence[QueueClaim]) -> None:
         """See the base class."""
         for registration, batch in _batches(claims):
+            self._session.require(registration.session_id)
             transaction = Transaction(self._session.client, registration.node)
             for claim in batch:
                 transaction.delete(self._paths.entry(claim.entry))
@@ -207,6 +212,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
     def release(self, claims: Sequence[QueueClaim]) -> None:
         """See the base class."""
         for registration, batch in _batches(claims):
+            self._session.require(registration.session_id)
             transaction = Transaction(self._session.client, registration.node)
             for claim in batch:
                 transaction.delete(self._paths.claim(claim.entry))
