@@ -24,9 +24,6 @@ class Payload(BaseModel):
     needs=(Api,),
 )
 def cleanup_jobs(context: Context[Payload]) -> Result:
-    """Bulk-delete final jobs created more than `days` ago."""
-    deleted = context.need(Api).delete_bulk(
-        "job",
-        f"state=['SUCCESS', 'FAILED', 'CANCELED'] and created<'now-{context.payload.days}d'",
-    )
-    return Result(message=f"Deleted {deleted.data['deleted']} jobs.")
+    """Delete final jobs created more than `days` ago."""
+    deleted = context.need(Api).cleanup(older_than_s=context.payload.days * 86_400)
+    return Result(message=f"Deleted {deleted} jobs.")

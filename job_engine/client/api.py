@@ -30,6 +30,8 @@ from job_engine.model.protocol import (
     ClaimReplies,
     ClaimReply,
     ClaimRequest,
+    CleanupReply,
+    CleanupRequest,
     EntriesReply,
     EntriesRequest,
     EntryItem,
@@ -121,6 +123,11 @@ class Api(NuvlaApi):  # type: ignore[misc]
         """Tell the API which actions this executor has."""
         body = ActionsRequest(actions=list(actions))
         self._call("PUT", "engine/actions", body=body)
+
+    def cleanup(self, older_than_s: float) -> int:
+        """Delete final jobs created that long ago; returns how many there were."""
+        body = CleanupRequest(older_than_s=older_than_s)
+        return self._post("engine/cleanup", body, CleanupReply).deleted
 
     # --- the distributor's calls ----------------------------------------------
 

@@ -228,6 +228,18 @@ class OrphansReply(Message):
     failed: int
 
 
+class CleanupRequest(Message):
+    """`POST /api/engine/cleanup`: delete final jobs that were created that long ago."""
+
+    older_than_s: float = Field(ge=3600)
+
+
+class CleanupReply(Message):
+    """How many jobs were deleted."""
+
+    deleted: int
+
+
 class JobEvent(Message):
     """One server-sent event of `GET /api/engine/events`: a job was created or changed state.
 
