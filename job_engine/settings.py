@@ -131,6 +131,17 @@ class SandboxSettings(Settings):
         le=65_000,
         description="First of the 500 uids, one a slot, that phases in Docker run as.",
     )
+    uid_slots: int = Field(
+        1024, gt=0, description="How many bubblewrap slots may share this host; two uids each."
+    )
+    run_dir: Path = Field(
+        Path("/run/job-engine"), description="Where executors of one host lock the uids in use."
+    )
+    cgroup_parent: str = Field(
+        "job-engine",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$",
+        description="Control group, below each hierarchy's root, for bubblewrap slots.",
+    )
     allow_kvm: bool = Field(False, description="Let assignments ask for /dev/kvm.")
     allow_private_hosts: list[str] = Field(
         [],

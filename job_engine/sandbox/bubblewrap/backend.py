@@ -1,0 +1,222 @@
+"""Slots made of bubblewrap: prepare, sweep, check and close.
+
+Tested against bubblewrap 0.8.0 on Linux 6.18 (x86_64) with control groups of version 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from job_engine.errors import SandboxError, SandboxRefusedError
+from job_engine.log import get_logger
+from job_engine.sandbox.base import Inputs, PhaseResult, PhaseSpec, Sandbox, Tree
+from job_engine.sandbox.bubblewrap.cgroups import Group, Hierarchies
+from job_engine.sandbox.bubblewrap.command import bwrap_command, image_binds
+from job_engine.sandbox.bubblewrap.slot import BubblewrapSlot, SlotParts, prepare_channel
+from job_engine.sandbox.bubblewrap.spawner import Spawner
+from job_engine.sandbox.bubblewrap.uids import UidPool
+from job_engine.sandbox.policy import check_request
+from job_engine.settings import SandboxSettings
+
+_BWRAP: Final = Path("/usr/bin/bwrap")
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_OWN_PROCESSES: Final = 2
+"""bwrap itself and the first process of its pid namespace, on top of the phase's limit."""
+_HOLDER_BYTES: Final = 64 * 2**20
+"""What the holder and its short-lived children may use, on top of trees and phases."""
+
+log = get_logger(__name__)
+
+
+class BubblewrapSandbox(Sandbox):
+    """See `Sandbox`. Needs host root, which nothing inside a slot ever has."""
+
+    name = "bubblewrap"
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._settings = settings
+        self._hierarchies: Hierarchies | None = None
+        self._spawner = Spawner(settings.rootfs_dir, settings.allow_kvm)
+        self._uids = UidPool(settings.run_dir / "uids", settings.uid_base, settings.uid_slots)
+        self._slots: set[BubblewrapSlot] = set()
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def prepare(
+        self,
+        *,
+        label: str,
+        phases: tuple[PhaseSpec, ...],
+        trees: tuple[Tree, ...],
+        image: str | None = None,
+    ) -> BubblewrapSlot:
+        """See `Sandbox.prepare`."""
+        if self._closed:
+            raise SandboxError("the sandbox is closed")
+        check_request(self._settings, phases, trees)
+        if any(phase.kvm for phase in phases) and not Path("/dev/kvm").exists():
+            raise SandboxRefusedError("a phase asks for /dev/kvm, which this host does not have")
+        default = image or self._settings.default_image
+        return self._prepare(label, phases, trees, default)
+
+    def _prepare(
+        self,
+        label: str,
+        phases: tuple[PhaseSpec, ...],
+        trees: tuple[Tree, ...],
+        image: str | None,
+    ) -> BubblewrapSlot:
+        commands = tuple(
+            bwrap_command(phase, image_binds(self._settings.rootfs_dir, phase.image or image))
+            for phase in phases
+        )
+        with ExitStack() as undo:
+            lease = self._uids.lease()
+            undo.callback(lease.release)
+            path = f"{_checked(label)}/{_owner(os.getpid())}-{next(self._numbers)}"
+            hierarchies = self._find_hierarchies()
+            group = Group(hierarchies, path)
+            undo.callback(group.remove)
+            holder_group, phase_groups = _make_groups(hierarchies, group, path, phases, trees)
+            channel, theirs = prepare_channel()
+            undo.callback(channel.close)
+            entrances = holder_group.entrances()
+            try:
+                holder = self._spawner.spawn(lease.first, theirs, lease.lock, entrances)
+            finally:
+                theirs.close()
+                for fd in entrances:
+                    os.close(fd)
+            undo.pop_all()
+        parts = SlotParts(
+            phases=phases,
+            trees=trees,
+            commands=commands,
+            group=group,
+            phase_groups=phase_groups,
+            channel=channel,
+            holder=holder,
+            lease=lease,
+            private_hosts=self._settings.allow_private_hosts,
+        )
+        return self._register(BubblewrapSlot(parts, self._forget))
+
+    def sweep(self, label: str) -> int:
+        """See `Sandbox.sweep`. What belongs to a process that is alive is left alone."""
+        hierarchies = self._find_hierarchies()
+        swept = 0
+        for name in hierarchies.slots(_checked(label)):
+            owner, _, _ = name.rpartition("-")
+            if owner != _owner(int(owner.partition("-")[0])):
+                Group(hierarchies, f"{label}/{name}").remove()
+                log.info("sandbox.swept", label=label, slot=name)
+                swept += 1
+        return swept
+
+    def check(self) -> None:
+        """See `Sandbox.check`; it makes a slot and runs a program, to be sure."""
+        if os.geteuid() != 0:
+            raise SandboxRefusedError("bubblewrap slots need an executor that runs as root")
+        if not os.access(_BWRAP, os.X_OK):
+            raise SandboxRefusedError(f"{_BWRAP} is not installed (package bubblewrap)")
+        self._find_hierarchies()
+        phase = PhaseSpec(name="check", command=("true",))
+        try:
+            slot = self._prepare(f"check-{os.getpid()}", (phase,), (), None)
+            try:
+                slot.go(Inputs())
+                results = [event for event in slot.collect() if isinstance(event, PhaseResult)]
+            finally:
+                slot.destroy()
+        except SandboxRefusedError:
+            raise
+        except SandboxError as error:
+            raise SandboxRefusedError(f"bubblewrap does not work here: {error}") from error
+        if not all(result.ok for result in results):
+            raise SandboxRefusedError(f"bubblewrap cannot run a program here: {results}")
+
+    def close(self) -> None:
+        """See `Sandbox.close`."""
+        with self._lock:
+            self._closed = True
+            slots = list(self._slots)
+        for slot in slots:
+            with contextlib.suppress(SandboxError):
+                slot.destroy()
+        self._spawner.close()
+
+    def _register(self, slot: BubblewrapSlot) -> BubblewrapSlot:
+        with self._lock:
+            self._slots.add(slot)
+            closed = self._closed
+        try:
+            slot.setup()
+        except SandboxError:
+            slot.destroy()
+            raise
+        if closed:
+            slot.destroy()
+            raise SandboxError("the sandbox is closed")
+        return slot
+
+    def _forget(self, slot: BubblewrapSlot) -> None:
+        with self._lock:
+            self._slots.discard(slot)
+
+    def _find_hierarchies(self) -> Hierarchies:
+        if self._hierarchies is None:
+            found = Hierarchies(self._settings.cgroup_parent)
+            found.check()
+            self._hierarchies = found
+        return self._hierarchies
+
+
+def _make_groups(
+    hierarchies: Hierarchies,
+    group: Group,
+    path: str,
+    phases: tuple[PhaseSpec, ...],
+    trees: tuple[Tree, ...],
+) -> tuple[Group, tuple[Group, ...]]:
+    """Make the slot's group, its holder's and its phases', with their limits."""
+    budget = sum(tree.size_bytes for tree in trees) + _HOLDER_BYTES
+    budget += max((phase.limits.memory_bytes for phase in phases), default=0)
+    group.create()
+    group.limit(memory_bytes=budget)
+    holder_group = Group(hierarchies, f"{path}/holder")
+    holder_group.create()
+    phase_groups = tuple(Group(hierarchies, f"{path}/phase-{n}") for n in range(len(phases)))
+    for phase_group, phase in zip(phase_groups, phases, strict=True):
+        phase_group.create()
+        phase_group.limit(
+            memory_bytes=phase.limits.memory_bytes,
+            processes=phase.limits.processes + _OWN_PROCESSES,
+            cpus=phase.limits.cpus,
+        )
+    return holder_group, phase_groups
+
+
+def _checked(label: str) -> str:
+    """Return the label, which becomes a directory's name. Raises `SandboxError`."""
+    if not _LABEL.fullmatch(label):
+        raise SandboxError(f"the label {label!r} is no plain name")
+    return label
+
+
+def _owner(pid: int) -> str:
+    """Name a living process for good: its pid and start time; `<pid>-0` for a dead one."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return f"{pid}-0"
+    # proc(5): after the name, which may hold anything, state is field 3 and start 22.
+    fields = stat.rpartition(")")[2].split()
+    return f"{pid}-0" if fields[0] in "ZX" else f"{pid}-{fields[19]}"

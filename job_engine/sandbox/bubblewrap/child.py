@@ -1,0 +1,76 @@
+"""The moments of a phase between fork and bwrap: limits, network, descriptors, identity."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import socket
+from typing import Final, NoReturn
+
+from job_engine.sandbox.bubblewrap import syscalls
+from job_engine.sandbox.bubblewrap.wire import Channel, Message
+
+STATUS_FD: Final = 3
+SECCOMP_FD: Final = 4
+_SPARE_FD: Final = 64
+_STUDENT_UID: Final = 1000
+
+
+def run(channel: Channel, message: Message, program: int, status: int) -> NoReturn:
+    """Become bwrap. The message carries stdin, stdout, stderr and the cgroups' procs files.
+
+    Tells the executor when bwrap is about to start, with the socket for the egress proxy
+    if the phase has one, or what went wrong.
+    """
+    try:
+        stdin, stdout, stderr, *groups = message.fds
+        for fd in groups:
+            # Opened by the executor, whose right to move processes it carries.
+            os.write(fd, b"0")
+        # A network for each phase: nothing of the one before can hold a port.
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        syscalls.bring_loopback_up()
+        listener = _listen(message.head["listen"])
+        _limit(message.head["rlimits"])
+        os.setgroups([])
+        os.setresgid(_STUDENT_UID, _STUDENT_UID, _STUDENT_UID)
+        os.setresuid(_STUDENT_UID, _STUDENT_UID, _STUDENT_UID)
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        channel.send({"started": True}, fds=[listener] if listener is not None else [])
+        os.lseek(program, 0, os.SEEK_SET)
+        # Python ignores these two; a program expects to die of them.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        _arrange([stdin, stdout, stderr, status, program])
+        os.execve("/usr/bin/bwrap", os.fsdecode(message.body).split("\0"), {})
+    except BaseException as error:  # noqa: BLE001 - the process ends, whatever it was
+        channel.send({"broken": f"starting the phase: {error}"})
+    finally:
+        os._exit(1)
+
+
+def _listen(address: list[str | int] | None) -> int | None:
+    if address is None:
+        return None
+    host, port = address
+    sock = socket.create_server((str(host), int(port)), backlog=128)
+    return sock.detach()
+
+
+def _limit(rlimits: list[tuple[str, int]]) -> None:
+    for name, value in rlimits:
+        number = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(number)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (bound, bound))
+
+
+def _arrange(fds: list[int]) -> None:
+    """Put the descriptors at 0, 1, 2, … and close all others."""
+    # First out of the way, so that no move overwrites one that is still to move.
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, _SPARE_FD) for fd in fds]
+    for target, fd in enumerate(moved):
+        os.dup2(fd, target, inheritable=True)
+    os.closerange(len(fds), syscalls.MAX_FD)

@@ -1,0 +1,60 @@
+"""Fills a tree from a tar stream, in a process that can see nothing but that tree."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+from job_engine.sandbox.bubblewrap import syscalls
+
+_STUDENT_UID = 1000
+
+
+def fill(tree: str, stream: int) -> dict[str, Any]:
+    """Unpack the tar stream of a descriptor; return {} or {"error": …, "full": …}."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(_unpack_in(tree, stream, write))
+    os.close(write)
+    with os.fdopen(read, "rb") as report:
+        message = report.read(4096).decode(errors="replace")
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code == 0:
+        return {"filled": True}
+    return {"error": f"filling a tree: {message or code}", "full": code == errno.ENOSPC}
+
+
+def _unpack_in(tree: str, stream: int, report: int) -> int:
+    try:
+        # Whatever links the archive has, none leads out of the tree.
+        os.chroot(tree)
+        os.chdir("/")
+        os.setgroups([])
+        os.setresgid(_STUDENT_UID, _STUDENT_UID, _STUDENT_UID)
+        os.setresuid(_STUDENT_UID, _STUDENT_UID, _STUDENT_UID)
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        with os.fdopen(stream, "rb") as file, tarfile.open(fileobj=file, mode="r|") as archive:
+            # The chroot and the uid are the walls; what is taken is decided in `_plain`.
+            archive.extraction_filter = lambda member, _: member
+            archive.extractall("/", members=_plain(archive))
+            # What follows the end of the archive must be read, or its writer gets stuck.
+            while file.read(65_536):
+                pass
+    except (OSError, tarfile.TarError) as error:
+        os.write(report, str(error).encode()[:4096])
+        return errno.ENOSPC if getattr(error, "errno", None) == errno.ENOSPC else 1
+    except BaseException as error:  # noqa: BLE001 - the process ends, whatever it was
+        os.write(report, repr(error).encode()[:4096])
+        return 1
+    return 0
+
+
+def _plain(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield what a tree may hold, owned by the one who unpacks."""
+    for member in archive:
+        if member.isreg() or member.isdir() or member.issym() or member.islnk():
+            yield member.replace(mode=(member.mode | 0o600) & 0o777, deep=False)

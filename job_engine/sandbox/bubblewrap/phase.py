@@ -1,0 +1,256 @@
+"""One phase of a slot, watched by the slot's thread from its start to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from job_engine.errors import SandboxError
+from job_engine.sandbox.base import PhaseResult, PhaseSpec
+from job_engine.sandbox.bubblewrap.cgroups import Group
+from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel, Message
+from job_engine.sandbox.egress import EgressProxy
+from job_engine.sandbox.policy import PROXY_ADDRESS
+from job_engine.sandbox.verdict import Observations, decide, split_status
+
+TICK_S: Final = 0.05
+"""How often CPU and wall time are compared with their limits."""
+OPEN_FILES: Final = 4096
+_STOP_TIMEOUT_S: Final = 5.0
+_COMMAND_NOT_FOUND: Final = 127
+_SETUP_FAILURES: Final = (b"bwrap: execvp ", b"bwrap: Can't chdir ")
+"""What bwrap says when it is the phase's own doing that it cannot start."""
+
+
+class KillSwitch:
+    """An order to stop that a thread can poll and another can give, once and for all."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def press(self) -> None:
+        """Give the order. Idempotent."""
+        self.pressed = True
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._event, 1)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable."""
+        return self._event
+
+    def close(self) -> None:
+        """Let go of the descriptor; the order stands."""
+        event, self._event = self._event, -1
+        if event >= 0:
+            os.close(event)
+
+
+@dataclass
+class Output:
+    """Standard output and error of a phase, capped together."""
+
+    cap_bytes: int
+    streams: dict[int, bytearray] = field(default_factory=dict)
+    exceeded: bool = False
+
+    def take(self, fd: int) -> bool:
+        """Read what is there, keep what fits; return whether more may come."""
+        try:
+            data = os.read(fd, CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        room = self.cap_bytes - sum(map(len, self.streams.values()))
+        self.streams[fd] += data[:room]
+        self.exceeded = self.exceeded or len(data) > room
+        return bool(data) and not self.exceeded
+
+
+class PhaseRun:
+    """Runs one phase in a holder that is idle, and makes its result."""
+
+    def __init__(
+        self,
+        spec: PhaseSpec,
+        command: list[str],
+        *,
+        channel: Channel,
+        group: Group,
+        switch: KillSwitch,
+        stdin: bytes,
+        private_hosts: list[str],
+        on_start: Callable[[], None],
+    ) -> None:
+        self._spec = spec
+        self._command = command
+        self._channel = channel
+        self._group = group
+        self._switch = switch
+        self._stdin = stdin
+        self._private_hosts = private_hosts
+        self._on_start = on_start
+        self._output = Output(spec.limits.output_bytes)
+        self._broken: str | None = None
+        self._ended: dict[str, Any] | None = None
+        self._out = self._err = -1
+        self._seen: dict[str, bool] = {}
+        """Why it was stopped, by the fields of `Observations`."""
+
+    def run(self) -> PhaseResult:
+        """Return the result, without the hand-over. Raises `SandboxError`."""
+        with ExitStack() as stack:
+            try:
+                started_at = time.monotonic()
+                self._launch(stack)
+                ended = self._watch(stack, started_at)
+                wall_time_s = time.monotonic() - started_at
+                for fd in self._output.streams:
+                    while self._output.take(fd):
+                        pass
+            except OSError as error:
+                raise SandboxError(f"the slot broke: {error}") from error
+        return self._result(ended, wall_time_s)
+
+    def _launch(self, stack: ExitStack) -> None:
+        stdin, feed = os.pipe()
+        self._out, stdout = os.pipe()
+        self._err, stderr = os.pipe()
+        stack.callback(_close, self._out, self._err)
+        try:
+            # It fits: a pipe holds 64 KiB, which is what `check_inputs` lets through.
+            os.set_blocking(feed, False)
+            if os.write(feed, self._stdin) != len(self._stdin):
+                raise SandboxError("the kernel's pipes are too small for the phase's input")
+            entrances = self._group.entrances()
+        finally:
+            os.close(feed)
+        try:
+            self._channel.send(
+                self._request(),
+                os.fsencode("\0".join(self._command)),
+                [stdin, stdout, stderr, *entrances],
+            )
+        finally:
+            _close(stdin, stdout, stderr, *entrances)
+        for fd in (self._out, self._err):
+            os.set_blocking(fd, False)
+            self._output.streams[fd] = bytearray()
+
+    def _request(self) -> dict[str, Any]:
+        limits = self._spec.limits
+        cpu_s = math.ceil(limits.cpu_time_s) + 1
+        return {
+            "op": "run",
+            "listen": PROXY_ADDRESS if self._spec.reach else None,
+            "writable": [mount.tree for mount in self._spec.mounts if not mount.read_only],
+            "scratch_bytes": limits.memory_bytes // 2,
+            "file_size_bytes": limits.file_size_bytes,
+            "rlimits": [
+                ("FSIZE", limits.file_size_bytes),
+                ("CPU", cpu_s),
+                ("NOFILE", OPEN_FILES),
+                # core(5): 0 would still start the host's core-dump program; 1 does not.
+                ("CORE", 1),
+            ],
+        }
+
+    def _watch(self, stack: ExitStack, started_at: float) -> dict[str, Any]:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for source in (self._out, self._err, self._channel, self._switch):
+            selector.register(source, selectors.EVENT_READ)
+        stop_by = math.inf
+        while self._ended is None:
+            for key, _ in selector.select(TICK_S):
+                if key.fileobj is self._channel:
+                    self._hear(stack)
+                elif key.fileobj is self._switch:
+                    selector.unregister(self._switch)
+                elif not self._output.take(key.fd):
+                    # At its end, or over the cap: nobody reads on, and the writer blocks.
+                    selector.unregister(key.fd)
+            if self._must_stop(started_at) and stop_by == math.inf:
+                stop_by = time.monotonic() + _STOP_TIMEOUT_S
+                self._channel.send({"op": "kill"})
+            if time.monotonic() > stop_by:
+                raise SandboxError("the slot's holder does not answer")
+        return self._ended
+
+    def _hear(self, stack: ExitStack) -> None:
+        message = self._channel.receive()
+        if message is None:
+            raise SandboxError("the slot's holder has died")
+        if "started" in message.head:
+            self._serve_egress(message, stack)
+            self._on_start()
+        elif "broken" in message.head or "error" in message.head:
+            self._broken = message.head.get("broken") or message.head["error"]
+            if "error" in message.head:
+                self._ended = {}
+        elif "ended" in message.head:
+            self._ended = message.head
+
+    def _serve_egress(self, message: Message, stack: ExitStack) -> None:
+        if message.fds:
+            proxy = EgressProxy(self._spec.reach, self._private_hosts)
+            stack.callback(proxy.close)
+            proxy.serve(socket.socket(fileno=message.fds[0]))
+
+    def _must_stop(self, started_at: float) -> bool:
+        limits = self._spec.limits
+        if not self._seen:
+            self._seen = {
+                name: True
+                for name, value in (
+                    ("killed", self._switch.pressed),
+                    ("output_exceeded", self._output.exceeded),
+                    ("wall_time_exceeded", time.monotonic() - started_at > limits.wall_time_s),
+                    ("cpu_time_exceeded", self._group.cpu_time_s() > limits.cpu_time_s),
+                )
+                if value
+            }
+        return bool(self._seen)
+
+    def _result(self, ended: dict[str, Any], wall_time_s: float) -> PhaseResult:
+        if self._broken is not None:
+            raise SandboxError(self._broken)
+        usage = self._group.usage()
+        code, number = split_status(ended["ended"])
+        stdout, stderr = (bytes(self._output.streams[fd]) for fd in (self._out, self._err))
+        if not (ended["ran"] or self._seen or usage.oom_kills or usage.process_limit_hits):
+            if not stderr.startswith(_SETUP_FAILURES):
+                raise SandboxError(f"bwrap failed: {stderr[-500:].decode(errors='replace')}")
+            code, number = _COMMAND_NOT_FOUND, None
+        seen = Observations(
+            exit_code=code,
+            signal=number,
+            cpu_time_s=usage.cpu_time_s,
+            oom_kills=usage.oom_kills,
+            process_limit_hits=usage.process_limit_hits,
+            tree_full=ended["full"],
+            file_at_limit=ended["file_at_limit"],
+            **{**self._seen, **({"output_exceeded": True} if self._output.exceeded else {})},
+        )
+        return PhaseResult(
+            phase=self._spec.name,
+            verdict=decide(seen, self._spec.limits),
+            exit_code=code,
+            signal=number,
+            wall_time_s=wall_time_s,
+            cpu_time_s=usage.cpu_time_s,
+            peak_memory_bytes=usage.peak_memory_bytes,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -1,0 +1,193 @@
+"""The system-call filter, assembled for the kernel's classic BPF without a library.
+
+A deny-list: what a program of a course needs is open-ended, and the namespaces, the missing
+capabilities and the cgroups are the walls; the filter takes away the kernel's younger and
+less tried entrances. Foreign call tables (32 bit, x32) are killed, since numbers mean other
+calls there. ptrace stays allowed between a phase's own processes: debuggers and the leak
+checker of the address sanitizer need it, and since Linux 4.8 it cannot bypass a filter.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import Final
+
+_RETURN: Final = 0x06
+_LOAD: Final = 0x20
+_AND: Final = 0x54
+_JUMP_EQUAL: Final = 0x15
+_JUMP_GREATER_EQUAL: Final = 0x35
+
+_ALLOW: Final = 0x7FFF_0000
+_KILL: Final = 0x8000_0000
+_ERRNO: Final = 0x0005_0000
+
+_NUMBER_OFFSET: Final = 0
+_ARCH_OFFSET: Final = 4
+_ARGUMENT_OFFSET: Final = 16
+_X32_BIT: Final = 0x4000_0000
+
+_AUDIT_ARCH: Final = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
+
+# Names by call number: (x86_64, aarch64); None where the architecture has no such call.
+_DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    "open_tree_attr": (467, 467),
+    "statmount": (457, 457),
+    "listmount": (458, 458),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "userfaultfd": (323, 282),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "open_by_handle_at": (304, 265),
+    "name_to_handle_at": (303, 264),
+    "fanotify_init": (300, 262),
+    "kcmp": (312, 272),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "reboot": (169, 142),
+    "acct": (163, 89),
+    "syslog": (103, 116),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266),
+    "adjtimex": (159, 171),
+    "vhangup": (153, 58),
+    "lookup_dcookie": (212, 18),
+    "move_pages": (279, 239),
+    "migrate_pages": (256, 238),
+    "nfsservctl": (180, 42),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+    "modify_ldt": (154, None),
+    "uselib": (134, None),
+    "ustat": (136, None),
+    "sysfs": (139, None),
+    "_sysctl": (156, None),
+    "vserver": (236, None),
+}
+_CLONE: Final = (56, 220)
+_CLONE3: Final = (435, 435)
+_IOCTL: Final = (16, 29)
+_PERSONALITY: Final = (135, 92)
+_SOCKET: Final = (41, 198)
+_SOCKETPAIR: Final = (53, 199)
+
+_NEW_NAMESPACES: Final = 0x7E02_0000
+_TERMINAL_INJECTION: Final = (0x5412, 0x541C)
+"""TIOCSTI and TIOCLINUX: they type into a terminal that others may share."""
+_PERSONALITIES: Final = (0, 0xFFFF_FFFF, 0x0004_0000)
+"""Linux, the query, and no address randomisation (which sanitizers ask for)."""
+_FAMILIES: Final = (1, 2, 10, 16)
+"""AF_UNIX, AF_INET, AF_INET6, AF_NETLINK."""
+
+
+class _Assembler:
+    """Emits blocks that fall through unless they return; jumps stay inside a block."""
+
+    def __init__(self) -> None:
+        self.code: list[tuple[int, int, int, int]] = []
+
+    def emit(self, code: int, value: int, if_true: int = 0, if_false: int = 0) -> None:
+        self.code.append((code, if_true, if_false, value))
+
+    def load_argument(self, index: int) -> None:
+        # The low half, on little-endian machines; the kernel reads these arguments as ints.
+        self.emit(_LOAD, _ARGUMENT_OFFSET + 8 * index)
+
+    def answer(self, number: int) -> None:
+        self.emit(_RETURN, _ERRNO | number)
+
+    def on_call(self, number: int, block: _Assembler) -> None:
+        """Run `block` for one call; it must end by returning."""
+        self.emit(_JUMP_EQUAL, number, 0, len(block.code))
+        self.code += block.code
+
+    def bytes(self) -> bytes:
+        return b"".join(struct.pack("=HBBI", *instruction) for instruction in self.code)
+
+
+def build(machine: str) -> bytes:
+    """Return the filter for `machine` (`x86_64` or `aarch64`), as bubblewrap reads it.
+
+    Raises `KeyError` for another machine.
+    """
+    arch, column = _AUDIT_ARCH[machine], list(_AUDIT_ARCH).index(machine)
+    out = _Assembler()
+    out.emit(_LOAD, _ARCH_OFFSET)
+    out.emit(_JUMP_EQUAL, arch, 1, 0)
+    out.emit(_RETURN, _KILL)
+    out.emit(_LOAD, _NUMBER_OFFSET)
+    if machine == "x86_64":
+        out.emit(_JUMP_GREATER_EQUAL, _X32_BIT, 0, 1)
+        out.emit(_RETURN, _KILL)
+    for numbers in _DENIED.values():
+        number = numbers[column]
+        if number is not None:
+            out.emit(_JUMP_EQUAL, number, 0, 1)
+            out.answer(errno.EPERM)
+    # glibc falls back to clone, whose flags a filter can read.
+    out.emit(_JUMP_EQUAL, _CLONE3[column], 0, 1)
+    out.answer(errno.ENOSYS)
+    out.on_call(_CLONE[column], _no_new_namespaces())
+    out.on_call(_IOCTL[column], _none_of(1, _TERMINAL_INJECTION, errno.EPERM))
+    out.on_call(_PERSONALITY[column], _one_of(0, _PERSONALITIES, errno.EPERM))
+    out.on_call(_SOCKET[column], _one_of(0, _FAMILIES, errno.EAFNOSUPPORT))
+    out.on_call(_SOCKETPAIR[column], _one_of(0, _FAMILIES, errno.EAFNOSUPPORT))
+    out.emit(_RETURN, _ALLOW)
+    return out.bytes()
+
+
+def _no_new_namespaces() -> _Assembler:
+    block = _Assembler()
+    block.load_argument(0)
+    block.emit(_AND, _NEW_NAMESPACES)
+    block.emit(_JUMP_EQUAL, 0, 1, 0)
+    block.answer(errno.EPERM)
+    block.emit(_RETURN, _ALLOW)
+    return block
+
+
+def _none_of(argument: int, values: tuple[int, ...], error: int) -> _Assembler:
+    block = _Assembler()
+    block.load_argument(argument)
+    for value in values:
+        block.emit(_JUMP_EQUAL, value, 0, 1)
+        block.answer(error)
+    block.emit(_RETURN, _ALLOW)
+    return block
+
+
+def _one_of(argument: int, values: tuple[int, ...], error: int) -> _Assembler:
+    block = _Assembler()
+    block.load_argument(argument)
+    for value in values:
+        block.emit(_JUMP_EQUAL, value, 0, 1)
+        block.emit(_RETURN, _ALLOW)
+    block.answer(error)
+    return block

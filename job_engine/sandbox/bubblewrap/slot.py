@@ -1,0 +1,267 @@
+"""A slot: its holder, its groups, its uids, and the thread that takes it through its phases."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import queue
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+from job_engine.errors import SandboxError, SandboxRefusedError
+from job_engine.sandbox.base import (
+    Handover,
+    Inputs,
+    PhaseResult,
+    PhaseSpec,
+    PhaseStarted,
+    Slot,
+    Tree,
+    Verdict,
+)
+from job_engine.sandbox.bubblewrap.cgroups import Group
+from job_engine.sandbox.bubblewrap.phase import KillSwitch, PhaseRun
+from job_engine.sandbox.bubblewrap.uids import UidLease
+from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel
+from job_engine.sandbox.policy import check_inputs
+
+_ANSWER_TIMEOUT_S: Final = 30.0
+_POLITE_S: Final = 1.0
+"""How long a killed phase may take to be reported before its holder is killed too."""
+_DEATH_TIMEOUT_MS: Final = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotParts:
+    """What a slot is made of; it owns all of it."""
+
+    phases: tuple[PhaseSpec, ...]
+    trees: tuple[Tree, ...]
+    commands: tuple[list[str], ...]
+    group: Group
+    """The slot's own, with the phases' groups below it."""
+    phase_groups: tuple[Group, ...]
+    channel: Channel
+    holder: int
+    """A pidfd of the holder."""
+    lease: UidLease
+    private_hosts: list[str]
+
+
+class BubblewrapSlot(Slot):
+    """See `Slot`. `on_destroy` is called once, when nothing of it is left."""
+
+    def __init__(self, parts: SlotParts, on_destroy: Callable[[BubblewrapSlot], None]) -> None:
+        self._parts = parts
+        self._on_destroy = on_destroy
+        self._events: queue.SimpleQueue[PhaseStarted | PhaseResult | SandboxError | None]
+        self._events = queue.SimpleQueue()
+        self._switch = KillSwitch()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._used = False
+        self._destroyed = False
+        self._destroying = threading.Lock()
+
+    def setup(self) -> None:
+        """Let the holder mount the trees. Raises `SandboxError`."""
+        trees = [dataclasses.asdict(tree) for tree in self._parts.trees]
+        self._ask({"op": "setup", "trees": trees})
+
+    def go(self, inputs: Inputs) -> None:
+        """See `Slot.go`; the tree streams have been read when it returns.
+
+        Raises `SandboxRefusedError` too, for input that does not fit its tree.
+        """
+        check_inputs(inputs, self._parts.phases, self._parts.trees)
+        with self._lock:
+            if self._used or self._switch.pressed:
+                raise SandboxError("a slot is for one go, and this one is used up or killed")
+            self._used = True
+        self._fill(inputs.trees)
+        with self._lock:
+            # After this, a kill is the thread's business; before, it killed the holder.
+            if self._switch.pressed:
+                raise SandboxError("the slot was killed")
+            self._thread = threading.Thread(
+                target=self._run_phases, args=(inputs.stdin,), name="slot", daemon=True
+            )
+            self._thread.start()
+
+    def collect(self) -> Iterator[PhaseStarted | PhaseResult]:
+        """See `Slot.collect`."""
+        while (event := self._events.get()) is not None:
+            if isinstance(event, SandboxError):
+                self._events.put(None)
+                raise event
+            yield event
+        # For whoever collects again.
+        self._events.put(None)
+
+    def kill(self) -> None:
+        """See `Slot.kill`."""
+        with self._lock:
+            self._switch.press()
+            if self._thread is None:
+                self._kill_holder()
+                self._events.put(None)
+
+    def destroy(self) -> None:
+        """See `Slot.destroy`. Raises `SandboxError` when something cannot be removed."""
+        with self._destroying:
+            if self._destroyed:
+                return
+            self.kill()
+            if self._thread is not None:
+                self._thread.join(_POLITE_S)
+            self._kill_holder()
+            if not _wait_for_death(self._parts.holder):
+                raise SandboxError("the slot's holder does not die")
+            if self._thread is not None:
+                self._thread.join()
+            self._parts.channel.close()
+            self._parts.group.remove()
+            self._parts.lease.release()
+            os.close(self._parts.holder)
+            self._switch.close()
+            self._destroyed = True
+        self._on_destroy(self)
+
+    def _kill_holder(self) -> None:
+        if not self._destroyed:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._parts.holder, signal.SIGKILL)
+
+    def _run_phases(self, stdin: Mapping[str, bytes]) -> None:
+        failed = False
+        try:
+            for index, phase in enumerate(self._parts.phases):
+                if failed and not phase.always:
+                    continue
+                result = self._run_phase(index, phase, stdin.get(phase.name, b""))
+                self._events.put(result)
+                failed = failed or not result.ok
+                if result.verdict is Verdict.KILLED:
+                    return
+        except (SandboxError, OSError) as error:
+            wrapped = error if isinstance(error, SandboxError) else SandboxError(str(error))
+            # A holder that died of the kill is no fault of the platform.
+            self._events.put(_killed(phase) if self._switch.pressed else wrapped)
+        finally:
+            self._events.put(None)
+
+    def _run_phase(self, index: int, phase: PhaseSpec, stdin: bytes) -> PhaseResult:
+        if self._switch.pressed:
+            return _killed(phase)
+        run = PhaseRun(
+            phase,
+            self._parts.commands[index],
+            channel=self._parts.channel,
+            group=self._parts.phase_groups[index],
+            switch=self._switch,
+            stdin=stdin,
+            private_hosts=self._parts.private_hosts,
+            on_start=lambda: self._events.put(PhaseStarted(phase.name)),
+        )
+        result = run.run()
+        if result.verdict is Verdict.KILLED or not phase.handover:
+            return result
+        files: dict[str, bytes] = {}
+        left_out: list[str] = []
+        for handover in phase.handover:
+            self._hand_over(handover, files, left_out)
+        return dataclasses.replace(result, files=files, left_out=tuple(left_out))
+
+    def _hand_over(self, handover: Handover, files: dict[str, bytes], left_out: list[str]) -> None:
+        answer = self._ask({"op": "handover", **dataclasses.asdict(handover)})
+        while "done" not in answer:
+            if "left_out" in answer:
+                left_out.append(answer["left_out"])
+            else:
+                files[answer["file"]] = self._receive_bytes(answer["size"])
+            answer = self._answer()
+
+    def _receive_bytes(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            message = self._parts.channel.receive()
+            if message is None or "data" not in message.head:
+                raise SandboxError("the slot's holder has died")
+            data += message.body
+        return bytes(data)
+
+    def _fill(self, trees: Mapping[str, IO[bytes]]) -> None:
+        for name, stream in trees.items():
+            read, write = os.pipe()
+            try:
+                self._send({"op": "fill", "tree": name}, [read])
+            finally:
+                os.close(read)
+            # A reader that gives up says why in its answer.
+            with contextlib.suppress(BrokenPipeError), os.fdopen(write, "wb") as pipe:
+                while chunk := stream.read(CHUNK_BYTES):
+                    pipe.write(chunk)
+            answer = self._answer(check=False)
+            if answer.get("full"):
+                raise SandboxRefusedError(f"the input does not fit the tree {name!r}")
+            _raise_error(answer)
+
+    def _ask(self, head: dict[str, Any]) -> dict[str, Any]:
+        self._send(head, [])
+        return self._answer()
+
+    def _send(self, head: dict[str, Any], fds: list[int]) -> None:
+        try:
+            self._parts.channel.send(head, fds=fds)
+        except OSError as error:
+            raise SandboxError(f"the slot's holder has died: {error}") from error
+
+    def _answer(self, *, check: bool = True) -> dict[str, Any]:
+        try:
+            message = self._parts.channel.receive()
+        except TimeoutError as error:
+            raise SandboxError("the slot's holder does not answer") from error
+        if message is None:
+            raise SandboxError("the slot's holder has died")
+        if check:
+            _raise_error(message.head)
+        return message.head
+
+
+def prepare_channel() -> tuple[Channel, Channel]:
+    """Return the executor's and the holder's end of a slot's channel."""
+    ours, theirs = Channel.pair()
+    ours.sock.settimeout(_ANSWER_TIMEOUT_S)
+    return ours, theirs
+
+
+def _raise_error(answer: Mapping[str, Any]) -> None:
+    if "error" in answer:
+        raise SandboxError(answer["error"])
+
+
+def _killed(phase: PhaseSpec) -> PhaseResult:
+    """Return the result of a phase that the kill found not yet, or no longer, running."""
+    return PhaseResult(
+        phase=phase.name,
+        verdict=Verdict.KILLED,
+        exit_code=None,
+        signal=signal.SIGKILL,
+        wall_time_s=0.0,
+        cpu_time_s=0.0,
+        peak_memory_bytes=0,
+        stdout=b"",
+        stderr=b"",
+    )
+
+
+def _wait_for_death(pidfd: int) -> bool:
+    """Wait for the end of a slot's process 1, before which all others of the slot end."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(_DEATH_TIMEOUT_MS))

@@ -1,0 +1,104 @@
+"""The executor's end of the zygote: starts it, asks it for holders, and stops it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from job_engine.errors import SandboxError
+from job_engine.sandbox.bubblewrap.wire import Channel, Message
+
+_START_TIMEOUT_S: Final = 30.0
+_SPAWN_TIMEOUT_S: Final = 15.0
+_PASSED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+
+
+class Spawner:
+    """A zygote, started when the first holder is asked for, and again should it have died."""
+
+    def __init__(self, rootfs_dir: Path | None, kvm: bool) -> None:
+        self._arguments = ["kvm" if kvm else "-", *([str(rootfs_dir)] if rootfs_dir else [])]
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Channel | None = None
+
+    def spawn(self, uid: int, channel: Channel, lock: int, entrances: Sequence[int]) -> int:
+        """Fork a holder under host uids `uid` and `uid + 1`; return a pidfd of it.
+
+        Raises `SandboxError`.
+        """
+        with self._lock:
+            zygote = self._channel or self._start()
+            try:
+                zygote.send({"uid": uid}, fds=[channel.fileno(), lock, *entrances])
+                answer = zygote.receive()
+            except OSError as error:
+                self._stop()
+                raise SandboxError(f"the bubblewrap zygote does not answer: {error}") from error
+            if answer is None:
+                self._stop()
+                raise SandboxError("the bubblewrap zygote has died")
+        return _pidfd(answer)
+
+    def close(self) -> None:
+        """End the zygote, and with it every holder. Idempotent."""
+        with self._lock:
+            self._stop()
+
+    def _start(self) -> Channel:
+        channel, theirs = Channel.pair()
+        channel.sock.settimeout(_START_TIMEOUT_S)
+        fd = theirs.fileno()
+        env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-X",
+                "utf8",
+                "-m",
+                f"{__package__}.zygote",
+                str(fd),
+                *self._arguments,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            # Its environment is everything that a slot's processes could ever be read for.
+            env=env,
+            pass_fds=[fd],
+            # An interrupt from the terminal is for the executor, which then drains.
+            start_new_session=True,
+        )
+        theirs.close()
+        self._channel = channel
+        try:
+            answer = channel.receive()
+        except TimeoutError:
+            answer = None
+        if answer is None or "error" in answer.head:
+            self._stop()
+            reason = answer.head["error"] if answer else "it died, or took too long"
+            raise SandboxError(f"the bubblewrap zygote did not start: {reason}")
+        channel.sock.settimeout(_SPAWN_TIMEOUT_S)
+        return channel
+
+    def _stop(self) -> None:
+        if self._channel is not None:
+            self._channel.sock.shutdown(socket.SHUT_RDWR)
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _pidfd(answer: Message) -> int:
+    if "error" in answer.head or not answer.fds:
+        raise SandboxError(f"cannot make a slot: {answer.head.get('error')}")
+    return answer.fds[0]
