@@ -77,6 +77,11 @@ Target = Annotated[str, StringConstraints(max_length=256), AfterValidator(_targe
 EnvName = Annotated[str, AfterValidator(_env_name)]
 
 
+def argv(command: str | list[str]) -> tuple[str, ...]:
+    """Return a command as words: text is for the shell, a list is as it is."""
+    return ("sh", "-c", command) if isinstance(command, str) else tuple(command)
+
+
 class Strict(BaseModel):
     """No key but the known ones; nothing changes after loading."""
 
@@ -97,8 +102,7 @@ class Phase(Strict):
 
     def argv(self) -> tuple[str, ...]:
         """Return the command as words."""
-        command = self.command or ""
-        return ("sh", "-c", command) if isinstance(command, str) else tuple(command)
+        return argv(self.command or "")
 
     def reaches(self) -> tuple[Reach, ...]:
         """Return where it may connect to."""
@@ -235,6 +239,13 @@ def _check_policy(
     if flavour is None:
         known = ", ".join(sorted(flavours))
         raise lines.error(("flavour",), f"no flavour '{assignment.flavour}'; there are {known}")
+    for key, allowed in (("disk_bytes", policy.max_disk_bytes), ("inodes", policy.max_inodes)):
+        if getattr(flavour, key) > allowed:
+            raise lines.error(
+                ("flavour",),
+                f"'{assignment.flavour}' has {key} {getattr(flavour, key):,}; the operator allows "
+                f"at most {allowed:,}",
+            )
     for name in ("clone", "build", "test", "report"):
         phase = getattr(assignment.phases, name)
         if phase is not None:

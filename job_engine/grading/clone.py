@@ -38,14 +38,17 @@ g() {
     -c filter.lfs.smudge= -c filter.lfs.process= -c filter.lfs.required=false \
     -c credential.helper= -c credential.helper="$helper" "$@"
 }
+# The only host to reach is behind the proxy, even where it is a loopback address.
+unset no_proxy NO_PROXY
+want=FETCH_HEAD
 g init --quiet --template= . || exit 1
 if ! g fetch --quiet --depth 1 --no-tags -- "$SUBMISSION_URL" "$SUBMISSION_REF"; then
   # A server may refuse to give a commit by its name; then it is looked for in its branches.
   [ "$SUBMISSION_IS_COMMIT" = 1 ] || exit 1
   g fetch --quiet --no-tags -- "$SUBMISSION_URL" '+refs/heads/*:refs/remotes/origin/*' || exit 1
-  g update-ref FETCH_HEAD "$SUBMISSION_REF" || exit 1
+  want=$SUBMISSION_REF
 fi
-g checkout --quiet --force --detach FETCH_HEAD || exit 1
+g checkout --quiet --force --detach "$want" || exit 1
 commit=$(g rev-parse --verify HEAD) || exit 1
 [ "$SUBMISSION_KEEP_GIT" = 1 ] || rm -rf .git
 missing=0

@@ -43,3 +43,12 @@ class GradingSettings(Settings):
         description="Named limits, added to or changing the built-in small, standard and large: "
         "`{large: {memory_bytes: 4294967296}}`.",
     )
+
+
+def grading_settings(settings: object) -> GradingSettings:
+    """Return the grading settings that a process was started with.
+
+    They are part of `settings` where its class inherits them; else they come from the
+    environment and the configuration file.
+    """
+    return settings if isinstance(settings, GradingSettings) else GradingSettings()

@@ -181,7 +181,7 @@ def workspace_of(
         with made:
             yield made
     elif submission.files is not None:
-        with _inline(submission.files, limits, scratch) as made:
+        with pack_inline(submission.files, limits, scratch) as made:
             yield made
     else:
         yield None
@@ -199,7 +199,10 @@ def _download(source: BlobSource, digest: str, target: Path) -> None:
         ) from error
 
 
-def _inline(files: dict[str, str | Base64File], limits: ArchiveLimits, scratch: Path) -> Unpacked:
+def pack_inline(
+    files: dict[str, str | Base64File], limits: ArchiveLimits, scratch: Path
+) -> Unpacked:
+    """Return the clean tree of files that came with a payload; raises `SubmissionError`."""
     collector = Collector(limits, limits.max_bytes, scratch)
     try:
         for name, content in files.items():

@@ -1,0 +1,55 @@
+"""`grade`: build and test a submission in sandboxes, and store its score."""
+
+from __future__ import annotations
+
+from job_engine.client import Api
+from job_engine.grading.bundles import BundleCache
+from job_engine.grading.catalogue import ApiCatalogue
+from job_engine.grading.pipeline import Grader
+from job_engine.grading.results import Outcome, to_json
+from job_engine.grading.settings import grading_settings
+from job_engine.grading.submission import GradePayload
+from job_engine.plugins import Action, Context, Result, RetryPolicy
+from job_engine.sandbox.base import Sandbox
+from job_engine.settings import ExecutorSettings
+
+HARNESS_FAILED = 3
+"""Return code of a job whose assignment's harness told no results."""
+
+
+class Grade(Action[GradePayload]):
+    """Grade one submission; its `output` is the results as JSON.
+
+    Whatever the submission does is a result: SUCCESS, with a score and a message. FAILED
+    are an assignment or submission that cannot be had, with a message for who asked, and
+    a harness that tells no results (return code 3; the phases are in `output`).
+    """
+
+    name = "grade"
+    payload = GradePayload
+    timeout_s = 3600.0
+    retry = RetryPolicy(max_attempts=3, backoff_s=5.0)
+    cost = 10.0
+    needs = (Api, Sandbox, ExecutorSettings)
+
+    def run(self, context: Context[GradePayload]) -> Result:
+        """Grade, and hand back the results."""
+        settings = context.need(ExecutorSettings)
+        api = context.need(Api)
+        grading = grading_settings(settings)
+        grader = Grader(
+            sandbox=context.need(Sandbox),  # type: ignore[type-abstract]
+            blobs=api,
+            catalogue=ApiCatalogue(api),
+            bundles=BundleCache.from_settings(grading),
+            settings=grading,
+            policy=settings,
+            label=settings.name,
+        )
+        results = grader.grade(context.payload, context)
+        broken = results.outcome is Outcome.HARNESS_FAILED
+        return Result(
+            return_code=HARNESS_FAILED if broken else 0,
+            message=results.message,
+            output=to_json(results),
+        )

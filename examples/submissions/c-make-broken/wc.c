@@ -1,0 +1,5 @@
+#include <stdio.h>
+
+int main(void) {
+    printf("%d %d %d\n", lines, words, bytes)
+}

@@ -1,0 +1,22 @@
+#include <ctype.h>
+#include <stdio.h>
+
+int main(void) {
+    long lines = 0, words = 0, bytes = 0;
+    int c, inside = 0;
+
+    while ((c = getchar()) != EOF) {
+        bytes++;
+        if (c == '\n') {
+            lines++;
+        }
+        if (isspace(c)) {
+            inside = 0;
+        } else if (!inside) {
+            inside = 1;
+            words++;
+        }
+    }
+    printf("%ld %ld %ld\n", lines, words, bytes);
+    return 0;
+}

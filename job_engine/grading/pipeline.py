@@ -1,0 +1,244 @@
+"""One submission, graded: assignment, inputs, slot, phases, results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from job_engine import __version__
+from job_engine.errors import AssignmentError, SandboxError, SubmissionError
+from job_engine.grading.archive import ArchiveLimits, Unpacked
+from job_engine.grading.assemble import assemble, clone_error
+from job_engine.grading.assignment import Assignment, check_files, parse_assignment
+from job_engine.grading.bundles import DIGEST, BlobSource, Bundle, BundleCache
+from job_engine.grading.clone import commit_of
+from job_engine.grading.flavours import Flavour, flavours
+from job_engine.grading.plan import TESTS, Plan, make_plan
+from job_engine.grading.results import Receipt, Results
+from job_engine.grading.secrets import git_secret, stdin_of
+from job_engine.grading.settings import GradingSettings
+from job_engine.grading.submission import GradePayload, Submission, workspace_of
+from job_engine.grading.verdicts import explain
+from job_engine.log import get_logger
+from job_engine.sandbox.base import (
+    WORKSPACE,
+    Inputs,
+    PhaseResult,
+    PhaseStarted,
+    Sandbox,
+    Slot,
+    Tree,
+    Verdict,
+)
+from job_engine.settings import SandboxSettings
+
+log = get_logger(__name__)
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_BLOCK: Final = 4096
+_FIRST_PERCENT: Final = 10
+_LAST_PERCENT: Final = 95
+
+
+class Watch(Protocol):
+    """Who follows a run, and may stop it; `job_engine.plugins.Context` is one.
+
+    Every method may raise an `Interruption`.
+    """
+
+    @property
+    def scratch(self) -> Path:
+        """A private directory."""
+
+    def progress(self, percent: int, message: str | None = None) -> None:
+        """Report how far the run is."""
+
+    def log(self, text: str) -> None:
+        """Add lines to the job's log."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, and wake at once when interrupted."""
+
+    def lend(self, close: Callable[[], None]) -> AbstractContextManager[None]:
+        """While entered, an interruption calls `close` from another thread."""
+
+
+class Catalogue(Protocol):
+    """Where the names of assignments are known."""
+
+    def digest_of(self, name: str) -> str | None:
+        """Return the digest of the newest bundle of that name; None: there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grader:
+    """What grading works with; holds nothing of a run, threads may share it."""
+
+    sandbox: Sandbox
+    blobs: BlobSource
+    catalogue: Catalogue
+    bundles: BundleCache
+    settings: GradingSettings
+    policy: SandboxSettings
+    label: str
+    """Owner of the slots, for `Sandbox.sweep`."""
+
+    def grade(self, payload: GradePayload, watch: Watch) -> Results:
+        """Grade one submission.
+
+        Raises `AssignmentError`, `SubmissionError` or `ArchiveError` for what whoever
+        created the job can mend, and `SandboxError` for a fault of the platform.
+        """
+        watch.progress(1, "assignment: fetching")
+        digest = self._digest(payload.assignment)
+        with self.bundles.open(digest, self.blobs, watch.sleep) as bundle:
+            known = flavours(self.settings.flavours)
+            assignment = parse_assignment(bundle.document, known, self.policy)
+            watch.progress(5, "submission: fetching")
+            with workspace_of(
+                payload.submission,
+                self.blobs,
+                self._limits(),
+                strip=assignment.submission.strip,
+                scratch=watch.scratch,
+            ) as workspace:
+                return self._run(payload.submission, assignment, known, bundle, workspace, watch)
+
+    def _limits(self) -> ArchiveLimits:
+        return ArchiveLimits(
+            max_entries=self.settings.max_submission_files,
+            max_bytes=self.settings.max_submission_bytes,
+            max_file_bytes=self.settings.max_submission_bytes,
+        )
+
+    def _digest(self, assignment: str) -> str:
+        """Return the pinned digest, or that of the newest bundle of this name."""
+        if DIGEST.fullmatch(assignment):
+            return assignment
+        digest = self.catalogue.digest_of(assignment) if _NAME.fullmatch(assignment) else None
+        if digest is None or not DIGEST.fullmatch(digest):
+            raise AssignmentError(
+                f"There is no assignment {assignment[:80]!a}. Add it with "
+                "`job-engine assignment add DIR`, or give the digest of its bundle."
+            )
+        return digest
+
+    def _run(
+        self,
+        submission: Submission,
+        assignment: Assignment,
+        known: dict[str, Flavour],
+        bundle: Bundle,
+        workspace: Unpacked | None,
+        watch: Watch,
+    ) -> Results:
+        plan = make_plan(assignment, submission.git, known, self.settings)
+        inputs = _inputs(submission, assignment, plan, bundle, workspace, self.settings)
+        phases = self._phases(plan, inputs, watch)
+        clone = phases.get("clone")
+        if clone is not None and submission.git is not None and not clone.ok:
+            raise clone_error(clone, plan, submission.git)
+        commit = commit_of(clone.stdout) if clone is not None else None
+        receipt = Receipt(
+            assignment=bundle.digest,
+            assignment_name=assignment.name,
+            submission=_identity(submission, workspace, commit),
+            repository=submission.git.url if submission.git else None,
+            engine=__version__,
+            sandbox=self.sandbox.name,
+            forgeable=assignment.results.forgeable,
+        )
+        results = assemble(assignment, plan, phases, receipt)
+        log.info("grading.done", outcome=results.outcome.value, score=results.score)
+        return results
+
+    def _phases(self, plan: Plan, inputs: Inputs, watch: Watch) -> dict[str, PhaseResult]:
+        """Run the slot to its end; it is destroyed whatever happens."""
+        watch.progress(8, "sandbox: preparing")
+        slot = self.sandbox.prepare(
+            label=self.label, phases=plan.phases, trees=plan.trees, image=plan.image
+        )
+        try:
+            with watch.lend(slot.kill):
+                return follow(slot, plan, inputs, watch)
+        finally:
+            slot.destroy()
+
+
+def follow(slot: Slot, plan: Plan, inputs: Inputs, watch: Watch) -> dict[str, PhaseResult]:
+    """Set a slot going and report each phase as it starts and ends."""
+    order = [phase.name for phase in plan.phases]
+    share = (_LAST_PERCENT - _FIRST_PERCENT) / len(order)
+    ended: dict[str, PhaseResult] = {}
+    slot.go(inputs)
+    for event in slot.collect():
+        if isinstance(event, PhaseStarted):
+            percent = _FIRST_PERCENT + int(share * order.index(event.phase))
+            watch.progress(percent, f"{event.phase}: running")
+            continue
+        ended[event.phase] = event
+        text = f"{event.phase}: {explain(event, plan.limits(event.phase))}"
+        percent = _FIRST_PERCENT + int(share * (order.index(event.phase) + 1))
+        watch.progress(percent, text)
+        memory = event.peak_memory_bytes
+        watch.log(
+            f"{text}; {event.wall_time_s:.2f} s, {event.cpu_time_s:.2f} s CPU"
+            + (f", {memory / 2**20:.1f} MiB" if memory else "")
+        )
+    if any(result.verdict is Verdict.KILLED for result in ended.values()):
+        # An interruption has been raised above already, unless it was not the run's own.
+        watch.progress(_LAST_PERCENT)
+        raise SandboxError("The sandbox was killed from outside of the run.")
+    return ended
+
+
+def _inputs(
+    submission: Submission,
+    assignment: Assignment,
+    plan: Plan,
+    bundle: Bundle,
+    workspace: Unpacked | None,
+    settings: GradingSettings,
+) -> Inputs:
+    trees = {TESTS: bundle.tests}
+    stdin: dict[str, bytes] = {}
+    if submission.git is not None:
+        secret = stdin_of(git_secret(submission.git, settings.git_secrets_file))
+        if secret:
+            stdin["clone"] = secret
+    elif workspace is not None:
+        _check_workspace(assignment, _tree(plan, WORKSPACE), workspace)
+        trees[WORKSPACE] = workspace.stream
+    return Inputs(trees=trees, stdin=stdin)
+
+
+def _check_workspace(assignment: Assignment, tree: Tree, workspace: Unpacked) -> None:
+    if missing := check_files(assignment, workspace.files):
+        raise SubmissionError(
+            f"The submission lacks {', '.join(missing)}. The assignment needs "
+            f"{', '.join(assignment.submission.files)} at these places."
+        )
+    # A file takes whole blocks; what the sandbox cannot hold is not its fault.
+    needed = workspace.size_bytes + _BLOCK * len(workspace.files)
+    if needed > tree.size_bytes or len(workspace.files) > tree.inodes // 2:
+        raise SubmissionError(
+            f"The submission is too large for this assignment: {needed:,} bytes in "
+            f"{len(workspace.files):,} files; there is room for {tree.size_bytes:,} bytes in "
+            f"{tree.inodes // 2:,} files."
+        )
+
+
+def _tree(plan: Plan, name: str) -> Tree:
+    return next(tree for tree in plan.trees if tree.name == name)
+
+
+def _identity(submission: Submission, workspace: Unpacked | None, commit: str | None) -> str:
+    if submission.archive is not None:
+        return submission.archive.blob
+    if workspace is not None:
+        return workspace.digest
+    return commit or (submission.git.wanted if submission.git else "")

@@ -1,0 +1,125 @@
+"""What a slot is asked for: the phases, their trees, and who sees what.
+
+| phase  | workspace | tests     | results    | reaches               |
+|--------|-----------|-----------|------------|-----------------------|
+| clone  | rw        | -         | -          | the repository's host |
+| build  | rw        | -         | -          | what it names         |
+| test   | rw        | read-only | rw         | nothing               |
+| report | -         | -         | read-only  | what it names         |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from job_engine.errors import AssignmentError
+from job_engine.grading.assignment import Assignment, Phase
+from job_engine.grading.clone import clone_phase
+from job_engine.grading.flavours import MIB, Flavour
+from job_engine.grading.settings import GradingSettings
+from job_engine.grading.submission import GitSource
+from job_engine.sandbox.base import WORKSPACE, Handover, Limits, Mount, PhaseSpec, Tree
+
+TESTS: Final = "tests"
+RESULTS: Final = "results"
+
+_RESULTS_BYTES: Final = 16 * MIB
+_RESULTS_INODES: Final = 1_024
+_HANDOVER: Final = Handover(tree=RESULTS, max_bytes=8 * MIB, max_files=256)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `Sandbox.prepare` is called with."""
+
+    phases: tuple[PhaseSpec, ...]
+    trees: tuple[Tree, ...]
+    image: str | None
+
+    def limits(self, phase: str) -> Limits:
+        """Return what the phase may use."""
+        return next(spec.limits for spec in self.phases if spec.name == phase)
+
+
+def make_plan(
+    assignment: Assignment,
+    git: GitSource | None,
+    flavours: Mapping[str, Flavour],
+    settings: GradingSettings,
+) -> Plan:
+    """Return the plan for one submission; `git` where it has to be cloned."""
+    flavour = flavours.get(assignment.flavour)
+    if flavour is None:
+        raise AssignmentError(f"There is no flavour '{assignment.flavour}'.")
+    phases = [_clone(assignment, git, flavour, settings)] if git is not None else []
+    mounts = assignment.mounts
+    workspace = Mount(tree=WORKSPACE, target=mounts.submission)
+    tests = Mount(tree=TESTS, target=mounts.tests, read_only=True)
+    results = Mount(tree=RESULTS, target=mounts.results)
+    if (build := assignment.phases.build) is not None:
+        phases.append(_phase("build", build, assignment, flavour, (workspace,)))
+    phases.append(
+        _phase(
+            "test",
+            assignment.phases.test,
+            assignment,
+            flavour,
+            (workspace, tests, results),
+            handover=(_HANDOVER,),
+        )
+    )
+    if (report := assignment.phases.report) is not None:
+        seen = Mount(tree=RESULTS, target=mounts.results, read_only=True)
+        phases.append(_phase("report", report, assignment, flavour, (seen,), always=True))
+    trees = (
+        flavour.tree(WORKSPACE),
+        flavour.tree(TESTS),
+        Tree(
+            name=RESULTS,
+            size_bytes=min(_RESULTS_BYTES, flavour.disk_bytes),
+            inodes=min(_RESULTS_INODES, flavour.inodes),
+        ),
+    )
+    return Plan(tuple(phases), trees, assignment.image)
+
+
+def _clone(
+    assignment: Assignment, git: GitSource, flavour: Flavour, settings: GradingSettings
+) -> PhaseSpec:
+    clone = assignment.phases.clone
+    return clone_phase(
+        git,
+        target=assignment.mounts.submission,
+        limits=assignment.phase_limits(clone, flavour),
+        image=clone.image or settings.clone_image,
+        keep_git=assignment.submission.keep_git,
+        expected=tuple(assignment.submission.files),
+    )
+
+
+def _phase(
+    name: str,
+    phase: Phase,
+    assignment: Assignment,
+    flavour: Flavour,
+    mounts: tuple[Mount, ...],
+    *,
+    handover: tuple[Handover, ...] = (),
+    always: bool = False,
+) -> PhaseSpec:
+    # The workspace, where the phase sees it; else the results.
+    return PhaseSpec(
+        name=name,
+        command=phase.argv(),
+        limits=assignment.phase_limits(phase, flavour),
+        mounts=mounts,
+        workdir=mounts[0].target,
+        env=phase.env,
+        image=phase.image,
+        reach=phase.reaches(),
+        kvm=phase.kvm,
+        handover=handover,
+        always=always,
+    )

@@ -1,0 +1,131 @@
+"""Results on a terminal, with nothing in them that could drive it.
+
+Text of results is hostile: it goes into `rich` as plain text (never as markup), and
+control characters are shown as what they are.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from job_engine.grading.results import Outcome, PhaseSummary, Results, TestResult
+from job_engine.grading.results.model import Status
+from job_engine.sandbox.base import Verdict
+
+_MAX_LINES: Final = 20
+_MAX_WIDTH: Final = 500
+_HIDDEN_KINDS: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_ANSI: Final = re.compile(r"\x1b\[[0-9;:]*m")
+_STYLES: Final = {
+    Outcome.GRADED: "bold green",
+    Outcome.BUILD_FAILED: "bold red",
+    Outcome.LIMIT: "bold red",
+    Outcome.HARNESS_FAILED: "bold magenta",
+}
+
+
+def safe(text: str, *, lines: int = _MAX_LINES) -> str:
+    """Return hostile text for a terminal: no escapes, no odd spaces, no end of lines."""
+    plain = _ANSI.sub("", text).expandtabs(4)
+    kept = plain.splitlines()
+    cut = [f"… {len(kept) - lines} more lines"] if len(kept) > lines else []
+    return "\n".join("".join(map(_visible, line[:_MAX_WIDTH])) for line in [*kept[:lines], *cut])
+
+
+def score_table(results: Results, *, staff: bool = True) -> RenderableType:
+    """Return the results for people: outcome, phases, tests, and who it was graded by.
+
+    `staff` shows what students may not see (yet) as well.
+    """
+    parts: list[RenderableType] = [_phases(results.phases)]
+    seen = [test for test in results.tests if staff or test.visibility == "visible"]
+    if seen:
+        parts.append(_tests(seen))
+    if results.output and (staff or results.visibility == "visible"):
+        parts.append(Text(safe(results.output)))
+    parts += [text for phase in results.phases if (text := _failure(phase, staff)) is not None]
+    if staff:
+        parts += [Text(f"note: {safe(note, lines=1)}", style="yellow") for note in results.notes]
+    # Hidden tests would be worth the difference to the visible ones.
+    if staff or len(seen) == len(results.tests):
+        parts.append(Text(safe(results.message), style=_STYLES[results.outcome]))
+    parts.append(_receipt(results))
+    return Group(*parts)
+
+
+def _phases(phases: list[PhaseSummary]) -> Table:
+    table = Table("phase", "result", box=None, pad_edge=False)
+    table.add_column("time", justify="right")
+    table.add_column("memory", justify="right")
+    for phase in phases:
+        memory = phase.peak_memory_bytes
+        table.add_row(
+            Text(safe(phase.name, lines=1)),
+            Text(safe(phase.message, lines=1), style="green" if _ok(phase) else "red"),
+            f"{phase.wall_time_s:.2f} s",
+            f"{memory / 2**20:.1f} MiB" if memory else "",
+        )
+    return table
+
+
+def _tests(tests: list[TestResult]) -> Table:
+    table = Table("", "test", box=None, pad_edge=False)
+    table.add_column("points", justify="right")
+    table.add_column("output")
+    for test in tests:
+        mark, style = {
+            Status.PASSED: ("✔", "green"),
+            Status.FAILED: ("✘", "red"),
+            None: ("·", "dim"),
+        }[test.status]
+        table.add_row(
+            Text(mark, style=style),
+            Text(safe(test.name, lines=1)),
+            _points(test),
+            Text(safe(test.output, lines=5), style="dim"),
+        )
+    return table
+
+
+def _points(test: TestResult) -> str:
+    if test.score is None:
+        return ""
+    return f"{test.score:g}" + ("" if test.max_score is None else f" / {test.max_score:g}")
+
+
+def _failure(phase: PhaseSummary, staff: bool) -> Text | None:
+    """Return what a phase printed, where it explains why it did not end well."""
+    if _ok(phase) or not phase.output or not (staff or phase.visibility == "visible"):
+        return None
+    tail = "\n".join(phase.output.splitlines()[-_MAX_LINES:])
+    return Text.assemble((f"{safe(phase.name, lines=1)} printed:\n", "bold"), safe(tail))
+
+
+def _receipt(results: Results) -> Text:
+    receipt = results.receipt
+    forgeable = "; the score could be forged by the submission" if receipt.forgeable else ""
+    return Text(
+        safe(
+            f"{receipt.assignment_name} {receipt.assignment[:19]}, submission "
+            f"{receipt.submission[:19]}, job-engine {receipt.engine} on {receipt.sandbox}"
+            f"{forgeable}",
+            lines=1,
+        ),
+        style="dim",
+    )
+
+
+def _ok(phase: PhaseSummary) -> bool:
+    return phase.verdict is Verdict.OK
+
+
+def _visible(char: str) -> str:
+    if unicodedata.category(char) in _HIDDEN_KINDS:
+        return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
+    return char
