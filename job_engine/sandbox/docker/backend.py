@@ -42,7 +42,7 @@ class DockerSandbox(Sandbox):
     """Slots in a Docker daemon, local or behind TLS.
 
     A phase runs as an unprivileged uid, without a capability, without new privileges, on a
-    read-only root, under Docker's own seccomp profile. Tested against dockerd 20.10.24
+    read-only root, under a system-call filter of our own. Tested against dockerd 20.10.24
     (containerd 1.6.20, runc 1.1.5) on Linux 6.18 with cgroup v1 and the cgroupfs driver.
     """
 
@@ -93,6 +93,8 @@ class DockerSandbox(Sandbox):
         image: str | None = None,
     ) -> Slot:
         """See `Sandbox`: find the images, make the volumes, and start their holder."""
+        if self._closed:
+            raise SandboxError("the sandbox is closed")
         check_request(self._settings, phases, trees)
         if not self._checked:
             self.check()
@@ -149,7 +151,7 @@ class DockerSandbox(Sandbox):
         slot_id = uuid.uuid4().hex[:16]
         with self._lock:
             if self._closed:
-                raise SandboxError("the sandbox is closed")
+                raise SandboxError("the sandbox was closed meanwhile")
             uid = self._draw_uid()
             slot = DockerSlot(
                 daemon=self._daemon,

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from job_engine.sandbox.base import Limits, PhaseSpec
+from job_engine.sandbox.docker import seccomp
+from job_engine.sandbox.docker.holder import NAMES_BYTES
 from job_engine.sandbox.docker.images import Image
 from job_engine.sandbox.policy import phase_environment
 
+_SECCOMP: Final = seccomp.profile()
 HOSTNAME: Final = "sandbox"
 TMP_BYTES: Final = 64 * 2**20
 """Size of a phase's private /tmp; counted against its memory as well."""
@@ -116,7 +119,7 @@ def holder_container(
     host |= _memory(_HOLDER_MEMORY_BYTES + bytes_held + inodes * _INODE_BYTES)
     host |= {
         "PidsLimit": 32,
-        "Tmpfs": {"/tmp": "size=8m,nr_inodes=16,nosuid,nodev,noexec"},
+        "Tmpfs": {"/tmp": f"size={NAMES_BYTES},nr_inodes=16,nosuid,nodev,noexec"},
         "Ulimits": [_ulimit("core", 0), _ulimit("nofile", _OPEN_FILES)],
     }
     return config
@@ -163,7 +166,7 @@ def _host(place: Place, volumes: Sequence[Volume]) -> dict[str, Any]:
     return {
         "NetworkMode": f"container:{place.holder}" if place.holder else "none",
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={_SECCOMP}"],
         "ReadonlyRootfs": True,
         "Privileged": False,
         "IpcMode": "private",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import secrets
 import stat
 from collections.abc import Mapping
@@ -16,10 +17,12 @@ from job_engine.sandbox.docker.attach import STDOUT, AttachedStream
 
 SCRIPT: Final = files(__package__).joinpath("holder.sh").read_text()
 
+_FACT: Final = re.compile(rb"([0-9a-f]+) ([0-9]+) ")
 _BLOCK_BYTES: Final = 64 * 2**10
 _FRAME_BLOCKS: Final = 16
-_NAMES_BYTES: Final = 4 * 2**20
-"""Names of one hand-over that are looked at; a tree can hold far more of them."""
+NAMES_BYTES: Final = 4 * 2**20
+"""Size of the holder's /tmp, so of the names of a hand-over that are looked at."""
+_MAX_NAME_BYTES: Final = 4096
 _MAX_LEFT_OUT: Final = 1000
 _OVERHEAD_BYTES: Final = 2**20
 
@@ -85,29 +88,30 @@ class Holder:
         taken, left_out = _choose(entries, handover)
         contents = self._read(handover.tree, path, taken)
         prefix = f"{handover.tree}{path}"
+        files: dict[str, bytes] = {}
+        for entry, data in contents.items():
+            # Names that are the same once they are text: the first one has it.
+            files.setdefault(_name(prefix, entry), data)
         names = [_name(prefix, entry) for entry in left_out[:_MAX_LEFT_OUT]]
         if not complete or len(left_out) > _MAX_LEFT_OUT:
             names.append(f"{prefix}/…")
-        return {_name(prefix, entry): data for entry, data in contents.items()}, tuple(names)
+        return files, tuple(names)
 
     def close(self) -> None:
         """End the connection; the holder ends with it. Idempotent."""
         self._stream.close()
 
     def _list(self, tree: str, path: str) -> tuple[list[_Entry], bool]:
-        token = self._request("list", tree, str(_NAMES_BYTES))
+        token = self._request("list", tree)
         self._send(path.encode(errors="surrogateescape") + b"\n")
-        listing = self._answer(token, _NAMES_BYTES + _OVERHEAD_BYTES)
-        facts = self._answer(token, _NAMES_BYTES * 16).splitlines()
-        complete = len(listing) < _NAMES_BYTES
-        names = listing.split(b"\0")[:-1]  # What follows the last NUL is nothing, or cut short.
-        if len(facts) < len(names):
-            raise SandboxError(f"tree {tree}: the holder cannot tell the kinds of all files")
-        entries = []
-        for name, fact in zip(names, facts, strict=False):
-            mode, size = fact.split()
-            entries.append(_Entry(name, stat.S_ISREG(int(mode, 16)), int(size)))
-        return entries, complete
+        listing = self._answer(token, NAMES_BYTES + _OVERHEAD_BYTES)
+        facts = self._answer(token, NAMES_BYTES * 8)
+        *names, last = listing.split(b"\0")
+        # A listing that was cut short ends in part of a name.
+        found, _, whole = last.rpartition(b" ")
+        if found.endswith(b"other"):
+            return [_Entry(b".", regular=False, size=0)], True
+        return _entries(names, facts), whole == b"whole\n" and len(listing) < NAMES_BYTES
 
     def _read(self, tree: str, path: str, entries: list[_Entry]) -> Mapping[_Entry, bytes]:
         if not entries:
@@ -187,6 +191,25 @@ def _choose(entries: list[_Entry], handover: Handover) -> tuple[list[_Entry], li
     return taken, left_out
 
 
+def _entries(names: list[bytes], facts: bytes) -> list[_Entry]:
+    """Join names with what is said of them; of one that is too long for a path nothing is.
+
+    As the names are known, no line break in one of them can pass for the end of a line.
+    """
+    entries = []
+    position = 0
+    for name in names:
+        found = _FACT.match(facts, position)
+        if found and facts.startswith(name + b"\n", found.end()):
+            position = found.end() + len(name) + 1
+            regular = stat.S_ISREG(int(found[1], 16))
+            entries.append(_Entry(name, regular, int(found[2])))
+        else:
+            entries.append(_Entry(name, regular=False, size=0))
+    return entries
+
+
 def _name(prefix: str, entry: _Entry) -> str:
-    # find says "./name". Bytes that are no UTF-8 stay distinct, and can be logged and stored.
-    return f"{prefix}/{entry.name[2:].decode(errors='backslashreplace')}"
+    # find says "./name".
+    name = entry.name[1:_MAX_NAME_BYTES].decode(errors="replace")
+    return prefix + name

@@ -3,6 +3,21 @@
 # just the blocks it is told to, so that requests and data can share one stream. An answer
 # ends with the token that came with its request, which nothing in a tree can know.
 umask 022
+
+# Goes to a directory of a tree. Whoever ran in there may have put a link in the way, out of
+# the tree, or locked a door; what is in there is ours to unlock.
+enter() {
+    cd "/trees/$1" && chmod u+rx . || return 1
+    found=absent
+    set -f
+    IFS=/
+    for part in ${2#/}; do
+        if [ -L "./$part" ] || { [ -e "./$part" ] && [ ! -d "./$part" ]; }; then found=other; fi
+        [ "$found" = absent ] && chmod u+rx "./$part" && cd "./$part" || return 1
+    done 2>/dev/null
+    found=directory
+}
+
 while read -r request token tree argument; do
     case $request in
     fill)
@@ -25,23 +40,25 @@ while read -r request token tree argument; do
         ;;
     list)
         IFS= read -r path
-        : >/tmp/names
-        # Whoever ran in there may have put a link in the way, out of the tree.
-        if cd "/trees/$tree$path" 2>/dev/null && [ "$(pwd -P)" = "/trees/$tree$path" ]; then
-            chmod -R u+rX . 2>/dev/null
-            find . -xdev ! -type d -print0 2>/dev/null | head -c "$argument" >/tmp/names
-        fi
-        # Names, which may hold anything but NUL, apart from their modes and sizes.
-        cat /tmp/names
-        printf '%s\n' "$token"
-        [ ! -s /tmp/names ] || xargs -0 stat -c '%f %s' </tmp/names 2>/dev/null
+        (
+            whole=whole
+            : >/tmp/names
+            if enter "$tree" "$path"; then
+                chmod -R u+rX . 2>/dev/null
+                # /tmp is as large as what is read of it.
+                find . -xdev ! -type d -print0 >/tmp/names 2>/dev/null || whole=part
+            fi
+            # Names, which may hold anything but NUL; then those that can be told of, again.
+            cat /tmp/names
+            printf '%s %s\n%s\n' "$found" "$whole" "$token"
+            [ ! -s /tmp/names ] || xargs -0 stat -c '%f %s %n' </tmp/names 2>/dev/null
+        )
         ;;
     read)
         IFS= read -r path
         dd bs="$argument" count=1 iflag=fullblock 2>/dev/null >/tmp/names
-        cd "/trees/$tree$path" && xargs -0 cat </tmp/names 2>/dev/null
+        (enter "$tree" "$path" && xargs -0 cat </tmp/names 2>/dev/null)
         ;;
     esac
-    cd /
     printf '%s\n' "$token"
 done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -62,8 +62,12 @@ class PhaseContainer:
         if watch is not None:
             watch.stop(Stop.KILLED)
 
-    def run(self, stdin: bytes | None) -> Ending:
+    def run(self, stdin: bytes | None, on_start: Callable[[], None]) -> Ending:
         """Run to the end; all processes are dead on return.
+
+        Args:
+            stdin: what the phase reads; None: an empty one.
+            on_start: called once the phase's process runs.
 
         Raises `SandboxError` when Docker breaks on the way.
         """
@@ -72,22 +76,23 @@ class PhaseContainer:
             meter = make_meter(self._daemon, self.id)
             watch = Watch(self._daemon, self.id, stream, meter, self._limits)
             watch.begin()
+            status = None
             try:
                 with self._lock:
                     self._watch = watch
                     killed = self._killed
-                status = None if killed else self._live(self.id, watch, stream, stdin)
+                if not killed:
+                    self._daemon.start(self.id)
+                    watch.started()
+                    on_start()
+                    status = self._live(self.id, stream, stdin)
             finally:
-                watch.ended()
+                watch.ended(ran=status is not None)
         if status is None:
             return Ending(reason=Stop.KILLED)
         return self._ending(self.id, watch, status)
 
-    def _live(
-        self, container: str, watch: Watch, stream: AttachedStream, stdin: bytes | None
-    ) -> int:
-        self._daemon.start(container)
-        watch.started()
+    def _live(self, container: str, stream: AttachedStream, stdin: bytes | None) -> int:
         if stdin is not None:
             # At most 64 KiB: the buffers on the way take it, whether or not it is read.
             with contextlib.suppress(OSError):

@@ -102,8 +102,8 @@ class DockerSlot(Slot):
         """Fill the trees, then run the phases in a thread."""
         check_inputs(inputs, self._phases, self._trees)
         with self._lock:
-            if self._gone or self._destroyed or self._holder is None:
-                raise SandboxError("a slot goes only once, and not after its end")
+            if self._gone or self._killed or self._holder is None:
+                raise SandboxError("a slot is for one submission, and this one is used or ended")
             self._gone = True
             holder = self._holder
         for tree, archive in inputs.trees.items():
@@ -158,7 +158,6 @@ class DockerSlot(Slot):
                     break
                 if failed and not phase.always:
                     continue
-                self._events.put(PhaseStarted(phase.name))
                 result = self._run_phase(holder, phase, inputs.stdin.get(phase.name))
                 self._events.put(result)
                 failed = failed or not result.ok
@@ -191,7 +190,9 @@ class DockerSlot(Slot):
                 if killed:
                     container.kill()
                 container.create()
-                ending = container.run(stdin)
+                ending = container.run(
+                    stdin, on_start=lambda: self._events.put(PhaseStarted(phase.name))
+                )
             finally:
                 with self._lock:
                     self._current = None

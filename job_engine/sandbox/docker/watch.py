@@ -73,6 +73,7 @@ class Watch:
         self._next_sample = 0.0
         self._first: int | None = None
         self._reading = True
+        self._drain = True
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._killer: threading.Thread | None = None
@@ -102,13 +103,15 @@ class Watch:
             self._killer = threading.Thread(target=self._kill, name="docker-kill", daemon=True)
             self._killer.start()
 
-    def ended(self) -> None:
-        """Every process is dead, or none ever ran: read what is left of the output, and stop.
+    def ended(self, *, ran: bool) -> None:
+        """Every process is dead: read what is left of the output, and stop to watch.
 
-        Raises `SandboxError` when the watch itself broke.
+        Without a run there is no output, nor an end of it. Raises `SandboxError` when the
+        watch itself broke.
         """
         with self._lock:
             self._ended.set()
+            self._drain = ran
         self._wake.send(b".")
         self._thread.join()
         if self._killer is not None:
@@ -125,7 +128,7 @@ class Watch:
             while not self._ended.is_set():
                 self._turn(self._patience())
             until = time.monotonic() + _DRAIN_S
-            while self._reading and (left := until - time.monotonic()) > 0:
+            while self._drain and self._reading and (left := until - time.monotonic()) > 0:
                 self._turn(left)
         except (OSError, SandboxError) as error:
             # A phase whose output is lost has no result; nor may it run on unwatched.
