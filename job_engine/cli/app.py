@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from job_engine.cli import doctor, executors
+from job_engine.cli import access, assignments, doctor, executors, jobs, login, logs, submit
 from job_engine.cli.options import settings_command
 from job_engine.cli.up.command import up
 from job_engine.cli.up.settings import UpSettings
+from job_engine.settings import ApiSettings
 
 app = typer.Typer(
     name="job-engine",
@@ -36,8 +37,24 @@ def root(
     """A distributed job engine for grading code that nobody trusts."""
 
 
+def _serve(settings: ApiSettings) -> None:
+    from job_engine.api.server import serve  # nobody else needs a web server
+
+    serve(settings)
+
+
 settings_command(
     app, "up", UpSettings, up, about="Run a whole engine on this machine, until Ctrl-C."
 )
-app.command()(doctor.doctor)
+app.command()(submit.submit)
+jobs.app.command()(submit.add)
+jobs.app.command()(logs.logs)
+app.add_typer(jobs.app, name="job")
+app.add_typer(assignments.app, name="assignment")
 app.add_typer(executors.app, name="executor")
+app.command()(doctor.doctor)
+app.command()(login.login)
+app.command()(login.logout)
+app.add_typer(access.users, name="user")
+app.add_typer(access.credentials, name="credential")
+settings_command(app, "api", ApiSettings, _serve, about="Serve the API, until SIGTERM.")

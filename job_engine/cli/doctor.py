@@ -18,7 +18,7 @@ STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.MISSING: "bold red"}
 
 
 def doctor(api_url: ApiUrl = None, data_dir: DataDir = None) -> None:
-    """Check everything that an engine needs here, one line each, with a remedy.
+    """Say what this machine has and lacks, with a remedy for each.
 
     Exit code 1 when something is missing without which no engine can run here.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -69,7 +68,7 @@ def show(
 ) -> None:
     """Show one job: its state, what it was told, and what came of it."""
     with connected(api_url, data_dir) as api:
-        document: dict[str, Any] = api.get(job_id(job)).data
+        document = fetch(api, job_id(job))
     if as_json:
         text.print_json(document)
         return
@@ -93,7 +92,7 @@ def cancel(
     """Cancel jobs: waiting ones are not run, running ones are stopped at once."""
     with connected(api_url, data_dir) as api:
         for job in jobs:
-            document = api.get(job_id(job)).data
+            document = fetch(api, job_id(job))
             if JobState(document["state"]) in FINAL_STATES:
                 print(f"{document['id']} has ended already: {document['state']}")
                 continue
@@ -110,11 +109,6 @@ def fetch(api: Api, job: str) -> dict[str, Any]:
     """Return a job's document."""
     document: dict[str, Any] = api.get(job).data
     return document
-
-
-def seconds_between(start: str, end: str) -> float:
-    """Return the time between two of the API's timestamps."""
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
 def _filter(

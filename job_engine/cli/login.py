@@ -27,7 +27,10 @@ def login(
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
 ) -> None:
-    """Log in with a password, and keep an API key in ~/.config/job-engine (yours only)."""
+    """Log in with a password, and keep an API key.
+
+    It is kept in ~/.config/job-engine/login.json, readable by you only.
+    """
     with errors_as_exits():
         target = find_target(api_url, None)
         password = read_password("Password", confirm=False, from_stdin=password_stdin)

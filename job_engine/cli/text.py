@@ -23,6 +23,11 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
+def error_console() -> Console:
+    """Standard error, for what must not get into output that programs read."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
 def clean(text: object) -> str:
     """Return text in which nothing can drive a terminal; line ends and tabs stay."""
     return "".join(

@@ -109,7 +109,6 @@ class Up:
             "CREDENTIALS_DIR": str(self._engine.credentials_dir),
             "HOST": self._settings.host,
             "PORT": str(self._config.api_port),
-            "PUBLIC_URL": self._api_url,
         }
         if password is not None:
             environment["ADMIN_PASSWORD"] = password.value

@@ -30,7 +30,8 @@ def running(directory: Path, url: str) -> Path:
 
 def test_a_data_directory_gives_address_login_and_zookeeper(tmp_path: Path) -> None:
     directory = running(tmp_path / "engine", "http://local")
-    assert find_target(None, directory) == Target("http://local", KEY, "127.0.0.1:1")
+    expected = Target("http://local", KEY, "127.0.0.1:1")
+    assert find_target(None, directory) == expected
 
 
 def test_a_variable_names_the_data_directory(

@@ -1,0 +1,113 @@
+"""`job-engine user` and `job-engine credential`: who may log in, and as what."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, SUBMITTER, TEACHER
+from job_engine.cli.connection import ApiUrl, DataDir, connected
+from job_engine.cli.local_engine import save_secret
+from job_engine.cli.login import read_password
+from job_engine.cli.text import print_json
+from job_engine.cli.up.admin import API_KEY_TEMPLATE
+from job_engine.model.acl import ADMIN
+
+users = typer.Typer(no_args_is_help=True, help="People who log in with a password.")
+credentials = typer.Typer(no_args_is_help=True, help="API keys for programs.")
+
+
+class Role(StrEnum):
+    """What somebody may do."""
+
+    SUBMITTER = "submitter"
+    """Create jobs, and see their own."""
+    TEACHER = "teacher"
+    """Publish assignments."""
+    EXECUTOR = "executor"
+    """Claim jobs and report on them."""
+    DISTRIBUTOR = "distributor"
+    """Push jobs into the queue."""
+    ADMIN = "admin"
+    """Everything."""
+
+
+GROUPS = {
+    Role.SUBMITTER: SUBMITTER,
+    Role.TEACHER: TEACHER,
+    Role.EXECUTOR: EXECUTOR,
+    Role.DISTRIBUTOR: DISTRIBUTOR,
+    Role.ADMIN: ADMIN,
+}
+
+Roles = Annotated[
+    list[Role],
+    typer.Option(
+        "--role",
+        metavar="ROLE",
+        help="submitter creates jobs, teacher publishes assignments, executor and distributor "
+        "are for these services, admin may do everything; repeatable.",
+    ),
+]
+
+
+@users.command("add")
+def add_user(
+    name: Annotated[str, typer.Argument(help="The name to log in with.")],
+    role: Roles,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    api_url: ApiUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Add a user. For admins."""
+    with connected(api_url, data_dir) as api:
+        password = read_password(f"Password of {name}", confirm=True, from_stdin=password_stdin)
+        template = {
+            "href": "user-template/username-password",
+            "username": name,
+            "password": password,
+            "roles": _groups(role),
+        }
+        made = api.add("user", {"template": template})
+    print(f"{name} is {made.data['resource-id']}")
+
+
+@credentials.command("add")
+def add_credential(
+    role: Roles,
+    name: Annotated[str | None, typer.Option("--name", help="What it is for.")] = None,
+    days: Annotated[
+        int | None, typer.Option("--days", min=1, help="Days until it expires; default: never.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write it to this file, readable by you only; default: print it."
+        ),
+    ] = None,
+    api_url: ApiUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make an API key. Its secret is shown once, here, and kept nowhere else.
+
+    The file is what JOB_ENGINE_CREDENTIALS_FILE of an executor or distributor names.
+    """
+    with connected(api_url, data_dir) as api:
+        template = {"href": API_KEY_TEMPLATE, "roles": _groups(role)}
+        body = {"template": {**template, "ttl": days * 86_400} if days else template}
+        made = api.add("credential", {**body, "name": name} if name else body).data
+    key = {"key": made["resource-id"], "secret": made["secret-key"]}
+    if output is None:
+        print_json(key)
+        return
+    save_secret(output.absolute(), key)
+    print(f"{key['key']} is in {output}")
+
+
+def _groups(roles: list[Role]) -> list[str]:
+    return sorted({GROUPS[role] for role in roles})

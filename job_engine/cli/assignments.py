@@ -1,0 +1,99 @@
+"""`job-engine assignment`: publish bundles under names, and list them.
+
+A job pins the digest of its assignment, so publishing a new version under the same name
+changes nothing for jobs that were created before.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from job_engine.cli import text
+from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
+from job_engine.client import Api
+from job_engine.errors import ConfigurationError
+from job_engine.grading.archive import pack_directory
+from job_engine.grading.assignment import FILE_NAME, Assignment
+from job_engine.grading.bundles import DIGEST, document_of
+from job_engine.grading.catalogue import ApiCatalogue
+from job_engine.grading.yaml_lines import load, validate
+
+app = typer.Typer(no_args_is_help=True, help="Assignments: add one, list them.")
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+@app.command()
+def add(
+    directory: Annotated[Path, typer.Argument(help="A directory with assignment.yaml and tests/.")],
+    api_url: ApiUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Check an assignment, and publish it; does nothing when it is published already."""
+    with connected(api_url, data_dir) as api:
+        assignment, digest = upload(api, directory)
+        fresh = ApiCatalogue(api).digest_of(assignment.name) != digest
+        if fresh:
+            body = {"name": assignment.name, "digest": digest, "description": assignment.title}
+            api.add("assignment", {key: value for key, value in body.items() if value})
+    print(f"{assignment.name} is {'' if fresh else 'already '}{digest}")
+
+
+@app.command("list")
+def list_(api_url: ApiUrl = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show the assignments that you may see, the newest first."""
+    with connected(api_url, data_dir) as api:
+        found = api.search("assignment", orderby="created:desc", last=1000)
+        documents: list[dict[str, Any]] = [resource.data for resource in found.resources]
+    if as_json:
+        text.print_json(documents)
+        return
+    table = text.table("NAME", "VERSION", "TITLE", "DIGEST")
+    for document in documents:
+        table.add_row(
+            text.clean(document["name"]),
+            str(document["version"]),
+            text.one_line(document.get("description", "")),
+            text.clean(document["digest"]),
+        )
+    text.console().print(table)
+
+
+def upload(api: Api, directory: Path) -> tuple[Assignment, str]:
+    """Check and upload a directory; returns the assignment and the digest of its bundle.
+
+    Raises `AssignmentError` or `ArchiveError`, saying what to mend, before anything is sent.
+    """
+    if not (directory / FILE_NAME).is_file():
+        raise ConfigurationError(f"{directory} has no {FILE_NAME}.")
+    with tempfile.NamedTemporaryFile(suffix=".tar") as bundle:
+        with pack_directory(directory) as packed:
+            while chunk := packed.stream.read(1 << 16):
+                bundle.write(chunk)
+        bundle.flush()
+        bundle.seek(0)
+        # Whether the operator allows what it asks for, only the executors know.
+        assignment = validate(Assignment, *load(document_of(bundle), FILE_NAME))
+        return assignment, api.upload_blob(Path(bundle.name))
+
+
+def pinned(api: Api, assignment: str) -> str:
+    """Return the digest that a name or digest means now.
+
+    A name that the caller cannot see is left for the executor to resolve.
+    """
+    if re.fullmatch(r"[0-9a-f]{64}", assignment):
+        return f"sha256:{assignment}"
+    if DIGEST.fullmatch(assignment):
+        return assignment
+    if not NAME.fullmatch(assignment):
+        raise ConfigurationError(
+            f"{assignment!r} is no assignment: give its name (`job-engine assignment list` shows "
+            "them) or its digest, sha256:…"
+        )
+    return ApiCatalogue(api).digest_of(assignment) or assignment

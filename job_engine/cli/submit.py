@@ -1,0 +1,187 @@
+"""`job-engine submit`, and `job add` for actions other than grading."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from job_engine.cli import text
+from job_engine.cli.assignments import pinned
+from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
+from job_engine.cli.exits import EXIT_CODES, JOB_FAILED, LOST_POINTS, OK
+from job_engine.cli.watch import Watcher
+from job_engine.client import Api
+from job_engine.errors import ConfigurationError
+from job_engine.grading.archive import pack_submission
+from job_engine.grading.render import score_table
+from job_engine.grading.results import Outcome, Results
+from job_engine.grading.results.model import Status
+from job_engine.model import JobState
+
+GIT_SCHEMES = ("http://", "https://", "ssh://", "git://", "git@")
+
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Show it live, and end with its result.")]
+Priority = Annotated[
+    int | None,
+    typer.Option("--priority", min=0, max=999, help="0 to 999; a lower one runs earlier."),
+]
+
+
+def submit(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A directory, an archive (zip, tar), or a git URL (https)."
+        ),
+    ],
+    assignment: Annotated[
+        str, typer.Option("--assignment", "-a", help="Its name, or its digest (sha256:…).")
+    ],
+    commit: Annotated[
+        str | None, typer.Option("--commit", help="Of a git URL: the full commit to grade.")
+    ] = None,
+    ref: Annotated[
+        str | None, typer.Option("--ref", help="Of a git URL: a branch or tag; default: HEAD.")
+    ] = None,
+    credential: Annotated[
+        str | None,
+        typer.Option("--credential", help="Operator's secret for a private repository, by name."),
+    ] = None,
+    student: Annotated[str | None, typer.Option("--student", help="Whose work it is.")] = None,
+    priority: Priority = None,
+    wait: Wait = False,
+    api_url: ApiUrl = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit something for grading; with --wait, show its score."""
+    with connected(api_url, data_dir) as api:
+        payload: dict[str, Any] = {
+            "assignment": pinned(api, assignment),
+            "submission": _submission(api, source, commit, ref, credential),
+        }
+        if student:
+            payload["student"] = student
+        job = add_job(api, "grade", payload, priority)
+        _announce(job, wait=wait, as_json=as_json)
+        if wait:
+            finish(api, job, as_json=as_json)
+
+
+submit.__doc__ = f"{submit.__doc__}\n\n{EXIT_CODES}"
+
+
+def add(
+    action: Annotated[str, typer.Argument(help="Name of the action, such as `noop`.")],
+    payload: Annotated[
+        str | None, typer.Option("--payload", metavar="JSON", help="What the action is told.")
+    ] = None,
+    priority: Priority = None,
+    wait: Wait = False,
+    api_url: ApiUrl = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a job of any action."""
+    with connected(api_url, data_dir) as api:
+        job = add_job(api, action, _json(payload), priority)
+        _announce(job, wait=wait, as_json=as_json)
+        if wait:
+            finish(api, job, as_json=as_json)
+
+
+add.__doc__ = f"{add.__doc__}\n\n{EXIT_CODES}"
+
+
+def add_job(api: Api, action: str, payload: Any, priority: int | None) -> str:
+    """Create a job and return its id."""
+    body: dict[str, Any] = {"action": action}
+    if payload is not None:
+        body["payload"] = json.dumps(payload)
+    if priority is not None:
+        body["priority"] = priority
+    return str(api.add("job", body).data["resource-id"])
+
+
+def finish(api: Api, job: str, *, as_json: bool) -> None:
+    """Follow a job to its end, print what came of it, and exit with the code for that."""
+    console = text.error_console() if as_json else text.console()
+    try:
+        document = Watcher(api, console).follow(job)
+    except KeyboardInterrupt:
+        print(f"\n{job} goes on. `job-engine job cancel {job}` ends it.")
+        raise typer.Exit(130) from None
+    results = results_of(document)
+    if as_json:
+        text.print_json(document)
+    elif results is not None:
+        console.print(score_table(results))
+    else:
+        message = text.clean(document.get("status-message", ""))
+        console.print(text.state(document["state"]), message)
+    raise typer.Exit(exit_code(document))
+
+
+def exit_code(document: dict[str, Any]) -> int:
+    """Return how a command ends that waited for this final job."""
+    if document["state"] != JobState.SUCCESS:
+        return JOB_FAILED
+    results = results_of(document)
+    return OK if results is None or full_score(results) else LOST_POINTS
+
+
+def results_of(document: dict[str, Any]) -> Results | None:
+    """Return what a `grade` job found; None for other jobs, and for those that failed."""
+    if document["action"] != "grade" or "output" not in document:
+        return None
+    try:
+        return Results.model_validate_json(document["output"])
+    except ValidationError:
+        return None
+
+
+def full_score(results: Results) -> bool:
+    """Whether nothing was lost: every point was scored, and no test failed."""
+    return (
+        results.outcome is Outcome.GRADED
+        and all(test.status is not Status.FAILED for test in results.tests)
+        and (results.max_score is None or (results.score or 0) >= results.max_score)
+    )
+
+
+def _submission(
+    api: Api, source: str, commit: str | None, ref: str | None, credential: str | None
+) -> dict[str, Any]:
+    if source.startswith(GIT_SCHEMES):
+        given = {"url": source, "commit": commit, "ref": ref, "credential": credential}
+        return {"git": {name: value for name, value in given.items() if value is not None}}
+    if commit or ref or credential:
+        raise ConfigurationError("--commit, --ref and --credential are for git URLs only.")
+    path = Path(source)
+    if path.is_dir():
+        with tempfile.NamedTemporaryFile(suffix=".tar.zst") as packed:
+            pack_submission(path, packed.file)
+            packed.flush()
+            return {"archive": {"blob": api.upload_blob(Path(packed.name))}}
+    if path.is_file():
+        return {"archive": {"blob": api.upload_blob(path)}}
+    raise ConfigurationError(f"{source} is no directory, no file and no git URL (https://…).")
+
+
+def _announce(job: str, *, wait: bool, as_json: bool) -> None:
+    if as_json and not wait:
+        text.print_json({"id": job})
+    elif not as_json:
+        print(job)
+
+
+def _json(payload: str | None) -> Any:
+    try:
+        return None if payload is None else json.loads(payload)
+    except ValueError as error:
+        raise ConfigurationError(f"--payload is no JSON: {error}") from None
