@@ -24,21 +24,22 @@ _BACKEND_TIMEOUT_S: Final = 60
 
 
 class GitServer:
-    """Serves the repositories under a directory; a context manager.
-
-    With `users`, every request needs one of these names and passwords.
-    """
+    """Serves the repositories under a directory; a context manager."""
 
     def __init__(
         self, root: Path, *, port: int = 0, users: Mapping[str, str] | None = None
     ) -> None:
         self.requests: list[str] = []
         """Paths that were asked for, in their order."""
+        self.users = users
+        """Names and passwords, one of which a request needs; None: anybody may read."""
         server = self
 
         class Handler(_Handler):
             repositories = root.resolve()
-            accepted = _accepted(users)
+
+            def accepted(self) -> frozenset[str] | None:
+                return _accepted(server.users)
 
             def seen(self, path: str) -> None:
                 server.requests.append(path)
@@ -90,7 +91,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     repositories: Path
-    accepted: frozenset[str] | None
+
+    def accepted(self) -> frozenset[str] | None:
+        """Return the values of `Authorization` that are let in; None: any, and none."""
+        return None
 
     def seen(self, path: str) -> None:
         """Note a request."""
@@ -120,7 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, body: bytes) -> None:
         self.seen(self.path)
-        if self.accepted is not None and self.headers.get("Authorization") not in self.accepted:
+        accepted = self.accepted()
+        if accepted is not None and self.headers.get("Authorization") not in accepted:
             self._answer(401, [("WWW-Authenticate", 'Basic realm="git"')], b"who are you?")
             return
         done = subprocess.run(

