@@ -6,10 +6,9 @@ their own, and neither learns of the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, RowMapping, delete, insert, select
 
 from job_engine.errors import NotFoundError
 from job_engine.model.acl import normalise
@@ -92,7 +91,7 @@ class Blobs:
         self._database.write(unit)
 
 
-def assemble_blob(row: Mapping[str, Any]) -> Document:
+def assemble_blob(row: RowMapping) -> Document:
     """Make the CIMI document of a row."""
     document: Document = {
         "id": f"blob/{row['digest']}",

@@ -132,8 +132,8 @@ class SqliteDatabase(Database):
             self._publish(frozenset(topics))
         for future, result in done:
             future.set_result(result)
-        for future, error in failed:
-            future.set_exception(error)
+        for future, reason in failed:
+            future.set_exception(reason)
 
     def _dispose(self) -> None:
         self._reads.dispose()

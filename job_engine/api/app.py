@@ -1,0 +1,106 @@
+"""The application: services, routes, and how errors are answered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+import job_engine
+from job_engine.api.body import BodyMiddleware
+from job_engine.api.bootstrap import bootstrap
+from job_engine.api.errors import MalformedJsonError, body_of, status_of
+from job_engine.api.registry import make_registry
+from job_engine.api.routes import blobs, engine, events, health
+from job_engine.api.routes.cimi import cimi_router
+from job_engine.api.routes.common import json_response
+from job_engine.api.services import Services, make_services
+from job_engine.errors import JobEngineError
+from job_engine.log import get_logger
+from job_engine.settings import ApiSettings
+from job_engine.store.base import Clock, system_clock_ms
+from job_engine.store.factory import open_store
+
+log = get_logger(__name__)
+
+THREADS = 100
+"""Requests that may wait for the store at once."""
+
+
+def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI:
+    """Return the application; it opens the store when it starts, and closes it at its end.
+
+    While it runs, `app.state.services` has its services, and `app.state.admin_password`
+    the password of `admin` where this start generated one.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        store = open_store(settings.store_url, clock)
+        await run_in_threadpool(store.start)
+        try:
+            services: Services = await run_in_threadpool(make_services, settings, store)
+            app.state.services = services
+            app.state.admin_password = await run_in_threadpool(bootstrap, services)
+            store.database.listen(services.streams.committed)
+            yield
+            services.streams.close()
+        finally:
+            await run_in_threadpool(store.stop)
+
+    app = FastAPI(
+        title="Job Engine",
+        version=job_engine.__version__,
+        lifespan=lifespan,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_middleware(BodyMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_exception_handler(JobEngineError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(Exception, _answer_unexpected)
+    for router in (health.router, engine.router, events.router, blobs.router):
+        app.include_router(router)
+    app.include_router(cimi_router(make_registry()))
+    return app
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, JobEngineError)
+    if isinstance(error, MalformedJsonError):
+        return PlainTextResponse(error.message, 400)
+    status = status_of(error)
+    if status >= 500:
+        log.error("request.failed", path=request.url.path, error=error.message)
+    return json_response(body_of(error, _resource_id(request)), status)
+
+
+async def _answer_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = error.errors()
+    if any(problem["type"] == "json_invalid" for problem in problems):
+        return PlainTextResponse(str(MalformedJsonError()), 400)
+    lines = [f"{'/'.join(map(str, p['loc'][1:])) or p['loc'][0]}: {p['msg']}" for p in problems]
+    return json_response({"status": 400, "message": "invalid request:\n" + "\n".join(lines)}, 400)
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> Response:
+    log.error("request.crashed", path=request.url.path, exc_info=error)
+    message = f"Unexpected exception thrown: {error}"
+    return json_response({"status": 500, "message": message}, 500)
+
+
+def _resource_id(request: Request) -> str | None:
+    """Return the id of the resource that a path is about."""
+    uuid = request.path_params.get("uuid")
+    parts = request.url.path.split("/")
+    return f"{parts[2]}/{uuid}" if uuid and len(parts) > 2 else None

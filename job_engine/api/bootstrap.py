@@ -1,0 +1,73 @@
+"""The first start: the user `admin`, and the keys of the other services.
+
+No password has a default. A generated one is printed once, by whoever serves, and
+logged nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
+from job_engine.api.secrets import generate_key
+from job_engine.api.services import Services
+from job_engine.api.types.credential import key_resource
+from job_engine.api.types.user import user_resource
+from job_engine.log import get_logger
+from job_engine.model.acl import ADMIN, ANON, USER
+from job_engine.store.tables import resources
+
+log = get_logger(__name__)
+
+ADMIN_NAME: Final = "admin"
+_SERVICES: Final = {
+    "executor": ("service/job-executor", EXECUTOR),
+    "distributor": ("service/job-distributor", DISTRIBUTOR),
+}
+
+
+def bootstrap(services: Services) -> str | None:
+    """Make what is missing; returns the admin's password where one was generated now."""
+    generated = _make_admin(services)
+    for name, (identity, role) in _SERVICES.items():
+        _make_key(services, services.settings.credentials / f"{name}.json", identity, role)
+    return generated
+
+
+def _make_admin(services: Services) -> str | None:
+    if services.store.resources.find("user", ADMIN_NAME) is not None:
+        return None
+    given = services.settings.admin_password
+    password = secrets.token_urlsafe(15) if given is None else given.get_secret_value()
+    user = user_resource(ADMIN_NAME, services.passwords.hash(password), [ADMIN])
+    services.store.resources.add(user)
+    log.info("admin.created", user=user.id)
+    return password if given is None else None
+
+
+def _make_key(services: Services, file: Path, identity: str, role: str) -> None:
+    """Write a key where there is none, or one of another store."""
+    if _known(services, file):
+        return
+    secret = generate_key()
+    resource = key_resource(identity=identity, roles=[identity, role, USER, ANON], secret=secret)
+    services.store.resources.add(resource)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.new")
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as stream:
+        json.dump({"key": resource.id, "secret": secret}, stream)
+    os.replace(unfinished, file)
+    log.info("credential.written", file=file, role=role)
+
+
+def _known(services: Services, file: Path) -> bool:
+    try:
+        key = json.loads(file.read_text())["key"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+    return bool(services.store.resources.where(resources.c.id == str(key)))

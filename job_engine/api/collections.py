@@ -1,0 +1,72 @@
+"""Answering a query: the store's page, cut down to what the caller may see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from job_engine.api.access import project, rights, select, views_all
+from job_engine.api.call import Call
+from job_engine.api.errors import QueryError
+from job_engine.api.identity import Identity
+from job_engine.api.operations import Operations, common_operations
+from job_engine.model.acl import Right
+from job_engine.store.base import Document
+from job_engine.store.query import Page, Query, Source, run
+
+MAX_WINDOW = 10_000
+"""Documents that can be paged to (specs/cimi-api.md §1.4)."""
+
+
+def run_query(
+    call: Call,
+    source: Source[Any],
+    operations: Callable[[Document, Right, Identity], Operations] = common_operations,
+) -> Page:
+    """Run the query that the parameters ask for. Raises `QueryError` for too large a window."""
+    params = call.params
+    offset, limit = window(params.first, params.last)
+    query = Query(
+        filter=params.filter,
+        offset=offset,
+        limit=limit,
+        orderby=params.orderby,
+        aggregations=params.aggregation,
+        claims=None if views_all(call.who, source.type_name) else call.who.claims,
+    )
+    page = call.services.store.database.read(
+        lambda connection: run(connection, source, query, call.services.store.clock())
+    )
+    documents = [_entry(call, document, operations) for document in page.documents]
+    return Page(page.count, documents, page.aggregations)
+
+
+def window(first: int, last: int | None) -> tuple[int, int]:
+    """Return offset and limit of the 1-based, inclusive bounds."""
+    offset = first - 1
+    if last is None:
+        limit = max(0, MAX_WINDOW - offset)
+    else:
+        limit = max(0, last - offset) if last > 0 else 0
+    if offset + limit > MAX_WINDOW:
+        raise QueryError(
+            "unexpected exception querying: java.lang.IllegalArgumentException: First and last "
+            "must be less than or equal to 10'000. Use filter to limit the number of returned "
+            "resources."
+        )
+    return offset, limit
+
+
+def _entry(
+    call: Call,
+    document: Document,
+    operations: Callable[[Document, Right, Identity], Operations],
+) -> Document:
+    held = rights(call.who, document)
+    seen = project(document, held)
+    wanted = call.params.select
+    if (wanted is None or "operations" in wanted) and "acl" in seen:
+        offered = operations(document, held, call.who)
+        if offered:
+            seen = {**seen, "operations": offered}
+    return select(seen, wanted)

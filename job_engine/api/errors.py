@@ -1,0 +1,97 @@
+"""Errors of requests, and what HTTP status each error of the engine answers with."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from job_engine.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidFilterError,
+    InvalidResourceError,
+    JobEngineError,
+    NotFoundError,
+    StoreError,
+)
+
+CREDENTIALS_REQUIRED: Final = "credentials required"
+
+
+class RequestError(JobEngineError):
+    """The request cannot be served."""
+
+    status = 400
+
+    def __init__(self, message: str | None = None, resource_id: str | None = None) -> None:
+        super().__init__(message)
+        self.resource_id = resource_id
+
+
+class MalformedJsonError(RequestError):
+    """Malformed JSON in request body."""
+
+
+class MethodNotAllowedError(RequestError):
+    """The resource does not know this method."""
+
+    status = 405
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(f"invalid method ({method.lower()}) for {path}", path)
+
+
+class UnknownActionError(RequestError):
+    """The resource has no such operation."""
+
+    status = 404
+
+
+class UnknownRouteError(RequestError):
+    """unknown resource"""
+
+    status = 404
+
+
+class TooLargeError(RequestError):
+    """The request is larger than this server accepts."""
+
+    status = 413
+
+
+class TooManyLoginsError(RequestError):
+    """Too many failed logins; wait a minute and try again."""
+
+    status = 429
+
+
+class QueryError(RequestError):
+    """The store cannot answer the query."""
+
+    status = 500
+
+
+STATUS: Final[dict[type[JobEngineError], int]] = {
+    NotFoundError: 404,
+    ConflictError: 409,
+    InvalidResourceError: 400,
+    InvalidFilterError: 400,
+    ForbiddenError: 403,
+    StoreError: 503,
+    JobEngineError: 500,
+}
+
+
+def status_of(error: JobEngineError) -> int:
+    """Return the HTTP status of an error: its own, or that of its nearest ancestor."""
+    if isinstance(error, RequestError):
+        return error.status
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def body_of(error: JobEngineError, resource_id: str | None) -> dict[str, Any]:
+    """Return the status map of an error."""
+    body: dict[str, Any] = {"status": status_of(error), "message": error.message}
+    named = error.resource_id if isinstance(error, RequestError) else resource_id
+    if named:
+        body["resource-id"] = named
+    return body

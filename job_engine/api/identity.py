@@ -1,0 +1,70 @@
+"""Who sends a request: claims from a session or, for trusted peers, from a header.
+
+Rules of specs/cimi-api.md §4.1. A bad or expired cookie makes the caller anonymous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from job_engine.model.acl import ADMIN, ANON, USER
+
+SUBMITTER: Final = "group/job-submitter"
+"""May create jobs."""
+TEACHER: Final = "group/job-teacher"
+"""May publish assignments."""
+EXECUTOR: Final = "group/job-executor"
+"""May claim jobs and report on them, and read what jobs refer to."""
+DISTRIBUTOR: Final = "group/job-distributor"
+"""May push jobs, and create those that are scheduled."""
+
+AUTHN_HEADER: Final = "nuvla-authn-info"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who somebody is, and all that they may act as."""
+
+    user_id: str | None = None
+    active_claim: str = ANON
+    claims: frozenset[str] = frozenset({ANON})
+    session: str | None = None
+
+    def __contains__(self, claim: str) -> bool:
+        """Whether this is one of the claims; an admin has every one."""
+        return claim in self.claims or ADMIN in self.claims
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether everything is allowed."""
+        return ADMIN in self.claims
+
+    @property
+    def is_user(self) -> bool:
+        """Whether this is somebody who logged in."""
+        return self.is_admin or USER in self.claims
+
+    @property
+    def creator(self) -> str:
+        """What `created-by` says of what they create."""
+        return self.user_id or ANON
+
+
+ANONYMOUS: Final = Identity()
+
+
+def from_header(text: str) -> Identity:
+    """Read `<user-id> <active-claim> <claim>…`; the second term is no claim by itself."""
+    terms = text.split()
+    if not terms:
+        return ANONYMOUS
+    active = terms[1] if len(terms) > 1 else terms[0]
+    session = next((term for term in terms[1:] if term.startswith("session/")), None)
+    return Identity(terms[0], active, frozenset({terms[0], ANON, *terms[2:]}), session)
+
+
+def of_session(user_id: str, claims: Iterable[str], session: str) -> Identity:
+    """Make the identity that a session stands for."""
+    return Identity(user_id, user_id, frozenset({*claims, ANON, session}), session)

@@ -1,0 +1,73 @@
+"""Payloads against the JSON Schemas that executors published for their actions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+
+from job_engine.errors import InvalidResourceError
+from job_engine.store.actions import Actions
+
+_SHOWN: Final = 200
+"""Characters of a wrong value that an error repeats."""
+
+
+class Payloads:
+    """Checks a payload when its job is created; an action that nobody published takes any."""
+
+    def __init__(self, actions: Actions) -> None:
+        self._actions = actions
+
+    def check(self, action: str, payload: str | None) -> None:
+        """Raise `InvalidResourceError`, saying what to change, for a payload that will not do."""
+        description = self._actions.get(action)
+        if description is None:
+            return
+        schema = json.dumps(description.payload_schema, sort_keys=True)
+        validator = _validator(schema)
+        if validator is None:
+            return
+        error = best_match(validator.iter_errors(_value(action, payload)))
+        if error is not None:
+            raise InvalidResourceError(f"payload of action {action!r}: {_explain(error)}")
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> Draft202012Validator | None:
+    parsed = json.loads(schema)
+    try:
+        Draft202012Validator.check_schema(parsed)
+    except SchemaError:  # the executor's mistake, and not a reason to refuse jobs
+        return None
+    return Draft202012Validator(parsed)
+
+
+def _value(action: str, payload: str | None) -> Any:
+    if payload is None:
+        return {}
+    try:
+        return json.loads(payload)
+    except ValueError as error:
+        raise InvalidResourceError(
+            f"payload of action {action!r}: must be a JSON text ({error})"
+        ) from error
+
+
+def _explain(error: ValidationError) -> str:
+    where = _path(error.absolute_path)
+    schema = error.schema
+    if error.validator == "additionalProperties" and isinstance(schema, dict):
+        known = ", ".join(sorted(schema.get("properties", {}))) or "none"
+        return f"{where}{error.message}; known attributes: {known}"
+    text = error.message
+    return f"{where}{text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"
+
+
+def _path(parts: Iterable[str | int]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return f"{path.lstrip('.')}: " if path else ""

@@ -1,0 +1,1 @@
+"""What HTTP looks like: CIMI resources, uploads, the services' messages, events, health."""

@@ -1,0 +1,121 @@
+"""Uploads and downloads, streamed: a blob is never held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from python_multipart.multipart import parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from job_engine.api.call import Call, make_call, status_map
+from job_engine.api.errors import RequestError, TooLargeError
+from job_engine.api.routes.common import Caller, Shared, allow, respond
+from job_engine.api.services import Services
+from job_engine.api.types.blob import visible_blob
+from job_engine.api.uploads import MultipartFile
+from job_engine.model.acl import USER
+from job_engine.store.blob_files import Incoming
+
+router = APIRouter(prefix="/api/blob", tags=["blob"])
+
+OCTET_STREAM = "application/octet-stream"
+
+
+@router.post("", status_code=201, summary="Upload a file: the raw body, or a form's `file`.")
+async def upload(request: Request, services: Shared, who: Caller) -> Response:
+    """Stream the body into the blob directory, and record who uploaded it."""
+    allow(who, USER)  # before the first byte is read
+    limit = services.settings.max_blob_bytes
+    _check_length(request, limit)
+    media_type = request.headers.get("content-type", OCTET_STREAM)
+    if media_type.startswith(("application/json", "application/x-www-form-urlencoded")):
+        raise RequestError(f"a blob is uploaded as {OCTET_STREAM}, or as a multipart form's file")
+    incoming = await run_in_threadpool(services.blob_files.receive)
+    try:
+        name = request.query_params.get("name")
+        if media_type.startswith("multipart/form-data"):
+            part = await _receive_form(request, incoming, limit, media_type)
+            media_type, name = part.media_type or OCTET_STREAM, name or part.filename
+        else:
+            await _receive(request.stream(), incoming, limit)
+        digest = await run_in_threadpool(
+            _record, services, incoming, who.active_claim, media_type, name
+        )
+    finally:
+        await run_in_threadpool(incoming.discard)
+    return respond(
+        status_map(
+            201,
+            f"blob/{digest} created",
+            f"blob/{digest}",
+            digest=f"sha256:{digest}",
+            size=incoming.size,
+        )
+    )
+
+
+@router.get("/{digest}/content", summary="Download the bytes.", response_class=FileResponse)
+async def content(digest: str, request: Request, services: Shared, who: Caller) -> Response:
+    """Stream the bytes to their owner, an executor or an admin."""
+    call = await make_call(request, services, who)
+    return await run_in_threadpool(_file, call, digest)
+
+
+def _file(call: Call, digest: str) -> Response:
+    document = visible_blob(call, f"blob/{digest}")
+    name = quote(str(document.get("name", digest)), safe="")
+    return FileResponse(
+        call.services.blob_files.path(digest),
+        # A student's upload must not run as a page of this origin.
+        media_type=OCTET_STREAM,
+        headers={
+            "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
+
+
+def _check_length(request: Request, limit: int) -> None:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"the upload is larger than this server's limit of {limit} bytes")
+
+
+async def _receive(stream: AsyncIterator[bytes], incoming: Incoming, limit: int) -> None:
+    async for chunk in stream:
+        if incoming.size + len(chunk) > limit:
+            raise _too_large(limit)
+        if chunk:
+            await run_in_threadpool(incoming.write, chunk)
+
+
+async def _receive_form(
+    request: Request, incoming: Incoming, limit: int, media_type: str
+) -> MultipartFile:
+    boundary = parse_options_header(media_type)[1].get(b"boundary")
+    if not boundary:
+        raise RequestError("the multipart form has no boundary")
+    part = MultipartFile(boundary, incoming, limit, _too_large)
+    async for chunk in request.stream():
+        if chunk:
+            await run_in_threadpool(part.feed, chunk)
+    part.finish()
+    return part
+
+
+def _record(
+    services: Services, incoming: Incoming, owner: str, media_type: str, name: str | None
+) -> str:
+    digest = incoming.complete()
+    services.store.blobs.add(
+        digest, owner, incoming.size, media_type[:200], name and name[:255], incoming.adopt
+    )
+    return digest

@@ -1,0 +1,122 @@
+"""The messages of `model/protocol.py`: what executors and distributors say.
+
+Functions here are plain ones: they run in the thread pool, where they wait for the
+store's writer without holding the event loop up.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
+from job_engine.api.routes.common import Caller, Shared, allow
+from job_engine.api.scheduled import scheduled_job
+from job_engine.model.protocol import (
+    BATCH_LIMIT,
+    ActionsRequest,
+    ClaimReplies,
+    ClaimRequest,
+    EntriesReply,
+    EntriesRequest,
+    FeedReply,
+    IncarnationReply,
+    IncarnationRequest,
+    OrphansReply,
+    OrphansRequest,
+    RecordedEntries,
+    ReportReplies,
+    ReportRequest,
+    ScheduleReply,
+    ScheduleRequest,
+)
+
+router = APIRouter(prefix="/api/engine", tags=["engine"])
+
+Window = Annotated[int, Query(ge=0, le=10 * BATCH_LIMIT)]
+Name = Annotated[str, Query(min_length=1)]
+
+
+@router.post("/claim")
+def claim(request: ClaimRequest, services: Shared, who: Caller) -> ClaimReplies:
+    """Answer claims: which of them to run."""
+    allow(who, EXECUTOR)
+    return ClaimReplies(replies=list(services.store.claims.claim(request)))
+
+
+@router.post("/report")
+def report(request: ReportRequest, services: Shared, who: Caller) -> ReportReplies:
+    """Take progress, ends, retries and releases, each under its fence."""
+    allow(who, EXECUTOR)
+    receipts = services.store.claims.report(request.executor, request.reports)
+    return ReportReplies(receipts=list(receipts))
+
+
+@router.put("/actions")
+def publish_actions(request: ActionsRequest, services: Shared, who: Caller) -> ActionsRequest:
+    """Take what an executor tells of its actions; answers all that are known."""
+    allow(who, EXECUTOR)
+    services.store.actions.publish(request.actions)
+    return ActionsRequest(actions=list(services.store.actions.all()))
+
+
+@router.get("/actions")
+def known_actions(services: Shared, who: Caller) -> ActionsRequest:
+    """Return what is known of every action."""
+    allow(who, "group/nuvla-user", EXECUTOR, DISTRIBUTOR)
+    return ActionsRequest(actions=list(services.store.actions.all()))
+
+
+@router.get("/feed")
+def feed(action: Name, window: Window, services: Shared, who: Caller) -> FeedReply:
+    """Return what to push now."""
+    allow(who, DISTRIBUTOR)
+    return services.store.feed.feed(action, window)
+
+
+@router.post("/pushed")
+def pushed(request: EntriesRequest, services: Shared, who: Caller) -> EntriesReply:
+    """Record the entries of jobs that were pushed."""
+    allow(who, DISTRIBUTOR)
+    return EntriesReply(written=list(services.store.feed.pushed(request.entries)))
+
+
+@router.post("/cleared")
+def cleared(request: EntriesRequest, services: Shared, who: Caller) -> EntriesReply:
+    """Forget entries that are gone."""
+    allow(who, DISTRIBUTOR)
+    return EntriesReply(written=list(services.store.feed.cleared(request.entries)))
+
+
+@router.get("/entries")
+def entries(
+    action: Name, services: Shared, who: Caller, after: str | None = None
+) -> RecordedEntries:
+    """Return a page of recorded entries."""
+    allow(who, DISTRIBUTOR)
+    return services.store.feed.entries(action, after)
+
+
+@router.post("/incarnation")
+def incarnation(request: IncarnationRequest, services: Shared, who: Caller) -> IncarnationReply:
+    """Draw an incarnation."""
+    allow(who, DISTRIBUTOR)
+    return IncarnationReply(incarnation=services.store.counters.draw_incarnation(request.seen))
+
+
+@router.post("/schedule")
+def schedule(request: ScheduleRequest, services: Shared, who: Caller) -> ScheduleReply:
+    """Create the job of a tick, unless there is one."""
+    allow(who, DISTRIBUTOR)
+    return services.store.schedules.schedule(
+        request.action, request.tick_ms, lambda: scheduled_job(request.action, who)
+    )
+
+
+@router.post("/orphans")
+def orphans(request: OrphansRequest, services: Shared, who: Caller) -> OrphansReply:
+    """Fail the jobs that nobody can run."""
+    allow(who, DISTRIBUTOR)
+    failed = services.store.feed.fail_orphans(request.live_actions, request.grace_s)
+    return OrphansReply(failed=failed)

@@ -1,0 +1,89 @@
+"""The event stream: jobs that were created or changed state, as server-sent events.
+
+A stream goes on after `Last-Event-ID` (header, or `last_event_id` in the query), else
+from now. It wakes when the writer commits an event; a slow look besides is the safety
+net for what another process wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Query
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
+from job_engine.api.routes.common import Caller, Shared, allow
+from job_engine.api.services import Services
+from job_engine.model import JobState
+
+router = APIRouter(prefix="/api/engine", tags=["engine"])
+
+KEEPALIVE_S: Final = 15
+POLL_S: Final = 2.0
+PAGE: Final = 500
+SEND_TIMEOUT_S: Final = 30.0
+"""Seconds after which a reader that takes nothing is dropped; it can resume."""
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def events(
+    services: Shared,
+    who: Caller,
+    action: Annotated[list[str] | None, Query()] = None,
+    state: Annotated[list[JobState] | None, Query()] = None,
+    last_event_id: Annotated[str | None, Query()] = None,
+    last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> EventSourceResponse:
+    """Stream events; `action` and `state` narrow it, and may be repeated."""
+    allow(who, EXECUTOR, DISTRIBUTOR)
+    after = await _start(services, last_event_id_header or last_event_id)
+    stream = _stream(services, after, action or [], [str(s) for s in state or []])
+    return EventSourceResponse(
+        stream,
+        ping=KEEPALIVE_S,
+        ping_message_factory=lambda: ServerSentEvent(comment="keep-alive"),
+        send_timeout=SEND_TIMEOUT_S,
+    )
+
+
+async def _start(services: Services, last: str | None) -> int:
+    """Return the id to go on after: the given one, unless the store never drew it."""
+    newest = await run_in_threadpool(services.store.events.newest)
+    if last is None or not last.isdecimal() or len(last) > 18:
+        return newest
+    # A store restored from a backup draws ids again that a reader has seen.
+    return min(int(last), newest)
+
+
+async def _stream(
+    services: Services, after: int, actions: Sequence[str], states: Sequence[str]
+) -> AsyncIterator[ServerSentEvent]:
+    woken = services.streams.open()
+    # Said at once, so that a reader knows it is connected, and from where to resume.
+    yield ServerSentEvent(comment="connected", id=str(after))
+    try:
+        while not services.streams.closed:
+            woken.clear()
+            page = await run_in_threadpool(
+                services.store.events.after, after, actions=actions, states=states, limit=PAGE
+            )
+            for stored in page:
+                after = stored.id
+                yield ServerSentEvent(
+                    data=stored.event.model_dump_json(), id=str(stored.id), event="job"
+                )
+            if len(page) < PAGE:
+                await _wait(woken)
+    finally:
+        services.streams.leave(woken)
+
+
+async def _wait(woken: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(woken.wait(), POLL_S)
+    except TimeoutError:
+        return

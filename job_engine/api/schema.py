@@ -1,0 +1,132 @@
+"""Schemas of documents: closed, strict, with kebab-case names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from job_engine.errors import InvalidResourceError
+from job_engine.model.timestamps import parse_ms
+
+
+def _timestamp(text: str) -> str:
+    parse_ms(text)
+    return text
+
+
+def _distinct(items: list[str]) -> list[str]:
+    if len(set(items)) != len(items):
+        raise ValueError("must not have duplicates")
+    return items
+
+
+def _no_null(value: Any) -> Any:
+    if value is None:
+        raise ValueError("must not be null; leave it out, or delete it with ?select=")
+    return value
+
+
+NonBlank = Annotated[str, StringConstraints(pattern=r"\S")]
+Href = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z]([a-z-]*[a-z])?(/[a-zA-Z0-9]([a-zA-Z0-9_-]*[a-zA-Z0-9])?)?$"),
+]
+JobHref = Annotated[str, StringConstraints(pattern=r"^job/[a-z0-9]+(-[a-z0-9]+)*$")]
+Timestamp = Annotated[str, AfterValidator(_timestamp)]
+Tags = Annotated[list[str], AfterValidator(_distinct)]
+Given = BeforeValidator(_no_null)
+"""An optional attribute, which JSON null does not leave out."""
+
+
+class Schema(BaseModel):
+    """Strict: 50.0 is no integer. Closed: an unknown attribute is an error."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-")
+    )
+
+
+class Common(Schema):
+    """What every document may have; the server sets some of it."""
+
+    id: Href
+    resource_type: NonBlank
+    created: Timestamp
+    updated: Timestamp
+    acl: dict[str, Any]
+    created_by: Annotated[NonBlank | None, Given] = None
+    updated_by: Annotated[NonBlank | None, Given] = None
+    name: Annotated[NonBlank | None, Given] = None
+    description: Annotated[str | None, Given] = None
+    tags: Annotated[Tags | None, Given] = None
+    parent: Annotated[Href | None, Given] = None
+    resource_metadata: Annotated[Href | None, Given] = None
+    subtype: Annotated[NonBlank | None, Given] = None
+    operations: Annotated[list[dict[str, Any]] | None, Given] = None
+
+
+class Reference(BaseModel):
+    """An object with an `href`; further keys are allowed."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    href: Href
+
+
+class JobSchema(Common):
+    """A job (specs/cimi-api.md §3.1)."""
+
+    state: Literal["QUEUED", "RUNNING", "FAILED", "CANCELED", "SUCCESS"]
+    action: NonBlank
+    execution_mode: Literal["push", "pull", "mixed"]
+    version: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    progress: Annotated[int, Field(ge=0, le=100)]
+    target_resource: Annotated[Reference | None, Given] = None
+    affected_resources: Annotated[list[Reference] | None, Given, Field(min_length=1)] = None
+    priority: Annotated[int | None, Given, Field(ge=0, le=999)] = None
+    return_code: Annotated[int | None, Given, Field(ge=0, le=2**53)] = None
+    status_message: Annotated[str | None, Given] = None
+    time_of_status_change: Annotated[Timestamp | None, Given] = None
+    started: Annotated[Timestamp | None, Given] = None
+    duration: Annotated[int | None, Given, Field(ge=0, le=2**53)] = None
+    expiry: Annotated[Timestamp | None, Given] = None
+    parent_job: Annotated[JobHref | None, Given] = None
+    nested_jobs: Annotated[list[JobHref] | None, Given] = None
+    output: Annotated[NonBlank | None, Given] = None
+    payload: Annotated[NonBlank | None, Given] = None
+
+
+def validate(schema: type[Schema], document: dict[str, Any], resource_id: str | None = None) -> Any:
+    """Check a document. Raises `InvalidResourceError` with a line an attribute."""
+    try:
+        return schema.model_validate(document)
+    except ValidationError as error:
+        raise invalid(_lines(error), resource_id) from error
+
+
+def invalid(lines: Iterable[str], resource_id: str | None = None) -> InvalidResourceError:
+    """Return the error for a document that does not satisfy its schema."""
+    subject = f"resource {resource_id}" if resource_id else "resource"
+    explained = "\n".join(lines)
+    return InvalidResourceError(f"{subject} does not satisfy defined schema:\n{explained}")
+
+
+def _lines(error: ValidationError) -> Iterable[str]:
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        where = "/".join(str(part) for part in item["loc"]) or "body"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown attribute"
+        elif item["type"] == "missing":
+            message = "is required"
+        yield f"{where}: {message}"

@@ -1,0 +1,85 @@
+"""Passwords, API keys and session tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+from typing import Any, Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from itsdangerous import BadSignature, URLSafeSerializer
+
+KEY_ALPHABET: Final = "23456789abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
+"""Characters of API keys: none that are mistaken for one another."""
+_GROUPS, _GROUP = 5, 6
+
+_ARGON2_AT_ONCE: Final = 2
+
+
+class Passwords:
+    """argon2id; few at a time, since each takes 64 MiB and a core."""
+
+    def __init__(self) -> None:
+        self._hasher = PasswordHasher()
+        self._turns = threading.BoundedSemaphore(_ARGON2_AT_ONCE)
+        # Verified for unknown users too, so that the time it takes tells nothing.
+        self._nobody = self._hasher.hash(secrets.token_hex())
+
+    def hash(self, password: str) -> str:
+        """Return what to store for a password."""
+        with self._turns:
+            return self._hasher.hash(password)
+
+    def verify(self, stored: str | None, password: str) -> bool:
+        """Say whether this is the password; `stored` is None for an unknown user."""
+        with self._turns:
+            try:
+                self._hasher.verify(stored or self._nobody, password)
+            except (VerifyMismatchError, InvalidHashError):
+                return False
+        return stored is not None
+
+
+def generate_key() -> str:
+    """Return a new API key: 30 characters, 174 bits, in five groups."""
+    groups = ("".join(secrets.choice(KEY_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
+    return ".".join(groups)
+
+
+def digest_key(key: str) -> str:
+    """Return what to store for an API key; a fast hash will do for 174 random bits."""
+    salt = secrets.token_hex(16)
+    return f"{salt}${_digest(salt, key)}"
+
+
+def verify_key(stored: str | None, key: str) -> bool:
+    """Say whether this is the key; its dots may be missing."""
+    salt, _, digest = (stored or "$").partition("$")
+    return hmac.compare_digest(digest, _digest(salt, key))
+
+
+def _digest(salt: str, key: str) -> str:
+    bare = "".join(c for c in key if c in KEY_ALPHABET)
+    return hashlib.sha256(f"{salt}{bare}".encode()).hexdigest()
+
+
+class Tokens:
+    """The signed values of session cookies: they name a session row, nothing more."""
+
+    def __init__(self, key: str) -> None:
+        self._serializer = URLSafeSerializer(key, salt="session")
+
+    def issue(self, session_id: str) -> str:
+        """Return the cookie value of a session."""
+        return str(self._serializer.dumps(session_id))
+
+    def read(self, token: str) -> str | None:
+        """Return the session that a cookie value names; None for one that we did not issue."""
+        try:
+            session: Any = self._serializer.loads(token)
+        except BadSignature:
+            return None
+        return session if isinstance(session, str) else None

@@ -1,0 +1,82 @@
+"""Serving the API over HTTP until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from job_engine.api.app import create_app
+from job_engine.log import configure, get_logger
+from job_engine.settings import ApiSettings
+
+log = get_logger(__name__)
+
+STOP_TIMEOUT_S: Final = 2
+"""Seconds that requests get to end once the server stops."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which ends event streams before it waits for connections to close."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen, and say so."""
+        await super().startup(sockets)
+        password = getattr(self._app.state, "admin_password", None)
+        if self.started and password is not None:
+            # Once, to whoever started the server; a log would keep it.
+            sys.stdout.write(f"The password of the user `admin` is: {password}\n")
+            sys.stdout.flush()
+            self._app.state.admin_password = None
+        if self.started:
+            log.info("api.listening", host=self.config.host, port=self.port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop to listen, end the streams, then wait for the rest."""
+        services = getattr(self._app.state, "services", None)
+        if services is not None:
+            services.streams.close()
+        await super().shutdown(sockets)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, also where a free one was asked for."""
+        for server in self.servers:
+            for listening in server.sockets:
+                return int(listening.getsockname()[1])
+        return self.config.port
+
+
+def make_server(settings: ApiSettings) -> Server:
+    """Return a server; `run()` serves, setting `should_exit` stops it."""
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        # The proxy's headers are read where they are believed, and nowhere else.
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=STOP_TIMEOUT_S,
+    )
+    return Server(app, config)
+
+
+def serve(settings: ApiSettings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `SystemExit` where it cannot start."""
+    configure(settings.log_level, settings.log_format)
+    for noisy in ("uvicorn", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    make_server(settings).run()

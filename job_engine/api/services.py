@@ -1,0 +1,62 @@
+"""Everything that requests share."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, from_header
+from job_engine.api.limiter import LoginLimiter
+from job_engine.api.payloads import Payloads
+from job_engine.api.secrets import Passwords, Tokens
+from job_engine.api.sessions import Sessions
+from job_engine.api.streams import Streams
+from job_engine.settings import ApiSettings
+from job_engine.store.blob_files import BlobFiles
+from job_engine.store.store import Store
+
+COOKIE = "com.com.sixsq.nuvla.cookie"
+"""The cookie's name, doubled `com.` and all (specs/cimi-api.md §4.1)."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """The store, and what stands on it."""
+
+    settings: ApiSettings
+    store: Store
+    sessions: Sessions
+    tokens: Tokens
+    passwords: Passwords
+    limiter: LoginLimiter
+    payloads: Payloads
+    blob_files: BlobFiles
+    streams: Streams
+
+    def identify(self, request: HTTPConnection) -> Identity:
+        """Say who sends a request: a trusted peer's header first, then the cookie."""
+        header = request.headers.get(AUTHN_HEADER, "")
+        peer = request.client.host if request.client else ""
+        if header.strip() and peer in self.settings.trusted_peers:
+            return from_header(header)
+        session = self.tokens.read(request.cookies.get(COOKIE, ""))
+        return ANONYMOUS if session is None else self.sessions.identity(session)
+
+
+def make_services(settings: ApiSettings, store: Store) -> Services:
+    """Put the services together over a store that is started."""
+    blob_files = BlobFiles(settings.blobs)
+    blob_files.prepare()
+    return Services(
+        settings=settings,
+        store=store,
+        sessions=Sessions(store, settings.session_s),
+        tokens=Tokens(store.counters.secret("session-key", secrets.token_hex)),
+        passwords=Passwords(),
+        limiter=LoginLimiter(),
+        payloads=Payloads(store.actions),
+        blob_files=blob_files,
+        streams=Streams(),
+    )

@@ -1,0 +1,82 @@
+"""Assignments: names and versions of bundles that are stored as blobs.
+
+Whoever may publish them names a blob by its digest; executors read it, students do not.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, StringConstraints
+
+from job_engine.api.call import Call
+from job_engine.api.identity import EXECUTOR, TEACHER
+from job_engine.api.schema import Common, Given, NonBlank, Schema, invalid
+from job_engine.api.types.base import Collection
+from job_engine.api.types.stored import StoredType, normal_acl
+from job_engine.errors import NotFoundError
+from job_engine.model.acl import USER
+from job_engine.store.base import Document
+from job_engine.store.resources import Resource
+from job_engine.store.tables import resources
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class AssignmentSchema(Common):
+    """One version of an assignment."""
+
+    name: NonBlank
+    version: Annotated[int, Field(ge=1)]
+    digest: Digest
+    document: Annotated[dict[str, Any] | None, Given] = None
+
+
+class AssignmentType(StoredType):
+    """The collection `assignment`."""
+
+    name: ClassVar[str] = "assignment"
+    collection: ClassVar[Collection] = Collection(query=(USER,), add=(TEACHER,))
+    schema: ClassVar[type[Schema]] = AssignmentSchema
+    # A version never changes: jobs are graded by what it was when they were created.
+    fixed: ClassVar[frozenset[str]] = frozenset({"name", "version", "digest", "document"})
+
+    def make(self, call: Call, body: Document) -> Resource:
+        """Take the next version of the name unless one is given."""
+        name, digest = body.get("name"), body.get("digest")
+        version = body.get("version")
+        if version is None:
+            version = self._next_version(call, name)
+        document = {
+            **body,
+            "id": f"assignment/{uuid.uuid4()}",
+            "version": version,
+            "created-by": call.who.creator,
+            "acl": self.acl(call, body.get("acl")),
+        }
+        self.check_schema(document)
+        _require_blob(call, str(digest))
+        return Resource(document, key=f"{name}@{version}")
+
+    def acl(self, call: Call, given: Any) -> Any:
+        """Executors read every assignment, also one whose owner forgot them."""
+        acl = {"owners": [call.who.active_claim]} if given is None else given
+        if not isinstance(acl, dict) or not isinstance(acl.get("view-acl", []), list):
+            return normal_acl(acl)
+        return normal_acl({**acl, "view-acl": sorted({*acl.get("view-acl", []), EXECUTOR})})
+
+    def _next_version(self, call: Call, name: Any) -> int:
+        versions = call.services.store.resources.where(
+            (resources.c.type == self.name)
+            & (resources.c.document["name"].as_string() == str(name))
+        )
+        return max((int(found.document["version"]) for found in versions), default=0) + 1
+
+
+def _require_blob(call: Call, digest: str) -> None:
+    owners = None if call.who.is_admin else call.who.claims
+    try:
+        call.services.store.blobs.get(digest.removeprefix("sha256:"), owners)
+    except NotFoundError as error:
+        raise invalid([f"digest: there is no blob {digest}; upload it first"]) from error

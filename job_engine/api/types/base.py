@@ -1,0 +1,178 @@
+"""What a resource type is: who may use its collection, and what its requests do."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from job_engine.api.call import Call, Reply, status_map
+from job_engine.api.collections import run_query
+from job_engine.api.errors import (
+    CREDENTIALS_REQUIRED,
+    MethodNotAllowedError,
+    RequestError,
+    UnknownActionError,
+)
+from job_engine.api.identity import Identity
+from job_engine.api.operations import Operations, common_operations
+from job_engine.errors import ForbiddenError
+from job_engine.model.acl import ADMIN, ANON, USER, Right
+from job_engine.store.base import Document
+from job_engine.store.query import Page, Source
+
+Operation = Callable[[Call, str], Reply]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Who may do what with a collection; admins may do everything that is possible."""
+
+    query: tuple[str, ...] = (USER,)
+    add: tuple[str, ...] = ()
+    bulk_delete: tuple[str, ...] | None = None
+    """None: not possible for anybody."""
+
+    def acl(self) -> dict[str, list[str]]:
+        """Return the `acl` of a collection's answer."""
+        return {
+            "query": list(self.query),
+            "add": [ADMIN, *self.add],
+            "bulk-delete": [ADMIN, *(self.bulk_delete or ())],
+        }
+
+
+class ResourceType(ABC):
+    """One type; by default nothing is possible (405)."""
+
+    name: ClassVar[str]
+    collection: ClassVar[Collection] = Collection()
+
+    # --- requests -------------------------------------------------------------
+
+    def query(self, call: Call) -> Reply:
+        """`GET` and `PUT` of the collection."""
+        raise MethodNotAllowedError(call.method, call.path)
+
+    def add(self, call: Call) -> Reply:
+        """`POST` to the collection."""
+        raise MethodNotAllowedError(call.method, call.path)
+
+    def bulk_delete(self, call: Call) -> Reply:
+        """`DELETE` of the collection."""
+        raise MethodNotAllowedError(call.method, call.path)
+
+    def get(self, call: Call, resource_id: str) -> Reply:
+        """`GET` of one resource."""
+        raise MethodNotAllowedError(call.method, call.path)
+
+    def edit(self, call: Call, resource_id: str) -> Reply:
+        """`PUT` of one resource."""
+        raise MethodNotAllowedError(call.method, call.path)
+
+    def delete(self, call: Call, resource_id: str) -> Reply:
+        """`DELETE` of one resource."""
+        raise MethodNotAllowedError(call.method, call.path)
+
+    def operations(self) -> Mapping[str, Operation]:
+        """Return what can be done beyond that, by name."""
+        return {}
+
+    def operate(self, call: Call, resource_id: str, name: str) -> Reply:
+        """Run an operation. Raises `UnknownActionError`."""
+        operation = self.operations().get(name)
+        if operation is None:
+            raise UnknownActionError(
+                f'undefined action ({call.method.lower()}, ["{self.name}" "{name}"]) '
+                f"for {call.path}",
+                resource_id,
+            )
+        return operation(call, resource_id)
+
+    # --- what the requests share ----------------------------------------------
+
+    def require(self, call: Call, allowed: tuple[str, ...]) -> None:
+        """Refuse who has none of these claims, and is no admin."""
+        if ANON not in allowed and not any(claim in call.who for claim in allowed or (ADMIN,)):
+            raise RequestForbiddenError(CREDENTIALS_REQUIRED)
+
+    def collection_reply(self, call: Call, page: Page) -> Reply:
+        """Return the answer to a query."""
+        body: dict[str, Any] = {"count": page.count}
+        if page.aggregations is not None:
+            body["aggregations"] = page.aggregations
+        body |= {
+            "acl": self.collection.acl(),
+            "resource-type": f"{self.name}-collection",
+            "id": self.name,
+            "resources": list(page.documents),
+        }
+        operations = []
+        if any(claim in call.who for claim in (ADMIN, *self.collection.add)):
+            operations.append({"rel": "add", "href": self.name})
+        bulk = self.collection.bulk_delete
+        if bulk is not None and any(claim in call.who for claim in (ADMIN, *bulk)):
+            operations.append({"rel": "bulk-delete", "href": self.name})
+        if operations:
+            body["operations"] = operations
+        return Reply(body)
+
+    def query_source(
+        self,
+        call: Call,
+        source: Source[Any],
+        operations: Callable[[Document, Right, Identity], Operations] = common_operations,
+    ) -> Reply:
+        """Answer a query of those who may query, from a source of documents."""
+        self.require(call, self.collection.query)
+        return self.collection_reply(call, run_query(call, source, operations))
+
+    def require_bulk(self, call: Call) -> None:
+        """Check what a bulk delete needs (specs/cimi-api.md §1.11), in that order."""
+        if "bulk" not in call.headers:
+            raise RequestError("Bulk request should contain bulk http header.")
+        if not call.params.has_filter:
+            raise RequestError("Bulk request should contain a non empty cimi filter.")
+        self.require(call, (ADMIN, *(self.collection.bulk_delete or ())))
+
+
+class RequestForbiddenError(RequestError, ForbiddenError):
+    """credentials required"""
+
+    status = 403
+
+
+def refuse(resource_id: str) -> ForbiddenError:
+    """Return the error for somebody without the right on a resource that exists."""
+    return ForbiddenError(f"invalid credentials for '{resource_id}'")
+
+
+def check(held: Right, needed: Right, resource_id: str) -> None:
+    """Raise `ForbiddenError` unless one of the needed rights is held."""
+    if not held & needed:
+        raise refuse(resource_id)
+
+
+def deleted(resource_id: str) -> Reply:
+    """Return the answer to a delete."""
+    return status_map(200, f"{resource_id} deleted", resource_id)
+
+
+def created(resource_id: str, **more: Any) -> Reply:
+    """Return the answer to an add."""
+    return status_map(201, f"{resource_id} created", resource_id, **more)
+
+
+BULK_SUMMARY = {
+    "timed_out": False,
+    "batches": 1,
+    "version_conflicts": 0,
+    "noops": 0,
+    "retries": {"bulk": 0, "search": 0},
+    "throttled_millis": 0,
+    "requests_per_second": -1.0,
+    "throttled_until_millis": 0,
+    "failures": [],
+}
+"""What clients of a bulk delete expect beside the numbers (specs/cimi-api.md §1.11)."""

@@ -1,0 +1,83 @@
+"""Blobs: uploaded files. `routes/blobs.py` moves their bytes.
+
+Each owner has a row of their own: identical content uploaded by somebody else is
+neither revealed nor granted. Executors and admins read them all.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sqlalchemy import Connection, select
+
+from job_engine.api.access import rights, views_all
+from job_engine.api.access import select as select_attributes
+from job_engine.api.call import Call, Reply
+from job_engine.api.identity import Identity
+from job_engine.api.operations import Operations, links
+from job_engine.api.types.base import Collection, ResourceType, deleted, refuse
+from job_engine.errors import ConflictError, ForbiddenError, NotFoundError
+from job_engine.model.acl import USER, Right
+from job_engine.store.base import Document
+from job_engine.store.query import BLOBS
+from job_engine.store.tables import resources
+
+
+class BlobType(ResourceType):
+    """The collection `blob`; its `add` is the upload of `routes/blobs.py`."""
+
+    name: ClassVar[str] = "blob"
+    collection: ClassVar[Collection] = Collection(query=(USER,), add=(USER,))
+
+    def query(self, call: Call) -> Reply:
+        """Search among one's own uploads; admins and executors among all."""
+        return self.query_source(call, BLOBS, blob_operations)
+
+    def get(self, call: Call, resource_id: str) -> Reply:
+        """Return the metadata of one's upload."""
+        document = visible_blob(call, resource_id)
+        operations = blob_operations(document, rights(call.who, document), call.who)
+        return Reply(select_attributes({**document, "operations": operations}, call.params.select))
+
+    def delete(self, call: Call, resource_id: str) -> Reply:
+        """Forget one's upload; the bytes go with the last owner's."""
+        document = visible_blob(call, resource_id)
+        owner = str(document["created-by"])
+        if owner not in call.who:
+            raise refuse(resource_id)
+        digest = resource_id.partition("/")[2]
+
+        def authorise(connection: Connection) -> None:
+            used = select(resources.c.id).where(
+                resources.c.type == "assignment",
+                resources.c.document["digest"].as_string() == f"sha256:{digest}",
+            )
+            found = connection.execute(used.limit(1)).scalar()
+            if found is not None:
+                raise ConflictError(f"{resource_id} is the bundle of {found}; delete that first")
+
+        files = call.services.blob_files
+        call.services.store.blobs.delete(digest, owner, authorise, lambda: files.remove(digest))
+        return deleted(resource_id)
+
+
+def visible_blob(call: Call, resource_id: str) -> Document:
+    """Return the upload that the caller may read.
+
+    Raises `NotFoundError`, for strangers too: whether such bytes exist is not theirs
+    to know; `ForbiddenError` for who did not log in.
+    """
+    if not call.who.is_user:
+        raise ForbiddenError(f"invalid credentials for '{resource_id}'")
+    digest = resource_id.partition("/")[2]
+    owners = None if views_all(call.who, "blob") else call.who.claims
+    try:
+        return call.services.store.blobs.get(digest, owners)
+    except NotFoundError:
+        raise NotFoundError(f"{resource_id} not found") from None
+
+
+def blob_operations(document: Document, held: Right, _who: Identity) -> Operations:
+    """Return a blob's operations."""
+    names = ["delete"] if Right.DELETE in held else []
+    return [*links(document["id"], names), *links(document["id"], ["content"])]

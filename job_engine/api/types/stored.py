@@ -1,0 +1,160 @@
+"""Types whose documents are in the generic table: what they have in common."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from job_engine.api.access import keep_editable, project, rights, select
+from job_engine.api.call import Call, Reply
+from job_engine.api.identity import Identity
+from job_engine.api.operations import Operations, common_operations
+from job_engine.api.schema import Schema, invalid, validate
+from job_engine.api.types.base import ResourceType, check, created, deleted
+from job_engine.errors import InvalidResourceError
+from job_engine.model.acl import EDIT, VIEW, Right, normalise
+from job_engine.store.base import Document
+from job_engine.store.query import resources_of
+from job_engine.store.resources import Resource
+
+_SERVER_SET = ("id", "resource-type", "created", "updated", "operations")
+_UNDELETABLE = frozenset({*_SERVER_SET, "acl"})
+
+
+class StoredType(ResourceType):
+    """A type with documents of one schema; `make` says what an add stores."""
+
+    schema: ClassVar[type[Schema]]
+    """What a whole document looks like."""
+    fixed: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that an edit leaves as they are."""
+
+    def make(self, call: Call, body: Document) -> Resource:
+        """Make what an add stores, from its body without what the server sets."""
+        document = {**body, "id": f"{self.name}/{uuid.uuid4()}", "created-by": call.who.creator}
+        document["acl"] = self.acl(call, body.get("acl"))
+        return Resource(document)
+
+    def acl(self, call: Call, given: Any) -> Any:
+        """Return the ACL of a new document: the given one, else the caller owns it."""
+        return normal_acl({"owners": [call.who.active_claim]} if given is None else given)
+
+    def offered(self) -> Callable[[Document, Right, Identity], Operations]:
+        """Return what tells a document's operations."""
+        return common_operations
+
+    def query(self, call: Call) -> Reply:
+        """Search among what the caller may see."""
+        return self.query_source(call, resources_of(self.name), self.offered())
+
+    def add(self, call: Call) -> Reply:
+        """Store a new document."""
+        self.require(call, self.collection.add)
+        body = {k: v for k, v in call.json_object().items() if k not in _SERVER_SET}
+        resource = self.make(call, body)
+        self.check_schema(resource.document)
+        call.services.store.resources.add(resource)
+        return created(resource.id)
+
+    def get(self, call: Call, resource_id: str) -> Reply:
+        """Return a document as far as the caller may see it."""
+        document = call.services.store.resources.get(resource_id)
+        held = rights(call.who, document)
+        check(held, VIEW, resource_id)
+        operations = self.offered()(document, held, call.who)
+        seen = project(document, held)
+        if operations:
+            seen = {**seen, "operations": operations}
+        return Reply(select(seen, call.params.select))
+
+    def edit(self, call: Call, resource_id: str) -> Reply:
+        """Merge the body into a document, and return all of it."""
+        body = call.json_object()
+
+        def change(before: Resource) -> Resource:
+            held = rights(call.who, before.document)
+            check(held, EDIT, resource_id)
+            return self.edited(call, before, merged(before.document, body, held, call, self.fixed))
+
+        call.services.store.resources.edit(resource_id, change)
+        return self.get(call, resource_id)
+
+    def edited(self, call: Call, before: Resource, document: Document) -> Resource:
+        """Make what an edit stores, of the merged document."""
+        self.check_schema(document)
+        document["updated-by"] = call.who.creator
+        return Resource(document, before.secret, before.key, before.expires_ms)
+
+    def delete(self, call: Call, resource_id: str) -> Reply:
+        """Delete a document."""
+
+        def authorise(document: Document) -> None:
+            check(rights(call.who, document), Right.DELETE, resource_id)
+
+        call.services.store.resources.delete(resource_id, authorise)
+        return deleted(resource_id)
+
+    def check_schema(self, document: Document) -> None:
+        """Raise `InvalidResourceError` unless a document satisfies the schema."""
+        times = dict.fromkeys(("created", "updated"), "2000-01-01T00:00:00.000Z")
+        validate(self.schema, {**document, **times, "resource-type": self.name}, document["id"])
+
+
+def merged(
+    before: Document, body: Document, held: Right, call: Call, fixed: frozenset[str]
+) -> Document:
+    """Merge an edit's body into a document (specs/cimi-api.md §1.9)."""
+    ignored = fixed | {*_SERVER_SET, "created-by"}
+    kept = {k: v for k, v in keep_editable(body, held).items() if k not in ignored}
+    removed = set(call.params.select or ()) - _UNDELETABLE - ignored
+    after = {k: v for k, v in before.items() if k not in removed} | kept
+    if "acl" in kept:
+        after["acl"] = normal_acl(kept["acl"])
+    return after
+
+
+def normal_acl(acl: Any) -> Any:
+    """Return the normal form of an ACL, or raise as the contract has it."""
+    try:
+        return normalise(acl)
+    except InvalidResourceError as error:
+        raise invalid([error.message]) from error
+
+
+def template_of(body: Document, allowed: frozenset[str]) -> Document:
+    """Return the `template` of a templated resource. Raises `InvalidResourceError`.
+
+    The body is `{"template": {"href": …, …}}`, with the common attributes beside it.
+    """
+    unknown = body.keys() - {"template", "name", "description", "tags", "parent", "acl"}
+    if unknown:
+        raise invalid([f"{min(unknown)}: unknown attribute"])
+    template = body.get("template")
+    if not isinstance(template, dict) or not isinstance(template.get("href"), str):
+        raise invalid(["template/href: is required"])
+    unknown = template.keys() - allowed - {"href"}
+    if unknown:
+        raise invalid([f"template/{min(unknown)}: unknown attribute"])
+    return template
+
+
+def text_of(template: Document, key: str) -> str:
+    """Return a text of a template, empty where it is missing."""
+    value = template.get(key, "")
+    if not isinstance(value, str):
+        raise invalid([f"template/{key}: must be a string"])
+    return value
+
+
+def roles_of(template: Document, call: Call) -> list[str]:
+    """Return the `roles` of a template: groups that the caller is in, any for an admin."""
+    roles = template.get("roles", [])
+    if not isinstance(roles, list) or not all(
+        isinstance(role, str) and role.startswith("group/") for role in roles
+    ):
+        raise invalid(["template/roles: must be a list of groups, as group/job-submitter"])
+    for role in roles:
+        if role not in call.who:
+            raise invalid([f"template/roles: you are not in {role}"])
+    return sorted(set(roles))

@@ -1,0 +1,101 @@
+"""Templates: fixed documents that say how to add users, sessions and credentials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from job_engine.api.access import select
+from job_engine.api.call import Call, Reply
+from job_engine.api.types.base import Collection, ResourceType
+from job_engine.errors import NotFoundError
+from job_engine.model.acl import ADMIN, ANON, normalise
+from job_engine.model.timestamps import format_ms
+from job_engine.store.base import Document
+from job_engine.store.query import Page
+
+
+class TemplateType(ResourceType):
+    """A collection of documents that are part of this release."""
+
+    collection: ClassVar[Collection] = Collection(query=(ANON,))
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    def query(self, call: Call) -> Reply:
+        """Return every template; there are too few to search."""
+        documents = [self._document(name) for name in self.templates]
+        first = call.params.first - 1
+        page = documents[first : call.params.last]
+        chosen = [select(document, call.params.select) for document in page]
+        return self.collection_reply(call, Page(len(documents), chosen))
+
+    def get(self, call: Call, resource_id: str) -> Reply:
+        """Return one template."""
+        name = resource_id.partition("/")[2]
+        if name not in self.templates:
+            raise NotFoundError(f"{resource_id} not found")
+        return Reply(select(self._document(name), call.params.select))
+
+    def _document(self, name: str) -> Document:
+        return {
+            "id": f"{self.name}/{name}",
+            "resource-type": self.name,
+            "created": format_ms(0),
+            "updated": format_ms(0),
+            "method": name,
+            "instance": name,
+            "acl": normalise({"owners": [ADMIN], "view-acl": [ANON]}),
+            **self.templates[name],
+        }
+
+
+class SessionTemplateType(TemplateType):
+    """How to log in."""
+
+    name: ClassVar[str] = "session-template"
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "password": {
+            "name": "Password",
+            "description": "Log in with a user name and a password.",
+            "group": "Login with username and password",
+            "username": "username",
+            "password": "password",
+        },
+        "api-key": {
+            "name": "API key",
+            "description": "Log in with an API key and its secret.",
+            "group": "Login with API key",
+            "key": "key",
+            "secret": "secret",
+        },
+    }
+
+
+class CredentialTemplateType(TemplateType):
+    """How to make a credential."""
+
+    name: ClassVar[str] = "credential-template"
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "generate-api-key": {
+            "name": "API key",
+            "description": "Make an API key with the rights of whoever makes it, or with fewer. "
+            "`ttl`: seconds it is good for, 0 for ever. `roles`: its groups; only an admin may "
+            "name groups that they are not in.",
+            "subtype": "api-key",
+            "ttl": 0,
+        },
+    }
+
+
+class UserTemplateType(TemplateType):
+    """How to make a user."""
+
+    name: ClassVar[str] = "user-template"
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "username-password": {
+            "name": "User name and password",
+            "description": "Make a user; admins only. `roles`: the groups they are in.",
+            "username": "username",
+            "password": "password",
+        },
+    }
