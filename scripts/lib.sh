@@ -8,6 +8,18 @@ die() {
     exit 1
 }
 
+# Run a command without its output, which is shown only where it fails.
+quietly() {
+    local log code=0
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 || code=$?
+    if ((code)); then
+        tail -n 20 "$log" >&2
+        die "failed with exit code $code: $*"
+    fi
+    rm -f "$log"
+}
+
 as_root() {
     if ((EUID == 0)); then
         "$@"
@@ -21,7 +33,7 @@ as_root() {
 # install_missing NEED… — where NEED is "PACKAGE… | PROBE": packages, and a command that
 # succeeds where they are not needed. apt is not called at all when nothing is missing.
 install_missing() {
-    local need missing=() log
+    local need missing=()
     for need in "$@"; do
         # Several packages may stand before the bar, so it is split into words.
         # shellcheck disable=SC2206
@@ -31,12 +43,7 @@ install_missing() {
     command -v apt-get >/dev/null ||
         die "please install ${missing[*]}: this is neither Debian nor Ubuntu"
     say "Installing ${missing[*]}"
-    log=$(mktemp)
-    if ! apt_install "${missing[@]}" >"$log" 2>&1; then
-        tail -n 15 "$log" >&2
-        die "apt-get could not install ${missing[*]}; the whole log is $log"
-    fi
-    rm -f "$log"
+    quietly apt_install "${missing[@]}"
 }
 
 apt_install() {
@@ -86,7 +93,7 @@ make_venv() {
         "$python" -m venv --clear "$venv"
     fi
     say "Installing Python packages into ${venv#"$PWD/"}"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    quietly "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
     printf '%s\n' "$stamp" >"$venv/.made-with"
 }
 
