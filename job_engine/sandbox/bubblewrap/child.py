@@ -40,8 +40,8 @@ def run(channel: Channel, message: Message, program: int, status: int) -> NoRetu
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         channel.send({"started": True}, fds=[listener] if listener is not None else [])
         os.lseek(program, 0, os.SEEK_SET)
-        # Python ignores these two; a program expects to die of them.
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        # Python ignores the first two, the zygote the others; a program expects to die of them.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         _arrange([stdin, stdout, stderr, status, program])
         os.execve("/usr/bin/bwrap", os.fsdecode(message.body).split("\0"), {})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -35,13 +35,16 @@ class KillSwitch:
 
     def __init__(self) -> None:
         self.pressed = False
+        # The number of a closed descriptor may be another's by now.
+        self._lock = threading.Lock()
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def press(self) -> None:
         """Give the order. Idempotent."""
         self.pressed = True
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._event, 1)
+        with self._lock:
+            if self._event >= 0:
+                os.eventfd_write(self._event, 1)
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable."""
@@ -49,9 +52,10 @@ class KillSwitch:
 
     def close(self) -> None:
         """Let go of the descriptor; the order stands."""
-        event, self._event = self._event, -1
-        if event >= 0:
-            os.close(event)
+        with self._lock:
+            if self._event >= 0:
+                os.close(self._event)
+            self._event = -1
 
 
 @dataclass

@@ -59,6 +59,8 @@ def enter(rootfs_dir: str | None, kvm: bool) -> None:
     """Build the root and move this process into it, for good. Needs host root."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    # Held open, since the mount below hides it should it be under /tmp.
+    images = os.open(rootfs_dir, os.O_PATH | os.O_DIRECTORY) if rootfs_dir is not None else None
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     syscalls.mount("root", _BUILD_AT, "tmpfs", flags, f"mode=755,size={_ROOT_BYTES}")
     for name in ("etc", "proc", "dev", "tmp", SLOT_DIR[1:]):
@@ -68,8 +70,9 @@ def enter(rootfs_dir: str | None, kvm: bool) -> None:
         _system_dir(name)
     _fill_etc(f"{_BUILD_AT}/etc")
     _fill_dev(kvm)
-    if rootfs_dir is not None:
-        _bind_read_only(rootfs_dir, IMAGES_DIR[1:])
+    if images is not None:
+        _bind_read_only(f"/proc/self/fd/{images}", IMAGES_DIR[1:])
+        os.close(images)
     # Not recursive: only a proc without mounts on top lets slots mount their own.
     syscalls.mount("/proc", f"{_BUILD_AT}/proc", None, syscalls.MS_BIND)
     syscalls.become_root_directory(_BUILD_AT)

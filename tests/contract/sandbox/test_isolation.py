@@ -62,7 +62,10 @@ class Ear:
         for sock, kind in ((self.tcp, "tcp"), (self.udp, "udp")):
             sock.setblocking(False)
             try:
-                sock.accept() if kind == "tcp" else sock.recv(10)
+                if kind == "tcp":
+                    sock.accept()[0].close()
+                else:
+                    sock.recv(10)
                 self.heard.append(kind)
             except BlockingIOError:
                 pass

@@ -1,0 +1,185 @@
+"""What only the bubblewrap backend promises: uids, root file systems, its own processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from job_engine.errors import ImageUnavailableError, JobEngineError, SandboxError
+from job_engine.sandbox.base import Inputs, PhaseStarted, Verdict
+from job_engine.sandbox.bubblewrap.backend import BubblewrapSandbox
+from job_engine.settings import SandboxSettings
+from tests.conftest import require
+from tests.contract.sandbox import bubblewrap_host
+from tests.contract.sandbox.runner import TREE, assert_grades_normally, python, results, run, sh
+
+pytestmark = pytest.mark.bubblewrap
+LABEL = f"bubblewrap-{os.getpid()}"
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[BubblewrapSandbox]:
+    with closing(BubblewrapSandbox(bubblewrap_host.settings())) as made:
+        try:
+            made.check()
+        except JobEngineError as error:
+            require(False, error.message)
+        yield made
+    assert bubblewrap_host.leftovers(LABEL) == []
+
+
+def processes_of(label: str) -> list[psutil.Process]:
+    """Every process in a slot with this label, the holders included."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if label in Path(f"/proc/{process.pid}/cgroup").read_text():
+                found.append(process)
+        except OSError:
+            continue
+    return found
+
+
+def test_nothing_in_a_slot_is_host_root_and_no_two_share_a_uid(sandbox: BubblewrapSandbox) -> None:
+    slots = []
+    try:
+        for number in range(3):
+            label = f"{LABEL}-{number}"
+            slot = sandbox.prepare(label=label, phases=(sh("sleep 60"),), trees=(TREE,))
+            slots.append(slot)
+            slot.go(Inputs())
+            assert isinstance(next(slot.collect()), PhaseStarted)
+        seen: set[int] = set()
+        for number in range(3):
+            members = processes_of(f"{LABEL}-{number}")
+            assert len(members) >= 3
+            uids = {uid for process in members for uid in process.uids()}
+            assert min(uids) >= 2_000_000
+            assert not uids & seen
+            seen |= uids
+    finally:
+        for slot in slots:
+            slot.destroy()
+
+
+def test_a_uid_is_free_again_after_its_slot(sandbox: BubblewrapSandbox) -> None:
+    first = run(sandbox, LABEL, sh("cat /proc/self/uid_map"))
+    assert first.stdout == run(sandbox, LABEL, sh("cat /proc/self/uid_map")).stdout
+
+
+def test_a_phase_cannot_talk_its_first_process_out_of_dying(sandbox: BubblewrapSandbox) -> None:
+    """Process 1 has the student's uid; however it is treated, the phase ends with its command."""
+    script = "import os, signal\nfor n in (19, 15, 9):\n  os.kill(1, n)\nprint('done')"
+    result = run(sandbox, LABEL, python(script))
+    assert result.verdict in (Verdict.OK, Verdict.SIGNAL)
+    assert result.wall_time_s < 5
+    assert_grades_normally(sandbox, LABEL)
+
+
+def test_leak_checker_of_the_address_sanitizer_works(sandbox: BubblewrapSandbox) -> None:
+    program = "#include <stdlib.h>\\nint main(void){ volatile char *p = malloc(7); p = 0; }"
+    build = f"printf '{program}' > a.c && gcc -g -fsanitize=address a.c -o a || exit 77; ./a"
+    result = run(sandbox, LABEL, sh(build))
+    if result.exit_code == 77:
+        pytest.skip("no address sanitizer here")
+    assert b"7 byte(s) leaked" in result.stderr, result
+
+
+def test_foreign_system_call_tables_are_killed(sandbox: BubblewrapSandbox) -> None:
+    x32 = "import ctypes; ctypes.CDLL(None).syscall(0x40000000 | 39)"
+    require(os.uname().machine == "x86_64", "x32 exists on x86_64 only")
+    result = run(sandbox, LABEL, python(x32))
+    assert (result.verdict, result.signal) == (Verdict.SIGNAL, signal.SIGSYS)
+
+
+def test_a_zygote_that_dies_breaks_its_slots_and_is_replaced() -> None:
+    with closing(BubblewrapSandbox(bubblewrap_host.settings())) as sandbox:
+        slot = sandbox.prepare(label=LABEL, phases=(sh("sleep 60"),), trees=(TREE,))
+        slot.go(Inputs())
+        events = slot.collect()
+        assert isinstance(next(events), PhaseStarted)
+        [zygote] = [child for child in psutil.Process().children() if child.children()]
+        zygote.kill()
+        with pytest.raises(SandboxError, match="died"):
+            list(events)
+        slot.destroy()
+        with pytest.raises(SandboxError, match="zygote"):
+            sandbox.prepare(label=LABEL, phases=(sh("true"),), trees=(TREE,))
+        assert_grades_normally(sandbox, LABEL)
+
+
+def test_many_slots_at_once(sandbox: BubblewrapSandbox) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    answers: list[bytes] = []
+
+    def grade(number: int) -> None:
+        for _ in range(5):
+            answers.append(run(sandbox, LABEL, sh(f"echo {number}")).stdout)
+
+    threads = [threading.Thread(target=grade, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == sorted(b"%d\n" % number for number in range(8) for _ in range(5))
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system with a static-enough shell: the host's own, copied file by file."""
+    place = tmp_path_factory.mktemp("rootfs")
+    place.chmod(0o755)
+    for parent in place.parents:
+        if parent != Path("/tmp") and parent.is_relative_to("/tmp"):
+            parent.chmod(0o755)
+    image = place / "tiny"
+    for path in ("/bin/sh", "/bin/cat", "/bin/ls"):
+        _copy_with_libraries(Path(path), image)
+    (image / "etc").mkdir()
+    (image / "etc" / "motd").write_text("tiny\n")
+    (image / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    (place / "link").symlink_to("/")
+    return place
+
+
+def _copy_with_libraries(program: Path, image: Path) -> None:
+    command = ["ldd", str(program.resolve())]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    libraries = [word for word in listed.split() if word.startswith("/")]
+    for source in (str(program), *libraries):
+        target = image / source.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+
+
+def rootfs_settings(rootfs: Path) -> SandboxSettings:
+    return bubblewrap_host.settings().model_copy(update={"rootfs_dir": rootfs})
+
+
+def test_a_named_root_file_system(sandbox: BubblewrapSandbox, rootfs: Path) -> None:
+    with closing(BubblewrapSandbox(rootfs_settings(rootfs))) as other:
+        spec = sh("cat /etc/motd /etc/passwd; ls /; echo x > /motd")
+        slot = other.prepare(label=LABEL, phases=(spec,), trees=(TREE,), image="tiny")
+        try:
+            slot.go(Inputs())
+            [result] = results(slot)
+        finally:
+            slot.destroy()
+        lines = result.stdout.decode().splitlines()
+        assert lines[0] == "tiny"
+        assert any(line.startswith("student:") for line in lines)
+        assert "usr" not in lines or not (rootfs / "tiny" / "usr" / "share").exists()
+        assert b"Read-only" in result.stderr
+        for image in ("other", "../tiny", "link", ".."):
+            with pytest.raises(ImageUnavailableError):
+                other.prepare(label=LABEL, phases=(spec,), trees=(TREE,), image=image)

@@ -1,0 +1,93 @@
+"""The system-call filter, run by an interpreter of classic BPF, for both machines."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+import pytest
+
+from job_engine.sandbox.bubblewrap.seccomp import build
+
+ALLOW = "allow"
+KILL = "kill"
+ANSWERS = {0x7FFF0000: ALLOW, 0x80000000: KILL}
+ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+I386 = 0x40000003
+
+
+def decide(machine: str, number: int, *arguments: int, arch: int | None = None) -> str | int:
+    """Return what the filter says about a call: allow, kill, or an errno."""
+    padded = [*arguments, *[0] * (6 - len(arguments))]
+    data = struct.pack("=IIQ6Q", number, ARCH[machine] if arch is None else arch, 0, *padded)
+    program = list(struct.iter_unpack("=HBBI", build(machine)))
+    position = 0
+    register: int = 0
+    while True:
+        code, if_true, if_false, value = program[position]
+        position += 1
+        if code == 0x20:
+            (register,) = struct.unpack_from("=I", data, value)
+        elif code == 0x54:
+            register &= value
+        elif code == 0x15:
+            position += if_true if register == value else if_false
+        elif code == 0x35:
+            position += if_true if register >= value else if_false
+        else:
+            assert code == 0x06
+            if value in ANSWERS:
+                return ANSWERS[value]
+            return int(value) & 0xFFFF
+
+
+@pytest.mark.parametrize(
+    ("x86_64", "aarch64", "arguments", "answer"),
+    [
+        (0, 63, (), ALLOW),  # read
+        (59, 221, (), ALLOW),  # execve
+        (101, 117, (), ALLOW),  # ptrace
+        (272, 97, (0x10000000,), errno.EPERM),  # unshare
+        (165, 40, (), errno.EPERM),  # mount
+        (321, 280, (), errno.EPERM),  # bpf
+        (425, 425, (), errno.EPERM),  # io_uring_setup
+        (435, 435, (), errno.ENOSYS),  # clone3
+        (56, 220, (0x01200011,), ALLOW),  # clone: fork
+        (56, 220, (0x003D0F00,), ALLOW),  # clone: thread
+        (56, 220, (0x10000011,), errno.EPERM),  # clone: user namespace
+        (56, 220, (0x40000011,), errno.EPERM),  # clone: network namespace
+        (56, 220, (0x00020011,), errno.EPERM),  # clone: mount namespace
+        (16, 29, (0, 0x5401), ALLOW),  # ioctl TCGETS
+        (16, 29, (0, 0x5412), errno.EPERM),  # ioctl TIOCSTI
+        (16, 29, (0, 0x1_0000_5412), errno.EPERM),  # the kernel looks at the low half only
+        (135, 92, (0xFFFFFFFF,), ALLOW),  # personality: query
+        (135, 92, (0x0040000,), ALLOW),  # personality: no randomisation
+        (135, 92, (0x0400000,), errno.EPERM),  # personality: READ_IMPLIES_EXEC
+        (41, 198, (1,), ALLOW),  # socket AF_UNIX
+        (41, 198, (10,), ALLOW),  # socket AF_INET6
+        (41, 198, (17,), errno.EAFNOSUPPORT),  # socket AF_PACKET
+        (41, 198, (40,), errno.EAFNOSUPPORT),  # socket AF_VSOCK
+        (53, 199, (38,), errno.EAFNOSUPPORT),  # socketpair AF_ALG
+    ],
+)
+def test_decisions(
+    x86_64: int, aarch64: int, arguments: tuple[int, ...], answer: str | int
+) -> None:
+    assert decide("x86_64", x86_64, *arguments) == answer
+    assert decide("aarch64", aarch64, *arguments) == answer
+
+
+def test_foreign_call_tables_are_killed() -> None:
+    assert decide("x86_64", 1, arch=I386) == KILL
+    assert decide("x86_64", 0x40000000) == KILL
+    assert decide("aarch64", 1, arch=0x40000028) == KILL
+
+
+def test_calls_are_told_apart_by_machine() -> None:
+    assert decide("aarch64", 165) == ALLOW  # getrusage there, mount on x86_64
+    assert decide("x86_64", 40) == ALLOW  # sendfile there, mount on aarch64
+
+
+def test_an_unknown_machine_has_no_filter() -> None:
+    with pytest.raises(KeyError):
+        build("riscv64")
