@@ -18,7 +18,7 @@ from job_engine.errors import SandboxError, SandboxRefusedError
 from job_engine.log import get_logger
 from job_engine.sandbox.base import Inputs, PhaseResult, PhaseSpec, Sandbox, Tree
 from job_engine.sandbox.bubblewrap.cgroups import Group, Hierarchies
-from job_engine.sandbox.bubblewrap.command import bwrap_command, image_binds
+from job_engine.sandbox.bubblewrap.command import bwrap_options, image_binds
 from job_engine.sandbox.bubblewrap.slot import BubblewrapSlot, SlotParts, prepare_channel
 from job_engine.sandbox.bubblewrap.spawner import Spawner
 from job_engine.sandbox.bubblewrap.uids import UidPool
@@ -27,6 +27,7 @@ from job_engine.settings import SandboxSettings
 
 _BWRAP: Final = Path("/usr/bin/bwrap")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SLOT_NAME: Final = re.compile(r"(([0-9]+)-[0-9]+)-[0-9]+")
 _OWN_PROCESSES: Final = 2
 """bwrap itself and the first process of its pid namespace, on top of the phase's limit."""
 _HOLDER_BYTES: Final = 64 * 2**20
@@ -74,8 +75,8 @@ class BubblewrapSandbox(Sandbox):
         trees: tuple[Tree, ...],
         image: str | None,
     ) -> BubblewrapSlot:
-        commands = tuple(
-            bwrap_command(phase, image_binds(self._settings.rootfs_dir, phase.image or image))
+        options = tuple(
+            bwrap_options(phase, image_binds(self._settings.rootfs_dir, phase.image or image))
             for phase in phases
         )
         with ExitStack() as undo:
@@ -99,7 +100,7 @@ class BubblewrapSandbox(Sandbox):
         parts = SlotParts(
             phases=phases,
             trees=trees,
-            commands=commands,
+            options=options,
             group=group,
             phase_groups=phase_groups,
             channel=channel,
@@ -114,8 +115,8 @@ class BubblewrapSandbox(Sandbox):
         hierarchies = self._find_hierarchies()
         swept = 0
         for name in hierarchies.slots(_checked(label)):
-            owner, _, _ = name.rpartition("-")
-            if owner != _owner(int(owner.partition("-")[0])):
+            owner = _SLOT_NAME.fullmatch(name)
+            if owner is not None and owner[1] != _owner(int(owner[2])):
                 Group(hierarchies, f"{label}/{name}").remove()
                 log.info("sandbox.swept", label=label, slot=name)
                 swept += 1

@@ -14,6 +14,7 @@ from job_engine.sandbox.bubblewrap.wire import Channel, Message
 
 STATUS_FD: Final = 3
 SECCOMP_FD: Final = 4
+OPTIONS_FD: Final = 5
 _SPARE_FD: Final = 64
 _STUDENT_UID: Final = 1000
 
@@ -43,12 +44,24 @@ def run(channel: Channel, message: Message, program: int, status: int) -> NoRetu
         # Python ignores the first two, the zygote the others; a program expects to die of them.
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        _arrange([stdin, stdout, stderr, status, program])
-        os.execve("/usr/bin/bwrap", os.fsdecode(message.body).split("\0"), {})
+        words = message.body.split(b"\0")
+        options, command = words[: message.head["options"]], words[message.head["options"] :]
+        _arrange([stdin, stdout, stderr, status, program, _file_of(options)])
+        os.execve("/usr/bin/bwrap", [b"bwrap", b"--args", b"%d" % OPTIONS_FD, b"--", *command], {})
     except BaseException as error:  # noqa: BLE001 - the process ends, whatever it was
         channel.send({"broken": f"starting the phase: {error}"})
     finally:
         os._exit(1)
+
+
+def _file_of(options: list[bytes]) -> int:
+    """Hide the options, and so the phase's environment, from the host's process list."""
+    fd = os.memfd_create("options")
+    data = b"".join(option + b"\0" for option in options)
+    if os.write(fd, data) != len(data):
+        raise OSError("cannot write the options of bwrap")
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def _listen(address: list[str | int] | None) -> int | None:

@@ -1,4 +1,4 @@
-"""The bwrap command line of a phase: a pure function from what the phase asks for."""
+"""The options of bwrap for a phase: a pure function from what the phase asks for."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def image_binds(rootfs_dir: Path | None, image: str | None) -> tuple[str, ...]:
     return tuple(_root_file_system(place))
 
 
-def bwrap_command(phase: PhaseSpec, image: tuple[str, ...]) -> list[str]:
-    """Return the whole argument vector; paths are those of the holder's root."""
+def bwrap_options(phase: PhaseSpec, image: tuple[str, ...]) -> list[str]:
+    """Return all options of bwrap for a phase; paths are those of the holder's root."""
     return [
-        *("bwrap", "--unshare-all", "--unshare-user", "--share-net"),
+        *("--unshare-all", "--unshare-user", "--share-net"),
         *("--uid", str(SANDBOX_UID), "--gid", str(SANDBOX_UID), "--hostname", "sandbox"),
         *("--die-with-parent", "--new-session"),
         *("--json-status-fd", str(STATUS_FD), "--seccomp", str(SECCOMP_FD)),
@@ -51,7 +51,7 @@ def bwrap_command(phase: PhaseSpec, image: tuple[str, ...]) -> list[str]:
         *("--remount-ro", "/dev", "--remount-ro", "/"),
         "--clearenv",
         *_environment(phase),
-        *("--chdir", phase.workdir, "--", *phase.command),
+        *("--chdir", phase.workdir),
     ]
 
 

@@ -37,6 +37,7 @@ class Holder:
     def serve(self) -> None:
         """Do what the executor says until it is gone."""
         while (message := self._channel.receive()) is not None:
+            answer: dict[str, Any] | None = None
             try:
                 answer = self._do(message)
             except OSError as error:
@@ -45,9 +46,10 @@ class Holder:
                 for fd in message.fds:
                     with contextlib.suppress(OSError):
                         os.close(fd)
-            self._channel.send(answer)
+            if answer is not None:
+                self._channel.send(answer)
 
-    def _do(self, message: Message) -> dict[str, Any]:
+    def _do(self, message: Message) -> dict[str, Any] | None:
         match message.head["op"]:
             case "setup":
                 return self._setup(message.head["trees"])
@@ -58,7 +60,8 @@ class Holder:
             case "handover":
                 return self._hand_over(message.head)
             case "kill":
-                return {"idle": True}
+                # The phase ended by itself just now, and its end is on its way.
+                return None
             case other:
                 return {"error": f"unknown operation {other!r}"}
 

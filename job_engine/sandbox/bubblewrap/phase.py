@@ -84,7 +84,7 @@ class PhaseRun:
     def __init__(
         self,
         spec: PhaseSpec,
-        command: list[str],
+        options: list[str],
         *,
         channel: Channel,
         group: Group,
@@ -94,7 +94,7 @@ class PhaseRun:
         on_start: Callable[[], None],
     ) -> None:
         self._spec = spec
-        self._command = command
+        self._options = options
         self._channel = channel
         self._group = group
         self._switch = switch
@@ -139,7 +139,7 @@ class PhaseRun:
         try:
             self._channel.send(
                 self._request(),
-                os.fsencode("\0".join(self._command)),
+                os.fsencode("\0".join([*self._options, *self._spec.command])),
                 [stdin, stdout, stderr, *entrances],
             )
         finally:
@@ -153,6 +153,7 @@ class PhaseRun:
         cpu_s = math.ceil(limits.cpu_time_s) + 1
         return {
             "op": "run",
+            "options": len(self._options),
             "listen": PROXY_ADDRESS if self._spec.reach else None,
             "writable": [mount.tree for mount in self._spec.mounts if not mount.read_only],
             "scratch_bytes": limits.memory_bytes // 2,

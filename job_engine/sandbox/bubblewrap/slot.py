@@ -42,7 +42,7 @@ class SlotParts:
 
     phases: tuple[PhaseSpec, ...]
     trees: tuple[Tree, ...]
-    commands: tuple[list[str], ...]
+    options: tuple[list[str], ...]
     group: Group
     """The slot's own, with the phases' groups below it."""
     phase_groups: tuple[Group, ...]
@@ -83,7 +83,11 @@ class BubblewrapSlot(Slot):
             if self._used or self._switch.pressed:
                 raise SandboxError("a slot is for one go, and this one is used up or killed")
             self._used = True
-        self._fill(inputs.trees)
+        try:
+            self._fill(inputs.trees)
+        except BaseException:
+            self._events.put(None)
+            raise
         with self._lock:
             # After this, a kill is the thread's business; before, it killed the holder.
             if self._switch.pressed:
@@ -160,7 +164,7 @@ class BubblewrapSlot(Slot):
             return _killed(phase)
         run = PhaseRun(
             phase,
-            self._parts.commands[index],
+            self._parts.options[index],
             channel=self._parts.channel,
             group=self._parts.phase_groups[index],
             switch=self._switch,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -37,16 +39,28 @@ def sandbox() -> Iterator[BubblewrapSandbox]:
     assert bubblewrap_host.leftovers(LABEL) == []
 
 
-def processes_of(label: str) -> list[psutil.Process]:
-    """Every process in a slot with this label, the holders included."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if label in Path(f"/proc/{process.pid}/cgroup").read_text():
-                found.append(process)
-        except OSError:
-            continue
-    return found
+def wait_for_command(label: str, name: str) -> list[psutil.Process]:
+    """Return every process in the label's slots, once one of them runs a program."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = [process for process in psutil.process_iter() if label in _cgroup(process)]
+        if any(_name(process) == name for process in found):
+            return found
+        time.sleep(0.005)
+    raise AssertionError(f"no {name} in the slots of {label}")
+
+
+def _cgroup(process: psutil.Process) -> str:
+    try:
+        return Path(f"/proc/{process.pid}/cgroup").read_text()
+    except OSError:
+        return ""
+
+
+def _name(process: psutil.Process) -> str | None:
+    with contextlib.suppress(psutil.Error):
+        return process.name()
+    return None
 
 
 def test_nothing_in_a_slot_is_host_root_and_no_two_share_a_uid(sandbox: BubblewrapSandbox) -> None:
@@ -60,7 +74,7 @@ def test_nothing_in_a_slot_is_host_root_and_no_two_share_a_uid(sandbox: Bubblewr
             assert isinstance(next(slot.collect()), PhaseStarted)
         seen: set[int] = set()
         for number in range(3):
-            members = processes_of(f"{LABEL}-{number}")
+            members = wait_for_command(f"{LABEL}-{number}", "sleep")
             assert len(members) >= 3
             uids = {uid for process in members for uid in process.uids()}
             assert min(uids) >= 2_000_000
@@ -92,6 +106,25 @@ def test_leak_checker_of_the_address_sanitizer_works(sandbox: BubblewrapSandbox)
     if result.exit_code == 77:
         pytest.skip("no address sanitizer here")
     assert b"7 byte(s) leaked" in result.stderr, result
+
+
+def test_a_phase_inherits_three_descriptors_and_no_more(sandbox: BubblewrapSandbox) -> None:
+    program = "import os; print(sorted(os.listdir('/proc/self/fd')))"
+    # The fourth is that of the directory being listed.
+    assert run(sandbox, LABEL, python(program)).stdout == b"['0', '1', '2', '3']\n"
+
+
+def test_the_environment_is_not_in_the_hosts_process_list(sandbox: BubblewrapSandbox) -> None:
+    spec = sh("sleep 60", env={"TOKEN": "very-secret"})
+    slot = sandbox.prepare(label=LABEL, phases=(spec,), trees=(TREE,))
+    try:
+        slot.go(Inputs())
+        assert isinstance(next(slot.collect()), PhaseStarted)
+        found = wait_for_command(LABEL, "sleep")
+        lines = [" ".join(process.cmdline()) for process in found]
+        assert not [line for line in lines if "very-secret" in line]
+    finally:
+        slot.destroy()
 
 
 def test_foreign_system_call_tables_are_killed(sandbox: BubblewrapSandbox) -> None:
