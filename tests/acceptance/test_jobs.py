@@ -84,6 +84,8 @@ def test_cancelling_a_running_job_frees_its_thread_within_a_second(
 def test_cancelling_a_waiting_job_takes_its_entry_out(
     engine: Engine, api: Api, zk_hosts: str
 ) -> None:
+    engine.submit(api, "noop")
+    engine.wait_final(api, 1)
     engine.signal("executor", signal.SIGSTOP)
     job = engine.submit(api, "noop")
     zk = KazooClient(zk_hosts)
