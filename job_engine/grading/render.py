@@ -31,8 +31,13 @@ _STYLES: Final = {
 
 
 def safe(text: str, *, lines: int = _MAX_LINES) -> str:
-    """Return hostile text for a terminal: no escapes, no odd spaces, no end of lines."""
+    """Return hostile text for a terminal: no escapes, no odd spaces, no end of lines.
+
+    With `lines=1` it stays one line, and line breaks are shown like any control character.
+    """
     plain = _ANSI.sub("", text).expandtabs(4)
+    if lines == 1:
+        return "".join(map(_visible, plain[:_MAX_WIDTH]))
     kept = plain.splitlines()
     cut = [f"… {len(kept) - lines} more lines"] if len(kept) > lines else []
     return "\n".join("".join(map(_visible, line[:_MAX_WIDTH])) for line in [*kept[:lines], *cut])
@@ -54,7 +59,7 @@ def score_table(results: Results, *, staff: bool = True) -> RenderableType:
         parts += [Text(f"note: {safe(note, lines=1)}", style="yellow") for note in results.notes]
     # Hidden tests would be worth the difference to the visible ones.
     if staff or len(seen) == len(results.tests):
-        parts.append(Text(safe(results.message), style=_STYLES[results.outcome]))
+        parts.append(Text(safe(results.message, lines=1), style=_STYLES[results.outcome]))
     parts.append(_receipt(results))
     return Group(*parts)
 

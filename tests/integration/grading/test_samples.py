@@ -20,7 +20,7 @@ def archive(desk: Desk, name: str) -> dict[str, object]:
     return {"archive": {"blob": desk.blobs.add_submission(SUBMISSIONS / name)}}
 
 
-def tests_of(results: Results) -> dict[str, str | None]:
+def statuses(results: Results) -> dict[str, str | None]:
     return {test.name: test.status for test in results.tests}
 
 
@@ -29,7 +29,7 @@ def test_a_good_c_submission_gets_full_score(desk: Desk) -> None:
     results = desk.grade("c-make", archive(desk, "c-make-good"), follower)
     assert results.outcome is Outcome.GRADED
     assert (results.score, results.max_score) == (10, 10)
-    assert set(tests_of(results).values()) == {"passed"}
+    assert set(statuses(results).values()) == {"passed"}
     assert [phase.name for phase in results.phases] == ["build", "test"]
     assert results.receipt.assignment == desk.blobs.names["c-make"]
     assert results.receipt.sandbox == desk.name
@@ -43,7 +43,7 @@ def test_a_partial_c_submission_loses_tests(desk: Desk) -> None:
     results = desk.grade("c-make", archive(desk, "c-make-partial"))
     assert results.outcome is Outcome.GRADED
     assert (results.score, results.max_score) == (7, 10)
-    assert tests_of(results)["tabs and many spaces"] == "failed"
+    assert statuses(results)["tabs and many spaces"] == "failed"
 
 
 def test_a_submission_that_does_not_build_is_a_result(desk: Desk) -> None:
@@ -60,7 +60,7 @@ def test_python_submissions(desk: Desk) -> None:
     text = (SUBMISSIONS / "python-pytest-partial" / "stack.py").read_text()
     partial = desk.grade("python-pytest", {"files": {"stack.py": text}})
     assert (partial.score, partial.max_score) == (7, 10)
-    assert tests_of(partial)["an empty stack raises IndexError"] == "failed"
+    assert statuses(partial)["an empty stack raises IndexError"] == "failed"
     assert partial.receipt.forgeable
 
 
