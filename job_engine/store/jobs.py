@@ -156,6 +156,13 @@ class Jobs:
             deleted += len(rows)
             after = rows[-1]["seq"]
 
+    def delete_old(self, older_than_s: float) -> int:
+        """Delete final jobs created that long ago, and return how many there were."""
+        before_ms = self._clock() - round(older_than_s * 1000)
+        return self.delete_where(
+            and_(jobs.c.state.in_(FINAL_STATES), jobs.c.created_ms < before_ms)
+        )
+
     def _delete_batch(
         self, condition: ColumnElement[bool], after: int, connection: Connection
     ) -> Sequence[RowMapping]:

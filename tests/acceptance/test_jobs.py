@@ -45,6 +45,19 @@ def test_a_job_runs_and_leaves_nothing_in_the_queue(
     zk.close()
 
 
+def test_scheduled_jobs_come_by_themselves_and_once(engine: Engine, api: Api) -> None:
+    def scheduled() -> list[str]:
+        found = api.search("job", filter="action='cleanup_jobs'", select="id,state")
+        return [resource.data["state"] for resource in found.resources]
+
+    eventually(lambda: scheduled() == ["SUCCESS"])
+    engine.kill("distributor")
+    engine.start_distributor()
+    engine.submit(api, "noop")
+    engine.wait_final(api, 1)
+    assert scheduled() == ["SUCCESS"]
+
+
 def test_a_failing_job_says_why(engine: Engine, api: Api) -> None:
     job = engine.submit(api, "noop", {"fail": "the reason"})
     engine.wait_final(api, 1)

@@ -18,6 +18,8 @@ from job_engine.model.protocol import (
     ActionsRequest,
     ClaimReplies,
     ClaimRequest,
+    CleanupReply,
+    CleanupRequest,
     EntriesReply,
     EntriesRequest,
     FeedReply,
@@ -120,3 +122,10 @@ def orphans(request: OrphansRequest, services: Shared, who: Caller) -> OrphansRe
     allow(who, DISTRIBUTOR)
     failed = services.store.feed.fail_orphans(request.live_actions, request.grace_s)
     return OrphansReply(failed=failed)
+
+
+@router.post("/cleanup")
+def cleanup(request: CleanupRequest, services: Shared, who: Caller) -> CleanupReply:
+    """Delete final jobs that are old enough."""
+    allow(who, EXECUTOR)
+    return CleanupReply(deleted=services.store.jobs.delete_old(request.older_than_s))
