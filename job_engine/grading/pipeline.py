@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -204,6 +205,7 @@ def _inputs(
     workspace: Unpacked | None,
     settings: GradingSettings,
 ) -> Inputs:
+    _check_tests(_tree(plan, TESTS), bundle)
     trees = {TESTS: bundle.tests}
     stdin: dict[str, bytes] = {}
     if submission.git is not None:
@@ -229,6 +231,16 @@ def _check_workspace(assignment: Assignment, tree: Tree, workspace: Unpacked) ->
             f"The submission is too large for this assignment: {needed:,} bytes in "
             f"{len(workspace.files):,} files; there is room for {tree.size_bytes:,} bytes in "
             f"{tree.inodes // 2:,} files."
+        )
+
+
+def _check_tests(tree: Tree, bundle: Bundle) -> None:
+    size = bundle.tests.seek(0, io.SEEK_END)
+    bundle.tests.seek(0)
+    if size > tree.size_bytes:
+        raise AssignmentError(
+            f"The assignment's tests take {size:,} bytes; its flavour has room for "
+            f"{tree.size_bytes:,}. Choose a larger flavour."
         )
 
 

@@ -1,0 +1,164 @@
+"""Who sees what, and whose fault it was: the plan and the results, as tables."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from job_engine.errors import SandboxError
+from job_engine.grading.assemble import assemble, clone_error
+from job_engine.grading.assignment import Assignment, parse_assignment
+from job_engine.grading.flavours import BUILT_IN
+from job_engine.grading.plan import Plan, make_plan
+from job_engine.grading.results import Outcome, Receipt, Visibility
+from job_engine.grading.settings import GradingSettings
+from job_engine.grading.submission import GitSource
+from job_engine.sandbox.base import PhaseResult, Reach, Verdict
+from job_engine.settings import SandboxSettings
+
+TEXT = """\
+name: sort
+image: course:1
+phases:
+  clone: {image: git:1}
+  build: {command: make, reach: ['pypi.org:443'], env: {A: b}}
+  test: {command: [run], limits: {wall_time_s: 5}}
+  report: {command: tell, reach: ['lms.example:443']}
+results: {format: gradescope, max_score: 4}
+"""
+GIT = GitSource(url="https://example.org/a", commit="0" * 40)
+RECEIPT = Receipt(
+    assignment="sha256:a",
+    assignment_name="sort",
+    submission="b",
+    engine="0",
+    sandbox="docker",
+    forgeable=False,
+)
+
+
+def load(text: str = TEXT) -> Assignment:
+    return parse_assignment(text.encode(), BUILT_IN, SandboxSettings())
+
+
+def plan(assignment: Assignment, git: GitSource | None = None) -> Plan:
+    return make_plan(assignment, git, BUILT_IN, GradingSettings())
+
+
+def ended(phase: str, verdict: Verdict = Verdict.OK, **changes: Any) -> PhaseResult:
+    whole: dict[str, Any] = {
+        "exit_code": 0 if verdict is Verdict.OK else 2,
+        "signal": None,
+        "wall_time_s": 1.0,
+        "cpu_time_s": 0.5,
+        "peak_memory_bytes": 0,
+        "stdout": b"out",
+        "stderr": b"err",
+    }
+    return PhaseResult(phase=phase, verdict=verdict, **{**whole, **changes})
+
+
+def results_file(value: object) -> dict[str, bytes]:
+    return {"results/results.json": json.dumps(value).encode()}
+
+
+def test_each_phase_sees_and_reaches_what_the_table_says() -> None:
+    made = plan(load(), GIT)
+    seen = {
+        spec.name: {(mount.tree, mount.read_only) for mount in spec.mounts} for spec in made.phases
+    }
+    assert seen == {
+        "clone": {("workspace", False)},
+        "build": {("workspace", False)},
+        "test": {("workspace", False), ("tests", True), ("results", False)},
+        "report": {("results", True)},
+    }
+    assert {spec.name: spec.reach for spec in made.phases} == {
+        "clone": (Reach(host="example.org", port=443),),
+        "build": (Reach(host="pypi.org", port=443),),
+        "test": (),
+        "report": (Reach(host="lms.example", port=443),),
+    }
+    assert {spec.name: spec.image for spec in made.phases}["clone"] == "git:1"
+    assert made.image == "course:1"
+    assert made.limits("test").wall_time_s == 5
+    assert [spec.name for spec in plan(load()).phases] == ["build", "test", "report"]
+    assert [spec.name for spec in made.phases if spec.handover] == ["test"]
+
+
+def test_a_graded_submission() -> None:
+    assignment = load()
+    files = results_file({"score": 3, "stdout_visibility": "visible"})
+    results = assemble(
+        assignment,
+        plan(assignment),
+        {"build": ended("build"), "test": ended("test", Verdict.EXIT, files=files)},
+        RECEIPT,
+    )
+    assert (results.outcome, results.score, results.max_score) == (Outcome.GRADED, 3, 4)
+    assert results.message == "Score 3 of 4."
+    assert results.execution_time == 1.0
+    assert [phase.output for phase in results.phases] == ["out\nerr", "out\nerr"]
+    assert results.phases[1].visibility is Visibility.VISIBLE
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (Verdict.WALL_TIME, "longer than 5 s"),
+        (Verdict.CPU_TIME, "CPU time"),
+        (Verdict.MEMORY, "512 MiB of memory"),
+        (Verdict.PROCESSES, "128 processes"),
+        (Verdict.DISK, "disk"),
+        (Verdict.FILE_SIZE, "64 MiB"),
+        (Verdict.OUTPUT, "1,048,576 bytes"),
+        (Verdict.SIGNAL, "SIGKILL"),
+    ],
+)
+def test_limits_are_the_submissions_own_and_believed_over_its_results(
+    verdict: Verdict, words: str
+) -> None:
+    assignment = load()
+    test = ended("test", verdict, exit_code=None, signal=9, files=results_file({"score": 4}))
+    results = assemble(assignment, plan(assignment), {"test": test}, RECEIPT)
+    assert (results.outcome, results.score) == (Outcome.LIMIT, 0)
+    assert words in results.message
+    build = ended("build", verdict, exit_code=None, signal=9)
+    failed = assemble(assignment, plan(assignment), {"build": build}, RECEIPT)
+    assert (failed.outcome, failed.score) == (Outcome.BUILD_FAILED, 0)
+
+
+@pytest.mark.parametrize("files", [{}, {"results/results.json": b"x"}, {"workspace/x": b"{}"}])
+def test_a_harness_without_results_is_staffs_matter(files: dict[str, bytes]) -> None:
+    assignment = load()
+    test = ended("test", Verdict.EXIT, files=files)
+    results = assemble(assignment, plan(assignment), {"test": test}, RECEIPT)
+    assert (results.outcome, results.score) == (Outcome.HARNESS_FAILED, None)
+    assert "harness failed, not the submission" in results.message
+    assert results.phases
+
+
+def test_tests_that_never_ran_are_a_fault() -> None:
+    assignment = load()
+    with pytest.raises(SandboxError):
+        assemble(assignment, plan(assignment), {"build": ended("build")}, RECEIPT)
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (
+            ended("clone", Verdict.EXIT, exit_code=1, stderr=b"fatal: no\x1b[2J\n"),
+            "fatal: no\ufffd",
+        ),
+        (ended("clone", Verdict.EXIT, exit_code=66, stderr=b"missing: Makefile"), "Makefile"),
+        (ended("clone", Verdict.DISK), "filled its disk"),
+        (ended("clone", Verdict.WALL_TIME), "upload an archive"),
+    ],
+)
+def test_a_failed_clone_says_what_to_do(result: PhaseResult, words: str) -> None:
+    message = clone_error(result, plan(load(), GIT), GIT).message
+    assert words in message
+    assert message.isprintable()
