@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from job_engine.api.access import project, rights, select, views_all
 from job_engine.api.call import Call
@@ -12,7 +11,8 @@ from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
 from job_engine.model.acl import Right
 from job_engine.store.base import Document
-from job_engine.store.query import Page, Query, Source, run
+from job_engine.store.query import Page, Query, run
+from job_engine.store.source import Source
 
 MAX_WINDOW = 10_000
 """Documents that can be paged to (specs/cimi-api.md §1.4)."""
@@ -20,7 +20,7 @@ MAX_WINDOW = 10_000
 
 def run_query(
     call: Call,
-    source: Source[Any],
+    source: Source,
     operations: Callable[[Document, Right, Identity], Operations] = common_operations,
 ) -> Page:
     """Run the query that the parameters ask for. Raises `QueryError` for too large a window."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from job_engine.store.filter import Filter, parse_filter
+from job_engine.store.filter import Filter, join_filters, parse_filter
 
 _INT64 = 2**63
 
@@ -35,7 +35,7 @@ def parse_params(query_string: str, form: Mapping[str, Sequence[str]]) -> Params
     return Params(
         first=max(1, _first_int(values.get("first", ())) or 1),
         last=_first_int(values.get("last", ())),
-        filter=parse_filter(" and ".join(f"({f})" for f in filters)) if filters else None,
+        filter=join_filters([parse_filter(f) for f in filters]) if filters else None,
         orderby=tuple(_order(item) for item in _listed(values.get("orderby", ()))),
         select=frozenset(selected) if "select" in values else None,
         aggregation=tuple(_listed(values.get("aggregation", ()))),

@@ -1,48 +1,23 @@
-"""Searching documents: filter, order, page, count and aggregations, for every table alike."""
+"""Searching documents: filter, order, page, count and aggregations, for every source alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    RowMapping,
-    Table,
-    func,
-    select,
-    true,
-)
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
-from job_engine.model.acl import Right
-from job_engine.store.access import allowed
+from job_engine.errors import InvalidFilterError
+from job_engine.model.acl import METADATA, Right
+from job_engine.store.aggregate import aggregate
 from job_engine.store.base import Document
-from job_engine.store.blobs import assemble_blob
-from job_engine.store.documents import FIELDS, Field, Kind, assemble
-from job_engine.store.filter import Filter
-from job_engine.store.resources import assemble_resource
-from job_engine.store.tables import blobs, jobs, resources
+from job_engine.store.filter import Filter, attributes_of, compile_filter
+from job_engine.store.json_paths import scalar
+from job_engine.store.source import Source
 
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Source(Generic[R]):
-    """A collection in the database: its rows, its attributes, and who may see them."""
-
-    type_name: str
-    table: Table
-    fields: Mapping[str, Field]
-    assemble: Callable[[RowMapping], Document]
-    visible: Callable[[Collection[str]], ColumnElement[bool]]
-    base: ColumnElement[bool]
-    newest_first: tuple[ColumnElement[Any], ...]
-
-    def condition(self, filter_: Filter | None, now_ms: int) -> ColumnElement[bool]:
-        """Return the condition of a filter on this collection."""
-        return self.base
+_ATTRIBUTE: Final = re.compile(r"[A-Za-z@][A-Za-z0-9_:@-]*(?:[./][A-Za-z@][A-Za-z0-9_:@-]*)*")
 
 
 @dataclass(frozen=True)
@@ -53,6 +28,7 @@ class Query:
     offset: int = 0
     limit: int = 10_000
     orderby: Sequence[tuple[str, bool]] = ()
+    """Attribute, and whether descending."""
     aggregations: Sequence[str] = ()
     claims: Collection[str] | None = None
 
@@ -66,71 +42,65 @@ class Page:
     aggregations: dict[str, Any] | None = None
 
 
-def run(connection: Connection, source: Source[Any], query: Query, now_ms: int) -> Page:
-    """Answer a query."""
-    condition = source.condition(query.filter, now_ms)
-    if query.claims is not None:
-        condition = condition & source.visible(query.claims)
+def run(connection: Connection, source: Source, query: Query, now_ms: int) -> Page:
+    """Answer a query. Raises `InvalidFilterError` for what cannot be compared or sorted."""
+    condition = condition_of(source, query, now_ms)
+    # Statements of clients are not worth remembering: no two are alike.
+    options: dict[str, Any] = {"compiled_cache": None}
     count = connection.execute(
-        select(func.count()).select_from(source.table).where(condition)
+        select(func.count()).select_from(source.table).where(condition), execution_options=options
     ).scalar_one()
     documents: list[Document] = []
     if query.limit and query.offset < count:
-        statement = select(source.table).where(condition).offset(query.offset).limit(query.limit)
-        rows = connection.execute(statement.order_by(*source.newest_first)).mappings()
-        documents = [source.assemble(row) for row in rows]
-    return Page(count, documents)
-
-
-JOBS: Final[Source[Any]] = Source(
-    "job",
-    jobs,
-    {field.name: field for field in FIELDS},
-    assemble,
-    lambda claims: allowed(jobs.c.id, claims, Right.VIEW_META),
-    true(),
-    (jobs.c.seq.desc(),),
-)
-
-_RESOURCE_FIELDS: Final = {
-    field.name: field
-    for field in (
-        Field("id", "id"),
-        Field("created", "created_ms", Kind.DATE),
-        Field("updated", "updated_ms", Kind.DATE),
-    )
-}
-
-
-def resources_of(type_name: str) -> Source[Any]:
-    """Return the documents of one type in the generic table."""
-    return Source(
-        type_name,
-        resources,
-        _RESOURCE_FIELDS,
-        assemble_resource,
-        lambda claims: allowed(resources.c.id, claims, Right.VIEW_META),
-        resources.c.type == type_name,
-        (resources.c.created_ms.desc(), resources.c.id),
-    )
-
-
-BLOBS: Final[Source[Any]] = Source(
-    "blob",
-    blobs,
-    {
-        field.name: field
-        for field in (
-            Field("created", "created_ms", Kind.DATE),
-            Field("updated", "created_ms", Kind.DATE),
-            Field("created-by", "owner"),
-            Field("size", "size", Kind.INTEGER),
-            Field("media-type", "media_type"),
-            Field("name", "name"),
+        statement = (
+            select(source.table)
+            .where(condition)
+            .order_by(*_ordered(source, query.orderby), *source.newest_first)
+            .offset(query.offset)
+            .limit(query.limit)
         )
-    },
-    assemble_blob,
-    lambda claims: blobs.c.owner.in_(sorted(claims)),
-    true(),
-    (blobs.c.created_ms.desc(), blobs.c.digest),
-)
+        rows = connection.execute(statement, execution_options=options).mappings()
+        documents = [source.assemble(row) for row in rows]
+    found = aggregate(connection, source, condition, query.aggregations)
+    return Page(count, documents, found)
+
+
+def condition_of(source: Source, query: Query, now_ms: int) -> ColumnElement[bool]:
+    """Return which rows a query is about.
+
+    Who may not see an attribute finds nothing by it: a filter would tell its value.
+    """
+    condition = source.base
+    if query.filter is not None:
+        condition = and_(condition, compile_filter(query.filter, source, now_ms))
+    if query.claims is not None:
+        names = set() if query.filter is None else set(attributes_of(query.filter))
+        names.update(name for name, _ in query.orderby)
+        names.update(item.partition(":")[2] for item in query.aggregations)
+        condition = and_(condition, source.visible(query.claims, _needed(names)))
+    return condition
+
+
+def _needed(names: Iterable[str]) -> Right:
+    """Return the right without which one of the attributes is not seen."""
+    needed = Right.VIEW_META
+    for name in names:
+        top = re.split(r"[./]", name)[0]
+        if top == "acl":
+            return Right.VIEW_ACL
+        if top not in METADATA:
+            needed = Right.VIEW_DATA
+    return needed
+
+
+def _ordered(source: Source, orderby: Sequence[tuple[str, bool]]) -> Iterable[ColumnElement[Any]]:
+    for name, descending in orderby:
+        if not _ATTRIBUTE.fullmatch(name):
+            raise InvalidFilterError(f"cannot order by {name!r}: it is no attribute")
+        path = re.split(r"[./]", name)
+        column = source.column("/".join(path))
+        if column is None and source.document is not None:
+            column = scalar(source.document, path)
+        if column is not None:
+            way = column.desc() if descending else column.asc()
+            yield way if getattr(column, "nullable", True) is False else way.nulls_last()

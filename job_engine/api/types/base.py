@@ -20,7 +20,8 @@ from job_engine.api.operations import Operations, common_operations
 from job_engine.errors import ForbiddenError
 from job_engine.model.acl import ADMIN, ANON, USER, Right
 from job_engine.store.base import Document
-from job_engine.store.query import Page, Source
+from job_engine.store.query import Page
+from job_engine.store.source import Source
 
 Operation = Callable[[Call, str], Reply]
 
@@ -121,7 +122,7 @@ class ResourceType(ABC):
     def query_source(
         self,
         call: Call,
-        source: Source[Any],
+        source: Source,
         operations: Callable[[Document, Right, Identity], Operations] = common_operations,
     ) -> Reply:
         """Answer a query of those who may query, from a source of documents."""

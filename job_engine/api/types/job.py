@@ -29,7 +29,8 @@ from job_engine.model import SUPPORTED_VERSION, ExecutionMode, JobState
 from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right, normalise
 from job_engine.store.base import Document
 from job_engine.store.jobs import Edit
-from job_engine.store.query import JOBS
+from job_engine.store.query import Query, condition_of
+from job_engine.store.source import JOBS
 from job_engine.store.tables import jobs
 
 _SERVER_SET: Final = ("id", "resource-type", "created", "updated", "updated-by", "operations")
@@ -115,7 +116,7 @@ class JobType(ResourceType):
     def bulk_delete(self, call: Call) -> Reply:
         """Delete the jobs that match the filter; executors only delete finished ones."""
         self.require_bulk(call)
-        condition = JOBS.condition(call.params.filter, call.services.store.clock())
+        condition = condition_of(JOBS, Query(call.params.filter), call.services.store.clock())
         if not call.who.is_admin:
             final = [str(state) for state in JobState if state.is_final]
             condition = condition & jobs.c.state.in_(final)

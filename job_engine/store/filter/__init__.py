@@ -1,13 +1,14 @@
-"""The CIMI filter language."""
+"""The CIMI filter language (specs/cimi-api.md §2): grammar, values, dates, SQL.
 
-from __future__ import annotations
+`parse_filter` makes a flat tree of a text, `compile_filter` makes a condition of it.
+Nothing of the text reaches SQL but as a bound value. Where the language has quirks
+that no client relies on, this does the obvious instead: a reversed comparison is
+turned round (`3<progress` is `progress>3`), an unquoted incomplete date is the date it
+looks like, and parentheses have to balance inside each filter.
+"""
 
-from typing import Any
+from job_engine.store.filter.compile import attributes_of, compile_filter
+from job_engine.store.filter.nodes import Filter
+from job_engine.store.filter.parser import join_filters, parse_filter
 
-from job_engine.errors import InvalidFilterError
-
-Filter = Any
-
-
-def parse_filter(text: str) -> Filter:
-    raise InvalidFilterError("Invalid CIMI filter. not yet")
+__all__ = ["Filter", "attributes_of", "compile_filter", "join_filters", "parse_filter"]

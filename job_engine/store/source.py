@@ -1,0 +1,132 @@
+"""What can be searched: the rows of a collection, their attributes, who may see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    RowMapping,
+    Table,
+    case,
+    func,
+    literal,
+    true,
+)
+
+from job_engine.model.acl import Right
+from job_engine.store.access import allowed
+from job_engine.store.base import Document
+from job_engine.store.blobs import assemble_blob
+from job_engine.store.documents import ENTRIES_PATH, FIELDS, Field, Kind, assemble
+from job_engine.store.json_paths import member
+from job_engine.store.resources import assemble_resource
+from job_engine.store.tables import blobs, jobs, resources
+
+
+@dataclass(frozen=True)
+class Source:
+    """A collection in the database."""
+
+    type_name: str
+    table: Table
+    fields: Mapping[str, Field]
+    """Attributes that are columns, by their name; every other one is in the JSON."""
+    assemble: Callable[[RowMapping], Document]
+    visible: Callable[[Collection[str], Right], ColumnElement[bool]]
+    """Who with these claims has this right."""
+    base: ColumnElement[bool]
+    """What makes a row of the table one of this collection."""
+    newest_first: tuple[ColumnElement[Any], ...]
+    document: Column[Any] | None = None
+    arrays: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
+    """Attributes of the JSON that are shown otherwise than stored, as JSON arrays."""
+    date_texts: frozenset[str] = frozenset()
+    """Attributes of the JSON that are timestamps, as the server writes them."""
+
+    def column(self, name: str) -> ColumnElement[Any] | None:
+        """Return the column of an attribute; None for one that is in the JSON."""
+        if name == "resource-type":
+            return literal(self.type_name)
+        found = self.fields.get(name)
+        return None if found is None else self.table.c[found.column]
+
+    def array(self, key: str) -> ColumnElement[Any] | None:
+        """Return an attribute of the JSON as an array; None where there is no JSON."""
+        if key in self.arrays:
+            return self.arrays[key]
+        return None if self.document is None else member(self.document, key)
+
+    def kind(self, name: str) -> Kind:
+        """Return how an attribute with a column is compared."""
+        found = self.fields.get(name)
+        return Kind.TEXT if found is None else found.kind
+
+
+def _by_name(*fields: Field) -> dict[str, Field]:
+    return {item.name: item for item in fields}
+
+
+_stored_tags: Final = member(jobs.c.document, "tags")
+_shown_tags: Final = case(
+    (
+        func.json_type(func.json(jobs.c.document), '$."tags"').is_(None)
+        & jobs.c.entry.is_not(None),
+        func.json_array(literal(ENTRIES_PATH) + jobs.c.entry),
+    ),
+    else_=_stored_tags,
+)
+
+JOBS: Final = Source(
+    "job",
+    jobs,
+    _by_name(*FIELDS, Field("target-resource/href", "target_href")),
+    assemble,
+    lambda claims, right: allowed(jobs.c.id, claims, right),
+    true(),
+    (jobs.c.seq.desc(),),
+    document=jobs.c.document,
+    arrays={"tags": _shown_tags},
+)
+
+BLOBS: Final = Source(
+    "blob",
+    blobs,
+    _by_name(
+        Field("created", "created_ms", Kind.DATE),
+        Field("updated", "created_ms", Kind.DATE),
+        Field("created-by", "owner"),
+        Field("size", "size", Kind.INTEGER),
+        Field("media-type", "media_type"),
+        Field("name", "name"),
+    ),
+    assemble_blob,
+    # Owners see all of their own rows, and nobody else sees any.
+    lambda claims, _right: blobs.c.owner.in_(sorted(claims)),
+    true(),
+    (blobs.c.created_ms.desc(), blobs.c.digest),
+)
+
+_STORED_FIELDS: Final = _by_name(
+    Field("id", "id"),
+    Field("created", "created_ms", Kind.DATE),
+    Field("updated", "updated_ms", Kind.DATE),
+)
+
+
+def resources_of(type_name: str) -> Source:
+    """Return the documents of one type in the generic table."""
+    return Source(
+        type_name,
+        resources,
+        _STORED_FIELDS,
+        assemble_resource,
+        lambda claims, right: allowed(resources.c.id, claims, right),
+        resources.c.type == type_name,
+        (resources.c.created_ms.desc(), resources.c.id),
+        document=resources.c.document,
+        date_texts=frozenset({"expiry"}),
+    )
