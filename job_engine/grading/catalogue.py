@@ -15,7 +15,7 @@ class ApiCatalogue:
         """Return the digest of the newest bundle of that name; None: there is none."""
         # Newest first: adding a bundle under a known name is how an assignment is changed.
         found = self._api.search(
-            "assignment", filter=f"name='{name}'", orderby="created:desc", last=1
+            "assignment", filter=f"name='{name}'", orderby="version:desc,created:desc", last=1
         )
         for resource in found.resources:
             return str(resource.data.get("digest", ""))
