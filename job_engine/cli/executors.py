@@ -25,15 +25,15 @@ def list_(api_url: ApiUrl = None, data_dir: DataDir = None, as_json: AsJson = Fa
     if not executors:
         print("No executor is alive.")
         return
-    table = text.table("NAME", "HOST", "THREADS", "SANDBOX", "ACTIONS", "STATE")
+    table = text.table("NAME", "HOST", "THREADS", "SANDBOX", "STATE", "ACTIONS")
     for executor in executors:
         table.add_row(
             text.clean(executor.name),
             text.clean(executor.host),
             str(executor.threads),
             executor.sandbox or "none",
-            ", ".join(map(text.clean, executor.actions)),
             "draining" if executor.draining else "live",
+            ", ".join(map(text.clean, executor.actions)),
         )
     text.console().print(table)
 

@@ -47,7 +47,7 @@ def list_(
     if as_json:
         text.print_json(jobs)
         return
-    table = text.table("ID", "ACTION", "STATE", "%", "CREATED", "MESSAGE")
+    table = text.table("ID", "ACTION", "STATE", "%", "CREATED", "MESSAGE", last="ellipsis")
     for job in jobs:
         table.add_row(
             job["id"].removeprefix("job/"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -47,11 +47,12 @@ def state(name: str) -> Text:
     return Text(name, style=STATE_STYLES.get(name, ""))
 
 
-def table(*columns: str) -> Table:
-    """Return an empty table in the house's look."""
+def table(*columns: str, last: Literal["fold", "ellipsis"] = "fold") -> Table:
+    """Return an empty table in the house's look; only its last column may be cut or folded."""
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold")
+    for column in columns[:-1]:
+        made.add_column(column, no_wrap=True, overflow="fold")
+    made.add_column(columns[-1], no_wrap=last == "ellipsis", overflow=last)
     return made
 
 
