@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
+import requests
 import typer
 from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
@@ -24,7 +25,7 @@ from job_engine.cli.options import load_settings
 from job_engine.cli.up.settings import DEFAULT_DATA_DIR
 from job_engine.client import Api
 from job_engine.client.credentials import login_credentials
-from job_engine.errors import ApiUnavailableError, ConfigurationError, QueueError
+from job_engine.errors import ApiError, ApiUnavailableError, ConfigurationError, QueueError
 from job_engine.settings import ConnectionSettings
 
 RETRY_S: Final = 10.0
@@ -97,7 +98,10 @@ def connected(api_url: str | None, data_dir: Path | None) -> Iterator[Api]:
 
 
 def open_api(target: Target) -> Api:
-    """Return a client; raises `ApiUnavailableError` when no engine answers."""
+    """Return a client that is logged in where there is a key.
+
+    Raises `ApiUnavailableError` when no engine answers, `ApiError` when it refuses the key.
+    """
     api = Api(
         target.api_url,
         credentials=target.credentials,
@@ -110,6 +114,18 @@ def open_api(target: Target) -> Api:
             f"No engine answers at {target.api_url}. Start one with `job-engine up`, or set "
             "JOB_ENGINE_API_URL."
         )
+    if target.credentials is not None:
+        try:
+            reply = api.login_apikey(target.credentials["key"], target.credentials["secret"])
+            refused = reply is None or reply.status_code != 201
+        except requests.RequestException:
+            refused = False  # it stopped answering: the first request will say so
+        if refused:
+            api.close()
+            raise ApiError(
+                f"{target.api_url} refuses the key {target.credentials['key']}. Log in again "
+                "with `job-engine login`."
+            )
     return api
 
 

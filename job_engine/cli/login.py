@@ -53,7 +53,6 @@ def logout() -> None:
             api = open_api(
                 Target(kept["url"], {"key": kept["key"], "secret": kept["secret"]}, None)
             )
-            api.login_apikey(kept["key"], kept["secret"])
             api.delete(kept["key"])
             api.close()
         except (ApiError, ApiUnavailableError):
