@@ -160,7 +160,7 @@ class Feed:
 
 
 def most_urgent_ready(action: str, limit: int) -> Select[Any]:
-    """Return the first `limit` jobs of the feed's order; reads nothing but its index."""
+    """Return the first `limit` jobs in the feed's order, which is its index's."""
     return (
         select(jobs.c.id, jobs.c.priority)
         .where(is_ready(), jobs.c.action == action)

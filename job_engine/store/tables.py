@@ -121,7 +121,7 @@ def _partial(name: str, *columns: Any, where: ColumnElement[bool], unique: bool 
 
 
 _c = jobs.c
-_partial("jobs_ready", _c.action, _c.priority, _c.created_ms, _c.seq, _c.id, where=is_ready())
+_partial("jobs_ready", _c.action, _c.priority, _c.created_ms, _c.seq, where=is_ready())
 _partial("jobs_retrying", _c.action, _c.not_before_ms, where=is_retrying())
 _partial("jobs_waiting", _c.action, _c.priority, where=is_waiting())
 _partial("jobs_entries", _c.action, _c.id, where=holds_entry())

@@ -1,7 +1,8 @@
-"""The filter language accepts and refuses what the contract lists (specs/cimi-api.md §2.3, §2.4)."""
+"""The filter language accepts and refuses what its contract lists (specs/cimi-api.md §2)."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -198,7 +199,6 @@ def test_depth_is_limited_but_not_inside_strings() -> None:
 
 @given(st.text(alphabet="ab=!<>^[]()'\" ,1-/:\\andortruenull\n"))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
-    try:
+    # Any other exception than this one fails the test.
+    with contextlib.suppress(InvalidFilterError):
         parse_filter(text)
-    except InvalidFilterError as error:
-        assert error.message.startswith("Invalid CIMI filter. ")

@@ -127,7 +127,7 @@ def upgrade() -> None:
     op.create_index(
         "jobs_ready",
         "jobs",
-        ["action", "priority", "created_ms", "seq", "id"],
+        ["action", "priority", "created_ms", "seq"],
         unique=False,
         **_where(f"{UNPUSHED} AND not_before_ms IS NULL"),
     )

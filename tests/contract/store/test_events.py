@@ -1,0 +1,127 @@
+"""Events: one for each change of state, with ids that become visible in order."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from job_engine.errors import ConflictError
+from job_engine.model import Fence
+from job_engine.store import events
+from job_engine.store.base import EVENTS_TOPIC
+from job_engine.store.factory import open_store
+from job_engine.store.jobs import Edit
+from job_engine.store.store import Store
+from tests.contract.store.support import (
+    Clock,
+    add,
+    document,
+    finish,
+    push,
+    running,
+    states,
+)
+
+
+def test_one_event_a_change(store: Store) -> None:
+    job = running(store, Fence(1, 1))
+    finish(store, job, Fence(1, 1))
+    assert states(store) == [(job, "QUEUED"), (job, "RUNNING"), (job, "SUCCESS")]
+    seen = store.events.newest()
+    store.jobs.delete(job, lambda _: None)  # nothing that anybody waits for
+    assert store.events.newest() == seen
+
+
+def test_an_event_says_what_the_leader_has_to_know(store: Store) -> None:
+    job = add(store, priority=7)
+    name = push(store, job)
+    store.jobs.cancel(job, lambda _: None, None)
+    event = store.events.after(0)[-1].event
+    assert (event.job, event.priority, event.entry, event.action) == (job, 7, name, "noop")
+
+
+def test_filters_and_pages(store: Store) -> None:
+    first, second = add(store, action="a"), add(store, action="b")
+    store.jobs.cancel(first, lambda _: None, None)
+    assert [e.event.job for e in store.events.after(0, actions=["b"])] == [second]
+    assert [e.event.job for e in store.events.after(0, states=["CANCELED"])] == [first]
+    page = store.events.after(0, limit=2)
+    assert [e.event.job for e in page] == [first, second]
+    assert [e.event.job for e in store.events.after(page[-1].id)] == [first]
+
+
+def test_a_failed_unit_leaves_no_event(store: Store) -> None:
+    taken = document()
+    store.jobs.add(taken)
+    seen = store.events.newest()
+    with pytest.raises(ConflictError):
+        store.jobs.add_many([document(), taken, document()])
+    assert store.events.newest() == seen
+    assert len(states(store)) == 1
+
+
+def test_no_id_becomes_visible_after_a_greater_one(store: Store) -> None:
+    """A reader that goes on after the greatest id it saw misses nothing."""
+    writers, each = 8, 40
+    done = threading.Event()
+    followed: list[int] = []
+
+    def write() -> None:
+        for _ in range(each):
+            add(store)
+
+    def follow() -> None:
+        last = 0
+        while True:
+            finished = done.is_set()
+            page = store.events.after(last, limit=10_000)
+            followed.extend(stored.id for stored in page)
+            last = page[-1].id if page else last
+            if finished and not page:
+                return
+
+    reader = threading.Thread(target=follow)
+    reader.start()
+    threads = [threading.Thread(target=write) for _ in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done.set()
+    reader.join()
+    everything = [stored.id for stored in store.events.after(0, limit=10_000)]
+    assert followed == everything
+    assert len(followed) == writers * each
+
+
+def test_listeners_are_told_before_the_writer_is(store: Store) -> None:
+    told: list[frozenset[str]] = []
+    store.database.listen(told.append)
+    job = add(store)
+    assert told == [frozenset({EVENTS_TOPIC})]
+    store.jobs.edit(job, lambda _: None, lambda before: Edit({**before, "name": "x"}), None)
+    assert len(told) == 1
+    store.database.unlisten(told.append)
+
+
+def test_old_events_are_trimmed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "KEPT", 1500)
+    store.jobs.add_many([document() for _ in range(4000)])
+    store.jobs.add_many([document() for _ in range(200)])
+    ids = [stored.id for stored in store.events.after(0, limit=10_000)]
+    assert ids[-1] == 4200
+    assert 1500 <= len(ids) <= 1500 + 1024 + 200
+
+
+def test_ids_are_not_used_again_after_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.sqlite'}"
+    ids = []
+    for _ in range(2):
+        store = open_store(url, Clock())
+        store.start()
+        add(store)
+        ids.append(store.events.newest())
+        store.stop()
+    assert ids == [1, 2]

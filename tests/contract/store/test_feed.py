@@ -1,0 +1,166 @@
+"""The feed: order, window, retries, entries, orphans; and that its cost is the window's."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects import sqlite
+
+from job_engine.model import Fence
+from job_engine.model.protocol import EntryItem, ReportKind
+from job_engine.store import feed
+from job_engine.store.store import Store
+from tests.contract.store.support import (
+    Clock,
+    add,
+    claim,
+    document,
+    entry,
+    push,
+    report,
+    running,
+    states,
+)
+
+
+def fed(store: Store, window: int, action: str = "noop") -> list[str]:
+    return [item.job for item in store.feed.feed(action, window).jobs]
+
+
+def push_many(store: Store, jobs: list[str]) -> None:
+    items = [EntryItem(job=job, entry=entry(n)) for n, job in enumerate(jobs)]
+    assert store.feed.pushed(items) == [True] * len(jobs)
+
+
+def test_priority_then_age_then_order_of_creation(store: Store, clock: Clock) -> None:
+    late = add(store, priority=7)
+    clock.advance(-1)  # a clock that was set back
+    early = add(store, priority=7)
+    clock.advance(5)
+    batch = store.jobs.add_many([document(priority=7) for _ in range(20)])
+    urgent = add(store, priority=0)
+    default = add(store)
+    expected = [urgent, early, late, *(d["id"] for d in batch), default]
+    assert fed(store, 100) == expected
+    assert fed(store, 3) == expected[:3]
+
+
+def test_the_window_counts_what_is_as_urgent_or_more(store: Store) -> None:
+    normal = [add(store, priority=500) for _ in range(6)]
+    assert fed(store, 4) == normal[:4]
+    push_many(store, normal[:4])
+    assert fed(store, 4) == []
+    urgent = [add(store, priority=10) for _ in range(6)]
+    # Never behind a full window of others, but within its own.
+    assert fed(store, 4) == urgent[:4]
+    push_many(store, urgent[:3])
+    assert fed(store, 4) == urgent[3:4]
+
+
+def test_a_claimed_job_makes_room(store: Store) -> None:
+    jobs = [add(store) for _ in range(3)]
+    push_many(store, jobs[:2])
+    assert fed(store, 2) == []
+    claim(store, jobs[0], entry(0), Fence(1, 1))
+    assert fed(store, 2) == [jobs[2]]
+
+
+def test_neither_pulled_nor_cancelled_jobs_nor_other_actions_are_fed(store: Store) -> None:
+    add(store, execution_mode="pull")
+    add(store, action="other")
+    cancelled = add(store)
+    store.jobs.cancel(cancelled, lambda _: None, None)
+    mixed = add(store, execution_mode="mixed")
+    assert fed(store, 10) == [mixed]
+
+
+def test_retries_become_due_in_their_old_place(store: Store, clock: Clock) -> None:
+    retried = running(store, Fence(1, 1))
+    report(store, retried, Fence(1, 1), ReportKind.RETRY, retry_after_s=10)
+    clock.advance(1)
+    younger = add(store)
+    assert fed(store, 10) == [younger]
+    clock.advance(9)
+    assert fed(store, 10) == [retried, younger]
+    assert store.feed.feed("noop", 10).next_due_ms is None
+
+
+def test_entries_are_recorded_once_and_cleared_by_name(store: Store) -> None:
+    job = add(store)
+    name = push(store, job)
+    assert store.jobs.get(job)["tags"] == [f"/job/entries/{name}"]
+    assert store.feed.pushed([EntryItem(job=job, entry=entry(2))]) == [False]
+    assert fed(store, 10) == []
+    assert store.feed.cleared([EntryItem(job=job, entry=entry(2))]) == [False]
+    assert store.feed.cleared([EntryItem(job=job, entry=name)]) == [True]
+    assert "tags" not in store.jobs.get(job)
+    assert fed(store, 10) == [job]
+
+
+def test_recorded_entries_come_in_pages(store: Store) -> None:
+    jobs = [add(store) for _ in range(7)]
+    push_many(store, jobs)
+    claim(store, jobs[0], entry(0), Fence(1, 1))
+    store.jobs.cancel(jobs[1], lambda _: None, None)
+    add(store)
+    found: list[EntryItem] = []
+    after: str | None = ""
+    while after is not None:
+        page = store.feed.entries("noop", after, limit=2)
+        found.extend(page.entries)
+        after = page.next
+    assert sorted(item.job for item in found) == sorted([jobs[0], *jobs[2:]])
+    assert {item.job: item.entry for item in found}[jobs[3]] == entry(3)
+
+
+def test_orphans_fail_after_their_grace(store: Store, clock: Clock) -> None:
+    orphans = [add(store, action="nobody") for _ in range(3)]
+    retried = running(store, Fence(1, 1))
+    report(store, retried, Fence(1, 1), ReportKind.RETRY, retry_after_s=1000)
+    clock.advance(59)
+    young = add(store, action="nobody")
+    known = add(store, action="grade")
+    pulled = add(store, action="nobody", execution_mode="pull")
+    pushed = add(store, action="nobody")
+    push(store, pushed)
+    clock.advance(1)
+    assert store.feed.fail_orphans(["grade"], 60) == 4
+    for job in (*orphans, retried):
+        found = store.jobs.get(job)
+        assert found["state"] == "FAILED"
+        assert "No executor has the action" in found["status-message"]
+        assert (job, "FAILED") in states(store)
+    assert {store.jobs.get(job)["state"] for job in (young, known, pulled, pushed)} == {"QUEUED"}
+    assert store.feed.fail_orphans(["grade"], 60) == 0
+
+
+def plan(connection: Connection, statement: object) -> list[str]:
+    compiled = statement.compile(  # type: ignore[attr-defined]
+        dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True}
+    )
+    sql = str(compiled)
+    for name in compiled.positiontup or ():
+        value = compiled.params[name]
+        shown = f"'{value}'" if isinstance(value, str) else str(value)
+        sql = sql.replace("?", shown, 1)
+    return [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {sql}"))]
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (feed.most_urgent_ready("noop", 100), "jobs_ready"),
+        (feed.most_urgent_waiting("noop", 100), "jobs_waiting"),
+        (feed.next_due("noop"), "jobs_retrying"),
+        (feed.recorded("noop", "job/0", 100), "jobs_entries"),
+    ],
+    ids=["ready", "waiting", "due", "entries"],
+)
+def test_hot_statements_walk_one_index_and_sort_nothing(
+    store: Store, statement: object, index: str
+) -> None:
+    store.jobs.add_many([document(priority=n % 1000) for n in range(2000)])
+    details = store.database.read(lambda c: plan(c, statement))
+    assert len(details) == 1, details
+    assert details[0].startswith("SEARCH jobs"), details
+    assert index in details[0], details
