@@ -7,7 +7,6 @@ from job_engine.grading.bundles import BundleCache
 from job_engine.grading.catalogue import ApiCatalogue
 from job_engine.grading.pipeline import Grader
 from job_engine.grading.results import Outcome, to_json
-from job_engine.grading.settings import grading_settings
 from job_engine.grading.submission import GradePayload
 from job_engine.plugins import Action, Context, Result, RetryPolicy
 from job_engine.sandbox.base import Sandbox
@@ -36,13 +35,12 @@ class Grade(Action[GradePayload]):
         """Grade, and hand back the results."""
         settings = context.need(ExecutorSettings)
         api = context.need(Api)
-        grading = grading_settings(settings)
         grader = Grader(
-            sandbox=context.need(Sandbox),  # type: ignore[type-abstract]
+            sandbox=context.need(Sandbox),
             blobs=api,
             catalogue=ApiCatalogue(api),
-            bundles=BundleCache.from_settings(grading),
-            settings=grading,
+            bundles=BundleCache.from_settings(settings),
+            settings=settings,
             policy=settings,
             label=settings.name,
         )

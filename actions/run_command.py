@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from job_engine.grading.command import CommandOutput, CommandPayload, run_command
-from job_engine.grading.settings import grading_settings
 from job_engine.plugins import Action, Context, Result, RetryPolicy
 from job_engine.sandbox.base import Sandbox, Verdict
 from job_engine.settings import ExecutorSettings
@@ -31,9 +30,8 @@ class RunCommand(Action[CommandPayload]):
     def run(self, context: Context[CommandPayload]) -> Result:
         """Run it, and hand back how it ended."""
         settings = context.need(ExecutorSettings)
-        grading = grading_settings(settings)
-        sandbox = context.need(Sandbox)  # type: ignore[type-abstract]
-        output = run_command(context.payload, context, sandbox, grading, settings.name)
+        sandbox = context.need(Sandbox)
+        output = run_command(context.payload, context, sandbox, settings, settings.name)
         return Result(
             return_code=_return_code(output),
             message=output.message,

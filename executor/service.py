@@ -53,7 +53,7 @@ class Executor:
         self._draining = threading.Event()
         self._api = Api.from_settings(settings)
         self._sandbox = make_sandbox(settings) if settings.sandbox else None
-        self._collaborators: dict[type[Any], object] = {Api: self._api}
+        self._collaborators: dict[type[Any], object] = {Api: self._api, ExecutorSettings: settings}
         if self._sandbox is not None:
             self._collaborators[Sandbox] = self._sandbox
         self._actions = {

@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import (
@@ -164,7 +164,42 @@ class SandboxSettings(Settings):
     )
 
 
-class ExecutorSettings(ServiceSettings, SandboxSettings):
+class GradingSettings(Settings):
+    """Where bundles are cached, which flavours there are, and what submissions may hold."""
+
+    bundle_cache_dir: Path = Field(
+        Path("/var/cache/job-engine/bundles"),
+        description="Directory of the cache of assignment bundles; made on first use, "
+        "readable by its owner only.",
+    )
+    bundle_cache_bytes: int = Field(
+        2 * 2**30, gt=0, description="Most bytes that cached bundles may take together."
+    )
+    max_bundle_bytes: int = Field(
+        512 * 2**20, gt=0, description="Most bytes that an assignment bundle may unpack to."
+    )
+    max_submission_bytes: int = Field(
+        256 * 2**20, gt=0, description="Most bytes that a submission may unpack to."
+    )
+    max_submission_files: int = Field(
+        10_000, gt=0, description="Most files and directories of a submission."
+    )
+    clone_image: str | None = Field(
+        None, description="Image that has git, for the clone phase; unset: as the other phases."
+    )
+    git_secrets_file: Path | None = Field(
+        None,
+        description="YAML file of credentials for private repositories, by name: `host` "
+        "(`host:port`), `username`, `password`; readable by its owner only.",
+    )
+    flavours: dict[str, dict[str, Any]] = Field(
+        {},
+        description="Named limits, added to or changing the built-in small, standard and large: "
+        "`{large: {memory_bytes: 4294967296}}`.",
+    )
+
+
+class ExecutorSettings(ServiceSettings, SandboxSettings, GradingSettings):
     """What an executor can be told."""
 
     name: str = Field(

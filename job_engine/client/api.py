@@ -23,7 +23,7 @@ from tenacity import (
 from tenacity.nap import sleep_using_event
 
 from job_engine.client.credentials import login_credentials
-from job_engine.errors import ApiError, ApiUnavailableError, GradingError
+from job_engine.errors import ApiError, ApiUnavailableError, PlatformFaultError
 from job_engine.model.protocol import (
     ActionDescription,
     ActionsRequest,
@@ -195,7 +195,7 @@ class Api(NuvlaApi):  # type: ignore[misc]
     def download_blob(self, digest: str, target: Path) -> None:
         """Write a blob to `target`, and check it against its digest on the way.
 
-        Raises `GradingError` when what came is not what the digest names.
+        Raises `PlatformFaultError` when what came is not what the digest names.
         """
         name = digest.removeprefix("sha256:")
         with self._call("GET", f"blob/{name}/content", stream=True) as response:
@@ -206,7 +206,7 @@ class Api(NuvlaApi):  # type: ignore[misc]
                     sink.write(chunk)
         if running.hexdigest() != name:
             target.unlink()
-            raise GradingError(f"The blob {digest} arrived damaged.")
+            raise PlatformFaultError(f"The blob {digest} arrived damaged.")
 
     # --- underneath -----------------------------------------------------------
 

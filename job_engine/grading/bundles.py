@@ -26,7 +26,7 @@ from typing import IO, Final, Protocol
 from job_engine.errors import ArchiveError, AssignmentError, PlatformFaultError
 from job_engine.grading.archive import ArchiveLimits, Collector, unpack
 from job_engine.grading.assignment import FILE_NAME, TESTS_DIRECTORY
-from job_engine.grading.settings import GradingSettings
+from job_engine.settings import GradingSettings
 
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 

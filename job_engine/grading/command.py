@@ -14,7 +14,6 @@ from job_engine.grading.assignment import Command, EnvName, argv
 from job_engine.grading.flavours import DEFAULT, LimitOverrides, flavours
 from job_engine.grading.pipeline import Watch
 from job_engine.grading.results.hostile import decode
-from job_engine.grading.settings import GradingSettings
 from job_engine.grading.submission import Base64File, FileName, pack_inline
 from job_engine.grading.verdicts import explain
 from job_engine.sandbox.base import (
@@ -30,6 +29,7 @@ from job_engine.sandbox.base import (
     Tree,
     Verdict,
 )
+from job_engine.settings import GradingSettings
 
 PHASE: Final = "command"
 WORKDIR: Final = "/mnt/work"

@@ -21,7 +21,6 @@ from job_engine.grading.flavours import Flavour, flavours
 from job_engine.grading.plan import TESTS, Plan, make_plan
 from job_engine.grading.results import Receipt, Results
 from job_engine.grading.secrets import git_secret, stdin_of
-from job_engine.grading.settings import GradingSettings
 from job_engine.grading.submission import GradePayload, Submission, workspace_of
 from job_engine.grading.verdicts import explain
 from job_engine.log import get_logger
@@ -35,7 +34,7 @@ from job_engine.sandbox.base import (
     Tree,
     Verdict,
 )
-from job_engine.settings import SandboxSettings
+from job_engine.settings import GradingSettings, SandboxSettings
 
 log = get_logger(__name__)
 

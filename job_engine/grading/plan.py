@@ -18,9 +18,9 @@ from job_engine.errors import AssignmentError
 from job_engine.grading.assignment import Assignment, Phase
 from job_engine.grading.clone import clone_phase
 from job_engine.grading.flavours import MIB, Flavour
-from job_engine.grading.settings import GradingSettings
 from job_engine.grading.submission import GitSource
 from job_engine.sandbox.base import WORKSPACE, Handover, Limits, Mount, PhaseSpec, Tree
+from job_engine.settings import GradingSettings
 
 TESTS: Final = "tests"
 RESULTS: Final = "results"

@@ -18,11 +18,10 @@ from job_engine.grading.archive import pack_directory, pack_submission
 from job_engine.grading.bundles import BundleCache
 from job_engine.grading.pipeline import Grader
 from job_engine.grading.results import Results
-from job_engine.grading.settings import GradingSettings
 from job_engine.grading.submission import GradePayload
 from job_engine.sandbox.base import Sandbox
 from job_engine.sandbox.factory import make_sandbox
-from job_engine.settings import SandboxSettings
+from job_engine.settings import GradingSettings, SandboxSettings
 from job_engine.testing.git_server import GitServer
 from tests.conftest import require
 from tests.contract.sandbox import bubblewrap_host, docker_host

@@ -13,10 +13,9 @@ from job_engine.grading.assignment import Assignment, parse_assignment
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.plan import Plan, make_plan
 from job_engine.grading.results import Outcome, Receipt, Visibility
-from job_engine.grading.settings import GradingSettings
 from job_engine.grading.submission import GitSource
 from job_engine.sandbox.base import PhaseResult, Reach, Verdict
-from job_engine.settings import SandboxSettings
+from job_engine.settings import GradingSettings, SandboxSettings
 
 TEXT = """\
 name: sort
