@@ -34,16 +34,19 @@ def member(document: ColumnElement[Any], key: str) -> ColumnElement[Any]:
     text = type_coerce(document, Text)
     path = f'$."{key}"'
     found = func.json_extract(text, path)
-    return case((func.json_type(text, path) == "array", found), else_=func.json_array(found))
+    # Extracting two paths makes an array in which `true` stays what it is; the second one
+    # is never there, and a null is no value.
+    scalar_array = func.json_extract(text, path, "$[0]")
+    return case((func.json_type(text, path) == "array", found), else_=scalar_array)
 
 
 def values_of(first: ColumnElement[Any], further: Sequence[str] = ()) -> Values:
     """Return the values in the array `first`, or those that `further` keys lead to from it."""
-    each = func.json_each(first).table_valued("value", "type").alias()
+    each = func.json_each(first).table_valued("value", "type", joins_implicitly=True)
     tables: list[FromClause] = [each]
     for key in further:
         inside = case((each.c.type == "object", member(each.c.value, key)), else_="[]")
-        each = func.json_each(inside).table_valued("value", "type").alias()
+        each = func.json_each(inside).table_valued("value", "type", joins_implicitly=True)
         tables.append(each)
     return Values(tables, each.c.value, each.c.type)
 

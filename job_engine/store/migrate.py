@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -9,6 +10,9 @@ from alembic.config import Config
 from sqlalchemy import Engine
 
 _SCRIPTS = Path(__file__).parent / "migrations"
+
+# Alembic hands its context to `env.py` through module globals.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def upgrade(engine: Engine) -> None:
@@ -19,6 +23,6 @@ def upgrade(engine: Engine) -> None:
     """
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    with engine.begin() as connection:
+    with _ONE_AT_A_TIME, engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import queue
+import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -172,8 +174,8 @@ def _engine(path: Path, begin: str, *, readers: int) -> Engine:
     def connected(raw: Any, _record: Any) -> None:
         # The driver's own transactions begin late and never IMMEDIATE; ours are explicit.
         raw.isolation_level = None
+        _switch_to_wal(raw)
         for pragma in (
-            "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
             "temp_store=MEMORY",
@@ -186,6 +188,24 @@ def _engine(path: Path, begin: str, *, readers: int) -> Engine:
     sa.event.listen(engine, "connect", connected)
     sa.event.listen(engine, "begin", begun)
     return engine
+
+
+def _switch_to_wal(raw: Any) -> None:
+    """Switch on the write-ahead log; of two processes that do so at once, one has to wait.
+
+    SQLite does not wait by itself here, whatever its busy timeout says.
+    """
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as error:
+            locked = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not locked or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _dump_json(value: Any) -> str:

@@ -65,9 +65,9 @@ class _Compiler:
     def condition(self, tree: Filter) -> Condition:
         """Compile a node."""
         if isinstance(tree, And):
-            return _grouped(and_, [self.condition(item) for item in tree.items])
+            return _grouped(and_, [self.condition(i) for i in _merged(tree.items, negated=True)])
         if isinstance(tree, Or):
-            return _grouped(or_, [self.condition(item) for item in _merged(tree.items)])
+            return _grouped(or_, [self.condition(i) for i in _merged(tree.items, negated=False)])
         if isinstance(tree, Member):
             return self._member(tree)
         return self._compare(tree)
@@ -232,18 +232,22 @@ def _negated(condition: Condition) -> Condition:
     return not_(func.coalesce(condition, false()))
 
 
-def _merged(items: Sequence[Filter]) -> Iterator[Filter]:
-    """Make one list of the values that an attribute is or-ed over; thousands are usual."""
+def _merged(items: Sequence[Filter], *, negated: bool) -> Iterator[Filter]:
+    """Make one list of the values of an attribute; thousands of them are usual.
+
+    `a=1 or a=2` is `a=[1,2]`, and `a!=1 and a!=2` is `a!=[1,2]`.
+    """
     by_attribute: dict[str, list[Value]] = {}
+    op = Op.NE if negated else Op.EQ
     for item in items:
-        if isinstance(item, Compare) and item.op is Op.EQ and item.value is not None:
+        if isinstance(item, Compare) and item.op is op and item.value is not None:
             by_attribute.setdefault(item.attribute, []).append(item.value)
-        elif isinstance(item, Member) and not item.negated and item.values:
+        elif isinstance(item, Member) and item.negated is negated and item.values:
             by_attribute.setdefault(item.attribute, []).extend(item.values)
         else:
             yield item
     for attribute, values in by_attribute.items():
-        yield Member(attribute, tuple(values))
+        yield Member(attribute, tuple(values), negated)
 
 
 def _grouped(
