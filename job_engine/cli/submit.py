@@ -120,6 +120,7 @@ def finish(api: Api, job: str, *, as_json: bool) -> None:
     if as_json:
         text.print_json(document)
     elif results is not None:
+        console.print()
         console.print(score_table(results))
     else:
         message = text.clean(document.get("status-message", ""))

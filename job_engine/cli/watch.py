@@ -63,8 +63,8 @@ class Watcher:
             while True:
                 # Read before the log: a job that is final here has its whole log there.
                 document = self._patiently(lambda: fetch(self._api, job), job)
-                self._show_step(document, status)
                 self._patiently(lambda: self._show_log(job), job)
+                self._show_step(document, status)
                 if JobState(document["state"]) in FINAL_STATES:
                     return document
                 self._sleep(POLL_S)

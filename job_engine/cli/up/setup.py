@@ -68,7 +68,7 @@ def choose_sandbox(
         refusal = sandbox_refusal(wanted)
         if refusal:
             raise SandboxRefusedError(f"The sandbox {wanted} cannot be used here: {refusal}")
-        return wanted, "asked for"
+        return wanted, "asked for when this engine was set up"
     no_docker = sandbox_refusal("docker")
     if no_docker is None:
         return "docker", "a Docker daemon answered when this engine was set up"

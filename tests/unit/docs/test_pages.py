@@ -1,0 +1,65 @@
+"""What the pages name exists: settings, files, commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from job_engine.cli.app import app
+from job_engine.cli.connection import ClientSettings
+from job_engine.cli.options import variable_of
+from job_engine.cli.up.settings import UpSettings
+from job_engine.settings import ApiSettings, DistributorSettings, ExecutorSettings
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SETTINGS = (
+    ApiSettings,
+    ClientSettings,
+    DistributorSettings,
+    ExecutorSettings,
+    UpSettings,
+)
+OTHER_VARIABLES = {"JOB_ENGINE_CONFIG", "JOB_ENGINE_MIRROR"}
+
+
+def found(pattern: str) -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for match in re.finditer(pattern, page.read_text(), re.MULTILINE):
+            yield str(page.relative_to(ROOT)), match[1]
+
+
+def test_every_variable_is_a_setting() -> None:
+    known = {variable_of(name) for kind in SETTINGS for name in kind.model_fields}
+    named = set(found(r"\b(JOB_ENGINE_[A-Z_]+[A-Z])\b"))
+    assert {pair for pair in named if pair[1] not in known | OTHER_VARIABLES} == set()
+
+
+def test_every_link_leads_somewhere() -> None:
+    dead = [
+        (page, target)
+        for page, target in found(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+        if not (ROOT / page).parent.joinpath(target).exists()
+    ]
+    assert dead == []
+
+
+def test_every_command_has_a_help() -> None:
+    pattern = r"(?:^|`|\s)job-engine ((?:[a-z]+ )?[a-z]+)\b"
+    groups = {"job", "assignment", "executor", "user", "credential"}
+    for page, words in set(found(pattern)):
+        names = words.split()
+        command = names[:2] if names[0] in groups else names[:1]
+        result = CliRunner().invoke(app, [*command, "--help"])
+        assert result.exit_code == 0, (page, words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_are_for_readers_only(page: Path) -> None:
+    text = page.read_text()
+    assert "/work/" not in text
+    assert "TODO" not in text
