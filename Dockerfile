@@ -40,12 +40,16 @@ RUN groupadd --gid 10001 job-engine \
  && useradd --uid 10001 --gid 10001 --home-dir /var/lib/job-engine --no-create-home \
         --shell /usr/sbin/nologin job-engine \
  && install -d -o 10001 -g 10001 -m 0750 \
-        /var/lib/job-engine /var/lib/job-engine/data /var/lib/job-engine/credentials
+        /var/lib/job-engine /var/lib/job-engine/data /var/lib/job-engine/credentials \
+        /var/lib/job-engine/cache
 COPY --from=build /opt/job-engine /opt/job-engine
 ENV PATH=/opt/job-engine/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    JOB_ENGINE_DATA_DIR=/var/lib/job-engine/data \
+    JOB_ENGINE_CREDENTIALS_DIR=/var/lib/job-engine/credentials \
+    JOB_ENGINE_BUNDLE_CACHE_DIR=/var/lib/job-engine/cache
 USER 10001:10001
 WORKDIR /var/lib/job-engine
 # All three drain on it; give them the time (see stop_grace_period in compose.yaml).

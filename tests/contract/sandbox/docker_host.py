@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 
 from job_engine.settings import SandboxSettings
-
-IMAGE = os.environ.get("TEST_SANDBOX_IMAGE", "job-engine-base:bookworm")
+from tests.support.images import base_image
 
 
 def settings() -> SandboxSettings:
     """Return settings for a backend under test."""
-    return SandboxSettings(sandbox="docker", default_image=IMAGE)
+    return SandboxSettings(sandbox="docker", default_image=base_image())
 
 
 def leftovers(label: str) -> list[str]:
