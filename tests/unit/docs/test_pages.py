@@ -63,3 +63,10 @@ def test_pages_are_for_readers_only(page: Path) -> None:
     text = page.read_text()
     assert "/work/" not in text
     assert "TODO" not in text
+
+
+def test_every_decision_is_listed() -> None:
+    directory = ROOT / "docs" / "decisions"
+    listed = (directory / "README.md").read_text()
+    pages = [page.name for page in directory.glob("0*.md")]
+    assert [name for name in pages if f"({name})" not in listed] == []
