@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any, Final
 import requests
 import urllib3
 from docker import APIClient
+from docker.constants import MINIMUM_DOCKER_API_VERSION
 from docker.errors import APIError, DockerException, NotFound
 from docker.tls import TLSConfig
 
@@ -21,6 +23,7 @@ from job_engine.settings import SandboxSettings
 LABEL: Final = "job-engine.label"
 SLOT_LABEL: Final = "job-engine.slot"
 
+_SOCKET: Final = "/var/run/docker.sock"
 _POOL_SIZE: Final = 64
 """Idle connections kept. Each running phase holds two (attach, wait); more are opened on demand."""
 
@@ -151,14 +154,26 @@ class Daemon:
             tls = TLSConfig(
                 client_cert=(str(cert), str(key)), ca_cert=str(self._tls_dir / "ca.pem")
             )
-        with doing("connect to the Docker daemon"):
+
+        def client(version: str) -> APIClient:
+            timeout = round(self._timeout_s)
             return APIClient(
-                self._url,
-                version="auto",
-                timeout=round(self._timeout_s),
-                tls=tls,
-                max_pool_size=_POOL_SIZE,
+                self._url, version=version, timeout=timeout, tls=tls, max_pool_size=_POOL_SIZE
             )
+
+        with doing("connect to the Docker daemon"):
+            if self.is_local:
+                self._knock()
+            # docker-py would ask for the version itself, and leak its sockets on failure.
+            with contextlib.closing(client(MINIMUM_DOCKER_API_VERSION)) as probe:
+                version = str(probe.version(api_version=False)["ApiVersion"])
+            return client(version)
+
+    def _knock(self) -> None:
+        path = (self._url or f"unix://{_SOCKET}").removeprefix("unix:").removeprefix("//")
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.settimeout(self._timeout_s)
+            knock.connect(path)
 
 
 @contextlib.contextmanager

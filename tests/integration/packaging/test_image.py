@@ -144,7 +144,7 @@ def test_an_executor_grades_from_it(engine_image: str, tmp_path: Path, zk_hosts:
 
 
 # Runs in the image, as an executor would: one phase that reaches a server, through the
-# forwarder, and is refused another; and one that runs out of memory.
+# forwarder, and is refused another; and two that run out of memory and of processes.
 REACH = """
 import sys
 from job_engine.sandbox.base import Inputs, Limits, PhaseResult, PhaseSpec, Reach
@@ -165,6 +165,7 @@ def fetch(port):
 print(fetch(%d), fetch(%d), len(fetch(%d)))
 ''' % (port, port + 1, port)
 hog = "x = bytearray(10**9)"
+bomb = "import os\\nwhile True: os.fork()"
 slot = sandbox.prepare(label=label, trees=(), phases=(
     PhaseSpec(
         name="reach",
@@ -172,7 +173,10 @@ slot = sandbox.prepare(label=label, trees=(), phases=(
         reach=(Reach(host="127.0.0.1", port=port),),
         env={"no_proxy": "", "NO_PROXY": ""},
     ),
-    PhaseSpec(name="hog", command=("python3", "-c", hog), limits=Limits(memory_bytes=64 * 2**20)),
+    PhaseSpec(name="hog", command=("python3", "-c", hog), limits=Limits(memory_bytes=64 * 2**20),
+              always=True),
+    PhaseSpec(name="bomb", command=("python3", "-c", bomb), always=True,
+              limits=Limits(processes=16, wall_time_s=3)),
 ))
 try:
     slot.go(Inputs())
@@ -197,15 +201,20 @@ class Page(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_phases_reach_out_through_a_forwarder(engine_image: str) -> None:
-    """The executor's container may not enter the slot's network, so a forwarder has to."""
+@pytest.mark.parametrize("sees_cgroups", [False, True])
+def test_phases_run_as_confined_from_a_container(engine_image: str, sees_cgroups: bool) -> None:
+    """The executor's container may not enter the slot's network, so a forwarder has to.
+
+    What it cannot see of the phases' cgroups is missing from verdicts, never from limits.
+    """
+    sight = ("--pid=host", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:ro") if sees_cgroups else ()
     label = f"test-{uuid.uuid4().hex[:8]}"
     with HTTPServer(("127.0.0.1", 0), Page) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
             said = docker(
-                "run", "--rm", *executor_options(), engine_image,
+                "run", "--rm", *executor_options(), *sight, engine_image,
                 "python3", "-c", REACH, base_image(), label, str(server.server_port),
             )  # fmt: skip
         finally:
@@ -213,6 +222,7 @@ def test_phases_reach_out_through_a_forwarder(engine_image: str) -> None:
             thread.join()
     assert f"reach ok {'page' * 50_000} 403 200000\n" in said, said[:3000]
     assert "hog memory" in said
+    assert ("bomb processes" if sees_cgroups else "bomb exit") in said
     assert docker("ps", "--all", "--quiet", f"--filter=label=job-engine.label={label}") == ""
 
 
