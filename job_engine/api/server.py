@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+import threading
 from typing import Final
 
 import uvicorn
@@ -25,26 +26,32 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._app = app
+        self.app = app
+        self._answers = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and say so."""
         await super().startup(sockets)
-        password = getattr(self._app.state, "admin_password", None)
+        password = getattr(self.app.state, "admin_password", None)
         if self.started and password is not None:
             # Once, to whoever started the server; a log would keep it.
             sys.stdout.write(f"The password of the user `admin` is: {password}\n")
             sys.stdout.flush()
-            self._app.state.admin_password = None
+            self.app.state.admin_password = None
         if self.started:
+            self._answers.set()
             log.info("api.listening", host=self.config.host, port=self.port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop to listen, end the streams, then wait for the rest."""
-        services = getattr(self._app.state, "services", None)
+        services = getattr(self.app.state, "services", None)
         if services is not None:
             services.streams.close()
         await super().shutdown(sockets)
+
+    def wait_started(self, timeout_s: float) -> bool:
+        """Wait, in another thread than the server's, until it answers; False: it does not."""
+        return self._answers.wait(timeout_s)
 
     @property
     def port(self) -> int:
