@@ -1,6 +1,7 @@
 """Slots made of bubblewrap: prepare, sweep, check and close.
 
-Tested against bubblewrap 0.8.0 on Linux 6.18 (x86_64) with control groups of version 1.
+Tested against bubblewrap 0.8.0 on x86_64: Linux 6.18 with control groups of version 1, and
+Linux 6.1 with version 2. On aarch64 only the system-call filter was run, by an interpreter.
 """
 
 from __future__ import annotations
