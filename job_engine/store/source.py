@@ -44,6 +44,8 @@ class Source:
     document: Column[Any] | None = None
     arrays: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
     """Attributes of the JSON that are shown otherwise than stored, as JSON arrays."""
+    computed: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
+    """Attributes that are texts made of columns."""
     date_texts: frozenset[str] = frozenset()
     """Attributes of the JSON that are timestamps, as the server writes them."""
 
@@ -51,6 +53,8 @@ class Source:
         """Return the column of an attribute; None for one that is in the JSON."""
         if name == "resource-type":
             return literal(self.type_name)
+        if name in self.computed:
+            return self.computed[name]
         found = self.fields.get(name)
         return None if found is None else self.table.c[found.column]
 
@@ -108,6 +112,10 @@ BLOBS: Final = Source(
     lambda claims, _right: blobs.c.owner.in_(sorted(claims)),
     true(),
     (blobs.c.created_ms.desc(), blobs.c.digest),
+    computed={
+        "id": literal("blob/") + blobs.c.digest,
+        "digest": literal("sha256:") + blobs.c.digest,
+    },
 )
 
 _STORED_FIELDS: Final = _by_name(

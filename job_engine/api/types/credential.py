@@ -13,7 +13,7 @@ from job_engine.api.schema import Common, Given, Schema, Timestamp, invalid
 from job_engine.api.secrets import digest_key, generate_key
 from job_engine.api.types.base import Collection, created
 from job_engine.api.types.stored import StoredType, normal_acl, roles_of, template_of
-from job_engine.model.acl import ADMIN, ANON, USER
+from job_engine.model.acl import ADMIN, ANON, PRINCIPAL, USER
 from job_engine.model.timestamps import format_ms
 from job_engine.store.base import Document
 from job_engine.store.resources import Resource
@@ -53,14 +53,10 @@ class CredentialType(StoredType):
             raise RequestError(f"requested href not found: {template['href']}")
         if not call.who.is_user:
             raise RequestError(f"requested href cannot be accessed: {_HREF}")
-        roles = (
-            sorted({call.who.active_claim, USER, ANON, *roles_of(template, call)})
-            if "roles" in template
-            else sorted(c for c in call.who.claims if not c.startswith("session/"))
-        )
+        identity, roles = _claims(template, call)
         secret = generate_key()
         resource = key_resource(
-            identity=call.who.active_claim,
+            identity=identity,
             roles=roles,
             secret=secret,
             expiry_ms=_expiry(template, call),
@@ -76,6 +72,19 @@ class CredentialType(StoredType):
         reply = super().delete(call, resource_id)
         call.services.sessions.end_where("credential", resource_id)
         return reply
+
+
+def _claims(template: Document, call: Call) -> tuple[str, list[str]]:
+    """Return who a key logs in as, and with which claims."""
+    who = call.who
+    if "roles" not in template:
+        return who.active_claim, sorted(c for c in who.claims if not c.startswith("session/"))
+    # Someone who acts as a group must not hand its rights to a key that is to have fewer.
+    acts_as_group = who.active_claim.startswith("group/")
+    identity = (who.user_id or "") if acts_as_group else who.active_claim
+    if not PRINCIPAL.fullmatch(identity):
+        identity = f"service/{uuid.uuid4()}"
+    return identity, sorted({identity, USER, ANON, *roles_of(template, call)})
 
 
 def key_resource(

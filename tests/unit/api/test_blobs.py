@@ -1,0 +1,175 @@
+"""Uploads: streamed, limited, named by their content, and nobody else's business."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from job_engine.settings import ApiSettings
+from tests.unit.api.support import (
+    ADMIN,
+    ANON,
+    EXECUTOR,
+    JANE,
+    JOE,
+    TEACHER,
+    Client,
+    operations,
+    refused,
+)
+
+OCTETS = {"content-type": "application/octet-stream"}
+
+
+def upload(api: Client, who: str, content: bytes, path: str = "blob") -> str:
+    reply = api(who, "POST", path, content=content, headers=OCTETS)
+    assert reply.status_code == 201, reply.text
+    digest = hashlib.sha256(content).hexdigest()
+    blob = f"blob/{digest}"
+    assert reply.headers["location"] == blob
+    assert reply.json() == {
+        "status": 201,
+        "message": f"{blob} created",
+        "resource-id": blob,
+        "digest": f"sha256:{digest}",
+        "size": len(content),
+    }
+    return blob
+
+
+def test_up_and_down(api: Client) -> None:
+    blob = upload(api, JANE, b"hello", "blob?name=a%2Fb.zip")
+    document = api.get(blob, JANE)
+    assert (document["size"], document["name"]) == (5, "a/b.zip")
+    assert document["created-by"] == "user/jane"
+    assert operations(document) == ["delete", "content"]
+    for who in (JANE, ADMIN, EXECUTOR + " group/nuvla-user"):
+        reply = api(who, "GET", f"{blob}/content")
+        assert reply.content == b"hello"
+        assert reply.headers["content-type"] == "application/octet-stream"
+        assert "attachment" in reply.headers["content-disposition"]
+        assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+def test_large_ones_are_streamed_in_pieces(api: Client) -> None:
+    def pieces() -> Iterator[bytes]:
+        for n in range(99):
+            yield bytes([n]) * 1000
+
+    reply = api(JANE, "POST", "blob", content=pieces(), headers=OCTETS)
+    content = b"".join(pieces())
+    assert reply.json()["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert api(JANE, "GET", f"{reply.json()['resource-id']}/content").content == content
+
+
+def test_the_limit_holds_with_and_without_a_length(api: Client, settings: ApiSettings) -> None:
+    too_large = b"x" * (settings.max_blob_bytes + 1)
+    reply = api(JANE, "POST", "blob", content=too_large, headers=OCTETS)
+    refused(reply, 413, "limit of 100000 bytes")
+    reply = api(JANE, "POST", "blob", content=iter([too_large]), headers=OCTETS)
+    refused(reply, 413, "limit of 100000 bytes")
+    reply = api(JANE, "POST", "blob", files={"file": ("x", too_large)})
+    refused(reply, 413, "limit of 100000 bytes")
+    assert list((settings.blobs / "incoming").iterdir()) == []
+
+
+def test_forms(api: Client) -> None:
+    content = b"PK\x03\x04 not really\r\n--zip"
+    reply = api(JANE, "POST", "blob", files={"other": b"z", "file": ("h\u00e9.zip", content)})
+    assert reply.status_code == 201, reply.text
+    blob = reply.json()["resource-id"]
+    assert api(JANE, "GET", f"{blob}/content").content == content
+    assert api.get(blob, JANE)["name"] == "h\u00e9.zip"
+    refused(api(JANE, "POST", "blob", files={"other": b"z"}), 400, "no field `file`")
+    broken = {"content-type": "multipart/form-data; boundary=x"}
+    refused(api(JANE, "POST", "blob", content=b"nonsense", headers=broken), 400, "multipart")
+
+
+def test_other_bodies_are_no_uploads(api: Client) -> None:
+    refused(api(JANE, "POST", "blob", {"a": 1}), 400, "application/octet-stream")
+
+
+def test_who_did_not_log_in_uploads_nothing(api: Client, settings: ApiSettings) -> None:
+    before = sorted(settings.blobs.rglob("*"))
+    refused(api(ANON, "POST", "blob", content=b"anonymous", headers=OCTETS), 403, "credentials")
+    assert sorted(settings.blobs.rglob("*")) == before
+    refused(api(ANON, "GET", f"blob/{'0' * 64}/content"), 403, "invalid credentials")
+
+
+def test_identical_content_reveals_and_grants_nothing(api: Client) -> None:
+    """That somebody handed in the same file is not another student's to know."""
+    content = b"the solution"
+    blob = upload(api, JANE, content)
+    for path in (blob, f"{blob}/content"):
+        refused(api(JOE, "GET", path), 404, "not found")
+    refused(api(JOE, "DELETE", blob), 404, "not found")
+    assert api.count(JOE, "id!=null", "blob") == 0
+    assert upload(api, JOE, content) == blob  # the answer is that of a new upload
+    mine, hers = api.get(blob, JOE), api.get(blob, JANE)
+    assert "jane" not in json.dumps(mine)
+    assert "joe" not in json.dumps(hers)
+    assert api.count(JOE, "id!=null", "blob") == 1
+    assert api(JANE, "DELETE", blob).status_code == 200
+    refused(api(JANE, "GET", blob), 404, "not found")
+    assert api(JOE, "GET", f"{blob}/content").content == content
+    assert api(JOE, "DELETE", blob).status_code == 200
+    refused(api(ADMIN, "GET", f"{blob}/content"), 404, "not found")
+
+
+def test_uploading_again_is_the_same_blob(api: Client) -> None:
+    blob = upload(api, JANE, b"again")
+    created = api.get(blob, JANE)["created"]
+    assert upload(api, JANE, b"again") == blob
+    assert api.get(blob, JANE)["created"] == created
+
+
+@pytest.mark.parametrize("name", ["..", "x", "0" * 63, "G" * 64, "..%2f..%2fstore.sqlite"])
+def test_names_that_are_no_digests(api: Client, name: str) -> None:
+    assert api(ADMIN, "GET", f"blob/{name}/content").status_code in (404, 405)
+
+
+# --- assignments ---------------------------------------------------------------
+
+
+def publish(api: Client, who: str, name: str, digest: str, **more: object) -> str:
+    body = {"name": name, "digest": digest, **more}
+    reply = api(who, "POST", "assignment", body)
+    assert reply.status_code == 201, reply.text
+    return str(reply.json()["resource-id"])
+
+
+def test_assignments_have_versions(api: Client) -> None:
+    blob = upload(api, TEACHER, b"bundle")
+    digest = f"sha256:{blob.partition('/')[2]}"
+    first = publish(api, TEACHER, "sorting", digest, document={"image": "x"})
+    second = publish(api, TEACHER, "sorting", digest)
+    assert [api.get(a)["version"] for a in (first, second)] == [1, 2]
+    again = {"name": "sorting", "digest": digest, "version": 2}
+    refused(api(TEACHER, "POST", "assignment", again), 409, "conflict with")
+    found = api(EXECUTOR + " group/nuvla-user", "GET", "assignment?filter=name='sorting'").json()
+    assert found["count"] == 2
+    assert found["resources"][0]["digest"] == digest
+    edited = api(TEACHER, "PUT", first, {"digest": "sha256:" + "0" * 64, "description": "d"})
+    assert edited.json()["digest"] == digest
+    assert edited.json()["description"] == "d"
+    refused(api(TEACHER, "DELETE", blob), 409, "is the bundle of assignment/")
+
+
+def test_students_never_read_an_assignment(api: Client) -> None:
+    blob = upload(api, TEACHER, b"the tests")
+    assignment = publish(api, TEACHER, "secret", f"sha256:{blob.partition('/')[2]}")
+    refused(api(JANE, "GET", assignment), 403, "invalid credentials")
+    refused(api(JANE, "GET", f"{blob}/content"), 404, "not found")
+    assert api.count(JANE, "name='secret'", "assignment") == 0
+    refused(api(JANE, "POST", "assignment", {"name": "x"}), 403, "credentials required")
+
+
+def test_assignments_that_will_not_do(api: Client) -> None:
+    digest = f"sha256:{'0' * 64}"
+    missing = {"name": "x", "digest": digest}
+    refused(api(TEACHER, "POST", "assignment", missing), 400, "upload it first")
+    refused(api(TEACHER, "POST", "assignment", {"name": "x", "digest": "abc"}), 400, "digest")
+    refused(api(TEACHER, "POST", "assignment", {**missing, "odd": 1}), 400, "odd: unknown")
