@@ -19,6 +19,8 @@ from job_engine.sandbox.docker.meter import Meter, Usage
 
 _DRAIN_S: Final = 10.0
 """Longest that output may go on to arrive once every process is dead."""
+_GRAIN: Final = 0.05
+"""Between two samples, at most this part of the time that the container has run."""
 _KILL_RETRY_S: Final = 0.02
 
 log = get_logger(__name__)
@@ -69,6 +71,7 @@ class Watch:
         self._meter = meter
         self._limits = limits
         self._broken: SandboxError | None = None
+        self._started: float | None = None
         self._deadline: float | None = None
         self._next_sample = 0.0
         self._first: int | None = None
@@ -89,7 +92,8 @@ class Watch:
 
     def started(self) -> None:
         """The container runs: its wall time counts from now."""
-        self._deadline = time.monotonic() + self._limits.wall_time_s
+        self._started = time.monotonic()
+        self._deadline = self._started + self._limits.wall_time_s
         self._wake.send(b".")
 
     def stop(self, reason: Stop) -> None:
@@ -165,6 +169,7 @@ class Watch:
         self._woken.recv(64)
 
     def _sample(self) -> None:
+        now = time.monotonic()
         usage = self._meter.sample()
         pause = self._meter.settle_s
         if usage is not None:
@@ -172,8 +177,10 @@ class Watch:
             left = self._limits.cpu_time_s - usage.cpu_time_s
             if left <= 0:
                 self.stop(Stop.CPU_TIME)
-            # Only where it can matter soon is it worth to look often.
-            pause = max(pause, min(self._meter.period_s, left / self._limits.cpus))
+            # Often where it can matter soon, and at first: what a busy host makes us miss
+            # of the end is then a small part of the whole.
+            age = now - self._started if self._started is not None else 0.0
+            pause = max(pause, min(self._meter.period_s, left / self._limits.cpus, age * _GRAIN))
         if self._first is None:
             self._first = self._meter.first_process()
             if self._first is not None:
@@ -182,7 +189,9 @@ class Watch:
 
     def _first_died(self) -> None:
         """Read the final numbers, in the moment between this death and the cgroup's end."""
+        self.usage = self._meter.sample() or self.usage
         self._forget_first()
+        # Or it was one of the runtime's own, and there is another to find.
         self._next_sample = 0.0
 
     def _forget_first(self) -> None:
