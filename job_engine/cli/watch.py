@@ -74,7 +74,8 @@ class Watcher:
         if not self._console.is_terminal and step != self._step and step.endswith("running"):
             self._line(step)
         self._step = step
-        status.update(Text(f"{step}  {self._clock() - self._started:.0f} s", style="cyan"))
+        percent, elapsed = document.get("progress", 0), self._clock() - self._started
+        status.update(Text(f"{step}  {percent}%  {elapsed:.0f} s", style="cyan"))
 
     def _show_log(self, job: str) -> None:
         for number, line in log_lines(self._api, job, self._after):
