@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Final, Self
 
@@ -31,6 +32,7 @@ CONNECT_TIMEOUT_S: Final = 10.0
 HEAD_TIMEOUT_S: Final = 15.0
 IDLE_TIMEOUT_S: Final = 120.0
 """A connection that moves no byte for this long, in one direction, is closed."""
+_CLOSE_TIMEOUT_S: Final = 0.5
 _CHUNK_BYTES: Final = 64 * 2**10
 
 log = get_logger(__name__)
@@ -59,16 +61,20 @@ class EgressProxy:
         self._start(self._accept, listening_socket)
 
     def close(self) -> None:
-        """Stop listening, end all connections, and wait for their threads. Idempotent."""
+        """Stop listening and end all connections. Idempotent.
+
+        Returns within a second: a thread that still resolves a name is not waited for, and
+        finds afterwards that it may not connect.
+        """
         with self._lock:
             self._closed = True
             sockets = [*self._open, *([self._listener] if self._listener else [])]
             threads = list(self._threads)
         for sock in sockets:
             _shutdown(sock)
+        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
         for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(CONNECT_TIMEOUT_S)
+            thread.join(max(deadline - time.monotonic(), 0))
         if self._listener is not None:
             self._listener.close()
 
@@ -132,31 +138,40 @@ class EgressProxy:
         except OSError as error:
             _refuse(client, 502, f"the name cannot be resolved: {error.strerror}")
             return
-        try:
-            server = socket.create_connection(address, timeout=CONNECT_TIMEOUT_S)
-        except OSError as error:
-            _refuse(client, 502, f"cannot connect: {error.strerror or error}")
-            return
-        self._relay(client, server, request)
-
-    def _relay(self, client: socket.socket, server: socket.socket, request: Request) -> None:
+        server = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        # Known before it connects, so that `close` ends the attempt as well.
         if not self._track(server):
             server.close()
             return
         try:
-            for sock in (client, server):
-                sock.settimeout(IDLE_TIMEOUT_S)
-            if request.tunnel:
-                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            server.sendall(request.forward)
-            upward = threading.Thread(
-                target=_copy, args=(client, server), name="egress-up", daemon=True
-            )
-            upward.start()
-            _copy(server, client)
-            upward.join()
+            self._relay(client, server, address, request)
         finally:
             self._untrack(server)
+
+    def _relay(
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        address: tuple[str, int],
+        request: Request,
+    ) -> None:
+        server.settimeout(CONNECT_TIMEOUT_S)
+        try:
+            server.connect(address)
+        except OSError as error:
+            _refuse(client, 502, f"cannot connect: {error.strerror or error}")
+            return
+        for sock in (client, server):
+            sock.settimeout(IDLE_TIMEOUT_S)
+        if request.tunnel:
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        server.sendall(request.forward)
+        upward = threading.Thread(
+            target=_copy, args=(client, server), name="egress-up", daemon=True
+        )
+        upward.start()
+        _copy(server, client)
+        upward.join()
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -145,6 +146,35 @@ def test_close_ends_open_tunnels(server: Server) -> None:
         proxy.close()
         assert client.recv(4096) == b""
     proxy.close()
+
+
+def test_close_does_not_wait_for_a_host_that_does_not_answer() -> None:
+    with ExitStack() as stack:
+        # A full backlog: the kernel drops what else wants to connect.
+        deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = deaf.getsockname()
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        listener = socket.create_server(("127.0.0.1", 0))
+        proxy = proxy_to(address[1])
+        proxy.serve(listener)
+        client = stack.enter_context(socket.create_connection(listener.getsockname()))
+        client.sendall(f"CONNECT 127.0.0.1:{address[1]} HTTP/1.1\r\n\r\n".encode())
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        closed_at = time.monotonic()
+        proxy.close()
+        assert time.monotonic() - closed_at < 1
+
+
+def test_a_host_that_refuses_is_reported(ask: Ask) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    answer = ask(proxy_to(port), f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 502 cannot connect: Connection refused")
 
 
 def test_connections_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
