@@ -12,6 +12,7 @@ from typing import Final
 
 from job_engine.errors import SandboxRefusedError
 from job_engine.sandbox.base import Handover, Inputs, Limits, Mount, PhaseSpec, Tree
+from job_engine.sandbox.egress_policy import EgressPolicy
 from job_engine.settings import SandboxSettings
 
 PROXY_ADDRESS: Final = ("127.0.0.1", 3128)
@@ -42,7 +43,7 @@ def check_request(
         _check_limits(phase, settings)
         _check_command(phase)
         _check_places(phase, names)
-        _check_reach(phase)
+        _check_reach(phase, settings)
         if phase.kvm and not settings.allow_kvm:
             raise SandboxRefusedError(
                 f"phase {phase.name} asks for /dev/kvm, which the operator does not allow"
@@ -143,7 +144,10 @@ def _inside(path: str, place: str) -> bool:
     return path == place or path.startswith(place + "/")
 
 
-def _check_reach(phase: PhaseSpec) -> None:
+def _check_reach(phase: PhaseSpec, settings: SandboxSettings) -> None:
     for reach in phase.reach:
         if not reach.host or not 0 < reach.port < 65_536:
             raise SandboxRefusedError(f"phase {phase.name}: cannot reach {reach.host}:{reach.port}")
+    if phase.reach:
+        # Refuses a malformed exception of the operator's now, not when the phase runs.
+        EgressPolicy(phase.reach, settings.allow_private_hosts)

@@ -48,6 +48,14 @@ def test_phase_is_refused(phase: PhaseSpec, message: str) -> None:
         check_request(SETTINGS, (phase,), (TREE,))
 
 
+def test_a_malformed_exception_for_a_private_host_is_refused() -> None:
+    settings = SETTINGS.model_copy(update={"allow_private_hosts": ["gitlab.example"]})
+    check_request(settings, (PHASE,), (TREE,))
+    reaching = replace(PHASE, reach=(Reach(host="h", port=80),))
+    with pytest.raises(SandboxRefusedError, match="'gitlab.example' is not host:port"):
+        check_request(settings, (reaching,), (TREE,))
+
+
 def test_names_are_unique() -> None:
     with pytest.raises(SandboxRefusedError, match="phase names are not unique"):
         check_request(SETTINGS, (PHASE, PHASE), (TREE,))
