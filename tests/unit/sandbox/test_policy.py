@@ -52,7 +52,7 @@ def test_a_malformed_exception_for_a_private_host_is_refused() -> None:
     settings = SETTINGS.model_copy(update={"allow_private_hosts": ["gitlab.example"]})
     check_request(settings, (PHASE,), (TREE,))
     reaching = replace(PHASE, reach=(Reach(host="h", port=80),))
-    with pytest.raises(SandboxRefusedError, match="'gitlab.example' is not host:port"):
+    with pytest.raises(SandboxRefusedError, match="is not host:port"):
         check_request(settings, (reaching,), (TREE,))
 
 
