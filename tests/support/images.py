@@ -14,9 +14,11 @@ from tests.conftest import require
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
-def docker(*words: str | Path, timeout_s: float = 120.0) -> str:
+def docker(*words: str | Path, stdin: str | None = None, timeout_s: float = 120.0) -> str:
     """Run the Docker client and return what it prints; fails with what it complains of."""
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout_s)
+    done = subprocess.run(
+        ["docker", *words], capture_output=True, text=True, input=stdin, timeout=timeout_s
+    )
     assert done.returncode == 0, f"docker {words[0]}: {done.stderr[-3000:]}"
     return done.stdout.strip()
 

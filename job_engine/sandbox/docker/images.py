@@ -159,7 +159,7 @@ class Images:
         return theirs in (machine, _ARCHITECTURES.get(machine))
 
     def _import_holder(self, busybox: bytes) -> Image:
-        archive = _holder_archive(busybox)
+        archive = holder_archive(busybox)
         tag = hashlib.sha256(archive).hexdigest()[:12]
         name = f"{HOLDER_REPOSITORY}:{tag}"
         image = self._local(name)
@@ -173,7 +173,7 @@ class Images:
         return image
 
 
-def _holder_archive(busybox: bytes) -> bytes:
+def holder_archive(busybox: bytes) -> bytes:
     """Return a root file system of busybox and links to it; the same bytes every time."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
