@@ -24,7 +24,7 @@ from tests.conftest import require
 pytestmark = [pytest.mark.zookeeper, pytest.mark.timeout(180)]
 
 SCRIPT = Path(sys.executable).with_name("job-engine")
-PAGE = Path(__file__).parents[2] / "docs" / "plugin-author.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> None:
@@ -32,6 +32,11 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> N
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
         time.sleep(0.05)
+
+
+def blocks(page: Path) -> list[str]:
+    """The Python on a page, as it stands there."""
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 class Engine:
@@ -90,8 +95,7 @@ class Engine:
 @pytest.fixture(scope="module")
 def actions_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("my-actions")
-    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    (directory / "count_words.py").write_text(blocks[0])
+    (directory / "count_words.py").write_text(blocks(DOCS / "plugin-author.md")[0])
     return directory
 
 
@@ -199,6 +203,22 @@ def test_the_printed_password_lets_one_in(shared: Engine, tmp_path: Path) -> Non
     assert command(*login, given=f"{shared.password()}\n").returncode == 0
     assert command("job", "list").returncode == 0
     assert command("logout").returncode == 0
+
+
+def test_the_client_page_does_what_it_says(shared: Engine) -> None:
+    key = json.loads((shared.data_dir / "credentials" / "admin.json").read_text())
+    url = json.loads((shared.data_dir / "run.json").read_text())["api_url"]
+    code = "\n".join(blocks(DOCS / "api-client.md"))
+    for placeholder, real in (
+        ("http://127.0.0.1:8020", url),
+        ("credential/…", key["key"]),
+        ("the secret", key["secret"]),
+    ):
+        assert placeholder in code
+        code = code.replace(placeholder, real)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("SUCCESS")
 
 
 def test_a_submitter_may_create_jobs_and_not_users(shared: Engine, tmp_path: Path) -> None:
