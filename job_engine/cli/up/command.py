@@ -72,6 +72,8 @@ class Up:
         if self._settings.zookeeper:
             self._output.say("Starting ZooKeeper")
             self._supervisor.start_zookeeper(self._zookeeper())
+        else:
+            prepare_zookeeper(self._zk_hosts)
         given = self._settings.admin_password
         password = first_password(self._engine, given.get_secret_value() if given else None)
         self._output.say("Starting the API")
@@ -233,6 +235,24 @@ def child_environment(ours: dict[str, str], settings: UpSettings) -> dict[str, s
         "PYTHONUNBUFFERED": "1",
         **{f"{prefix}{name}": value for name, value in ours.items()},
     }
+
+
+def prepare_zookeeper(hosts: str) -> None:
+    """Make the chroot that `hosts` names, if it names one; kazoo itself never does.
+
+    Raises `QueueError` when no ZooKeeper answers there.
+    """
+    client = KazooClient(hosts.partition("/")[0], timeout=5.0)
+    try:
+        client.start(timeout=10.0)
+        client.ensure_path(f"/{hosts.partition('/')[2]}")
+    except (KazooException, KazooTimeoutError) as error:
+        raise QueueError(
+            f"No ZooKeeper answers at {hosts}. Without --no-zookeeper this engine runs its own."
+        ) from error
+    finally:
+        client.stop()
+        client.close()
 
 
 def _password_lines(password: FirstPassword | None) -> list[str]:
