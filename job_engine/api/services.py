@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, from_header
@@ -35,14 +36,19 @@ class Services:
     blob_files: BlobFiles
     streams: Streams
 
-    def identify(self, request: HTTPConnection) -> Identity:
+    async def identify(self, request: HTTPConnection) -> Identity:
         """Say who sends a request: a trusted peer's header first, then the cookie."""
         header = request.headers.get(AUTHN_HEADER, "")
         peer = request.client.host if request.client else ""
         if header.strip() and peer in self.settings.trusted_peers:
             return from_header(header)
         session = self.tokens.read(request.cookies.get(COOKIE, ""))
-        return ANONYMOUS if session is None else self.sessions.identity(session)
+        if session is None:
+            return ANONYMOUS
+        cached = self.sessions.cached(session)
+        if cached is not None:
+            return cached
+        return await run_in_threadpool(self.sessions.identity, session)
 
 
 def make_services(settings: ApiSettings, store: Store) -> Services:

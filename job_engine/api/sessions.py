@@ -68,9 +68,9 @@ class Sessions:
     def identity(self, session_id: str) -> Identity:
         """Return who a session stands for; anonymous where it is gone or expired."""
         now_s = self._monotonic_s()
-        cached = self._cache.get(session_id)
-        if cached is not None and now_s < cached[0]:
-            return cached[1]
+        cached = self.cached(session_id)
+        if cached is not None:
+            return cached
         identity = self._look_up(session_id)
         if identity is not ANONYMOUS:
             with self._lock:
@@ -78,6 +78,11 @@ class Sessions:
                     self._cache.clear()
                 self._cache[session_id] = (now_s + CACHE_S, identity)
         return identity
+
+    def cached(self, session_id: str) -> Identity | None:
+        """Return who a session stands for where that was just looked up; never waits."""
+        found = self._cache.get(session_id)
+        return found[1] if found is not None and self._monotonic_s() < found[0] else None
 
     def end(self, session_id: str) -> None:
         """Forget a session that was deleted."""

@@ -6,12 +6,15 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import IO, Final
 
 from job_engine.errors import NotFoundError
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
+ABANDONED_S: Final = 3600.0
+"""Seconds without a byte after which an upload that is not complete was given up."""
 
 
 class BlobFiles:
@@ -25,7 +28,8 @@ class BlobFiles:
         """Create the directories, and remove what broken uploads left behind."""
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in self._incoming.iterdir():
-            left.unlink(missing_ok=True)
+            if time.time() - left.stat().st_mtime > ABANDONED_S:  # not another process's
+                left.unlink(missing_ok=True)
 
     def receive(self) -> Incoming:
         """Begin an upload."""

@@ -7,25 +7,32 @@ one statement that names its fence (fenced).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, and_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+    update,
+)
 
-from job_engine.errors import InvalidResourceError
+from job_engine.errors import ConflictError, InvalidResourceError
 from job_engine.model import Answer, Claim, Decision, JobState, decide_claim
 from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report, ReportKind
 from job_engine.store import events, logs
 from job_engine.store.base import Clock, Database
 from job_engine.store.documents import assemble, to_job
 from job_engine.store.tables import jobs
-from job_engine.store.transitions import (
-    finished,
-    finished_blind,
-    message_columns,
-    message_columns_blind,
-    touch,
-)
+from job_engine.store.transitions import finished, message_columns, touch, truncate
+
+Row = Mapping[str, Any]
 
 
 class Claims:
@@ -35,156 +42,263 @@ class Claims:
         self._database = database
         self._clock = clock
 
-    def claim(self, request: ClaimRequest) -> Sequence[ClaimReply]:
-        """Answer claims in their order; the same job may be among them twice."""
-        actions = frozenset(request.actions)
+    def claim(self, request: ClaimRequest, by: str | None = None) -> Sequence[ClaimReply]:
+        """Answer claims in their order; the same job may be among them twice.
+
+        `by` is who `updated-by` names.
+        """
+        claims = [Claim(item.job, item.entry, item.fence) for item in request.claims]
 
         def unit(connection: Connection) -> Sequence[ClaimReply]:
-            now_ms = self._clock()
-            return [
-                _claim(
-                    connection,
-                    Claim(item.job, item.entry, item.fence),
-                    actions,
-                    request.executor,
-                    now_ms,
-                )
-                for item in request.claims
-            ]
+            wanted = select(jobs).where(jobs.c.id.in_({claim.job_id for claim in claims}))
+            rows: dict[str, Row] = {
+                row["id"]: dict(row) for row in connection.execute(wanted).mappings()
+            }
+            batch = _Batch(rows, request.executor, by, self._clock(), frozenset(request.actions))
+            replies = [batch.answer(claim) for claim in claims]
+            batch.write(connection)
+            return replies
 
-        return self._database.write(unit)
+        return self._database.write(unit) if claims else []
 
-    def report(self, executor: str, reports: Sequence[Report]) -> Sequence[Receipt]:
+    def report(self, reports: Sequence[Report], by: str | None = None) -> Sequence[Receipt]:
         """Write reports in their order; one that is refused writes nothing."""
 
         def unit(connection: Connection) -> Sequence[Receipt]:
             now_ms = self._clock()
-            return [_report(connection, executor, report, now_ms) for report in reports]
+            changes: list[dict[str, Any]] = []
+            receipts = [_report(connection, r, by, now_ms, changes) for r in reports]
+            events.append_many(connection, now_ms, changes)
+            return receipts
 
-        return self._database.write(unit)
+        return self._database.write(unit) if reports else []
 
 
-def _claim(
-    connection: Connection, claim: Claim, actions: frozenset[str], executor: str, now_ms: int
-) -> ClaimReply:
-    row = connection.execute(select(jobs).where(jobs.c.id == claim.job_id)).mappings().first()
-    job = None if row is None else to_job(row)
-    decision = decide_claim(job, claim, actions, now_ms)
-    reply = ClaimReply(job=claim.job_id, answer=decision.answer)
-    if row is None or job is None:
-        return reply
-    columns = _decided(row, claim, decision, executor, now_ms)
-    again = decision.answer.runs and job.state is JobState.RUNNING and job.fence == claim.fence
-    if columns and not again:
-        if not _write_where_unmoved(connection, row, columns, now_ms):
-            # Only where several write at once: somebody else was first.
-            return ClaimReply(job=claim.job_id, answer=Answer.STALE)
-        row_after: dict[str, Any] = {**row, **columns}
-    else:
-        row_after = dict(row)
-    if not decision.answer.runs:
-        return reply
-    return ClaimReply(
-        job=claim.job_id,
-        answer=decision.answer,
-        document=assemble(row_after),
-        attempts=row_after["attempts"],
-        interruptions=row_after["interruptions"],
+# --- claims -------------------------------------------------------------------
+
+
+@dataclass
+class _Batch:
+    """Claims that are decided one after the other, then written together."""
+
+    rows: dict[str, Row]
+    """Each job as the claims so far leave it."""
+    executor: str
+    by: str | None
+    now_ms: int
+    actions: frozenset[str]
+    updates: list[tuple[Row, dict[str, Any]]] = field(default_factory=list)
+    """What to write, on top of which row."""
+
+    def answer(self, claim: Claim) -> ClaimReply:
+        """Decide one claim."""
+        row = self.rows.get(claim.job_id)
+        job = None if row is None else to_job(row)
+        decision = decide_claim(job, claim, self.actions, self.now_ms)
+        if row is None or job is None:
+            return ClaimReply(job=claim.job_id, answer=decision.answer)
+        again = decision.answer.runs and job.state is JobState.RUNNING and job.fence == claim.fence
+        columns = {} if again else self._columns(row, claim, decision)
+        if columns:
+            self.updates.append((row, columns))
+            row = self.rows[claim.job_id] = {**row, **columns}
+        return ClaimReply(
+            job=claim.job_id,
+            answer=decision.answer,
+            document=assemble(row) if decision.answer.runs else None,
+            attempts=row["attempts"],
+            interruptions=row["interruptions"],
+        )
+
+    def write(self, connection: Connection) -> None:
+        """Write the decisions, each where its row is as it was when it was decided on."""
+        for fields in (_CLAIMED, _FAILED):
+            values = [_guarded(row, new) for row, new in self.updates if new.keys() == set(fields)]
+            if not values:
+                continue
+            written = connection.execute(_WRITE[fields], values).rowcount
+            if written != len(values):
+                # Only where several write at once. All of it is undone; the same claims
+                # may be made again, and are then answered by what is there.
+                raise ConflictError("Somebody else wrote to a claimed job; claim again.")
+        changes = [
+            _event(row, new["state"], new.get("entry", row["entry"]))
+            for row, new in self.updates
+            if new["state"] != row["state"]
+        ]
+        events.append_many(connection, self.now_ms, changes)
+
+    def _columns(self, row: Row, claim: Claim, decision: Decision) -> dict[str, Any]:
+        """Return what a decision writes; nothing for one that writes nothing."""
+        if decision.failure is not None:
+            return {
+                "duration": None,
+                **message_columns(decision.failure, self.now_ms),
+                **finished(row, JobState.FAILED, self.now_ms),
+                **touch(self.now_ms, self.by),
+            }
+        if not decision.answer.runs:
+            return {}
+        return {
+            "state": JobState.RUNNING,
+            "entry": claim.entry,
+            "fence_incarnation": claim.fence.incarnation,
+            "fence_czxid": claim.fence.czxid,
+            "resumed": decision.answer is Answer.RESUME,
+            "claimed_by": self.executor,
+            "interruptions": decision.interruptions,
+            "not_before_ms": None,
+            "started_ms": self.now_ms if row["started_ms"] is None else row["started_ms"],
+            "given_priority": None,
+            **touch(self.now_ms, self.by),
+        }
+
+
+_CLAIMED: Final = (
+    "state",
+    "entry",
+    "fence_incarnation",
+    "fence_czxid",
+    "resumed",
+    "claimed_by",
+    "interruptions",
+    "not_before_ms",
+    "started_ms",
+    "given_priority",
+    "updated_ms",
+    "updated_by",
+)
+_FAILED: Final = (
+    "state",
+    "progress",
+    "duration",
+    "status_message",
+    "status_changed_ms",
+    "updated_ms",
+    "updated_by",
+)
+_GUARDS: Final = ("state", "entry", "fence_incarnation", "fence_czxid")
+
+
+def _write_where_unmoved(fields: Sequence[str]) -> Update:
+    unmoved = [jobs.c[name].is_not_distinct_from(bindparam(f"old_{name}")) for name in _GUARDS]
+    return (
+        update(jobs)
+        .where(jobs.c.seq == bindparam("old_seq"), *unmoved)
+        .values({name: bindparam(f"new_{name}") for name in fields})
     )
 
 
-def _decided(
-    row: RowMapping, claim: Claim, decision: Decision, executor: str, now_ms: int
-) -> dict[str, Any]:
-    """Return the columns that a decision writes; none for one that writes nothing."""
-    if decision.failure is not None:
-        return {
-            **message_columns(decision.failure, now_ms),
-            **finished(row, JobState.FAILED, now_ms),
-            **touch(now_ms, executor),
-        }
-    if not decision.answer.runs:
-        return {}
+_WRITE: Final = {fields: _write_where_unmoved(fields) for fields in (_CLAIMED, _FAILED)}
+
+
+def _guarded(row: Row, columns: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "state": JobState.RUNNING,
-        "entry": claim.entry,
-        "fence_incarnation": claim.fence.incarnation,
-        "fence_czxid": claim.fence.czxid,
-        "resumed": decision.answer is Answer.RESUME,
-        "claimed_by": executor,
-        "interruptions": decision.interruptions,
-        "not_before_ms": None,
-        "started_ms": now_ms if row["started_ms"] is None else row["started_ms"],
-        "given_priority": None,
-        **touch(now_ms, executor),
+        **{f"old_{name}": row[name] for name in ("seq", *_GUARDS)},
+        **{f"new_{name}": value for name, value in columns.items()},
     }
 
 
-def _write_where_unmoved(
-    connection: Connection, row: RowMapping, columns: dict[str, Any], now_ms: int
-) -> bool:
-    unmoved = and_(
-        jobs.c.seq == row["seq"],
-        jobs.c.state == row["state"],
-        jobs.c.entry.is_not_distinct_from(row["entry"]),
-        jobs.c.fence_incarnation.is_not_distinct_from(row["fence_incarnation"]),
-        jobs.c.fence_czxid.is_not_distinct_from(row["fence_czxid"]),
-    )
-    if connection.execute(update(jobs).where(unmoved).values(columns)).rowcount != 1:
-        return False
-    if columns["state"] != row["state"]:
-        entry = columns.get("entry", row["entry"])
-        events.append(connection, now_ms, row, JobState(columns["state"]), entry)
-    return True
+def _event(row: Any, state: str, entry: str | None) -> dict[str, Any]:
+    return {
+        "job": row["id"],
+        "action": row["action"],
+        "priority": row["priority"],
+        "state": state,
+        "entry": entry,
+    }
 
 
-def _report(connection: Connection, executor: str, report: Report, now_ms: int) -> Receipt:
-    fenced = and_(
-        jobs.c.id == report.job,
-        jobs.c.state == JobState.RUNNING,
-        jobs.c.fence_incarnation == report.fence.incarnation,
-        jobs.c.fence_czxid == report.fence.czxid,
-    )
-    statement = (
+# --- reports ------------------------------------------------------------------
+
+
+def _fenced(values: Mapping[str, Any]) -> Update:
+    """Return the statement of a report, with what every kind of report may say."""
+    message: ColumnElement[Any] = func.coalesce(bindparam("message"), jobs.c.status_message)
+    now: ColumnElement[Any] = bindparam("now_ms")
+    return (
         update(jobs)
-        .where(fenced)
-        .values({**_reported(report, now_ms), **touch(now_ms, executor)})
+        .where(
+            and_(
+                jobs.c.id == bindparam("job"),
+                jobs.c.state == JobState.RUNNING,
+                jobs.c.fence_incarnation == bindparam("incarnation"),
+                jobs.c.fence_czxid == bindparam("czxid"),
+            )
+        )
+        .values(
+            {
+                "status_message": message,
+                "status_changed_ms": case((message.is_not(None), now), else_=None),
+                "progress": func.coalesce(bindparam("percent"), jobs.c.progress),
+                "output": func.coalesce(bindparam("text"), jobs.c.output),
+                "return_code": func.coalesce(bindparam("code"), jobs.c.return_code),
+                "updated_ms": now,
+                "updated_by": bindparam("by"),
+                **values,
+            }
+        )
         .returning(*jobs.c["seq", "id", "action", "priority", "state", "entry"])
     )
-    row = connection.execute(statement).mappings().first()
+
+
+_elapsed_s: Final[ColumnElement[Any]] = (bindparam("now_ms") - jobs.c.started_ms) // 1000
+_REPORT: Final = {
+    ReportKind.PROGRESS: _fenced({}),
+    ReportKind.FINISH: _fenced(
+        {
+            "state": bindparam("end"),
+            "progress": 100,
+            "duration": case((_elapsed_s < 0, 0), else_=_elapsed_s),
+        }
+    ),
+    ReportKind.RETRY: _fenced(
+        {
+            "state": JobState.QUEUED,
+            "attempts": jobs.c.attempts + 1,
+            "entry": None,
+            "not_before_ms": bindparam("due_ms"),
+        }
+    ),
+    ReportKind.RELEASE: _fenced({"state": JobState.QUEUED}),
+}
+
+
+def _report(
+    connection: Connection,
+    report: Report,
+    by: str | None,
+    now_ms: int,
+    changes: list[dict[str, Any]],
+) -> Receipt:
+    values = {**_values(report, now_ms), "by": by, "now_ms": now_ms}
+    row = connection.execute(_REPORT[report.kind], values).mappings().first()
     if row is None:
         return _refusal(connection, report.job)
     logs.append(connection, row["seq"], report.log)
     if report.kind is not ReportKind.PROGRESS:
-        events.append(connection, now_ms, row, JobState(row["state"]), row["entry"])
+        changes.append(_event(row, row["state"], row["entry"]))
     return Receipt.ACCEPTED
 
 
-def _reported(report: Report, now_ms: int) -> dict[str, Any]:
-    """Return the columns that a report writes."""
-    columns = message_columns_blind(report.status_message, now_ms)
-    for name in ("progress", "output", "return_code"):
-        value = getattr(report, name)
-        if value is not None:
-            columns[name] = value
-    match report.kind:
-        case ReportKind.PROGRESS:
-            pass
-        case ReportKind.FINISH:
-            if report.state not in (JobState.SUCCESS, JobState.FAILED):
-                raise InvalidResourceError(f"{report.job}: a finish says SUCCESS or FAILED")
-            columns |= finished_blind(report.state, now_ms)
-        case ReportKind.RETRY:
-            wait_ms = round((report.retry_after_s or 0.0) * 1000)
-            columns |= {
-                "state": JobState.QUEUED,
-                "attempts": jobs.c.attempts + 1,
-                "entry": None,
-                "not_before_ms": now_ms + wait_ms if wait_ms > 0 else None,
-            }
-        case ReportKind.RELEASE:
-            columns |= {"state": JobState.QUEUED}
-    return columns
+def _values(report: Report, now_ms: int) -> dict[str, Any]:
+    values = {
+        "job": report.job,
+        "incarnation": report.fence.incarnation,
+        "czxid": report.fence.czxid,
+        "message": None if report.status_message is None else truncate(report.status_message),
+        "percent": report.progress,
+        "text": report.output,
+        "code": report.return_code,
+    }
+    if report.kind is ReportKind.FINISH:
+        if report.state not in (JobState.SUCCESS, JobState.FAILED):
+            raise InvalidResourceError(f"{report.job}: a finish says SUCCESS or FAILED")
+        values["end"] = report.state
+    elif report.kind is ReportKind.RETRY:
+        wait_ms = round((report.retry_after_s or 0.0) * 1000)
+        values["due_ms"] = now_ms + wait_ms if wait_ms > 0 else None
+    return values
 
 
 def _refusal(connection: Connection, job_id: str) -> Receipt:

@@ -66,7 +66,7 @@ FIELDS: Final = (
 _NAMES: Final = frozenset(field.name for field in FIELDS)
 
 
-def assemble(row: Mapping[str, Any] | RowMapping) -> Document:
+def assemble(row: RowMapping | Mapping[str, Any]) -> Document:
     """Make the CIMI document of a row."""
     document: Document = {"id": row["id"], "resource-type": "job"}
     for field in FIELDS:
@@ -113,7 +113,7 @@ def new_row(document: Document) -> dict[str, Any]:
     }
 
 
-def to_job(row: RowMapping) -> Job:
+def to_job(row: RowMapping | Mapping[str, Any]) -> Job:
     """Make the value that the engine decides by."""
     fence = None
     if row["fence_czxid"] is not None:

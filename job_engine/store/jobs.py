@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model import FINAL_STATES, Job, JobState
@@ -215,9 +216,6 @@ def insert_jobs(
     connection: Connection, documents: Sequence[Document], now_ms: int
 ) -> Sequence[Document]:
     """Insert jobs with their rights and events; times are set here."""
-    taken = select(jobs.c.id).where(jobs.c.id.in_([d["id"] for d in documents]))
-    for job_id in connection.execute(taken).scalars():
-        raise ConflictError(f"conflict with {job_id}")
     rows = []
     for document in documents:
         row = new_row(document)
@@ -225,7 +223,11 @@ def insert_jobs(
         if row["status_message"] is not None:
             row["status_changed_ms"] = now_ms
         rows.append(row)
-    connection.execute(insert(jobs), rows)
+    try:
+        connection.execute(insert(jobs), rows)
+    except IntegrityError as error:
+        taken = select(jobs.c.id).where(jobs.c.id.in_([d["id"] for d in documents])).limit(1)
+        raise ConflictError(f"conflict with {connection.execute(taken).scalar()}") from error
     access.grant_many(connection, [(d["id"], d["acl"]) for d in documents])
     created = [
         {

@@ -26,12 +26,14 @@ class LogPage:
 
 def append(connection: Connection, job_seq: int, lines: Sequence[str]) -> None:
     """Add lines to a job's log, up to its limits."""
+    if not lines:
+        return
     last = connection.execute(
         select(func.max(job_log.c.n)).where(job_log.c.job_seq == job_seq)
     ).scalar()
     first = (last or 0) + 1
     room = MAX_LINES - first + 1
-    if not lines or room <= 0:
+    if room <= 0:
         return
     kept = [line[:MAX_LINE_CHARS] for line in lines[:room]]
     if len(lines) >= room:

@@ -77,10 +77,3 @@ def message_columns(message: str | None, now_ms: int) -> dict[str, Any]:
     if message is None:
         return {}
     return {"status_message": truncate(message), "status_changed_ms": now_ms}
-
-
-def message_columns_blind(message: str | None, now_ms: int) -> dict[str, Any]:
-    """`message_columns`, which renews the time of a message that stays."""
-    if message is not None:
-        return message_columns(message, now_ms)
-    return {"status_changed_ms": case((jobs.c.status_message.is_not(None), now_ms), else_=None)}

@@ -155,5 +155,4 @@ def _add_rest(router: APIRouter) -> None:
 
 async def _call(request: Request) -> Call:
     services = services_of(request)
-    who = await run_in_threadpool(services.identify, request)
-    return await make_call(request, services, who)
+    return await make_call(request, services, await services.identify(request))

@@ -6,7 +6,6 @@ import json
 from typing import Annotated, Any
 
 from fastapi import Depends
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,7 +24,7 @@ def services_of(request: Request) -> Services:
 
 async def identify(request: Request) -> Identity:
     """Say who sends the request."""
-    return await run_in_threadpool(services_of(request).identify, request)
+    return await services_of(request).identify(request)
 
 
 Shared = Annotated[Services, Depends(services_of)]

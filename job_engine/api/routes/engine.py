@@ -44,14 +44,14 @@ Name = Annotated[str, Query(min_length=1)]
 def claim(request: ClaimRequest, services: Shared, who: Caller) -> ClaimReplies:
     """Answer claims: which of them to run."""
     allow(who, EXECUTOR)
-    return ClaimReplies(replies=list(services.store.claims.claim(request)))
+    return ClaimReplies(replies=list(services.store.claims.claim(request, who.user_id)))
 
 
 @router.post("/report")
 def report(request: ReportRequest, services: Shared, who: Caller) -> ReportReplies:
     """Take progress, ends, retries and releases, each under its fence."""
     allow(who, EXECUTOR)
-    receipts = services.store.claims.report(request.executor, request.reports)
+    receipts = services.store.claims.report(request.reports, who.user_id)
     return ReportReplies(receipts=list(receipts))
 
 

@@ -20,11 +20,16 @@ def clock() -> Clock:
     return Clock()
 
 
+def url_of(backend: str, directory: Path) -> str:
+    """The URL of an empty database of a backend."""
+    assert backend == "sqlite"
+    return f"sqlite:///{directory / 'store.sqlite'}"
+
+
 @pytest.fixture(params=BACKENDS)
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
-    assert request.param == "sqlite"
-    return f"sqlite:///{tmp_path / 'store.sqlite'}"
+    return url_of(request.param, tmp_path)
 
 
 @pytest.fixture

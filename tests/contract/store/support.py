@@ -5,6 +5,9 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects import sqlite
+
 from job_engine.model import Fence, JobState
 from job_engine.model.acl import normalise
 from job_engine.model.protocol import (
@@ -86,7 +89,7 @@ def claim(
 def report(store: Store, job: str, fence: Fence, kind: ReportKind, **more: Any) -> Receipt:
     """Report on one job."""
     message = Report(job=job, fence=fence, kind=kind, **more)
-    (receipt,) = store.claims.report("executor-1", [message])
+    (receipt,) = store.claims.report([message])
     return receipt
 
 
@@ -108,3 +111,16 @@ def states(store: Store, after: int = 0) -> list[tuple[str, str]]:
     """Job and state of every event after an id."""
     found = store.events.after(after, limit=100_000)
     return [(stored.event.job, str(stored.event.state)) for stored in found]
+
+
+def plan(connection: Connection, statement: object) -> list[str]:
+    """Return how SQLite would run a statement, a line a step."""
+    compiled = statement.compile(  # type: ignore[attr-defined]
+        dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True}
+    )
+    sql = str(compiled)
+    for name in compiled.positiontup or ():
+        value = compiled.params[name]
+        shown = f"'{value}'" if isinstance(value, str) else str(value)
+        sql = sql.replace("?", shown, 1)
+    return [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {sql}"))]

@@ -330,7 +330,7 @@ def test_reports_of_a_batch_are_each_their_own(store: Store) -> None:
         Report(job=job, fence=FENCE, kind=ReportKind.FINISH, state=JobState.FAILED),
         Report(job=job, fence=FENCE, kind=ReportKind.PROGRESS, progress=3),
     ]
-    assert store.claims.report("e", reports) == [
+    assert store.claims.report(reports) == [
         Receipt.LOST,
         Receipt.ACCEPTED,
         Receipt.ACCEPTED,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Connection, text
-from sqlalchemy.dialects import sqlite
 
 from job_engine.model import Fence
 from job_engine.model.protocol import EntryItem, ReportKind
@@ -16,6 +14,7 @@ from tests.contract.store.support import (
     claim,
     document,
     entry,
+    plan,
     push,
     report,
     running,
@@ -132,18 +131,6 @@ def test_orphans_fail_after_their_grace(store: Store, clock: Clock) -> None:
         assert (job, "FAILED") in states(store)
     assert {store.jobs.get(job)["state"] for job in (young, known, pulled, pushed)} == {"QUEUED"}
     assert store.feed.fail_orphans(["grade"], 60) == 0
-
-
-def plan(connection: Connection, statement: object) -> list[str]:
-    compiled = statement.compile(  # type: ignore[attr-defined]
-        dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True}
-    )
-    sql = str(compiled)
-    for name in compiled.positiontup or ():
-        value = compiled.params[name]
-        shown = f"'{value}'" if isinstance(value, str) else str(value)
-        sql = sql.replace("?", shown, 1)
-    return [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {sql}"))]
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import pytest
+from sqlalchemy import func, select
 
 from job_engine.errors import InvalidFilterError
 from job_engine.model.acl import normalise
+from job_engine.store.factory import open_store
 from job_engine.store.filter import parse_filter
-from job_engine.store.query import Page, Query, run
+from job_engine.store.query import Page, Query, condition_of, run
 from job_engine.store.resources import Resource
 from job_engine.store.source import JOBS, Source, resources_of
 from job_engine.store.store import Store
-from tests.contract.store.support import NOW_MS, Clock, add, document, push
+from job_engine.store.tables import jobs
+from tests.contract.store.conftest import BACKENDS, url_of
+from tests.contract.store.support import NOW_MS, Clock, add, document, plan, push
+
+
+class Found(NamedTuple):
+    """A store, and the ids of its jobs by their names."""
+
+    store: Store
+    jobs: dict[str, str]
 
 
 def search(store: Store, text: str | None = None, source: Source = JOBS, **more: Any) -> Page:
@@ -26,9 +38,19 @@ def names(store: Store, text: str, **more: Any) -> list[str]:
     return sorted(str(d.get("name")) for d in search(store, text, **more).documents)
 
 
-@pytest.fixture
-def jobs(store: Store, clock: Clock) -> dict[str, str]:
-    """Three jobs, a day apart: the newest at the clock's time."""
+@pytest.fixture(scope="module", params=BACKENDS)
+def found(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Found]:
+    """Three jobs, a day apart, the newest at the clock's time; nobody writes to this store."""
+    clock = Clock()
+    store = open_store(url_of(request.param, tmp_path_factory.mktemp("search")), clock)
+    store.start()
+    yield Found(store, three_jobs(store, clock))
+    store.stop()
+
+
+def three_jobs(store: Store, clock: Clock) -> dict[str, str]:
     ids = {}
     clock.advance(-2 * 86_400)
     ids["a"] = add(store, name="a", tags=None, parent_job="job/1", progress=9, priority=10)
@@ -130,8 +152,8 @@ def jobs(store: Store, clock: Clock) -> dict[str, str]:
         ("expiry<'now'", ""),
     ],
 )
-def test_what_filters_find(store: Store, jobs: dict[str, str], text: str, expected: str) -> None:
-    assert names(store, text) == list(expected)
+def test_what_filters_find(found: Found, text: str, expected: str) -> None:
+    assert names(found.store, text) == list(expected)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +167,13 @@ def test_what_filters_find(store: Store, jobs: dict[str, str], text: str, expect
         "created<'now-7q'",
     ],
 )
-def test_what_cannot_be_compared_is_refused(store: Store, text: str) -> None:
+def test_what_cannot_be_compared_is_refused(found: Found, text: str) -> None:
     with pytest.raises(InvalidFilterError):
-        search(store, text)
+        search(found.store, text)
 
 
-def test_nothing_of_a_filter_is_sql(store: Store, jobs: dict[str, str]) -> None:
+def test_nothing_of_a_filter_is_sql(found: Found) -> None:
+    store = found.store
     for hostile in ("'; DROP TABLE jobs; --", "x' OR 1=1 --", "%", "_", '"$.a'):
         quoted = f'"{hostile}"' if '"' not in hostile else f"'{hostile}'"
         for attribute in ("name", "tags", "description", "affected-resources/href", "id"):
@@ -159,9 +182,10 @@ def test_nothing_of_a_filter_is_sql(store: Store, jobs: dict[str, str]) -> None:
     assert search(store).count == 3
 
 
-def test_thousands_of_terms(store: Store, jobs: dict[str, str]) -> None:
+def test_thousands_of_terms(found: Found) -> None:
+    store, ids = found
     same = " or ".join(f"id='job/{n}'" for n in range(4000))
-    assert search(store, f"{same} or id='{jobs['b']}'").count == 1
+    assert search(store, f"{same} or id='{ids['b']}'").count == 1
     mixed = " or ".join(
         f"progress>{n + 200}" if n % 2 else f"description^='{n}'" for n in range(4000)
     )
@@ -183,7 +207,9 @@ def test_pages_and_count(store: Store) -> None:
     assert search(store, offset=9).documents == []
 
 
-def test_order(store: Store, jobs: dict[str, str]) -> None:
+def test_order(found: Found) -> None:
+    store = found.store
+
     def ordered(*orderby: tuple[str, bool]) -> str:
         return "".join(d["name"] for d in search(store, orderby=orderby).documents)
 
@@ -198,7 +224,8 @@ def test_order(store: Store, jobs: dict[str, str]) -> None:
         ordered(("name; DROP TABLE jobs", False))
 
 
-def test_aggregations(store: Store, jobs: dict[str, str]) -> None:
+def test_aggregations(found: Found) -> None:
+    store = found.store
     asked = [
         "terms:action",
         "terms:tags",
@@ -214,30 +241,30 @@ def test_aggregations(store: Store, jobs: dict[str, str]) -> None:
         "bogus:state",
         "terms:'; DROP",
     ]
-    found = search(store, aggregations=asked, limit=0).aggregations
-    assert found is not None
-    assert found["terms:action"]["buckets"] == [
+    sums = search(store, aggregations=asked, limit=0).aggregations
+    assert sums is not None
+    assert sums["terms:action"]["buckets"] == [
         {"key": "noop", "doc_count": 2},
         {"key": "bulk_update", "doc_count": 1},
     ]
-    assert {b["key"] for b in found["terms:tags"]["buckets"]} == {
+    assert {b["key"] for b in sums["terms:tags"]["buckets"]} == {
         "x",
         "y",
         "/job/entries/entry-999-0000000007",
     }
-    assert found["terms:target-resource/href"]["buckets"] == [
+    assert sums["terms:target-resource/href"]["buckets"] == [
         {"key": "deployment/abc", "doc_count": 1}
     ]
-    assert found["min:progress"] == {"value": 9.0}
-    assert found["max:progress"] == {"value": 100.0}
-    assert found["sum:progress"] == {"value": 159.0}
-    assert found["avg:progress"] == {"value": 53.0}
-    assert found["value_count:id"] == {"value": 3}
-    assert found["cardinality:action"] == {"value": 2}
-    assert found["min:duration"] == {"value": None}
-    assert found["stats:progress"]["count"] == 3
-    assert "bogus:state" not in found
-    assert "terms:'; DROP" not in found
+    assert sums["min:progress"] == {"value": 9.0}
+    assert sums["max:progress"] == {"value": 100.0}
+    assert sums["sum:progress"] == {"value": 159.0}
+    assert sums["avg:progress"] == {"value": 53.0}
+    assert sums["value_count:id"] == {"value": 3}
+    assert sums["cardinality:action"] == {"value": 2}
+    assert sums["min:duration"] == {"value": None}
+    assert sums["stats:progress"]["count"] == 3
+    assert "bogus:state" not in sums
+    assert "terms:'; DROP" not in sums
     assert search(store, aggregations=["bogus:state"]).aggregations is None
     assert search(store, "name='a'", aggregations=["sum:progress"]).aggregations == {
         "sum:progress": {"value": 9.0}
@@ -287,3 +314,14 @@ def test_other_resources_are_searched_the_same_way(store: Store, clock: Clock) -
     assert names(store, "expiry='2023-11-14'", source=things) == ["None", "two"]
     assert names(store, "resource-type='thing' and name!=null", source=things) == ["two"]
     assert search(store, source=things, claims={"user/b"}).count == 0
+
+
+def test_a_users_few_jobs_are_found_without_reading_everybodys(store: Store) -> None:
+    acl = normalise({"owners": ["user/other"]})
+    store.jobs.add_many([document(acl=acl) for _ in range(3000)])
+    add(store, acl=normalise({"owners": ["user/jane"]}))
+    query = Query(claims={"user/jane", "group/nuvla-user"})
+    condition = condition_of(JOBS, query, NOW_MS)
+    statement = select(func.count()).select_from(jobs).where(condition)
+    details = store.database.read(lambda c: plan(c, statement))
+    assert not any(detail.startswith("SCAN jobs") for detail in details), details

@@ -106,8 +106,8 @@ def test_wrong_logins(api: Client) -> None:
 
 def test_guessing_is_slowed_down(api: Client) -> None:
     for _ in range(FAILURES):
-        refused(log_in(api, username="victim", password="x"), 403, "invalid credentials")
-    refused(log_in(api, username="victim", password="x"), 429, "Too many failed logins")
+        refused(log_in(api, API_KEY, key="victim", secret="x"), 403, "invalid credentials")
+    refused(log_in(api, API_KEY, key="victim", secret="x"), 429, "Too many failed logins")
     assert log_in(api, username="admin", password=ADMIN_PASSWORD).status_code == 201
 
 
