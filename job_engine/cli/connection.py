@@ -16,16 +16,16 @@ from typing import Annotated, Final
 import requests
 import typer
 from kazoo.client import KazooClient
-from kazoo.handlers.threading import KazooTimeoutError
 from pydantic import Field, SecretStr
 
 from job_engine.cli.exits import errors_as_exits
 from job_engine.cli.local_engine import LocalEngine, save_secret
 from job_engine.cli.options import load_settings
 from job_engine.cli.up.settings import DEFAULT_DATA_DIR
+from job_engine.cli.zookeeper import zookeeper_client
 from job_engine.client import Api
 from job_engine.client.credentials import login_credentials
-from job_engine.errors import ApiError, ApiUnavailableError, ConfigurationError, QueueError
+from job_engine.errors import ApiError, ApiUnavailableError, ConfigurationError
 from job_engine.settings import ConnectionSettings
 
 RETRY_S: Final = 10.0
@@ -139,18 +139,8 @@ def zookeeper(api_url: str | None, data_dir: Path | None) -> Iterator[KazooClien
                 "Executors are known to ZooKeeper: set JOB_ENGINE_ZK_HOSTS, or name the data "
                 "directory of a local engine with --data-dir."
             )
-        auth = load_settings(ClientSettings).zk_auth
-        client = KazooClient(
-            hosts, timeout=5.0, auth_data=[("digest", auth.get_secret_value())] if auth else None
-        )
-        try:
-            client.start(timeout=5.0)
+        with zookeeper_client(hosts, load_settings(ClientSettings).zk_auth) as client:
             yield client
-        except KazooTimeoutError:
-            raise QueueError(f"No ZooKeeper answers at {hosts}.") from None
-        finally:
-            client.stop()
-            client.close()
 
 
 def keep_login(url: str, key: dict[str, str]) -> Path:

@@ -8,9 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
-from kazoo.handlers.threading import KazooTimeoutError
+from pydantic import SecretStr
 
 from job_engine.cli.local_engine import EngineConfig, LocalEngine, RunInfo
 from job_engine.cli.up.admin import FirstPassword, first_password, keep_key
@@ -18,6 +16,7 @@ from job_engine.cli.up.child import Child, Output
 from job_engine.cli.up.settings import UpSettings
 from job_engine.cli.up.setup import configure
 from job_engine.cli.up.supervisor import Stopped, Supervisor
+from job_engine.cli.zookeeper import zookeeper_client
 from job_engine.client import Api
 from job_engine.errors import ConfigurationError, QueueError
 from job_engine.log import configure as configure_log
@@ -73,7 +72,7 @@ class Up:
             self._output.say("Starting ZooKeeper")
             self._supervisor.start_zookeeper(self._zookeeper())
         else:
-            prepare_zookeeper(self._zk_hosts)
+            prepare_zookeeper(self._zk_hosts, self._settings.zk_auth)
         given = self._settings.admin_password
         password = first_password(self._engine, given.get_secret_value() if given else None)
         self._output.say("Starting the API")
@@ -175,15 +174,11 @@ class Up:
         wanted = set(self._executors)
 
         def ready() -> bool:
-            client = KazooClient(self._zk_hosts, timeout=5.0)
             try:
-                client.start(timeout=5.0)
-                return wanted <= {executor.name for executor in list_executors(client)}
-            except (QueueError, KazooException, KazooTimeoutError):
+                with zookeeper_client(self._zk_hosts, self._settings.zk_auth) as client:
+                    return wanted <= {executor.name for executor in list_executors(client)}
+            except QueueError:
                 return False
-            finally:
-                client.stop()
-                client.close()
 
         return ready if wanted else lambda: True
 
@@ -237,22 +232,14 @@ def child_environment(ours: dict[str, str], settings: UpSettings) -> dict[str, s
     }
 
 
-def prepare_zookeeper(hosts: str) -> None:
+def prepare_zookeeper(hosts: str, auth: SecretStr | None) -> None:
     """Make the chroot that `hosts` names, if it names one; kazoo itself never does.
 
     Raises `QueueError` when no ZooKeeper answers there.
     """
-    client = KazooClient(hosts.partition("/")[0], timeout=5.0)
-    try:
-        client.start(timeout=10.0)
-        client.ensure_path(f"/{hosts.partition('/')[2]}")
-    except (KazooException, KazooTimeoutError) as error:
-        raise QueueError(
-            f"No ZooKeeper answers at {hosts}. Without --no-zookeeper this engine runs its own."
-        ) from error
-    finally:
-        client.stop()
-        client.close()
+    servers, _, chroot = hosts.partition("/")
+    with zookeeper_client(servers, auth) as client:
+        client.ensure_path(f"/{chroot}")
 
 
 def _password_lines(password: FirstPassword | None) -> list[str]:

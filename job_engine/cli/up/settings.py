@@ -33,6 +33,9 @@ class UpSettings(Settings):
     zk_hosts: str = Field(
         "127.0.0.1:2181", description="ZooKeeper servers to use with --no-zookeeper."
     )
+    zk_auth: SecretStr | None = Field(
+        None, description="`user:password` for ZooKeeper; the children read it too."
+    )
     zookeeper_home: Path | None = Field(
         None, description="Unpacked ZooKeeper release; unset: the installed package."
     )
