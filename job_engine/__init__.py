@@ -3,7 +3,7 @@
 It imports no other room (`actions`, `distributor`, `executor`). Inside, imports
 only go down this list; `lint-imports` holds the line:
 
-    cli, testing → api, web → grading → client, queue, sandbox, store
+    cli, testing → api → grading → client, queue, sandbox, store
         → plugins → model → settings, log → errors
 """
 
