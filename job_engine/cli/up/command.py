@@ -54,15 +54,17 @@ class Up:
 
     def run(self) -> None:
         """Start everything, say that it is ready, keep it running, stop everything."""
+        hint = ""
         with self._supervisor.signals():
             try:
                 password = self._start()
                 self._ready(password)
+                hint = " (Again: give running jobs back without waiting.)"
                 self._supervisor.run()
             except Stopped:
                 pass
             finally:
-                self._output.say("Stopping. (Again: give running jobs back without waiting.)")
+                self._output.say(f"Stopping.{hint}")
                 self._engine.forget_running()
                 self._supervisor.stop()
                 self._output.say("Stopped.")
