@@ -6,17 +6,24 @@ import hashlib
 import hmac
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from itsdangerous import BadSignature, URLSafeSerializer
 
+from job_engine.api.errors import TooManyLoginsError
+from job_engine.model import Fence
+
 KEY_ALPHABET: Final = "23456789abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
 """Characters of API keys: none that are mistaken for one another."""
 _GROUPS, _GROUP = 5, 6
 
 _ARGON2_AT_ONCE: Final = 2
+_ARGON2_WAITING: Final = 16
+"""Logins that may wait for their turn; more are refused, or they would take every thread."""
 
 
 class Passwords:
@@ -25,22 +32,36 @@ class Passwords:
     def __init__(self) -> None:
         self._hasher = PasswordHasher()
         self._turns = threading.BoundedSemaphore(_ARGON2_AT_ONCE)
+        self._places = threading.BoundedSemaphore(_ARGON2_AT_ONCE + _ARGON2_WAITING)
         # Verified for unknown users too, so that the time it takes tells nothing.
         self._nobody = self._hasher.hash(secrets.token_hex())
 
     def hash(self, password: str) -> str:
-        """Return what to store for a password."""
-        with self._turns:
+        """Return what to store for a password. Raises `TooManyLoginsError` when busy."""
+        with self._turn():
             return self._hasher.hash(password)
 
     def verify(self, stored: str | None, password: str) -> bool:
-        """Say whether this is the password; `stored` is None for an unknown user."""
-        with self._turns:
+        """Say whether this is the password; `stored` is None for an unknown user.
+
+        Raises `TooManyLoginsError` when too many others wait.
+        """
+        with self._turn():
             try:
                 self._hasher.verify(stored or self._nobody, password)
             except (VerifyMismatchError, InvalidHashError):
                 return False
         return stored is not None
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
+            raise TooManyLoginsError("Too many logins at once; try again in a moment.")
+        try:
+            with self._turns:
+                yield
+        finally:
+            self._places.release()
 
 
 def generate_key() -> str:
@@ -64,6 +85,25 @@ def verify_key(stored: str | None, key: str) -> bool:
 def _digest(salt: str, key: str) -> str:
     bare = "".join(c for c in key if c in KEY_ALPHABET)
     return hashlib.sha256(f"{salt}{bare}".encode()).hexdigest()
+
+
+class ClaimTokens:
+    """Signed values that speak for one claim of one job; whether it still runs is not theirs."""
+
+    def __init__(self, key: str) -> None:
+        self._serializer = URLSafeSerializer(key, salt="claim")
+
+    def issue(self, job: str, fence: Fence) -> str:
+        """Return the token of a claim."""
+        return str(self._serializer.dumps([job, *fence]))
+
+    def read(self, token: str) -> tuple[str, Fence] | None:
+        """Return the job and the fence; None for a token that we did not issue."""
+        try:
+            job, incarnation, czxid = self._serializer.loads(token)
+        except (BadSignature, TypeError, ValueError):
+            return None
+        return str(job), Fence(incarnation, czxid)
 
 
 class Tokens:

@@ -6,6 +6,7 @@ import logging
 import socket
 import sys
 import threading
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -52,6 +53,15 @@ class Server(uvicorn.Server):
     def wait_started(self, timeout_s: float) -> bool:
         """Wait, in another thread than the server's, until it answers; False: it does not."""
         return self._answers.wait(timeout_s)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first signal, at once at the second.
+
+        Unlike uvicorn's, a stop that was asked for ends the process with 0, not as if
+        the signal had killed it.
+        """
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
     @property
     def port(self) -> int:

@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, from_header
 from job_engine.api.limiter import LoginLimiter
 from job_engine.api.payloads import Payloads
-from job_engine.api.secrets import Passwords, Tokens
+from job_engine.api.secrets import ClaimTokens, Passwords, Tokens
 from job_engine.api.sessions import Sessions
 from job_engine.api.streams import Streams
 from job_engine.settings import ApiSettings
@@ -30,6 +30,7 @@ class Services:
     store: Store
     sessions: Sessions
     tokens: Tokens
+    claim_tokens: ClaimTokens
     passwords: Passwords
     limiter: LoginLimiter
     payloads: Payloads
@@ -55,11 +56,13 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
     """Put the services together over a store that is started."""
     blob_files = BlobFiles(settings.blobs)
     blob_files.prepare()
+    key = store.counters.secret("session-key", secrets.token_hex)
     return Services(
         settings=settings,
         store=store,
         sessions=Sessions(store, settings.session_s),
-        tokens=Tokens(store.counters.secret("session-key", secrets.token_hex)),
+        tokens=Tokens(key),
+        claim_tokens=ClaimTokens(key),
         passwords=Passwords(),
         limiter=LoginLimiter(),
         payloads=Payloads(store.actions),

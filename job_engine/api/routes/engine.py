@@ -32,6 +32,8 @@ from job_engine.model.protocol import (
     ReportRequest,
     ScheduleReply,
     ScheduleRequest,
+    TokenReply,
+    TokenRequest,
 )
 
 router = APIRouter(prefix="/api/engine", tags=["engine"])
@@ -129,3 +131,10 @@ def cleanup(request: CleanupRequest, services: Shared, who: Caller) -> CleanupRe
     """Delete final jobs that are old enough."""
     allow(who, EXECUTOR)
     return CleanupReply(deleted=services.store.jobs.delete_old(request.older_than_s))
+
+
+@router.post("/token")
+def token(request: TokenRequest, services: Shared, who: Caller) -> TokenReply:
+    """Return a token that speaks for a claim; worthless unless the claim is the newest."""
+    allow(who, EXECUTOR)
+    return TokenReply(token=services.claim_tokens.issue(request.job, request.fence))

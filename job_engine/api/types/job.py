@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Final
 
+from pydantic import ValidationError
+
 from job_engine.api.access import keep_editable, project, rights, select
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import MethodNotAllowedError
-from job_engine.api.identity import EXECUTOR, SUBMITTER, Identity
+from job_engine.api.identity import SUBMITTER, Identity
 from job_engine.api.operations import job_operations
 from job_engine.api.schema import JobSchema, invalid, validate
 from job_engine.api.types.base import (
@@ -24,14 +26,14 @@ from job_engine.api.types.base import (
     deleted,
     refuse,
 )
-from job_engine.errors import InvalidResourceError
+from job_engine.errors import ConflictError, InvalidResourceError
 from job_engine.model import SUPPORTED_VERSION, ExecutionMode, JobState
 from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right, normalise
+from job_engine.model.protocol import LogRequest, Receipt, Report, ReportKind
 from job_engine.store.base import Document
 from job_engine.store.jobs import Edit
 from job_engine.store.query import Query, condition_of
 from job_engine.store.source import JOBS
-from job_engine.store.tables import jobs
 
 _SERVER_SET: Final = ("id", "resource-type", "created", "updated", "updated-by", "operations")
 _FIXED: Final = frozenset({"id", "created", "created-by", "updated", "resource-type", "operations"})
@@ -47,7 +49,7 @@ class JobType(ResourceType):
 
     name: ClassVar[str] = "job"
     collection: ClassVar[Collection] = Collection(
-        query=(USER,), add=(SUBMITTER,), bulk_delete=(EXECUTOR,)
+        query=(USER,), add=(SUBMITTER,), bulk_delete=(ADMIN,)
     )
 
     def query(self, call: Call) -> Reply:
@@ -114,12 +116,9 @@ class JobType(ResourceType):
         return deleted(resource_id)
 
     def bulk_delete(self, call: Call) -> Reply:
-        """Delete the jobs that match the filter; executors only delete finished ones."""
+        """Delete the jobs that match the filter, in whatever state they are."""
         self.require_bulk(call)
         condition = condition_of(JOBS, Query(call.params.filter), call.services.store.clock())
-        if not call.who.is_admin:
-            final = [str(state) for state in JobState if state.is_final]
-            condition = condition & jobs.c.state.in_(final)
         began_ms = call.services.store.clock()
         count = call.services.store.jobs.delete_where(condition)
         took = call.services.store.clock() - began_ms
@@ -161,10 +160,34 @@ class JobType(ResourceType):
         return Reply({})
 
     def _log(self, call: Call, resource_id: str) -> Reply:
+        if call.method == "POST":
+            return self._add_to_log(call, resource_id)
         document = call.services.store.jobs.get(resource_id)
         check(rights(call.who, document), Right.VIEW_DATA | Right.VIEW_ACL, resource_id)
         page = call.services.store.logs.read(resource_id, after=call.params.after)
         return Reply({"lines": list(page.lines), "next": page.next})
+
+    def _add_to_log(self, call: Call, resource_id: str) -> Reply:
+        """Take lines from the report phase of the run that holds the claim's token."""
+        scheme, _, token = call.headers.get("authorization", "").partition(" ")
+        claim = call.services.claim_tokens.read(token)
+        if scheme.lower() != "bearer" or claim is None or claim[0] != resource_id:
+            raise refuse(resource_id)
+        try:
+            request = LogRequest.model_validate(call.json_object())
+        except ValidationError as error:
+            raise invalid([f"{e['loc'][0]}: {e['msg']}" for e in error.errors()]) from None
+        report = Report(
+            job=resource_id,
+            fence=claim[1],
+            kind=ReportKind.PROGRESS,
+            status_message=request.message,
+            log=request.lines,
+        )
+        (receipt,) = call.services.store.claims.report([report], resource_id)
+        if receipt is not Receipt.ACCEPTED:
+            raise ConflictError("the run that this token was made for is over")
+        return Reply({"status": 200, "message": "added to the log", "resource-id": resource_id})
 
 
 def new_job(call: Call, body: Document) -> Document:

@@ -96,6 +96,19 @@ def test_too_many_interruptions_fail_the_job(store: Store) -> None:
     assert states(store)[-1] == (job, "FAILED")
 
 
+@pytest.mark.parametrize("job_version", [0, 1, 3])
+def test_versions_that_this_engine_does_not_run(store: Store, job_version: int) -> None:
+    job = add(store, version=job_version, status_message="before")
+    answer = claim(store, job, entry(1), FENCE).answer
+    found = store.jobs.get(job)
+    if job_version > 2:  # perhaps a newer engine's
+        assert (answer, found["state"]) == (Answer.UNSUPPORTED, "QUEUED")
+    else:
+        assert (answer, found["state"]) == (Answer.FINAL, "FAILED")
+        assert f"Job v{job_version} is not supported" in found["status-message"]
+        assert states(store)[-1] == (job, "FAILED")
+
+
 def test_an_entry_of_a_running_job_is_a_duplicate(store: Store) -> None:
     job = running(store, FENCE)
     assert claim(store, job, entry(2), NEW).answer is Answer.DUPLICATE

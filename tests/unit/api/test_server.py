@@ -1,0 +1,82 @@
+"""Starting and stopping the process: the first password, and a prompt end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.support.engine import free_port
+
+
+def start(data_dir: Path, port: int) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "JOB_ENGINE_DATA_DIR": str(data_dir),
+        "JOB_ENGINE_PORT": str(port),
+        "PYTHONUNBUFFERED": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "job_engine.api"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def stop(process: subprocess.Popen[str]) -> tuple[str, str, float]:
+    """Return what it said, what it logged, and the seconds that the end took."""
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    said, logged = process.communicate(timeout=20)
+    return said, logged, time.monotonic() - began
+
+
+def until_ready(url: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(f"{url}/api/health/ready").raise_for_status()
+        except httpx.HTTPError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError("the server did not start")
+
+
+def test_a_generated_password_is_said_once_and_logged_never(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    first = start(tmp_path, port)
+    until_ready(url)
+    said, logged, seconds = stop(first)
+    assert first.returncode == 0
+    assert seconds < 3
+    found = re.search(r"The password of the user `admin` is: (\S{20,})\n", said)
+    assert found is not None
+    assert found[1] not in logged
+    second = start(tmp_path, port)
+    until_ready(url)
+    template = {"href": "session-template/password", "username": "admin", "password": found[1]}
+    assert httpx.post(f"{url}/api/session", json={"template": template}).status_code == 201
+    said, logged, _ = stop(second)
+    assert said == ""
+    assert found[1] not in logged
+
+
+def test_a_port_that_is_taken_ends_the_process(tmp_path: Path) -> None:
+    port = free_port()
+    first = start(tmp_path / "a", port)
+    until_ready(f"http://127.0.0.1:{port}")
+    second = start(tmp_path / "b", port)
+    _, logged = second.communicate(timeout=30)
+    assert second.returncode != 0
+    assert "address already in use" in logged
+    stop(first)
