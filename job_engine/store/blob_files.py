@@ -26,7 +26,8 @@ class BlobFiles:
 
     def prepare(self) -> None:
         """Create the directories, and remove what broken uploads left behind."""
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._incoming.mkdir(mode=0o700, exist_ok=True)
         for left in self._incoming.iterdir():
             if time.time() - left.stat().st_mtime > ABANDONED_S:  # not another process's
                 left.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ Tested against SQLite 3.40.
 from __future__ import annotations
 
 import json
+import os
 import queue
 import sqlite3
 import threading
@@ -60,10 +61,12 @@ class SqliteDatabase(Database):
 
     def start(self) -> None:
         """Create or upgrade the file, then start the writer."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            # It holds digests of passwords and the key that signs sessions.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             upgrade(self._writes)
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, OSError) as error:
             self._dispose()
             raise StoreError(f"Cannot open the store {self._path}: {error}") from error
         self._open = True

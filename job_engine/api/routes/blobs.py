@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 from fastapi import APIRouter
 from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 
 from job_engine.api.call import Call, make_call, status_map
 from job_engine.api.errors import RequestError, TooLargeError
+from job_engine.api.identity import Identity
 from job_engine.api.routes.common import Caller, Shared, allow, respond
 from job_engine.api.services import Services
 from job_engine.api.types.blob import visible_blob
 from job_engine.api.uploads import MultipartFile
+from job_engine.errors import JobEngineError
 from job_engine.model.acl import USER
 from job_engine.store.blob_files import Incoming
 
 router = APIRouter(prefix="/api/blob", tags=["blob"])
 
 OCTET_STREAM = "application/octet-stream"
+DRAIN_S = 10.0
+"""Seconds that a refused upload may go on."""
 
 
 @router.post("", status_code=201, summary="Upload a file: the raw body, or a form's `file`.")
 async def upload(request: Request, services: Shared, who: Caller) -> Response:
     """Stream the body into the blob directory, and record who uploaded it."""
-    allow(who, USER)  # before the first byte is read
     limit = services.settings.max_blob_bytes
+    try:
+        return await _upload(request, services, who, limit)
+    except JobEngineError:
+        await _drain(request, limit)
+        raise
+
+
+async def _upload(request: Request, services: Services, who: Identity, limit: int) -> Response:
+    allow(who, USER)  # before the first byte is stored
     _check_length(request, limit)
     media_type = request.headers.get("content-type", OCTET_STREAM)
     if media_type.startswith(("application/json", "application/x-www-form-urlencoded")):
@@ -42,6 +56,8 @@ async def upload(request: Request, services: Shared, who: Caller) -> Response:
             media_type, name = part.media_type or OCTET_STREAM, name or part.filename
         else:
             await _receive(request.stream(), incoming, limit)
+        if incoming.size == 0:
+            raise RequestError("the upload is empty")
         digest = await run_in_threadpool(
             _record, services, incoming, who.active_claim, media_type, name
         )
@@ -77,6 +93,21 @@ def _file(call: Call, digest: str) -> Response:
             "X-Content-Type-Options": "nosniff",
         },
     )
+
+
+async def _drain(request: Request, limit: int) -> None:
+    """Read on for a while, so that a client that is still sending gets to see the answer.
+
+    Closing on it would reset the connection: an expired session would look like a broken
+    network, and nobody would log in again.
+    """
+    drained = 0
+    with contextlib.suppress(ClientDisconnect, TimeoutError, RuntimeError):
+        async with asyncio.timeout(DRAIN_S):
+            async for chunk in request.stream():
+                drained += len(chunk)
+                if drained > limit:
+                    return
 
 
 def _check_length(request: Request, limit: int) -> None:

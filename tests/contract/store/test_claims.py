@@ -356,3 +356,23 @@ def test_the_entry_of_a_job_that_was_claimed_meanwhile_is_not_recorded(store: St
     assert store.feed.pushed([EntryItem(job=job, entry=entry(7))]) == [False]
     assert store.feed.cleared([EntryItem(job=job, entry=entry(7))]) == [False]
     assert store.feed.cleared([EntryItem(job=job, entry=entry(1))]) == [True]
+
+
+def test_a_running_job_whose_entry_is_gone_is_queued_again(store: Store) -> None:
+    """ZooKeeper lost its data: nobody could claim the old entry to resume the job."""
+    job = running(store, FENCE)
+    assert store.feed.cleared([EntryItem(job=job, entry=entry(1))]) == [True]
+    assert states(store)[-1] == (job, "QUEUED")
+    assert [item.job for item in store.feed.feed("noop", 5).jobs] == [job]
+    assert finish(store, job, FENCE) is Receipt.LOST
+    push(store, job, 2)
+    assert claim(store, job, entry(2), FENCE).answer is Answer.STALE
+    reply = claim(store, job, entry(2), AFTER_WIPE)
+    assert (reply.answer, reply.interruptions) == (Answer.RUN, 1)
+    assert finish(store, job, AFTER_WIPE) is Receipt.ACCEPTED
+
+
+def test_a_foreign_run_keeps_its_entry(store: Store) -> None:
+    job = running(store, FENCE)
+    store.jobs.edit(job, allow, to_running, "user/foreign")
+    assert store.feed.cleared([EntryItem(job=job, entry=entry(1))]) == [False]

@@ -99,6 +99,14 @@ def test_who_did_not_log_in_uploads_nothing(api: Client, settings: ApiSettings) 
     refused(api(ANON, "GET", f"blob/{'0' * 64}/content"), 403, "invalid credentials")
 
 
+def test_a_refused_upload_hears_why_also_when_it_is_large(api: Client) -> None:
+    large = b"x" * 99_000
+    for _ in range(20):
+        reply = api(ANON, "POST", "blob", content=iter([large]), headers=OCTETS)
+        refused(reply, 403, "credentials required")
+    refused(api(JANE, "POST", "blob", content=b"", headers=OCTETS), 400, "the upload is empty")
+
+
 def test_identical_content_reveals_and_grants_nothing(api: Client) -> None:
     """That somebody handed in the same file is not another student's to know."""
     content = b"the solution"
