@@ -6,8 +6,10 @@ from job_engine.client import Api
 from job_engine.grading.bundles import BundleCache
 from job_engine.grading.catalogue import ApiCatalogue
 from job_engine.grading.pipeline import Grader
+from job_engine.grading.plan import ReportAccess
 from job_engine.grading.results import Outcome, to_json
 from job_engine.grading.submission import GradePayload
+from job_engine.model import Job
 from job_engine.plugins import Action, Context, Result, RetryPolicy
 from job_engine.sandbox.base import Sandbox
 from job_engine.settings import ExecutorSettings
@@ -43,6 +45,7 @@ class Grade(Action[GradePayload]):
             settings=settings,
             policy=settings,
             label=settings.name,
+            access=ReportAccess(api.endpoint, context.job.id, lambda: _token(api, context.job)),
         )
         results = grader.grade(context.payload, context)
         broken = results.outcome is Outcome.HARNESS_FAILED
@@ -51,3 +54,8 @@ class Grade(Action[GradePayload]):
             message=results.message,
             output=to_json(results),
         )
+
+
+def _token(api: Api, job: Job) -> str:
+    assert job.fence is not None  # a job that runs here was claimed
+    return api.claim_token(job.id, job.fence)

@@ -24,6 +24,7 @@ from tenacity.nap import sleep_using_event
 
 from job_engine.client.credentials import login_credentials
 from job_engine.errors import ApiError, ApiUnavailableError, PlatformFaultError
+from job_engine.model import Fence
 from job_engine.model.protocol import (
     ActionDescription,
     ActionsRequest,
@@ -46,6 +47,8 @@ from job_engine.model.protocol import (
     ReportRequest,
     ScheduleReply,
     ScheduleRequest,
+    TokenReply,
+    TokenRequest,
 )
 from job_engine.settings import ConnectionSettings
 
@@ -123,6 +126,11 @@ class Api(NuvlaApi):  # type: ignore[misc]
         """Tell the API which actions this executor has."""
         body = ActionsRequest(actions=list(actions))
         self._call("PUT", "engine/actions", body=body)
+
+    def claim_token(self, job: str, fence: Fence) -> str:
+        """Get a token that lets its holder add to the log of a job that we run."""
+        body = TokenRequest(job=job, fence=fence)
+        return self._post("engine/token", body, TokenReply).token
 
     def cleanup(self, older_than_s: float) -> int:
         """Delete final jobs created that long ago; returns how many there were."""

@@ -20,3 +20,8 @@ class ApiCatalogue:
         for resource in found.resources:
             return str(resource.data.get("digest", ""))
         return None
+
+    def publishes(self, digest: str) -> bool:
+        """Whether an assignment of this digest was added."""
+        found = self._api.search("assignment", filter=f"digest='{digest}'", last=0)
+        return bool(found.count)

@@ -38,8 +38,6 @@ g() {
     -c filter.lfs.smudge= -c filter.lfs.process= -c filter.lfs.required=false \
     -c credential.helper= -c credential.helper="$helper" "$@"
 }
-# The only host to reach is behind the proxy, even where it is a loopback address.
-unset no_proxy NO_PROXY
 want=FETCH_HEAD
 g init --quiet --template= . || exit 1
 if ! g fetch --quiet --depth 1 --no-tags -- "$SUBMISSION_URL" "$SUBMISSION_REF"; then

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,7 +18,7 @@ from job_engine.grading.assignment import Assignment, check_files, parse_assignm
 from job_engine.grading.bundles import DIGEST, BlobSource, Bundle, BundleCache
 from job_engine.grading.clone import commit_of
 from job_engine.grading.flavours import Flavour, flavours
-from job_engine.grading.plan import TESTS, Plan, make_plan
+from job_engine.grading.plan import TESTS, Plan, ReportAccess, make_plan
 from job_engine.grading.results import Receipt, Results
 from job_engine.grading.secrets import git_secret, stdin_of
 from job_engine.grading.submission import GradePayload, Submission, workspace_of
@@ -73,6 +73,25 @@ class Catalogue(Protocol):
     def digest_of(self, name: str) -> str | None:
         """Return the digest of the newest bundle of that name; None: there is none."""
 
+    def publishes(self, digest: str) -> bool:
+        """Whether a bundle of this digest was published as an assignment."""
+
+
+@dataclass(frozen=True)
+class _Published:
+    """Bundles that were published: a submitter's own blob is no assignment to be graded by."""
+
+    blobs: BlobSource
+    catalogue: Catalogue
+
+    def download_blob(self, digest: str, target: Path) -> None:
+        if not self.catalogue.publishes(digest):
+            raise AssignmentError(
+                f"No assignment {digest} is published. Add it with "
+                "`job-engine assignment add DIR`, or give the name of one that is."
+            )
+        self.blobs.download_blob(digest, target)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grader:
@@ -86,6 +105,8 @@ class Grader:
     policy: SandboxSettings
     label: str
     """Owner of the slots, for `Sandbox.sweep`."""
+    access: ReportAccess | None = None
+    """How report commands reach the API; None: they do not."""
 
     def grade(self, payload: GradePayload, watch: Watch) -> Results:
         """Grade one submission.
@@ -95,7 +116,9 @@ class Grader:
         """
         watch.progress(1, "assignment: fetching")
         digest = self._digest(payload.assignment)
-        with self.bundles.open(digest, self.blobs, watch.sleep) as bundle:
+        with self.bundles.open(
+            digest, _Published(self.blobs, self.catalogue), watch.sleep
+        ) as bundle:
             known = flavours(self.settings.flavours)
             assignment = parse_assignment(bundle.document, known, self.policy)
             watch.progress(5, "submission: fetching")
@@ -136,8 +159,10 @@ class Grader:
         workspace: Unpacked | None,
         watch: Watch,
     ) -> Results:
-        plan = make_plan(assignment, submission.git, known, self.settings)
+        plan = make_plan(assignment, submission.git, known, self.settings, self.access)
         inputs = _inputs(submission, assignment, plan, bundle, workspace, self.settings)
+        if self.access is not None and assignment.phases.report is not None:
+            inputs = replace(inputs, stdin={**inputs.stdin, "report": self.access.token().encode()})
         phases = self._phases(plan, inputs, watch)
         clone = phases.get("clone")
         if clone is not None and submission.git is not None and not clone.ok:

@@ -5,21 +5,22 @@
 | clone  | rw        | -         | -          | the repository's host |
 | build  | rw        | -         | -          | what it names         |
 | test   | rw        | read-only | rw         | nothing               |
-| report | -         | -         | read-only  | what it names         |
+| report | -         | -         | read-only  | the API, what it names |
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
+from urllib.parse import urlsplit
 
 from job_engine.errors import AssignmentError
 from job_engine.grading.assignment import Assignment, Phase
 from job_engine.grading.clone import clone_phase
 from job_engine.grading.flavours import MIB, Flavour
 from job_engine.grading.submission import GitSource
-from job_engine.sandbox.base import WORKSPACE, Handover, Limits, Mount, PhaseSpec, Tree
+from job_engine.sandbox.base import WORKSPACE, Handover, Limits, Mount, PhaseSpec, Reach, Tree
 from job_engine.settings import GradingSettings
 
 TESTS: Final = "tests"
@@ -28,6 +29,23 @@ RESULTS: Final = "results"
 _RESULTS_BYTES: Final = 16 * MIB
 _RESULTS_INODES: Final = 1_024
 _HANDOVER: Final = Handover(tree=RESULTS, max_bytes=8 * MIB, max_files=256)
+
+
+@dataclass(frozen=True)
+class ReportAccess:
+    """How a report command reaches the API, to add to the log of its own job."""
+
+    api_url: str
+    job: str
+    token: Callable[[], str]
+    """Gets the token that the command reads on standard input."""
+
+    @property
+    def reach(self) -> Reach:
+        """The API's host and port."""
+        parts = urlsplit(self.api_url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return Reach(host=parts.hostname or "", port=port, trusted=True)
 
 
 @dataclass(frozen=True)
@@ -48,8 +66,12 @@ def make_plan(
     git: GitSource | None,
     flavours: Mapping[str, Flavour],
     settings: GradingSettings,
+    access: ReportAccess | None = None,
 ) -> Plan:
-    """Return the plan for one submission; `git` where it has to be cloned."""
+    """Return the plan for one submission.
+
+    `git` where it has to be cloned; `access` where a report command may reach the API.
+    """
     flavour = flavours.get(assignment.flavour)
     if flavour is None:
         raise AssignmentError(f"There is no flavour '{assignment.flavour}'.")
@@ -72,7 +94,8 @@ def make_plan(
     )
     if (report := assignment.phases.report) is not None:
         seen = Mount(tree=RESULTS, target=mounts.results, read_only=True)
-        phases.append(_phase("report", report, assignment, flavour, (seen,), always=True))
+        spec = _phase("report", report, assignment, flavour, (seen,), always=True)
+        phases.append(_with_access(spec, access))
     trees = (
         flavour.tree(WORKSPACE),
         flavour.tree(TESTS),
@@ -83,6 +106,13 @@ def make_plan(
         ),
     )
     return Plan(tuple(phases), trees, assignment.image)
+
+
+def _with_access(spec: PhaseSpec, access: ReportAccess | None) -> PhaseSpec:
+    if access is None:
+        return spec
+    env = {"JOB_ENGINE_API_URL": access.api_url, "JOB_ENGINE_JOB": access.job}
+    return replace(spec, reach=(*spec.reach, access.reach), env={**spec.env, **env})
 
 
 def _clone(

@@ -228,6 +228,31 @@ class OrphansReply(Message):
     failed: int
 
 
+class TokenRequest(Message):
+    """`POST /api/engine/token`: a token that speaks for one claim of one job.
+
+    Whoever holds it may add to the job's log, with `POST /api/job/<uuid>/log` and the
+    header `Authorization: Bearer <token>`, for as long as the claim runs the job.
+    """
+
+    job: str
+    fence: Fence
+
+
+class TokenReply(Message):
+    """The token; it is worth nothing once the claim has ended."""
+
+    token: str
+
+
+class LogRequest(Message):
+    """`POST /api/job/<uuid>/log`, under the token of a claim."""
+
+    lines: list[str] = Field([], max_length=BATCH_LIMIT)
+    message: str | None = None
+    """For `status-message`: one line for a person."""
+
+
 class CleanupRequest(Message):
     """`POST /api/engine/cleanup`: delete final jobs that were created that long ago."""
 

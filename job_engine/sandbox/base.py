@@ -87,6 +87,8 @@ class Reach:
 
     host: str
     port: int
+    trusted: bool = False
+    """Named by the engine itself (its API), so that the address may be a private one."""
 
 
 @dataclass(frozen=True, kw_only=True)

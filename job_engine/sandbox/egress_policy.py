@@ -22,8 +22,10 @@ class EgressPolicy:
     """Decides for host and port pairs; see `egress` for what must hold."""
 
     def __init__(self, reach: Iterable[Reach], allow_private_hosts: Iterable[str]) -> None:
+        reach = tuple(reach)
         self._reach = {(_plain(item.host), item.port) for item in reach}
         self._private = {_split(entry) for entry in allow_private_hosts}
+        self._private |= {(_plain(item.host), item.port) for item in reach if item.trusted}
 
     def resolve(self, host: str, port: int) -> tuple[str, int]:
         """Return the address to connect to.

@@ -73,7 +73,10 @@ def phase_environment(phase: PhaseSpec) -> dict[str, str]:
     if phase.reach:
         host, port = PROXY_ADDRESS
         env |= dict.fromkeys(_PROXY_VARIABLES, f"http://{host}:{port}")
-        env |= dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1,::1")
+        # Loopback is the sandbox's own, unless the phase names a service of the host's there.
+        named = {reach.host for reach in phase.reach}
+        direct = ",".join(host for host in ("localhost", "127.0.0.1", "::1") if host not in named)
+        env |= dict.fromkeys(("no_proxy", "NO_PROXY"), direct)
     return env | dict(phase.env)
 
 

@@ -31,7 +31,9 @@ def add_assignment(api: Api, directory: Path, text: str = ASSIGNMENT) -> str:
     (directory / "tests").mkdir(parents=True)
     (directory / "assignment.yaml").write_text(text)
     (directory / "tests" / "run.sh").write_text(HARNESS)
-    return upload(api, directory)[1]
+    assignment, digest = upload(api, directory)
+    api.add("assignment", {"name": assignment.name, "digest": digest})
+    return digest
 
 
 def submission(assignment: str, program: str) -> dict[str, object]:

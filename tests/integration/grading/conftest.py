@@ -63,6 +63,9 @@ class Blobs:
         except FileNotFoundError:
             raise ApiError("The API refused (404): no such blob") from None
 
+    def publishes(self, digest: str) -> bool:
+        return digest in self.names.values()
+
     def digest_of(self, name: str) -> str | None:
         return self.names.get(name)
 

@@ -277,13 +277,14 @@ def test_bulk_delete(api: Client) -> None:
     assert reply["deleted"] == 2
 
 
-def test_executors_sweep_only_what_is_finished(api: Client) -> None:
+def test_executors_sweep_old_finished_jobs_and_no_others(api: Client) -> None:
     api.add_job(action="mixed")
     done = api.add_job(action="mixed")
     api(ADMIN, "POST", f"{done}/cancel")
     query = "job?filter=action='mixed'"
-    assert api(EXECUTOR, "DELETE", query, headers={"bulk": "1"}).json()["deleted"] == 1
-    assert api.count(ADMIN, "action='mixed'") == 1
+    refused(api(EXECUTOR, "DELETE", query, headers={"bulk": "1"}), 403, "credentials required")
+    assert api(EXECUTOR, "POST", "engine/cleanup", {"older_than_s": 3600}).json()["deleted"] == 0
+    assert api.count(ADMIN, "action='mixed'") == 2
 
 
 # --- operations ----------------------------------------------------------------

@@ -1,0 +1,115 @@
+"""Grading through the real processes: the phases, the score, and what a client sees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from job_engine.client import Api
+from job_engine.settings import SandboxSettings
+from tests.contract.sandbox import bubblewrap_host, docker_host
+from tests.support.engine import Engine
+from tests.support.grading import RIGHT, add_assignment, submission
+
+REPORTED = """
+name: reported
+phases:
+  test: sh /mnt/tests/run.sh
+  report: |
+    read -r token
+    body='{"message": "told by the report phase", "lines": ["from the report phase"]}'
+    python3 - "$token" "$body" <<'PYTHON'
+    import os, sys, urllib.request
+    url = os.environ["JOB_ENGINE_API_URL"] + "/api/" + os.environ["JOB_ENGINE_JOB"]
+    headers = {"Authorization": "Bearer " + sys.argv[1], "Content-Type": "application/json"}
+    request = urllib.request.Request(url + "/log", sys.argv[2].encode(), headers)
+    print(urllib.request.urlopen(request).status)
+    PYTHON
+results: {format: stdout}
+"""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(bubblewrap_host.settings, marks=pytest.mark.bubblewrap, id="bubblewrap"),
+        pytest.param(docker_host.settings, marks=pytest.mark.docker, id="docker"),
+    ]
+)
+def engine(request: pytest.FixtureRequest, tmp_path: Path, zk_hosts: str) -> Iterator[Engine]:
+    make_settings: Callable[[], SandboxSettings] = request.param
+    settings = make_settings()
+    given = {"sandbox": settings.sandbox, "default_image": settings.default_image}
+    with Engine(tmp_path, zk_hosts) as engine:
+        engine.start(
+            bundle_cache_dir=tmp_path / "bundles",
+            **{key: value for key, value in given.items() if value},
+        )
+        yield engine
+        assert engine.stop("executor") == 0
+
+
+@pytest.fixture
+def api(engine: Engine) -> Iterator[Api]:
+    api = engine.admin()
+    yield api
+    api.close()
+
+
+def log_of(api: Api, job: str) -> list[str]:
+    lines: list[str] = api.session.get(f"{api.endpoint}/api/{job}/log").json()["lines"]
+    return lines
+
+
+def test_a_report_command_reaches_the_api_with_a_token_for_its_job_alone(
+    engine: Engine, api: Api, tmp_path: Path
+) -> None:
+    assignment = add_assignment(api, tmp_path / "assignment", REPORTED)
+    job = engine.submit(api, "grade", submission(assignment, RIGHT))
+    engine.wait_final(api, 1)
+    document = api.get(job).data
+    output = json.loads(document["output"])
+    assert output["score"] == 1, document
+    told = output["phases"][1]
+    assert told["verdict"] == "ok", told["output"]
+    assert "from the report phase" in log_of(api, job)
+
+
+@pytest.mark.parametrize(
+    ("payload", "told"),
+    [
+        (
+            {"assignment": "nope", "submission": {"files": {"a": "b"}}},
+            "There is no assignment",
+        ),
+        (
+            {
+                "assignment": "sha256:" + "0" * 64,
+                "submission": {"git": {"url": "http://nowhere.invalid/x"}},
+            },
+            "No assignment",
+        ),
+    ],
+)
+def test_what_cannot_be_graded_says_what_to_do(
+    engine: Engine, api: Api, payload: dict[str, object], told: str
+) -> None:
+    job = engine.submit(api, "grade", payload)
+    engine.wait_final(api, 1)
+    document = api.get(job).data
+    assert document["state"] == "FAILED"
+    assert told in document["status-message"]
+
+
+def test_a_repository_that_does_not_exist_fails_with_its_url(
+    engine: Engine, api: Api, tmp_path: Path
+) -> None:
+    assignment = add_assignment(api, tmp_path / "assignment")
+    git = {"git": {"url": "http://nowhere.invalid/student/repo.git"}}
+    job = engine.submit(api, "grade", {"assignment": assignment, "submission": git})
+    engine.wait_final(api, 1)
+    document = api.get(job).data
+    assert document["state"] == "FAILED"
+    assert "nowhere.invalid" in document["status-message"]
