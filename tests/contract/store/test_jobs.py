@@ -175,3 +175,15 @@ def test_logs_have_limits(store: Store) -> None:
     assert page.next == MAX_LINES
     assert len(page.lines[0]) == MAX_LINE_CHARS
     assert "the log is full" in page.lines[1]
+
+
+def test_only_old_final_jobs_are_swept(store: Store, clock: Clock) -> None:
+    old, waiting = add(store), add(store)
+    store.jobs.cancel(old, allow, None)
+    clock.advance(7 * 86_400)
+    young = add(store)
+    store.jobs.cancel(young, allow, None)
+    clock.advance(1)
+    assert store.jobs.delete_old(7 * 86_400) == 1
+    for kept in (waiting, young):
+        assert store.jobs.get(kept)["id"] == kept

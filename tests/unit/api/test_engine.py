@@ -80,6 +80,33 @@ def test_other_messages(api: Client) -> None:
     assert ok(api(DISTRIBUTOR, "POST", "engine/orphans", orphans)) == {"failed": 1}
 
 
+def test_a_claims_token_adds_to_the_log_of_its_job_while_it_runs(api: Client) -> None:
+    job, other = api.add_job(), api.add_job()
+    asked = {"job": job, "fence": FENCE}
+    for claimed in (job, other):
+        ok(api(EXECUTOR, "POST", "engine/claim", claim_body(claimed)))
+    refused(api(JANE, "POST", "engine/token", asked), 403, "credentials required")
+    token = ok(api(EXECUTOR, "POST", "engine/token", asked))["token"]
+
+    def say(job: str, body: Any, bearer: str = token) -> httpx.Response:
+        headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+        return api(ANON, "POST", f"{job}/log", body, headers=headers)
+
+    ok(say(job, {"lines": ["one", "two"], "message": "half way"}))
+    assert api(ADMIN, "GET", f"{job}/log").json()["lines"] == ["one", "two"]
+    assert api.get(job)["status-message"] == "half way"
+    refused(say(job, {"lines": "x"}), 400, "lines")
+    refused(say(job, {"state": "SUCCESS"}), 400, "state")
+    for wrong in (say(other, {}), say(job, {}, "forged"), say(job, {}, "")):
+        refused(wrong, 403, "invalid credentials")
+    session = api.services.tokens.issue("session/x")  # another kind of token is none
+    refused(say(job, {}, session), 403, "invalid credentials")
+    finish = {"job": job, "fence": FENCE, "kind": "finish", "state": "SUCCESS"}
+    ok(api(EXECUTOR, "POST", "engine/report", {"executor": "e", "reports": [finish]}))
+    refused(say(job, {"lines": ["late"]}), 409, "is over")
+    assert api(ADMIN, "GET", f"{job}/log").json()["lines"] == ["one", "two"]
+
+
 @pytest.mark.parametrize(
     ("who", "method", "path"),
     [
