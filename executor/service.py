@@ -20,7 +20,7 @@ from executor.watchdog import STUCK_S, Watchdog
 from executor.workers import Workers
 from job_engine import __version__
 from job_engine.client import Api, EventStream
-from job_engine.errors import Cancelled, ClaimLost, Drained
+from job_engine.errors import Cancelled, ClaimLost, Drained, QueueError
 from job_engine.log import get_logger
 from job_engine.model import ExecutionMode, Job, JobState
 from job_engine.model.protocol import ActionDescription, ClaimReply, JobEvent
@@ -146,14 +146,21 @@ class Executor:
         self._watchdog.stop()
         self._reporter.stop(FLUSH_S)
         self._events.stop()
-        if self._session.alive():
-            withdraw_drain(self._session.client, self._settings.name)
+        self._withdraw_drain()
         self._session.stop()
         self._workers.stop(timeout_s=0.1)
         self._api.close()
         if self._sandbox is not None:
             self._sandbox.close()
         self._scratch.close()
+
+    def _withdraw_drain(self) -> None:
+        if not self._session.alive():
+            return
+        try:
+            withdraw_drain(self._session.client, self._settings.name)
+        except QueueError as error:
+            log.warning("drain.not_withdrawn", error=error.message)
 
     # --- what the parts call --------------------------------------------------
 

@@ -63,6 +63,25 @@ CHUNK: Final = 1 << 16
 M = TypeVar("M", bound=BaseModel)
 
 
+class _FileBody:
+    """A request body that is read from the file's start whenever it is sent.
+
+    It is sent again after a new login and after a broken connection; a file object
+    would go on from where it was left, which is its end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __len__(self) -> int:
+        return self._path.stat().st_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._path.open("rb") as source:
+            while chunk := source.read(CHUNK):
+                yield chunk
+
+
 class _TransientError(Exception):
     """A request that may be sent again."""
 
@@ -186,18 +205,8 @@ class Api(NuvlaApi):  # type: ignore[misc]
 
     def upload_blob(self, path: Path) -> str:
         """Upload a file; returns its digest, `sha256:<hex>`."""
-        with path.open("rb") as source:
-
-            def rewound() -> Any:
-                source.seek(0)
-                return source
-
-            reply = self._call(
-                "POST",
-                "blob",
-                data=rewound,
-                headers={"Content-Type": "application/octet-stream"},
-            ).json()
+        headers = {"Content-Type": "application/octet-stream"}
+        reply = self._call("POST", "blob", data=_FileBody(path), headers=headers).json()
         return str(reply["digest"])
 
     def download_blob(self, digest: str, target: Path) -> None:
@@ -242,7 +251,7 @@ class Api(NuvlaApi):  # type: ignore[misc]
         path: str,
         *,
         body: BaseModel | None = None,
-        data: Any = None,
+        data: _FileBody | None = None,
         headers: dict[str, str] | None = None,
         params: dict[str, Any] | None = None,
         stream: bool = False,
@@ -259,7 +268,7 @@ class Api(NuvlaApi):  # type: ignore[misc]
                 response = self.session.request(
                     method,
                     f"{self.endpoint}/api/{path}",
-                    data=payload if data is None else data(),
+                    data=payload if data is None else data,
                     headers=headers,
                     params=params,
                     stream=stream,

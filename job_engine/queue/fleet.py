@@ -65,10 +65,13 @@ def request_drain(client: KazooClient, name: str) -> None:
 
 
 def withdraw_drain(client: KazooClient, name: str) -> None:
-    """Forget a request to drain, so that the next executor of this name stays."""
+    """Forget a request to drain, so that the next executor of this name stays.
+
+    Waits a second for the answer: who stops does not wait for a ZooKeeper that is gone.
+    """
     with answered():
         try:
-            client.delete(layout.drain(name))
+            client.delete_async(layout.drain(name)).get(timeout=1.0)
         except NoNodeError:
             return
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
+from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.connection import ConnectionHandler
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
@@ -29,8 +30,8 @@ log = get_logger(__name__)
 LOST_AFTER: Final = 2 / 3
 """Share of the negotiated timeout after which a silent session counts as lost."""
 
-# kazoo raises its own timeouts and, from a closing connection, plain OS errors.
-ZK_ERRORS: Final = (KazooException, OSError, TimeoutError)
+# kazoo's timeouts stand apart, and a closing connection raises plain OS errors.
+ZK_ERRORS: Final = (KazooException, KazooTimeoutError, OSError)
 
 
 class _Connection(ConnectionHandler):  # type: ignore[misc]

@@ -107,7 +107,8 @@ class ZooKeeperClaimQueue(ClaimQueue):
         """See the base class."""
         self._session.require(registration.session_id)
         with answered():
-            self._session.client.set(registration.node, _encode(about))
+            # Asked for by who stops, and who stops does not wait for a ZooKeeper that is gone.
+            self._session.client.set_async(registration.node, _encode(about)).get(timeout=1.0)
 
     # --- claiming -------------------------------------------------------------
 

@@ -95,20 +95,22 @@ def test_cancelling_a_running_job_frees_its_thread_within_a_second(
 
 
 def test_cancelling_a_waiting_job_takes_its_entry_out(
-    engine: Engine, api: Api, zk_hosts: str
+    engine: Engine, api: Api, tmp_path: Path, zk_hosts: str
 ) -> None:
-    engine.submit(api, "noop")
-    engine.wait_final(api, 1)
-    engine.signal("executor", signal.SIGSTOP)
-    job = engine.submit(api, "noop")
+    trace = tmp_path / "trace"
+    blockers = [engine.submit(api, "trace", {"file": str(trace), "seconds": 60}) for _ in range(4)]
+    eventually(lambda: all(engine.states(api)[b] == "RUNNING" for b in blockers))
+    job = engine.submit(api, "trace", {"file": str(trace)})
     zk = KazooClient(zk_hosts)
     zk.start()
-    eventually(lambda: zk.get_children("/job/entries"))
+    eventually(lambda: len(zk.get_children("/job/entries")) == 5)
     api.operation(api.get(job), "cancel")
-    eventually(lambda: not zk.get_children("/job/entries"))
+    eventually(lambda: len(zk.get_children("/job/entries")) == 4)
     zk.stop()
     zk.close()
-    engine.signal("executor", signal.SIGCONT)
+    for blocker in blockers:
+        api.operation(api.get(blocker), "cancel")
+    eventually(lambda: job not in read_trace(trace))
 
 
 def test_a_payload_that_does_not_fit_is_refused_at_creation(engine: Engine, api: Api) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import tarfile
@@ -57,4 +58,6 @@ def _plain(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield what a tree may hold, owned by the one who unpacks."""
     for member in archive:
         if member.isreg() or member.isdir() or member.issym() or member.islnk():
-            yield member.replace(mode=(member.mode | 0o600) & 0o777, deep=False)
+            clone = copy.copy(member)  # TarInfo.replace is not in every Python 3.11
+            clone.mode = (member.mode | 0o600) & 0o777
+            yield clone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import socket
 import subprocess
 import threading
@@ -123,15 +124,18 @@ def other_host(root: None) -> Iterator[OtherHost]:
         ip("netns", "add", name)
         stack.callback(ip, "netns", "del", name)
         ip("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", name)
-        ip("addr", "add", "198.18.77.1/30", "dev", f"{name}a")
+        # A network of the test's own, so that two runs on one machine do not meet.
+        network = f"198.18.{int(name[3:5], 16)}.{int(name[5:7], 16) & 0xFC}"
+        here, there = (str(ipaddress.ip_address(network) + n) for n in (1, 2))
+        ip("addr", "add", f"{here}/30", "dev", f"{name}a")
         ip("link", "set", f"{name}a", "up")
-        ip("-n", name, "addr", "add", "198.18.77.2/30", "dev", f"{name}b")
+        ip("-n", name, "addr", "add", f"{there}/30", "dev", f"{name}b")
         ip("-n", name, "link", "set", f"{name}b", "up")
         ip("-n", name, "link", "set", "lo", "up")
         ear = _run_in_namespace(name, make_ear)
         stack.callback(ear.tcp.close)
         stack.callback(ear.udp.close)
-        yield OtherHost("198.18.77.2", ear)
+        yield OtherHost(there, ear)
 
 
 def host_addresses() -> list[str]:
