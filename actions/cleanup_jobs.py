@@ -21,6 +21,7 @@ class Payload(BaseModel):
     payload=Payload,
     timeout_s=1800,
     schedule=Schedule(interval_s=86_400),
+    restricted=True,
     needs=(Api,),
 )
 def cleanup_jobs(context: Context[Payload]) -> Result:

@@ -216,6 +216,7 @@ def describe(action: Action[Any]) -> ActionDescription:
         payload_schema=action.payload.model_json_schema(),
         timeout_s=action.timeout_s,
         cost=action.cost,
+        restricted=action.restricted,
         interval_s=schedule.interval_s if schedule else None,
         cron=schedule.cron if schedule else None,
     )

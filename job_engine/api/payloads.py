@@ -1,4 +1,4 @@
-"""Payloads against the JSON Schemas that executors published for their actions."""
+"""What creators ask of actions, against what executors published of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 
-from job_engine.errors import InvalidResourceError
+from job_engine.errors import ForbiddenError, InvalidResourceError
 from job_engine.store.actions import Actions
 
 _SHOWN: Final = 200
@@ -23,11 +23,17 @@ class Payloads:
     def __init__(self, actions: Actions) -> None:
         self._actions = actions
 
-    def check(self, action: str, payload: str | None) -> None:
-        """Raise `InvalidResourceError`, saying what to change, for a payload that will not do."""
+    def check(self, action: str, payload: str | None, *, admin: bool) -> None:
+        """Check what a creator asks of an action; `admin` is whether they administer.
+
+        Raises `InvalidResourceError`, saying what to change, for a payload that will not
+        do, and `ForbiddenError` for an action that is the administrators'.
+        """
         description = self._actions.get(action)
         if description is None:
             return
+        if description.restricted and not admin:
+            raise ForbiddenError(f"only administrators create jobs of the action {action!r}")
         schema = json.dumps(description.payload_schema, sort_keys=True)
         validator = _validator(schema)
         if validator is None:

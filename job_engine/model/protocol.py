@@ -183,6 +183,8 @@ class ActionDescription(Message):
     """JSON Schema of the payload."""
     timeout_s: float
     cost: float = 1.0
+    restricted: bool = False
+    """Whether only administrators may create jobs of it."""
     interval_s: float | None = None
     cron: str | None = None
 

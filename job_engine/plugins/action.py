@@ -72,6 +72,8 @@ class Action(ABC, Generic[P]):
     cost: ClassVar[float] = 1.0
     """How much of a fair share one run uses, in seconds of one thread."""
     schedule: ClassVar[Schedule | None] = None
+    restricted: ClassVar[bool] = False
+    """Whether only administrators (and its schedule) may create jobs of it."""
     needs: ClassVar[tuple[type[Any], ...]] = ()
     """Collaborators it asks its context for; an executor without them does not offer it."""
 
@@ -94,6 +96,7 @@ def action(
     retry: RetryPolicy = Action.retry,
     cost: float = Action.cost,
     schedule: Schedule | None = None,
+    restricted: bool = False,
     needs: tuple[type[Any], ...] = (),
 ) -> Callable[[Callable[[Context[Any]], Result | None]], Action[Any]]:
     """Make an action of a function; the arguments are the attributes of `Action`."""
@@ -108,6 +111,7 @@ def action(
             "retry": retry,
             "cost": cost,
             "schedule": schedule,
+            "restricted": restricted,
             "needs": needs,
             "run": lambda _self, context: function(context),
         }

@@ -11,7 +11,8 @@ import pytest
 from kazoo.client import KazooClient
 
 from job_engine.client import Api
-from tests.support.engine import Engine, eventually
+from job_engine.queue import ZooKeeperPushQueue, ZooKeeperSession
+from tests.support.engine import SESSION_TIMEOUT_S, Engine, eventually
 from tests.support.trace import ACTIONS_DIR, read_trace
 
 
@@ -101,16 +102,18 @@ def test_cancelling_a_waiting_job_takes_its_entry_out(
     blockers = [engine.submit(api, "trace", {"file": str(trace), "seconds": 60}) for _ in range(4)]
     eventually(lambda: all(engine.states(api)[b] == "RUNNING" for b in blockers))
     job = engine.submit(api, "trace", {"file": str(trace)})
-    zk = KazooClient(zk_hosts)
-    zk.start()
-    eventually(lambda: len(zk.get_children("/job/entries")) == 5)
+    session = ZooKeeperSession(zk_hosts, SESSION_TIMEOUT_S)
+    session.start()
+    assert session.wait_alive(10)
+
+    entries = ZooKeeperPushQueue(session, "/job", "test")
+    eventually(lambda: job in entries.jobs(sorted(entries.entries())).values())
     api.operation(api.get(job), "cancel")
-    eventually(lambda: len(zk.get_children("/job/entries")) == 4)
-    zk.stop()
-    zk.close()
+    eventually(lambda: job not in entries.jobs(sorted(entries.entries())).values())
+    session.stop()
     for blocker in blockers:
         api.operation(api.get(blocker), "cancel")
-    eventually(lambda: job not in read_trace(trace))
+    assert job not in read_trace(trace)
 
 
 def test_a_payload_that_does_not_fit_is_refused_at_creation(engine: Engine, api: Api) -> None:

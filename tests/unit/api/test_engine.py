@@ -250,3 +250,15 @@ def test_a_start_is_remembered(tmp_path: Path) -> None:
             assert found is not None
             keys.append((found.id, (settings.credentials / "executor.json").read_text()))
             assert start == 0 or keys[0] == keys[1]
+
+
+def test_a_restricted_action_is_the_administrators(api: Client) -> None:
+    published = {
+        "actions": [
+            {"name": "sweep", "payload_schema": {}, "timeout_s": 1, "restricted": True},
+        ]
+    }
+    ok(api(EXECUTOR, "PUT", "engine/actions", published))
+    submitter = "user/s user/s user/s group/nuvla-user group/job-submitter"
+    refused(api(submitter, "POST", "job", {"action": "sweep"}), 403, "only administrators")
+    assert api(ADMIN, "POST", "job", {"action": "sweep"}).status_code == 201
