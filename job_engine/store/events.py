@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select
 
 from job_engine.model import JobState
 from job_engine.model.protocol import JobEvent
@@ -28,6 +28,17 @@ class StoredEvent:
 
     id: int
     event: JobEvent
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """Events in the order of their ids."""
+
+    events: Sequence[StoredEvent]
+    upto: int
+    """Everything up to this id has been looked at; the next page begins after it."""
+    more: bool
+    """Whether the page was full, so that there may be more already."""
 
 
 def append(
@@ -82,24 +93,30 @@ class Events:
         actions: Collection[str] = (),
         states: Collection[str] = (),
         limit: int = 500,
-    ) -> Sequence[StoredEvent]:
-        """Return up to `limit` events with greater ids, in order; empty filters let all through."""
+    ) -> EventPage:
+        """Return up to `limit` events with greater ids; empty filters let all through."""
         query = select(events).where(events.c.id > event_id).order_by(events.c.id).limit(limit)
         if actions:
             query = query.where(events.c.action.in_(actions))
         if states:
             query = query.where(events.c.state.in_(states))
-        rows = self._database.read(lambda c: c.execute(query).mappings().all())
-        return [
-            StoredEvent(
-                row["id"],
-                JobEvent(
-                    job=row["job"],
-                    action=row["action"],
-                    state=JobState(row["state"]),
-                    priority=row["priority"],
-                    entry=row["entry"],
-                ),
-            )
-            for row in rows
-        ]
+
+        def unit(connection: Connection) -> tuple[int, Sequence[RowMapping]]:
+            return newest_id(connection), connection.execute(query).mappings().all()
+
+        newest, rows = self._database.read(unit)
+        found = [StoredEvent(row["id"], _event(row)) for row in rows]
+        if len(found) == limit:
+            return EventPage(found, found[-1].id, more=True)
+        # What the filters passed over is not looked at again with the next page.
+        return EventPage(found, max(event_id, newest), more=False)
+
+
+def _event(row: RowMapping) -> JobEvent:
+    return JobEvent(
+        job=row["job"],
+        action=row["action"],
+        state=JobState(row["state"]),
+        priority=row["priority"],
+        entry=row["entry"],
+    )

@@ -78,7 +78,7 @@ def test_no_answered_job_is_lost(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}")
     store.start()
     try:
-        jobs = [stored.event.job for stored in store.events.after(0, limit=100_000)]
+        jobs = [stored.event.job for stored in store.events.after(0, limit=100_000).events]
         assert len(jobs) == len(set(jobs))
         assert set(answered) <= set(jobs)
         for job in answered:

@@ -19,6 +19,7 @@ from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
 from job_engine.api.routes.common import Caller, Shared, allow
 from job_engine.api.services import Services
 from job_engine.model import JobState
+from job_engine.store.events import StoredEvent
 
 router = APIRouter(prefix="/api/engine", tags=["engine"])
 
@@ -61,7 +62,7 @@ async def _start(services: Services, last: str | None) -> int:
 
 async def _stream(
     services: Services, after: int, actions: Sequence[str], states: Sequence[str]
-) -> AsyncIterator[ServerSentEvent]:
+) -> AsyncIterator[ServerSentEvent | bytes]:
     woken = services.streams.open()
     # Said at once, so that a reader knows it is connected, and from where to resume.
     yield ServerSentEvent(comment="connected", id=str(after))
@@ -71,15 +72,19 @@ async def _stream(
             page = await run_in_threadpool(
                 services.store.events.after, after, actions=actions, states=states, limit=PAGE
             )
-            for stored in page:
-                after = stored.id
-                yield ServerSentEvent(
-                    data=stored.event.model_dump_json(), id=str(stored.id), event="job"
-                )
-            if len(page) < PAGE:
+            after = page.upto
+            if page.events:
+                # In one piece: a thousand small writes cost more than all the rest.
+                yield b"".join(_encode(stored) for stored in page.events)
+            if not page.more:
                 await _wait(woken)
     finally:
         services.streams.leave(woken)
+
+
+def _encode(stored: StoredEvent) -> bytes:
+    data = stored.event.model_dump_json()
+    return ServerSentEvent(data=data, id=str(stored.id), event="job").encode()
 
 
 async def _wait(woken: asyncio.Event) -> None:

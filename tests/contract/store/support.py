@@ -109,7 +109,7 @@ def running(store: Store, fence: Fence = FENCE, **more: Any) -> str:
 
 def states(store: Store, after: int = 0) -> list[tuple[str, str]]:
     """Job and state of every event after an id."""
-    found = store.events.after(after, limit=100_000)
+    found = store.events.after(after, limit=100_000).events
     return [(stored.event.job, str(stored.event.state)) for stored in found]
 
 

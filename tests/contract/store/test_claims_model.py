@@ -93,7 +93,7 @@ class Claimers(RuleBasedStateMachine):
             assert found["state"] == self.outcome
         else:
             assert found["state"] == ("QUEUED" if self.holder is None else "RUNNING")
-        ends = [e for e in self.store.events.after(0) if e.event.state.is_final]
+        ends = [e for e in self.store.events.after(0).events if e.event.state.is_final]
         assert len(ends) == (0 if self.outcome is None else 1)
 
 

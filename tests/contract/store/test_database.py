@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import Future
 from pathlib import Path
@@ -173,3 +174,43 @@ def test_exactly_one_of_many_leaders_creates_a_tick(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert len([job for job in created if job is not None]) == 1
+
+
+def test_who_waits_is_told_when_no_transaction_can_begin(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process keeps the file locked: an answer, and not a request that never ends."""
+    monkeypatch.setattr("job_engine.store.sqlite.BUSY_TIMEOUT_S", 0.1)
+    store = open_store(store_url, Clock())
+    store.start()
+    other = sqlite3.connect(store_url.removeprefix("sqlite:///"), isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"):
+            store.database.submit(lambda c: c.execute(sa.select(1)).scalar()).result(30)
+        other.execute("ROLLBACK")
+        assert add(store)
+    finally:
+        other.close()
+        store.stop()
+
+
+def test_a_read_that_takes_too_long_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few searches of somebody's must not hold everybody's up."""
+    monkeypatch.setattr("job_engine.store.sqlite.READ_LIMIT_S", 0.05)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    with pytest.raises(StoreError, match="narrow it"):
+        store.database.read(lambda c: c.exec_driver_sql(endless).scalar())
+    assert store.database.read(lambda c: c.execute(sa.select(1)).scalar()) == 1
+
+
+def test_errors_of_the_database_repeat_no_values(store: Store) -> None:
+    """Among the values are what people wrote, and digests of their passwords."""
+
+    def failing(connection: Connection) -> None:
+        connection.execute(sa.text("INSERT INTO nothing VALUES (:v)"), {"v": "hidden"})
+
+    with pytest.raises(StoreError) as caught:
+        store.database.write(failing)
+    assert "INSERT" not in str(caught.value)
+    assert "hidden" not in repr(caught.value.__cause__)

@@ -38,18 +38,26 @@ def test_an_event_says_what_the_leader_has_to_know(store: Store) -> None:
     job = add(store, priority=7)
     name = push(store, job)
     store.jobs.cancel(job, lambda _: None, None)
-    event = store.events.after(0)[-1].event
+    event = store.events.after(0).events[-1].event
     assert (event.job, event.priority, event.entry, event.action) == (job, 7, name, "noop")
 
 
 def test_filters_and_pages(store: Store) -> None:
     first, second = add(store, action="a"), add(store, action="b")
     store.jobs.cancel(first, lambda _: None, None)
-    assert [e.event.job for e in store.events.after(0, actions=["b"])] == [second]
-    assert [e.event.job for e in store.events.after(0, states=["CANCELED"])] == [first]
-    page = store.events.after(0, limit=2)
+    assert [e.event.job for e in store.events.after(0, actions=["b"]).events] == [second]
+    assert [e.event.job for e in store.events.after(0, states=["CANCELED"]).events] == [first]
+    page = store.events.after(0, limit=2).events
     assert [e.event.job for e in page] == [first, second]
-    assert [e.event.job for e in store.events.after(page[-1].id)] == [first]
+    assert [e.event.job for e in store.events.after(page[-1].id).events] == [first]
+
+
+def test_what_a_filter_passes_over_is_looked_at_once(store: Store) -> None:
+    add(store)
+    page = store.events.after(0, states=["CANCELED"])
+    assert (page.events, page.upto, page.more) == ([], store.events.newest(), False)
+    full = store.events.after(0, limit=1)
+    assert (full.upto, full.more) == (full.events[-1].id, True)
 
 
 def test_a_failed_unit_leaves_no_event(store: Store) -> None:
@@ -76,7 +84,7 @@ def test_no_id_becomes_visible_after_a_greater_one(store: Store) -> None:
         last = 0
         while True:
             finished = done.is_set()
-            page = store.events.after(last, limit=10_000)
+            page = store.events.after(last, limit=10_000).events
             followed.extend(stored.id for stored in page)
             last = page[-1].id if page else last
             if finished and not page:
@@ -91,7 +99,7 @@ def test_no_id_becomes_visible_after_a_greater_one(store: Store) -> None:
         thread.join()
     done.set()
     reader.join()
-    everything = [stored.id for stored in store.events.after(0, limit=10_000)]
+    everything = [stored.id for stored in store.events.after(0, limit=10_000).events]
     assert followed == everything
     assert len(followed) == writers * each
 
@@ -110,7 +118,7 @@ def test_old_events_are_trimmed(store: Store, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(events, "KEPT", 1500)
     store.jobs.add_many([document() for _ in range(4000)])
     store.jobs.add_many([document() for _ in range(200)])
-    ids = [stored.id for stored in store.events.after(0, limit=10_000)]
+    ids = [stored.id for stored in store.events.after(0, limit=10_000).events]
     assert ids[-1] == 4200
     assert 1500 <= len(ids) <= 1500 + 1024 + 200
 
