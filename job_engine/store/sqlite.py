@@ -10,6 +10,7 @@ Tested against SQLite 3.40.
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import sqlite3
@@ -37,6 +38,10 @@ MAX_BATCH: Final = 256
 """Most units that share a commit; bounds how long the first of them waits."""
 READERS: Final = 8
 """Connections for reading; further readers wait for one."""
+READ_LIMIT_S: Final = 10.0
+"""Seconds that one read may take: a search that takes longer would hold everybody's up."""
+_LIMIT_CHECKED_EVERY: Final = 100_000
+"""Steps of SQLite's machine, some milliseconds, between two looks at the clock."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class SqliteDatabase(Database):
         super().__init__()
         self._path = path
         self._reads = _engine(path, "BEGIN", readers=READERS)
+        _limit_reads(self._reads)
         self._writes = _engine(path, "BEGIN IMMEDIATE", readers=1)
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -84,8 +90,11 @@ class SqliteDatabase(Database):
 
     def read(self, unit: Unit[T]) -> T:
         """Run `unit` in a deferred transaction: a snapshot, which blocks no writer."""
-        with self._reads.begin() as connection:
-            return unit(connection)
+        try:
+            with self._reads.begin() as connection:
+                return unit(connection)
+        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+            raise _store_error(error) from error
 
     def submit(self, unit: Unit[T]) -> Future[T]:
         """Queue `unit` for the writer."""
@@ -129,8 +138,10 @@ class SqliteDatabase(Database):
                         _run_unit(connection, task, done, failed, topics)
         except Exception as error:  # noqa: BLE001 - the disk is full, or the like: tell all
             log.error("store.commit_failed", error=repr(error), units=len(batch))
-            refusal = StoreError(f"The store could not commit: {error}")
-            failed += [(future, refusal) for future, _ in done]
+            # Those too that were not run, since the transaction could not even begin.
+            told = {future for future, _ in failed}
+            refusal = _store_error(error)
+            failed += [(t.future, refusal) for t in batch if t.future not in told]
             done, topics = [], set()
         # Listeners first: whoever waits for the result may look for the event at once.
         if topics:
@@ -138,7 +149,8 @@ class SqliteDatabase(Database):
         for future, result in done:
             future.set_result(result)
         for future, reason in failed:
-            future.set_exception(reason)
+            if not future.cancelled():
+                future.set_exception(reason)
 
     def _dispose(self) -> None:
         self._reads.dispose()
@@ -157,6 +169,10 @@ def _run_unit(
     try:
         with connection.begin_nested():
             result = task.unit(connection)
+    except sa.exc.OperationalError as error:
+        refusal = _store_error(error)
+        refusal.__cause__ = error
+        failed.append((task.future, refusal))
     except Exception as error:  # noqa: BLE001 - carried to who submitted the unit
         failed.append((task.future, error))
     else:
@@ -172,6 +188,8 @@ def _engine(path: Path, begin: str, *, readers: int) -> Engine:
         pool_timeout=BUSY_TIMEOUT_S,
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
         json_serializer=_dump_json,
+        # Values are people's, and digests of their passwords: no error may repeat them.
+        hide_parameters=True,
     )
 
     def connected(raw: Any, _record: Any) -> None:
@@ -191,6 +209,35 @@ def _engine(path: Path, begin: str, *, readers: int) -> Engine:
     sa.event.listen(engine, "connect", connected)
     sa.event.listen(engine, "begin", begun)
     return engine
+
+
+def _limit_reads(engine: Engine) -> None:
+    """Interrupt the statements of a read that takes too long."""
+
+    def connected(raw: Any, record: Any) -> None:
+        raw.set_progress_handler(
+            lambda: time.monotonic() > record.info.get("deadline_s", math.inf),
+            _LIMIT_CHECKED_EVERY,
+        )
+
+    def begun(connection: Connection) -> None:
+        connection.info["deadline_s"] = time.monotonic() + READ_LIMIT_S
+
+    sa.event.listen(engine, "connect", connected)
+    # Before the listener that begins the transaction, which the last one would interrupt.
+    sa.event.listen(engine, "begin", begun, insert=True)
+
+
+def _store_error(error: Exception) -> StoreError:
+    """Say what the database said, without its statements."""
+    if isinstance(error, sa.exc.TimeoutError):
+        return StoreError("The store is busy: too many searches at once. Try again in a moment.")
+    reason = str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
+    if reason == "interrupted":
+        return StoreError(
+            f"The search took longer than {READ_LIMIT_S:.0f} s; narrow it, by `created` for one."
+        )
+    return StoreError(f"The store cannot answer: {reason}")
 
 
 def _switch_to_wal(raw: Any) -> None:
