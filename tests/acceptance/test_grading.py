@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from job_engine.client import Api
 from job_engine.settings import SandboxSettings
 from tests.contract.sandbox import bubblewrap_host, docker_host
-from tests.support.engine import Engine
+from tests.support.engine import Engine, eventually
 from tests.support.grading import RIGHT, add_assignment, submission
 
 REPORTED = """
@@ -113,3 +116,24 @@ def test_a_repository_that_does_not_exist_fails_with_its_url(
     document = api.get(job).data
     assert document["state"] == "FAILED"
     assert "nowhere.invalid" in document["status-message"]
+
+
+def test_cancelling_kills_the_sandbox_within_a_second(
+    engine: Engine, api: Api, tmp_path: Path
+) -> None:
+    assignment = add_assignment(api, tmp_path / "assignment")
+    nap = str(4_000_000 + uuid.uuid4().int % 1_000_000)
+    job = engine.submit(api, "grade", submission(assignment, f"sleep {nap}; echo 5"))
+
+    def sleeping() -> bool:
+        return any(p.info["cmdline"] == ["sleep", nap] for p in psutil.process_iter(["cmdline"]))
+
+    eventually(sleeping)
+    api.operation(api.get(job), "cancel")
+    cancelled_at = time.monotonic()
+    eventually(lambda: not sleeping())
+    assert time.monotonic() - cancelled_at < 1.0
+    assert api.get(job).data["state"] == "CANCELED"
+    # Its thread is free again.
+    again = engine.submit(api, "grade", submission(assignment, RIGHT))
+    eventually(lambda: api.get(again).data["state"] == "SUCCESS")
