@@ -22,6 +22,7 @@ MAX_COMMAND_BYTES: Final = 128 * 2**10
 """Command and environment of a phase together; the kernel's own limit for one argument."""
 SANDBOX_UID: Final = 1000
 """User and group id that phases run as, seen from inside."""
+_SOCKET_BYTES: Final = 16 * 2**20
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -61,6 +62,15 @@ def check_inputs(inputs: Inputs, phases: tuple[PhaseSpec, ...], trees: tuple[Tre
             raise SandboxRefusedError(
                 f"phase {phase}: {len(data)} bytes of stdin, at most {MAX_STDIN_BYTES} allowed"
             )
+
+
+def socket_bytes(memory_bytes: int) -> int:
+    """Return what sockets' buffers may take of memory where the kernel counts them apart.
+
+    That is cgroup version 1: unless limited there, the buffers of a phase's own loopback
+    connections count against nothing, up to what the whole host has for TCP.
+    """
+    return min(memory_bytes // 8, _SOCKET_BYTES)
 
 
 def phase_environment(phase: PhaseSpec) -> dict[str, str]:

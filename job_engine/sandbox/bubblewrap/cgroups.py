@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from job_engine.errors import SandboxError, SandboxRefusedError
+from job_engine.sandbox.policy import socket_bytes
 
 _WANTED: Final = ("memory", "pids", "cpu", "cpuacct")
 _WANTED_V2: Final = ("memory", "pids", "cpu")
@@ -189,6 +190,7 @@ class Group:
                 raise SandboxRefusedError("swap is on, and this kernel cannot limit it")
             return
         self._write("memory", "memory.limit_in_bytes", str(size))
+        self._write("memory", "memory.kmem.tcp.limit_in_bytes", str(socket_bytes(size)))
         if self._has("memory", "memory.memsw.limit_in_bytes"):
             self._write("memory", "memory.memsw.limit_in_bytes", str(size))
         else:

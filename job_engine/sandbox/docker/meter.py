@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +48,10 @@ class Meter(ABC):
         """Return a pidfd whose process outlives all others of the container; close it."""
         return None
 
+    def limited(self, socket_bytes: int) -> contextlib.AbstractContextManager[None]:
+        """While entered, which is before the start, limit what Docker itself cannot."""
+        return contextlib.nullcontext()
+
 
 class CgroupMeter(Meter):
     """Reads the cgroup file system of the daemon's host, version 1 or 2."""
@@ -77,6 +81,32 @@ class CgroupMeter(Meter):
             if pids and (pid := min(map(int, pids))) > 0:
                 return os.pidfd_open(pid)
         return None
+
+    @contextlib.contextmanager
+    def limited(self, socket_bytes: int) -> Iterator[None]:
+        """Limit the buffers of sockets, which version 1 counts apart from memory.
+
+        The group is made before the runtime makes it, which takes over an empty one: a
+        socket that is older than its group's limit is never counted.
+        """
+        if self._unified:
+            yield
+            return
+        try:
+            self._memory.mkdir()
+            (self._memory / "memory.kmem.tcp.limit_in_bytes").write_text(str(socket_bytes))
+        except OSError as error:
+            self._drop()
+            raise SandboxError(f"cannot limit a container's sockets: {error}") from error
+        try:
+            yield
+        finally:
+            self._drop()
+
+    def _drop(self) -> None:
+        # It is the runtime's to remove, where the container ran.
+        with contextlib.suppress(OSError):
+            self._memory.rmdir()
 
     def _sample_v1(self) -> Usage:
         return Usage(

@@ -15,6 +15,7 @@ from job_engine.sandbox.docker.attach import AttachedStream
 from job_engine.sandbox.docker.daemon import Daemon
 from job_engine.sandbox.docker.meter import Usage, make_meter
 from job_engine.sandbox.docker.watch import Stop, Watch
+from job_engine.sandbox.policy import socket_bytes
 
 _DEATH_S: Final = 60.0
 """Longest that a killed container may take to die; past that the platform is broken."""
@@ -82,10 +83,11 @@ class PhaseContainer:
                     self._watch = watch
                     killed = self._killed
                 if not killed:
-                    self._daemon.start(self.id)
-                    watch.started()
-                    on_start()
-                    status = self._live(self.id, stream, stdin)
+                    with meter.limited(socket_bytes(self._limits.memory_bytes)):
+                        self._daemon.start(self.id)
+                        watch.started()
+                        on_start()
+                        status = self._live(self.id, stream, stdin)
             finally:
                 watch.ended(ran=status is not None)
         if status is None:

@@ -128,6 +128,29 @@ def test_swap_and_page_cache_do_not_widen_memory(backend: Backend, label: str) -
     assert result.peak_memory_bytes <= LIMITS.memory_bytes
 
 
+# Fills the buffers of connections to itself, and says how much they took, in MiB.
+_FILL_BUFFERS = """
+import contextlib, socket
+server = socket.create_server(("127.0.0.1", 0), backlog=64)
+taken, kept = 0, []
+for _ in range(48):
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+    client.connect(server.getsockname())
+    kept += [client, server.accept()[0]]
+    client.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True: taken += client.send(bytes(65536))
+print(taken >> 20)
+"""
+
+
+def test_buffers_of_sockets_do_not_widen_memory(backend: Backend, label: str) -> None:
+    result = run(backend.sandbox, label, python(_FILL_BUFFERS))
+    taken = int(result.stdout or b"0")
+    assert (taken + result.peak_memory_bytes // MIB) <= LIMITS.memory_bytes // MIB
+
+
 def test_cpu_share(backend: Backend, label: str) -> None:
     limits = Limits(cpus=0.2, cpu_time_s=30, wall_time_s=1.5, memory_bytes=128 * MIB)
     result = run(backend.sandbox, label, python("while True: pass", limits=limits))
