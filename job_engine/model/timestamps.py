@@ -8,6 +8,9 @@ from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
+FIRST_MS: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MS
+LAST_MS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MS
+"""What can be written as a timestamp."""
 _PATTERN: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,3}))?)?)?(?:Z|([+-])(\d\d):(\d\d))"
 )
@@ -16,7 +19,8 @@ _PATTERN: Final = re.compile(
 def format_ms(at_ms: int) -> str:
     """Write epoch milliseconds as `2024-01-01T10:00:00.000Z`."""
     at = _EPOCH + timedelta(milliseconds=at_ms)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    # Not %Y, which writes the years before 1000 without their zeros.
+    return f"{at.year:04d}-{at:%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
 
 
 def parse_ms(text: str) -> int:
@@ -30,4 +34,7 @@ def parse_ms(text: str) -> int:
     zone = timezone(-offset if sign == "-" else offset)
     micros = int((fraction or "0").ljust(6, "0"))
     at = datetime(year, month, day, hour, minute, second, micros, tzinfo=zone)
-    return (at - _EPOCH) // _MS
+    at_ms = (at - _EPOCH) // _MS
+    if not FIRST_MS <= at_ms <= LAST_MS:  # its zone moved it out of the calendar
+        raise ValueError(f"{text!r} is before the year 1 or after the year 9999")
+    return at_ms

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from job_engine.errors import InvalidFilterError
-from job_engine.model.timestamps import format_ms
+from job_engine.model.timestamps import FIRST_MS, LAST_MS, format_ms
 from job_engine.store.documents import Kind
 from job_engine.store.filter.dates import Span, parse_span
 from job_engine.store.filter.nodes import And, Compare, Filter, Member, Op, Or, Value
@@ -181,7 +181,8 @@ class _Compiler:
         if isinstance(value, bool) or value is None:
             raise InvalidFilterError(f"Invalid CIMI filter. {_text(value)} is no date.")
         if isinstance(value, int):
-            return Span(min(value, _MAX_INT), min(value, _MAX_INT))
+            at_ms = max(FIRST_MS, min(value, LAST_MS))
+            return Span(at_ms, at_ms)
         return parse_span(value, self._now_ms)
 
 
