@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import parse_qs
 
+from job_engine.api.errors import RequestError
+from job_engine.errors import InvalidFilterError
 from job_engine.store.filter import Filter, join_filters, parse_filter
 
-_INT64 = 2**63
+MAX_FILTER: Final = 500_000
+"""Characters of all filters of a request; one with 5000 ids has about 300,000."""
+MAX_ITEMS: Final = 50
+"""Attributes that a request orders by, and aggregations that it asks for."""
+_INT64: Final = 2**63
 
 
 @dataclass(frozen=True)
@@ -28,17 +35,22 @@ class Params:
 
 
 def parse_params(query_string: str, form: Mapping[str, Sequence[str]]) -> Params:
-    """Read the parameters; the query string wins. Raises `InvalidFilterError`."""
+    """Read the parameters; the query string wins.
+
+    Raises `InvalidFilterError`, and `RequestError` for too many of something.
+    """
     values = {**form, **parse_qs(query_string, keep_blank_values=True)}
     filters = values.get("filter", ())
+    if sum(map(len, filters)) > MAX_FILTER:
+        raise InvalidFilterError(f"Invalid CIMI filter. More than {MAX_FILTER} characters.")
     selected = list(_listed(values.get("select", ())))
     return Params(
         first=max(1, _first_int(values.get("first", ())) or 1),
         last=_first_int(values.get("last", ())),
         filter=join_filters([parse_filter(f) for f in filters]) if filters else None,
-        orderby=tuple(_order(item) for item in _listed(values.get("orderby", ()))),
+        orderby=tuple(_order(item) for item in _few("orderby", values)),
         select=frozenset(selected) if "select" in values else None,
-        aggregation=tuple(_listed(values.get("aggregation", ()))),
+        aggregation=tuple(_few("aggregation", values)),
         has_filter=bool(filters),
         after=max(0, _first_int(values.get("after", ())) or 0),
     )
@@ -49,6 +61,13 @@ def _listed(values: Iterable[str]) -> Iterable[str]:
         for item in value.split(","):
             if item.strip():
                 yield item.strip()
+
+
+def _few(name: str, values: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    items = list(_listed(values.get(name, ())))
+    if len(items) > MAX_ITEMS:
+        raise RequestError(f"{name}: more than {MAX_ITEMS} attributes")
+    return items
 
 
 def _first_int(values: Iterable[str]) -> int | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy.exc import OperationalError
 
 from job_engine.errors import InvalidFilterError
 from job_engine.model.acl import METADATA, Right
@@ -18,6 +19,12 @@ from job_engine.store.json_paths import scalar
 from job_engine.store.source import Source
 
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z@][A-Za-z0-9_:@-]*(?:[./][A-Za-z@][A-Za-z0-9_:@-]*)*")
+
+
+_TOO_COMPLEX: Final = re.compile(
+    r"too large|too many|parser stack overflow|tables in a join|too complex|out of range"
+)
+"""How SQLite says that a statement is beyond its limits."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,18 @@ class Page:
 
 def run(connection: Connection, source: Source, query: Query, now_ms: int) -> Page:
     """Answer a query. Raises `InvalidFilterError` for what cannot be compared or sorted."""
+    try:
+        return _run(connection, source, query, now_ms)
+    except (OperationalError, RecursionError) as error:
+        if isinstance(error, OperationalError) and not _TOO_COMPLEX.search(str(error.orig)):
+            raise
+        raise InvalidFilterError(
+            "Invalid CIMI filter. The query is too complex: use fewer parentheses, and "
+            "shorter paths."
+        ) from error
+
+
+def _run(connection: Connection, source: Source, query: Query, now_ms: int) -> Page:
     condition = condition_of(source, query, now_ms)
     # Statements of clients are not worth remembering: no two are alike.
     options: dict[str, Any] = {"compiled_cache": None}

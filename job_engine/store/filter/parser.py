@@ -33,14 +33,12 @@ def parse_filter(text: str) -> Filter:
         if isinstance(error.orig_exc, InvalidFilterError):
             raise error.orig_exc from None
         raise
-    if _terms(tree) > MAX_TERMS:
-        raise InvalidFilterError(f"Invalid CIMI filter. More than {MAX_TERMS} comparisons.")
-    return tree
+    return _limited(tree)
 
 
 def join_filters(filters: Sequence[Filter]) -> Filter:
     """Return the filter that all of several, at least one, make together."""
-    return _joined(And, filters)
+    return _limited(_joined(And, filters))
 
 
 @lru_cache(maxsize=1)
@@ -118,6 +116,12 @@ def _joined(kind: type[And] | type[Or], items: Sequence[Filter]) -> Filter:
     for item in items:
         flat.extend(item.items if isinstance(item, kind) else (item,))
     return kind(tuple(flat))
+
+
+def _limited(tree: Filter) -> Filter:
+    if _terms(tree) > MAX_TERMS:
+        raise InvalidFilterError(f"Invalid CIMI filter. More than {MAX_TERMS} comparisons.")
+    return tree
 
 
 def _terms(tree: Filter) -> int:
