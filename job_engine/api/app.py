@@ -9,6 +9,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -67,6 +68,7 @@ def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI
     app.add_middleware(BodyMiddleware, max_bytes=settings.max_body_bytes)
     app.add_exception_handler(JobEngineError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
     for router in (health.router, engine.router, events.router, blobs.router):
         app.include_router(router)
@@ -95,8 +97,15 @@ async def _answer_invalid(_request: Request, error: Exception) -> Response:
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:
     log.error("request.crashed", path=request.url.path, exc_info=error)
-    message = f"Unexpected exception thrown: {error}"
+    # What it says may be about somebody else: statements, paths, values. It is in the log.
+    message = f"Unexpected exception thrown: {type(error).__name__}; the server's log has more"
     return json_response({"status": 500, "message": message}, 500)
+
+
+async def _answer_http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    body = {"status": error.status_code, "message": str(error.detail)}
+    return json_response(body, error.status_code, dict(error.headers or {}))
 
 
 def _resource_id(request: Request) -> str | None:

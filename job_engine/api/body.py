@@ -71,6 +71,8 @@ class _Gzip:
             piece = self._inflate.decompress(chunk, room)
         except zlib.error as error:
             raise RequestError(f"the body is not gzip: {error}") from error
+        if self._inflate.unused_data:  # kept by zlib, and so without a limit
+            raise RequestError("the body goes on after its gzip ends")
         return piece, self._inflate.unconsumed_tail
 
 

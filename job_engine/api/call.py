@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import parse_qs
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from job_engine.api.errors import MalformedJsonError
@@ -17,6 +19,13 @@ from job_engine.errors import InvalidResourceError
 
 if TYPE_CHECKING:
     from job_engine.api.services import Services
+
+
+MAX_DEPTH: Final = 100
+"""Objects and arrays inside one another; what stores and writes them has a limit too."""
+_INT64: Final = 2**63
+_SMALL: Final = 16 * 1024
+"""Bytes of a request that are read at once; more would hold every other request up."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +73,11 @@ async def make_call(request: Request, services: Services, who: Identity) -> Call
     """Read the request. Raises `MalformedJsonError` and `InvalidFilterError`."""
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     raw = await request.body()
-    form: dict[str, list[str]] = {}
-    body: Any = None
-    if media_type == "application/x-www-form-urlencoded":
-        form = parse_qs(raw.decode("utf-8", "replace"), keep_blank_values=True)
-    elif raw and (media_type == "application/json" or media_type.endswith("+json")):
-        body = parse_json(raw)
+    query = request.url.query
+    if len(raw) + len(query) <= _SMALL:
+        body, form, params = _parse(raw, media_type, query)
+    else:
+        body, form, params = await run_in_threadpool(_parse, raw, media_type, query)
     scheme = request.headers.get("x-forwarded-proto", request.url.scheme)
     host = request.headers.get("x-forwarded-host") or request.headers.get("host", "")
     return Call(
@@ -77,7 +85,7 @@ async def make_call(request: Request, services: Services, who: Identity) -> Call
         who=who,
         method=request.method,
         path=request.url.path,
-        params=parse_params(request.url.query, form),
+        params=params,
         headers=request.headers,
         base_uri=f"{scheme}://{host or request.url.netloc}/api/",
         secure=scheme == "https",
@@ -87,13 +95,63 @@ async def make_call(request: Request, services: Services, who: Identity) -> Call
     )
 
 
+def _parse(raw: bytes, media_type: str, query: str) -> tuple[Any, Mapping[str, list[str]], Params]:
+    """Return the body's JSON, the body's form, and the parameters."""
+    form: dict[str, list[str]] = {}
+    body: Any = None
+    if media_type == "application/x-www-form-urlencoded":
+        form = parse_qs(raw.decode("utf-8", "replace"), keep_blank_values=True)
+    elif raw and (media_type == "application/json" or media_type.endswith("+json")):
+        body = parse_json(raw)
+    return body, form, parse_params(query, form)
+
+
 def parse_json(raw: bytes) -> Any:
-    """Read JSON as its standard has it: no NaN, no unpaired surrogates."""
+    """Read JSON that can be stored, and written again: one bad value spoils every search.
+
+    Raises `MalformedJsonError` for numbers that are not finite or have more than 64 bits,
+    unpaired surrogates, and what is nested more than `MAX_DEPTH` deep.
+    """
     try:
-        return json.loads(raw, parse_constant=_refuse)
+        value = json.loads(
+            raw, parse_constant=_refuse, parse_float=_finite, parse_int=_small_integer
+        )
+        _limit_depth(value)
+        if rb"\u" in raw:  # there is no other way to an unpaired surrogate
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise MalformedJsonError from error
+    return value
 
 
-def _refuse(constant: str) -> Any:
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _refuse(text)
+    return number
+
+
+def _small_integer(text: str) -> int:
+    number = int(text)
+    if not -_INT64 <= number < _INT64:
+        _refuse(text)
+    return number
+
+
+def _limit_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    if any(isinstance(inner, dict | list) for inner in level):
+        raise ValueError("nested too deep")

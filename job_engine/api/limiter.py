@@ -16,6 +16,10 @@ WINDOW_S: Final = 60.0
 _REMEMBERED: Final = 10_000
 
 
+_MAX_NAME: Final = 200
+"""Characters of an account that are remembered; nobody's name is longer."""
+
+
 class LoginLimiter:
     """Counts failures; too many of them are refused before the password is looked at."""
 
@@ -27,13 +31,13 @@ class LoginLimiter:
     def check(self, account: str, address: str) -> None:
         """Raise `TooManyLoginsError` while there were too many failures."""
         with self._lock:
-            if len(self._recent((account, address))) >= FAILURES:
+            if len(self._recent((account[:_MAX_NAME], address))) >= FAILURES:
                 raise TooManyLoginsError
 
     def failed(self, account: str, address: str) -> None:
         """Count a failure."""
         with self._lock:
-            key = (account, address)
+            key = (account[:_MAX_NAME], address)
             self._failures[key] = [*self._recent(key), self._monotonic_s()]
             self._failures.move_to_end(key)
             while len(self._failures) > _REMEMBERED:
@@ -42,7 +46,7 @@ class LoginLimiter:
     def succeeded(self, account: str, address: str) -> None:
         """Forget the failures."""
         with self._lock:
-            self._failures.pop((account, address), None)
+            self._failures.pop((account[:_MAX_NAME], address), None)
 
     def _recent(self, key: tuple[str, str]) -> list[float]:
         since = self._monotonic_s() - WINDOW_S

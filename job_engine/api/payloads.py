@@ -9,9 +9,14 @@ from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from job_engine.errors import ForbiddenError, InvalidResourceError
+from job_engine.log import get_logger
 from job_engine.store.actions import Actions
+
+log = get_logger(__name__)
 
 _SHOWN: Final = 200
 """Characters of a wrong value that an error repeats."""
@@ -38,7 +43,12 @@ class Payloads:
         validator = _validator(schema)
         if validator is None:
             return
-        error = best_match(validator.iter_errors(_value(action, payload)))
+        value = _value(action, payload)
+        try:
+            error = best_match(validator.iter_errors(value))
+        except Unresolvable as unresolvable:  # the executor's mistake, too
+            log.warning("action.schema_broken", action=action, error=str(unresolvable))
+            return
         if error is not None:
             raise InvalidResourceError(f"payload of action {action!r}: {_explain(error)}")
 
@@ -50,7 +60,8 @@ def _validator(schema: str) -> Draft202012Validator | None:
         Draft202012Validator.check_schema(parsed)
     except SchemaError:  # the executor's mistake, and not a reason to refuse jobs
         return None
-    return Draft202012Validator(parsed)
+    # Without a registry of ours it would fetch whatever address a schema refers to.
+    return Draft202012Validator(parsed, registry=Registry())
 
 
 def _value(action: str, payload: str | None) -> Any:
@@ -58,7 +69,7 @@ def _value(action: str, payload: str | None) -> Any:
         return {}
     try:
         return json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidResourceError(
             f"payload of action {action!r}: must be a JSON text ({error})"
         ) from error

@@ -102,6 +102,11 @@ def normalise(acl: Any) -> Acl:
     return written
 
 
+def with_principal(principals: list[Any], principal: str) -> list[Any]:
+    """Return a list of an ACL with one more; what else is in it was not checked yet."""
+    return principals if principal in principals else [*principals, principal]
+
+
 def rights_by_principal(acl: Mapping[str, Iterable[str]]) -> dict[str, Right]:
     """Return what a normalised ACL gives to each principal it names."""
     rights = dict.fromkeys(acl.get("owners", ()), ALL_RIGHTS)

@@ -34,6 +34,9 @@ from job_engine.store.transitions import finished, message_columns, touch, trunc
 
 Row = Mapping[str, Any]
 
+MAX_WAIT_S: Final = 366 * 86_400.0
+"""Longest that a retry waits for its time."""
+
 
 class Claims:
     """Batches of claims and reports, each batch in one transaction."""
@@ -296,7 +299,7 @@ def _values(report: Report, now_ms: int) -> dict[str, Any]:
             raise InvalidResourceError(f"{report.job}: a finish says SUCCESS or FAILED")
         values["end"] = report.state
     elif report.kind is ReportKind.RETRY:
-        wait_ms = round((report.retry_after_s or 0.0) * 1000)
+        wait_ms = round(min(report.retry_after_s or 0.0, MAX_WAIT_S) * 1000)
         values["due_ms"] = now_ms + wait_ms if wait_ms > 0 else None
     return values
 

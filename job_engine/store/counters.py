@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from job_engine.errors import InvalidResourceError
 from job_engine.store.base import Database
 from job_engine.store.tables import counters, jobs, secrets
 
 _INCARNATION = "incarnation"
+MAX_INCARNATION = 2**53
+"""Far above what is ever drawn, and exact in every reader's JSON."""
 
 
 class Counters:
@@ -32,6 +35,8 @@ class Counters:
             ).scalar()
             used = connection.execute(select(func.max(jobs.c.fence_incarnation))).scalar()
             value = max(drawn or 0, seen or 0, used or 0) + 1
+            if value > MAX_INCARNATION:
+                raise InvalidResourceError(f"seen: {seen} leaves no incarnation to draw")
             if drawn is None:
                 connection.execute(insert(counters).values(name=_INCARNATION, value=value))
             else:

@@ -23,6 +23,9 @@ EDIT_OF_FINAL: Final = "edit is not allowed in final state"
 DELETE_BATCH: Final = 500
 """Jobs that one transaction deletes, so that a clean-up holds nobody else up for long."""
 
+_EVER_S: Final = 10_000 * 366 * 86_400.0
+"""Longer ago than anything; a larger number has no room in a column."""
+
 _GUARDED: Final = ("state", "progress", "status-message", "output", "return-code")
 """What only the holder of the claim may write while a job runs under a fence."""
 
@@ -159,7 +162,7 @@ class Jobs:
 
     def delete_old(self, older_than_s: float) -> int:
         """Delete final jobs created that long ago, and return how many there were."""
-        before_ms = self._clock() - round(older_than_s * 1000)
+        before_ms = self._clock() - round(min(older_than_s, _EVER_S) * 1000)
         return self.delete_where(
             and_(jobs.c.state.in_(FINAL_STATES), jobs.c.created_ms < before_ms)
         )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import Depends
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from job_engine.api.call import Reply
-from job_engine.api.errors import CREDENTIALS_REQUIRED
+from job_engine.api.call import Reply, parse_json
+from job_engine.api.errors import CREDENTIALS_REQUIRED, MalformedJsonError
 from job_engine.api.identity import Identity
 from job_engine.api.services import Services
 from job_engine.api.types.base import RequestForbiddenError
@@ -25,6 +27,28 @@ def services_of(request: Request) -> Services:
 async def identify(request: Request) -> Identity:
     """Say who sends the request."""
     return await services_of(request).identify(request)
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        try:
+            return parse_json(await self.body())
+        except MalformedJsonError as error:
+            # What FastAPI knows to answer.
+            raise json.JSONDecodeError(error.message, "", 0) from error
+
+
+class StrictRoute(APIRoute):
+    """A route whose JSON is read as that of all others is."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler, given our request."""
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handle(_StrictRequest(request.scope, request.receive))
+
+        return strict
 
 
 Shared = Annotated[Services, Depends(services_of)]

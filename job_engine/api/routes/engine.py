@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
-from job_engine.api.routes.common import Caller, Shared, allow
+from job_engine.api.routes.common import Caller, Shared, StrictRoute, allow
 from job_engine.api.scheduled import scheduled_job
 from job_engine.model.protocol import (
     BATCH_LIMIT,
@@ -36,7 +36,7 @@ from job_engine.model.protocol import (
     TokenRequest,
 )
 
-router = APIRouter(prefix="/api/engine", tags=["engine"])
+router = APIRouter(prefix="/api/engine", tags=["engine"], route_class=StrictRoute)
 
 Window = Annotated[int, Query(ge=0, le=10 * BATCH_LIMIT)]
 Name = Annotated[str, Query(min_length=1)]

@@ -16,7 +16,7 @@ from job_engine.api.schema import Common, Given, NonBlank, Schema, invalid
 from job_engine.api.types.base import Collection
 from job_engine.api.types.stored import StoredType, normal_acl
 from job_engine.errors import NotFoundError
-from job_engine.model.acl import USER
+from job_engine.model.acl import USER, with_principal
 from job_engine.store.base import Document
 from job_engine.store.resources import Resource
 from job_engine.store.tables import resources
@@ -64,7 +64,7 @@ class AssignmentType(StoredType):
         acl = {"owners": [call.who.active_claim]} if given is None else given
         if not isinstance(acl, dict) or not isinstance(acl.get("view-acl", []), list):
             return normal_acl(acl)
-        return normal_acl({**acl, "view-acl": sorted({*acl.get("view-acl", []), EXECUTOR})})
+        return normal_acl({**acl, "view-acl": with_principal(acl.get("view-acl", []), EXECUTOR)})
 
     def _next_version(self, call: Call, name: Any) -> int:
         versions = call.services.store.resources.where(

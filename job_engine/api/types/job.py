@@ -28,7 +28,7 @@ from job_engine.api.types.base import (
 )
 from job_engine.errors import ConflictError, InvalidResourceError
 from job_engine.model import SUPPORTED_VERSION, ExecutionMode, JobState
-from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right, normalise
+from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right, normalise, with_principal
 from job_engine.model.protocol import LogRequest, Receipt, Report, ReportKind
 from job_engine.store.base import Document
 from job_engine.store.jobs import Edit
@@ -244,7 +244,7 @@ def _new_acl(who: Identity, acl: Any) -> Any:
         acl = {k: v for k, v in acl.items() if k != key}
     mine = {"view-acl", "manage", "delete", "edit-meta"}
     lists = {k: v for k, v in acl.items() if isinstance(v, list)}
-    shared = {**acl, **{k: sorted({*lists.get(k, []), who.active_claim}) for k in mine}}
+    shared = {**acl, **{k: with_principal(lists.get(k, []), who.active_claim) for k in mine}}
     return _normal({**shared, "owners": [ADMIN]})
 
 

@@ -1,0 +1,177 @@
+"""Requests of people who mean harm, or whose program is broken: answered, and kept out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from tests.unit.api.support import (
+    ADMIN,
+    ANON,
+    DISTRIBUTOR,
+    EXECUTOR,
+    JANE,
+    LMS,
+    TEACHER,
+    Client,
+    refused,
+)
+
+MALFORMED = "Malformed JSON in request body."
+
+
+def send(api: Client, who: str, path: str, text: str, method: str = "POST") -> Any:
+    """Send JSON that no encoder of ours would write."""
+    return api(who, method, path, content=text, headers={"content-type": "application/json"})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['"\\ud800"', '{"\\uDC00": 1}', "1e400", "-1e400", "NaN", "9223372036854775808", "[" * 101],
+)
+def test_values_that_cannot_be_stored_are_malformed(api: Client, value: str) -> None:
+    """One of them in a document, and every search through it would fail."""
+    value += "]" * value.count("[")
+    job = f'{{"action": "noop", "target-resource": {{"href": "a/b", "x": {value}}}}}'
+    for who, path, text in (
+        (LMS, "job", job),
+        (EXECUTOR, "engine/claim", f'{{"claims": {value}}}'),
+    ):
+        reply = send(api, who, path, text)
+        assert (reply.status_code, reply.text) == (400, MALFORMED)
+    assert api(LMS, "GET", "job", params={"filter": "target-resource/x='1'"}).status_code == 200
+
+
+@pytest.mark.parametrize("field", ["username", "password"])
+def test_names_that_are_no_text_do_not_log_in(api: Client, field: str) -> None:
+    template = {"href": "session-template/password", "username": "a", "password": "b"}
+    text = json.dumps({"template": {**template, field: "\ud800"}})
+    assert send(api, ANON, "session", text).text == MALFORMED
+
+
+def test_what_fits_is_still_stored_as_it_is(api: Client) -> None:
+    value = {"deep": [[[1.5, -(2**63), 2**63 - 1, "\U0001f600", "\x00"]]]}
+    job = api.add_job(LMS, target_resource={"href": "a/b", "x": value})
+    assert api.get(job)["target-resource"]["x"] == value
+
+
+@pytest.mark.parametrize(
+    "expiry", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999-23:59", "0000-01-01T00:00:00Z"]
+)
+def test_times_outside_the_calendar_are_refused(api: Client, expiry: str) -> None:
+    refused(api(LMS, "POST", "job", {"action": "noop", "expiry": expiry}), 400, "expiry")
+
+
+def test_the_first_year_of_the_calendar(api: Client) -> None:
+    job = api.add_job(expiry="0001-01-01T00:00:00Z")
+    assert api.get(job)["expiry"] == "0001-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize("principals", [[{}], [1], ["user/a", 1], [[]]])
+def test_lists_of_no_principals_are_refused(api: Client, principals: list[Any]) -> None:
+    acl = {"manage": principals, "view-acl": principals}
+    refused(api(LMS, "POST", "job", {"action": "noop", "acl": acl}), 400, "acl: ")
+    body = {"name": "x", "digest": "sha256:" + "0" * 64, "acl": {"owners": ["user/t"], **acl}}
+    refused(api(TEACHER, "POST", "assignment", body), 400, "acl: ")
+
+
+def deep_filter() -> str:
+    """A filter with few comparisons that is too deep for the database."""
+    text = "a<1"
+    for level in range(8):
+        joint = " and " if level % 2 else " or "
+        text = f"({joint.join([text, *(f'b<{n}' for n in range(199))])})"
+    return text
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"filter": deep_filter()},
+        {"filter": "/".join(["a"] * 100) + "=1"},
+        {"filter": ["name=[" + " ".join(["'a'"] * 3000) + "]"] * 2},
+        {"filter": "name='" + "x" * 500_001 + "'"},
+        {"aggregation": "terms:" + "/".join(["a"] * 100)},
+        {"aggregation": ",".join(f"max:a{n}" for n in range(51))},
+        {"orderby": ",".join(f"a{n}" for n in range(51))},
+    ],
+)
+def test_queries_that_are_too_much_are_refused(api: Client, parameters: dict[str, Any]) -> None:
+    reply = api(JANE, "PUT", "job", data={**parameters, "last": "0"})
+    assert reply.status_code == 400, reply.text
+
+
+def test_dates_far_away_can_be_searched_for(api: Client) -> None:
+    for number in ("99999999999999999999", "9223372036854775807"):
+        assert api.count(JANE, f"expiry>{number}", "credential") == 0
+        assert api.count(JANE, f"created>{number}") == 0
+
+
+def test_a_body_that_goes_on_after_its_gzip_is_refused(api: Client) -> None:
+    """zlib would keep all of it."""
+    host, port = api.running.url.removeprefix("http://").split(":")
+    head = (
+        "POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    packed, more = gzip.compress(b"{}"), b"\0" * 1000
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode())
+        for chunk in (packed, more):  # and no end of the body
+            connection.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+def test_long_names_of_failed_logins_are_not_remembered(api: Client) -> None:
+    for href, name in (("password", "username"), ("api-key", "key")):
+        template = {"href": f"session-template/{href}", name: "x" * 100_000}
+        assert api(ANON, "POST", "session", {"template": template}).status_code == 403
+    kept = api.services.limiter._failures
+    assert max(len(account) for account, _ in kept) <= 200
+
+
+@pytest.mark.parametrize(
+    ("who", "path", "body", "status"),
+    [
+        (EXECUTOR, "engine/cleanup", {"older_than_s": 1e300}, 200),
+        (DISTRIBUTOR, "engine/incarnation", {"seen": 2**63 - 1}, 400),
+        (
+            EXECUTOR,
+            "engine/report",
+            {
+                "executor": "e",
+                "reports": [
+                    {"job": "job/x", "fence": [1, 1], "kind": "retry", "retry_after_s": 1e300}
+                ],
+            },
+            200,
+        ),
+    ],
+)
+def test_numbers_without_room_in_a_column(
+    api: Client, who: str, path: str, body: dict[str, Any], status: int
+) -> None:
+    assert api(who, "POST", path, body).status_code == status
+
+
+@pytest.mark.parametrize("reference", ["#/nowhere", "http://127.0.0.1:9/schema"])
+def test_a_broken_schema_of_an_executor_refuses_no_job(api: Client, reference: str) -> None:
+    """Nor is what it refers to fetched from anywhere."""
+    action = {"name": "broken", "payload_schema": {"$ref": reference}, "timeout_s": 1}
+    assert api(EXECUTOR, "PUT", "engine/actions", {"actions": [action]}).status_code == 200
+    assert api(LMS, "POST", "job", {"action": "broken"}).status_code == 201
+
+
+def test_a_payload_that_is_nested_too_deep_is_refused(api: Client) -> None:
+    action = {"name": "deep", "payload_schema": {"type": "object"}, "timeout_s": 1}
+    api(EXECUTOR, "PUT", "engine/actions", {"actions": [action]})
+    body = {"action": "deep", "payload": "[" * 100_000}
+    refused(api(LMS, "POST", "job", body), 400, "must be a JSON text")
+
+
+def test_every_refusal_has_a_message(api: Client) -> None:
+    refused(api(ADMIN, "TRACE", "job"), 405, "Method Not Allowed")
