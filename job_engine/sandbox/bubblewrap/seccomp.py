@@ -103,8 +103,12 @@ _TERMINAL_INJECTION: Final = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX: they type into a terminal that others may share."""
 _PERSONALITIES: Final = (0, 0xFFFF_FFFF, 0x0004_0000)
 """Linux, the query, and no address randomisation (which sanitizers ask for)."""
-_FAMILIES: Final = (1, 2, 10, 16)
-"""AF_UNIX, AF_INET, AF_INET6, AF_NETLINK."""
+_IO_SETUP: Final = (206, 0)
+_FAMILIES: Final = (1, 2, 10)
+"""AF_UNIX, AF_INET, AF_INET6."""
+_NETLINK: Final = 16
+_NETLINK_PROTOCOLS: Final = (0, 4)
+"""Routes and addresses (getaddrinfo asks), and sockets (ss); not the host's device events."""
 
 
 class _Assembler:
@@ -157,7 +161,10 @@ def build(machine: str) -> bytes:
     out.on_call(_CLONE[column], _no_new_namespaces())
     out.on_call(_IOCTL[column], _none_of(1, _TERMINAL_INJECTION, errno.EPERM))
     out.on_call(_PERSONALITY[column], _one_of(0, _PERSONALITIES, errno.EPERM))
-    out.on_call(_SOCKET[column], _one_of(0, _FAMILIES, errno.EAFNOSUPPORT))
+    # One stock of requests for the whole host, whoever takes them; programs do without.
+    out.emit(_JUMP_EQUAL, _IO_SETUP[column], 0, 1)
+    out.answer(errno.ENOSYS)
+    out.on_call(_SOCKET[column], _socket())
     out.on_call(_SOCKETPAIR[column], _one_of(0, _FAMILIES, errno.EAFNOSUPPORT))
     out.emit(_RETURN, _ALLOW)
     return out.bytes()
@@ -170,6 +177,17 @@ def _no_new_namespaces() -> _Assembler:
     block.emit(_JUMP_EQUAL, 0, 1, 0)
     block.answer(errno.EPERM)
     block.emit(_RETURN, _ALLOW)
+    return block
+
+
+def _socket() -> _Assembler:
+    block = _Assembler()
+    block.load_argument(0)
+    block.on_call(_NETLINK, _one_of(2, _NETLINK_PROTOCOLS, errno.EPROTONOSUPPORT))
+    for family in _FAMILIES:
+        block.emit(_JUMP_EQUAL, family, 0, 1)
+        block.emit(_RETURN, _ALLOW)
+    block.answer(errno.EAFNOSUPPORT)
     return block
 
 

@@ -271,6 +271,10 @@ ESCAPES = {
     "bpf": "import ctypes; exit(ctypes.CDLL(None).syscall(321, 0, 0, 0) >= 0)",
     "io_uring": "import ctypes; exit(ctypes.CDLL(None).syscall(425, 1, 0) >= 0)",
     "userfaultfd": "import ctypes; exit(ctypes.CDLL(None).syscall(323, 1) >= 0)",
+    "kernel aio, of which the host has one stock": (
+        "import ctypes; exit(ctypes.CDLL(None).syscall(206, 1, ctypes.byref(ctypes.c_long())) >= 0)"
+    ),
+    "the host's device events": "import socket; socket.socket(16, 3, 15)",
     "device node": "import os; os.mknod('/tmp/d', 0o20666, os.makedev(1, 8))",
     "kernel log": "open('/dev/kmsg')",
     "sysctl": "open('/proc/sys/kernel/hostname', 'w').write('x')",

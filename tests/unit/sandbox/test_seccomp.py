@@ -67,7 +67,10 @@ def decide(machine: str, number: int, *arguments: int, arch: int | None = None) 
         (41, 198, (10,), ALLOW),  # socket AF_INET6
         (41, 198, (17,), errno.EAFNOSUPPORT),  # socket AF_PACKET
         (41, 198, (40,), errno.EAFNOSUPPORT),  # socket AF_VSOCK
+        (41, 198, (16, 3, 0), ALLOW),  # socket AF_NETLINK, routes
+        (41, 198, (16, 3, 15), errno.EPROTONOSUPPORT),  # socket AF_NETLINK, device events
         (53, 199, (38,), errno.EAFNOSUPPORT),  # socketpair AF_ALG
+        (206, 0, (1,), errno.ENOSYS),  # io_setup
     ],
 )
 def test_decisions(
