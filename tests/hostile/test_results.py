@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -177,6 +178,31 @@ def test_junit_is_read_wherever_the_cases_stand() -> None:
 def test_tap(text: str, score: float, total: float) -> None:
     reading = read_results("tap", TestOutput(files={}, stdout=text.encode()))
     assert (reading.score, reading.max_score) == (score, total)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("tap", TestOutput(files={}, stdout=b"ok\n" * 100_000)),
+        (
+            "junit",
+            TestOutput(
+                files={f"{n}.xml": b"<s>" + b"<testcase/>" * 5_000 + b"</s>" for n in range(20)}
+            ),
+        ),
+    ],
+)
+def test_a_crowd_of_cases_takes_no_memory(name: str, found: TestOutput) -> None:
+    tracemalloc.start()
+    try:
+        reading = read_results(name, found)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (reading.score, len(reading.tests)) == (5_000, 5_000)
+    assert reading.notes == ["only the first 5,000 tests kept"]
+    # All of them kept would take 30 MB.
+    assert peak < 20_000_000
 
 
 def test_stdout_goes_by_the_exit_code() -> None:
