@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from job_engine.api.identity import ANONYMOUS, Identity, of_session
@@ -47,9 +47,15 @@ class Sessions:
         claims: Sequence[str],
         method: str,
         details: dict[str, Any],
+        ends_ms: int | None = None,
     ) -> Document:
-        """Store a session; `details` are further attributes of its document."""
+        """Store a session; `details` are further attributes of its document.
+
+        It ends at `ends_ms` at the latest: when what it was opened with expires.
+        """
         expires_ms = self._store.clock() + self._lifetime_ms
+        if ends_ms is not None:
+            expires_ms = min(expires_ms, ends_ms)
         roles = sorted({*claims, session_id})
         document = {
             "id": session_id,
@@ -97,11 +103,15 @@ class Sessions:
         for session_id in self._store.resources.delete_where(condition):
             self.end(session_id)
 
-    def revoke_keys(self, identity: str) -> None:
-        """Delete the API keys that log in as `identity`."""
+    def revoke_keys(self, identity: str, roles: Collection[str] | None = None) -> None:
+        """Delete the API keys that log in as `identity`: all, or those with one of `roles`."""
         condition = (resources.c.type == "credential") & (
             resources.c.document[("claims", "identity")].as_string() == identity
         )
+        if roles is not None:
+            found = self._store.resources.where(condition)
+            keys = [k.id for k in found if not set(roles).isdisjoint(k.document["claims"]["roles"])]
+            condition = resources.c.id.in_(keys)
         self._store.resources.delete_where(condition)
 
     def _look_up(self, session_id: str) -> Identity:

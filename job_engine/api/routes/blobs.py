@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 from fastapi import APIRouter
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -134,7 +135,10 @@ async def _receive_form(
     boundary = parse_options_header(media_type)[1].get(b"boundary")
     if not boundary:
         raise RequestError("the multipart form has no boundary")
-    part = MultipartFile(boundary, incoming, limit, _too_large)
+    try:
+        part = MultipartFile(boundary, incoming, limit, _too_large)
+    except FormParserError as error:
+        raise RequestError(f"the multipart form is malformed: {error}") from error
     async for chunk in request.stream():
         if chunk:
             await run_in_threadpool(part.feed, chunk)

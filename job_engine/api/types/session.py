@@ -139,6 +139,7 @@ def _login_key(call: Call, template: Document, session_id: str) -> Document:
         claims["roles"] or [claims["identity"], USER, ANON],
         "api-key",
         {"identifier": claims["identity"], "credential": credential_id},
+        parse_ms(expiry) if (expiry := credential.document.get("expiry")) else None,
     )
 
 
@@ -152,7 +153,20 @@ def _valid_key(call: Call, credential_id: str, secret: str) -> Resource | None:
         return None
     if credential.document.get("subtype") != "api-key":
         return None
-    return credential if verify_key(credential.secret, secret) else None
+    if not verify_key(credential.secret, secret):
+        return None
+    return credential if _may_log_in(call, credential.document["claims"]["identity"]) else None
+
+
+def _may_log_in(call: Call, identity: str) -> bool:
+    """Whether a key's holder is no user of ours, or one who is not suspended."""
+    if not identity.startswith("user/"):
+        return True
+    try:
+        user = call.services.store.resources.get(identity)
+    except NotFoundError:  # known to a proxy that we trust; deleting a user deletes the keys
+        return True
+    return bool(user["state"] == "ACTIVE")
 
 
 def _create(
@@ -162,6 +176,7 @@ def _create(
     claims: list[str],
     method: str,
     details: dict[str, Any],
+    ends_ms: int | None = None,
 ) -> Document:
     common = {}
     if isinstance(call.body, dict):
@@ -172,6 +187,7 @@ def _create(
         claims=claims,
         method=method,
         details={**common, **details, "created-by": call.who.creator, "client-ip": call.address},
+        ends_ms=ends_ms,
     )
 
 

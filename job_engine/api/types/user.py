@@ -73,8 +73,15 @@ class UserType(StoredType):
         return Resource(after.document, secret, after.key, after.expires_ms)
 
     def edit(self, call: Call, resource_id: str) -> Reply:
-        """Edit a user; sessions end, so that a new password, role or state counts at once."""
+        """Edit a user; sessions end, so that a new password, role or state counts at once.
+
+        With a role go the API keys that have it: their rights were fixed when they were made.
+        """
+        before = call.services.store.resources.get(resource_id)
         reply = super().edit(call, resource_id)
+        lost = set(before["roles"]) - set(call.services.store.resources.get(resource_id)["roles"])
+        if lost:
+            call.services.sessions.revoke_keys(resource_id, lost)
         if not {"password", "roles", "state"}.isdisjoint(call.json_object()):
             call.services.sessions.end_where("user", resource_id)
         return reply

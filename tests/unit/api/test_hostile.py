@@ -175,3 +175,17 @@ def test_a_payload_that_is_nested_too_deep_is_refused(api: Client) -> None:
 
 def test_every_refusal_has_a_message(api: Client) -> None:
     refused(api(ADMIN, "TRACE", "job"), 405, "Method Not Allowed")
+
+
+def test_who_asks_for_a_job_says_nothing_of_its_outcome(api: Client) -> None:
+    outcome = {"output": "100 points", "return-code": 0, "started": "2024-01-01T00:00:00Z"}
+    for who, kept in ((LMS, set()), (ADMIN, outcome.keys())):
+        reply = api(who, "POST", "job", {"action": "noop", "duration": 1, **outcome})
+        job = api.get(reply.json()["resource-id"])
+        assert job.keys() & outcome.keys() == kept
+        assert ("duration" in job) is bool(kept)
+
+
+def test_a_form_with_a_boundary_that_is_none(api: Client) -> None:
+    headers = {"content-type": f"multipart/form-data; boundary={'x' * 5000}"}
+    refused(api(LMS, "POST", "blob", content=b"x", headers=headers), 400, "malformed")

@@ -229,3 +229,42 @@ def test_the_first_start_makes_keys_for_the_services(api: Client, settings: ApiS
             roles = service(ANON, "PUT", "session").json()["resources"][0]["roles"].split()
             assert f"group/job-{name}" in roles
             assert "group/nuvla-admin" not in roles
+
+
+def key_of(api: Client, browser: Client, name: str, **template: object) -> dict[str, str]:
+    """Log a user in, and make an API key as that user."""
+    assert log_in(browser, username=name, password="long enough").status_code == 201
+    body = {"template": {"href": "credential-template/generate-api-key", **template}}
+    made = browser(ANON, "POST", "credential", body).json()
+    browser.http.cookies.clear()
+    return {"key": made["resource-id"], "secret": made["secret-key"]}
+
+
+def test_a_suspended_user_has_no_keys_either(api: Client, browser: Client) -> None:
+    """The command line's login is such a key."""
+    user_id = user(api, "suspended", "group/job-submitter")
+    key = key_of(api, browser, "suspended")
+    assert log_in(browser, API_KEY, **key).status_code == 201
+    assert api(ADMIN, "PUT", user_id, {"state": "SUSPENDED"}).status_code == 200
+    refused(browser(ANON, "PUT", "job"), 403, "credentials required")
+    refused(log_in(browser, API_KEY, **key), 403, "invalid credentials")
+    assert api(ADMIN, "PUT", user_id, {"state": "ACTIVE"}).status_code == 200
+    assert log_in(browser, API_KEY, **key).status_code == 201
+
+
+def test_with_a_role_go_the_keys_that_have_it(api: Client, browser: Client) -> None:
+    roles = ["group/job-submitter", "group/nuvla-admin"]
+    user_id = user(api, "demoted", *roles)
+    powerful = key_of(api, browser, "demoted")
+    modest = key_of(api, browser, "demoted", roles=["group/job-submitter"])
+    assert api(ADMIN, "PUT", user_id, {"roles": roles[:1]}).status_code == 200
+    refused(log_in(browser, API_KEY, **powerful), 403, "invalid credentials")
+    assert log_in(browser, API_KEY, **modest).status_code == 201
+
+
+def test_a_session_ends_with_the_key_that_it_was_opened_with(api: Client, browser: Client) -> None:
+    user(api, "brief")
+    key = key_of(api, browser, "brief", ttl=1000)
+    expiry = api.get(key["key"])["expiry"]
+    assert log_in(browser, API_KEY, **key).status_code == 201
+    assert browser(ANON, "PUT", "session").json()["resources"][0]["expiry"] == expiry
