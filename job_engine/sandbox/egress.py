@@ -32,6 +32,11 @@ CONNECT_TIMEOUT_S: Final = 10.0
 HEAD_TIMEOUT_S: Final = 15.0
 IDLE_TIMEOUT_S: Final = 120.0
 """A connection that moves no byte for this long, in one direction, is closed."""
+BURST: Final = 256
+"""Connections that are taken as they come; past that, one each `PACE_S`."""
+PACE_S: Final = 0.01
+MAX_REFUSALS_LOGGED: Final = 20
+"""Refusals of one phase that are logged; it could fill the disk with more."""
 _CLOSE_TIMEOUT_S: Final = 0.5
 _CHUNK_BYTES: Final = 64 * 2**10
 
@@ -53,7 +58,8 @@ class EgressProxy:
         self._threads: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = threading.Event()
+        self._refusals = 0
 
     def serve(self, listening_socket: socket.socket) -> None:
         """Start to answer on a bound, listening stream socket, and own it from here on."""
@@ -67,7 +73,7 @@ class EgressProxy:
         finds afterwards that it may not connect.
         """
         with self._lock:
-            self._closed = True
+            self._closed.set()
             sockets = [*self._open, *([self._listener] if self._listener else [])]
             threads = list(self._threads)
         for sock in sockets:
@@ -85,15 +91,20 @@ class EgressProxy:
         self.close()
 
     def _accept(self, listener: socket.socket) -> None:
+        due = time.monotonic()
         while True:
             try:
                 client, _ = listener.accept()
             except OSError:
                 return
-            if not self._track(client):
+            if self._track(client):
+                self._start(self._converse, client)
+            else:
                 client.close()
-                continue
-            self._start(self._converse, client)
+            # A connection costs the executor more than the phase, whose CPU time is counted.
+            now = time.monotonic()
+            due = max(due, now - BURST * PACE_S) + PACE_S
+            self._closed.wait(max(due - now, 0))
 
     def _start(self, target: Callable[[socket.socket], None], sock: socket.socket) -> None:
         thread = threading.Thread(target=target, args=(sock,), name="egress", daemon=True)
@@ -105,7 +116,7 @@ class EgressProxy:
     def _track(self, sock: socket.socket) -> bool:
         with self._lock:
             # Two sockets a connection, its client's and its server's.
-            if self._closed or len(self._open) >= 2 * MAX_CONNECTIONS:
+            if self._closed.is_set() or len(self._open) >= 2 * MAX_CONNECTIONS:
                 return False
             self._open.add(sock)
             return True
@@ -132,7 +143,7 @@ class EgressProxy:
             _refuse(client, 400, str(error))
             return
         except SandboxRefusedError as error:
-            log.warning("egress.refused", reason=error.message)
+            self._log_refusal(error.message)
             _refuse(client, 403, error.message)
             return
         except OSError as error:
@@ -147,6 +158,13 @@ class EgressProxy:
             self._relay(client, server, address, request)
         finally:
             self._untrack(server)
+
+    def _log_refusal(self, reason: str) -> None:
+        with self._lock:
+            self._refusals += 1
+            wanted = self._refusals <= MAX_REFUSALS_LOGGED
+        if wanted:
+            log.warning("egress.refused", reason=reason)
 
     def _relay(
         self,

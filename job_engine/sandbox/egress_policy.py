@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
+_OF_THE_CLOUD: Final = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "192.0.0.192")))
+"""What looks public, and is the cloud's own service for the machine: Azure's, Oracle's."""
 
 
 class EgressPolicy:
@@ -36,7 +39,10 @@ class EgressPolicy:
         pair = (_plain(host), port)
         if pair not in self._reach:
             raise SandboxRefusedError(f"egress to {host}:{port} refused: not named by this phase")
-        found = socket.getaddrinfo(pair[0], port, type=socket.SOCK_STREAM)
+        try:
+            found = socket.getaddrinfo(pair[0], port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:  # A label that is empty or too long.
+            raise OSError(errno.EINVAL, "no possible name") from error
         addresses = [str(info[4][0]).split("%")[0] for info in found]
         if pair in self._private:
             return addresses[0], port
@@ -53,7 +59,7 @@ def is_public(address: str) -> bool:
     """True for a global unicast address that is none of this machine's own."""
     bare = _unwrap(ipaddress.ip_address(address))
     special = bare.is_multicast or bare.is_reserved or bare.is_unspecified or bare.is_link_local
-    return bare.is_global and not special and bare not in _own_addresses()
+    return bare.is_global and not special and bare not in _OF_THE_CLOUD | _own_addresses()
 
 
 def _unwrap(address: _Address) -> _Address:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -177,6 +178,40 @@ def test_a_host_that_refuses_is_reported(ask: Ask) -> None:
     assert answer.startswith(b"HTTP/1.1 502 cannot connect: Connection refused")
 
 
+def test_a_name_that_cannot_be_one_is_reported(ask: Ask) -> None:
+    name = "x" * 64 + ".example"
+    answer = ask(proxy_to(80, name), f"CONNECT {name}:80 HTTP/1.1\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 502 the name cannot be resolved")
+
+
+def test_a_crowd_of_refusals_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress, "MAX_REFUSALS_LOGGED", 2)
+    listener = socket.create_server(("127.0.0.1", 0))
+    with proxy_to(80) as proxy, caplog.at_level(logging.WARNING):
+        proxy.serve(listener)
+        for _ in range(5):
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(b"CONNECT elsewhere.example:443 HTTP/1.1\r\n\r\n")
+                assert client.recv(4096).startswith(b"HTTP/1.1 403")
+    assert len(caplog.records) == 2
+
+
+def test_new_connections_are_paced(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress, "BURST", 2)
+    monkeypatch.setattr(egress, "PACE_S", 0.1)
+    listener = socket.create_server(("127.0.0.1", 0))
+    began = time.monotonic()
+    with proxy_to(server.port) as proxy:
+        proxy.serve(listener)
+        for _ in range(6):
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(b"nonsense\r\n\r\n")
+                assert client.recv(4096).startswith(b"HTTP/1.1 400")
+    assert time.monotonic() - began >= 0.3
+
+
 def test_connections_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(egress, "MAX_CONNECTIONS", 1)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -212,6 +247,11 @@ def test_connections_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch
         ("64:ff9b::a00:1", False),
         ("2002:a00:1::", False),
         ("::7f00:1", False),
+        ("168.63.129.16", False),  # Azure's service for its virtual machines
+        ("::ffff:168.63.129.16", False),
+        ("192.0.0.192", False),  # Oracle's
+        ("100.100.100.200", False),  # Alibaba's
+        ("fd00:ec2::254", False),  # Amazon's
     ],
 )
 def test_is_public(address: str, public: bool) -> None:
