@@ -214,17 +214,37 @@ class ZooKeeperClaimQueue(ClaimQueue):
         """See the base class."""
         for registration, batch in _batches(claims):
             self._session.require(registration.session_id)
+            held = self._still_held(batch)
             transaction = Transaction(self._session.client, registration.node)
-            for claim in batch:
+            for claim in held:
                 transaction.delete(self._paths.claim(claim.entry))
             if not _guarded(transaction.commit(), SessionLostError).done:
-                for claim in batch:
+                for claim in held:
                     self._release_one(claim)
 
     def _release_one(self, claim: QueueClaim) -> None:
+        if not self._still_held([claim]):
+            return
         transaction = Transaction(self._session.client, claim.registration.node)
         transaction.delete(self._paths.claim(claim.entry))
         _guarded(transaction.commit(), SessionLostError)
+
+    def _still_held(self, claims: Sequence[QueueClaim]) -> list[QueueClaim]:
+        """Which claim nodes are still the ones that were made.
+
+        A release whose reply was lost is done again, and by then the entry may be
+        claimed anew, perhaps by this very session. ZooKeeper deletes by name whoever
+        owns the node, so it is looked at first; while it is ours nobody can replace it.
+        """
+        client = self._session.client
+        stats = [client.exists_async(self._paths.claim(claim.entry)) for claim in claims]
+        held = []
+        for claim, stat in zip(claims, stats, strict=True):
+            with answered():
+                node = stat.get()
+            if node is not None and node.czxid == claim.fence.czxid:
+                held.append(claim)
+        return held
 
     def recover(self, registration: Registration, held: Sequence[QueueClaim]) -> None:
         """See the base class."""
@@ -235,12 +255,11 @@ class ZooKeeperClaimQueue(ClaimQueue):
             client.sync(self._paths.taken)
             names = [n for n in client.get_children(self._paths.taken) if n not in keep]
             stats = [client.exists_async(self._paths.claim(name)) for name in names]
-            mine = [
-                name
+            lost = [
+                QueueClaim(name, "", Fence(registration.incarnation, node.czxid), registration)
                 for name, stat in zip(names, stats, strict=True)
                 if (node := stat.get()) and node.ephemeralOwner == registration.session_id
             ]
-        lost = [QueueClaim(name, "", Fence(0, 0), registration) for name in mine]
         self.release(lost)
 
     # --- waiting --------------------------------------------------------------

@@ -109,6 +109,31 @@ def test_a_late_delete_does_not_touch_the_next_claim(join: Join, zk: KazooClient
     assert len(zk.get_children("/job/entries")) == 1
 
 
+def test_a_release_that_is_done_again_does_not_touch_the_next_claim(
+    join: Join, zk: KazooClient
+) -> None:
+    """session-bound: its reply was lost, and somebody has claimed the entry since."""
+    a, b = join("a"), join("b")
+    a.push("job/1")
+    first = a.claims.claim(a.registration, 1, _never)
+    a.claims.release(first)
+    assert b.claim() == ["job/1"]
+    a.claims.release(first)
+    assert len(zk.get_children("/job/taken")) == 1
+
+
+def test_nor_does_it_touch_the_next_claim_of_its_own_session(join: Join, zk: KazooClient) -> None:
+    a = join("a")
+    a.push("job/1")
+    first = a.claims.claim(a.registration, 1, _never)
+    a.claims.release(first)
+    (again,) = a.claims.claim(a.registration, 1, _never)
+    a.claims.release(first)
+    assert zk.get_children("/job/taken") == [again.entry]
+    a.claims.release([again])
+    assert zk.get_children("/job/taken") == []
+
+
 def test_recover_deletes_own_claims_that_nobody_holds(join: Join, zk: KazooClient) -> None:
     a, b = join("a"), join("b")
     a.push("job/1", "job/2", "job/3")
