@@ -11,13 +11,24 @@ from executor.board import Board
 from executor.breaker import Breaker
 from executor.outcome import Disposal, Outcome
 from executor.run import Run
+from executor.told import Told, batches
 from job_engine.client import Api
-from job_engine.errors import ApiError, Cancelled, ClaimLost, QueueError, SessionLostError
+from job_engine.errors import (
+    ApiError,
+    ApiUnavailableError,
+    Cancelled,
+    ClaimLost,
+    QueueError,
+    SessionLostError,
+)
 from job_engine.log import get_logger
-from job_engine.model.protocol import BATCH_LIMIT, Receipt, Report, ReportKind, ReportRequest
+from job_engine.model.protocol import BATCH_LIMIT, Receipt, ReportKind, ReportRequest
 from job_engine.queue import ClaimQueue, QueueClaim
 
 log = get_logger(__name__)
+
+Act = Callable[[Sequence[QueueClaim]], None]
+"""What is done with the entries of some claims."""
 
 PROGRESS_S: Final = 0.2
 """Least time between two batches that carry nothing but progress."""
@@ -45,7 +56,7 @@ class Reporter:
         self._breaker = breaker
         self._name = name
         self._wanted = threading.Condition()
-        self._updated: dict[str, Run] = {}
+        self._updated: dict[int, Run] = {}
         self._ended: list[tuple[Run, Outcome]] = []
         self._letting_go: list[tuple[QueueClaim, Disposal]] = []
         self._beat_at = time.monotonic() + HEARTBEAT_S
@@ -67,13 +78,13 @@ class Reporter:
     def update(self, run: Run) -> None:
         """The run has progress or log lines to report."""
         with self._wanted:
-            self._updated[run.claim.entry] = run
+            self._updated[id(run)] = run
             self._wanted.notify()
 
     def end(self, run: Run, outcome: Outcome) -> None:
         """The run is over: write its outcome, then let go of its entry."""
         with self._wanted:
-            self._updated.pop(run.claim.entry, None)
+            self._updated.pop(id(run), None)
             self._ended.append((run, outcome))
             self._wanted.notify()
 
@@ -135,54 +146,70 @@ class Reporter:
 
     def _write(self, ended: list[tuple[Run, Outcome]], updated: list[Run]) -> None:
         over = {id(run) for run, _ in ended}
-        silent = [(run, outcome) for run, outcome in ended if outcome.kind is None]
-        for run, outcome in silent:
-            assert outcome.disposal is not None
-            self._letting_go.append((run.claim, outcome.disposal))
-        told: list[tuple[Run, Outcome | None, Report]] = [
-            (run, outcome, _final_report(run, outcome))
-            for run, outcome in ended
-            if outcome.kind is not None
-        ]
+        told: list[Told] = []
+        for run, outcome in ended:
+            if outcome.disposal is not None:
+                self._letting_go.append((run.claim, outcome.disposal))
+            else:
+                told.append(Told.end(run, outcome))
         told += [
-            (run, None, run.take_update())
+            Told.progress(run)
             for run in updated
             if id(run) not in over and run.interruption is None
         ]
         self._progress_at = time.monotonic() + PROGRESS_S
-        for start in range(0, len(told), BATCH_LIMIT):
-            self._send(told[start : start + BATCH_LIMIT])
+        for batch in batches(told):
+            self._send(batch)
 
-    def _send(self, batch: list[tuple[Run, Outcome | None, Report]]) -> None:
-        request = ReportRequest(executor=self._name, reports=[report for *_, report in batch])
+    def _send(self, batch: Sequence[Told]) -> None:
+        reports = [told.report for told in batch]
         try:
-            receipts = self._api.report(request)
+            receipts = self._api.report(ReportRequest(executor=self._name, reports=reports))
+        except ApiUnavailableError as error:
+            self._give_up(batch, error)
         except ApiError as error:
-            # api-down-means-release: the jobs run again elsewhere, under newer fences.
-            self._breaker.trip(error.message)
-            self._board.interrupt_all(ClaimLost)
-            for run, outcome, _ in batch:
-                if outcome is not None:
-                    self._letting_go.append((run.claim, Disposal.RELEASE))
-            return
-        for (run, outcome, report), receipt in zip(batch, receipts, strict=True):
-            if outcome is None:
-                self._settle_progress(run, receipt)
-            else:
-                self._settle_end(run, outcome, report, receipt)
+            self._send_apart(batch, error)
+        else:
+            for told, receipt in zip(batch, receipts, strict=True):
+                self._settle(told, receipt)
 
-    def _settle_progress(self, run: Run, receipt: Receipt) -> None:
-        if receipt is Receipt.FINAL:
-            run.interrupt(Cancelled())
+    def _send_apart(self, batch: Sequence[Told], error: ApiError) -> None:
+        """Find the report that the API refused the batch for, and tell less of its run.
+
+        What one action says must not cost the others their runs.
+        """
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            self._send(batch[:middle])
+            self._send(batch[middle:])
+        elif not batch[0].bare:
+            log.error("report.refused", job=batch[0].run.job.id, error=error.message)
+            self._send([batch[0].stripped(f"What the run had to say was refused. {error.message}")])
+        else:
+            self._give_up(batch, error)
+
+    def _give_up(self, batch: Sequence[Told], error: ApiError) -> None:
+        # api-down-means-release: the jobs run again elsewhere, under newer fences.
+        self._breaker.trip(error.message)
+        self._board.interrupt_all(ClaimLost)
+        for told in batch:
+            if told.outcome is not None:
+                self._letting_go.append((told.run.claim, Disposal.RELEASE))
+
+    def _settle(self, told: Told, receipt: Receipt) -> None:
+        if told.outcome is not None:
+            self._settle_end(told.run, told.outcome, receipt)
+        elif receipt is Receipt.FINAL:
+            told.run.interrupt(Cancelled())
         elif receipt is Receipt.LOST:
-            run.interrupt(ClaimLost())
+            told.run.interrupt(ClaimLost())
 
-    def _settle_end(self, run: Run, outcome: Outcome, report: Report, receipt: Receipt) -> None:
+    def _settle_end(self, run: Run, outcome: Outcome, receipt: Receipt) -> None:
         log.info(
             "job.ended",
             job=run.job.id,
             entry=run.claim.entry,
-            kind=report.kind,
+            kind=outcome.kind,
             state=outcome.state,
             receipt=receipt,
             message=outcome.message,
@@ -200,18 +227,21 @@ class Reporter:
             pending, self._letting_go = self._letting_go, []
         for disposal, act in self._acts():
             claims = [claim for claim, what in pending if what is disposal]
-            if not claims:
-                continue
-            try:
-                act(claims)
-            except SessionLostError:
-                pass  # the claim nodes went with their session
-            except QueueError as error:
-                self._try_again(claims, disposal, error)
-                continue
-            self._board.let_go(claims)
+            # One session at a time: the end of one says nothing about another's claims.
+            for of_session in _by_session(claims):
+                self._let_go(of_session, disposal, act)
 
-    def _acts(self) -> list[tuple[Disposal, Callable[[Sequence[QueueClaim]], None]]]:
+    def _let_go(self, claims: list[QueueClaim], disposal: Disposal, act: Act) -> None:
+        try:
+            act(claims)
+        except SessionLostError:
+            pass  # the claim nodes went with their session
+        except QueueError as error:
+            self._try_again(claims, disposal, error)
+            return
+        self._board.let_go(claims)
+
+    def _acts(self) -> list[tuple[Disposal, Act]]:
         return [
             (Disposal.CONSUME, self._queue.consume),
             (Disposal.RELEASE, self._queue.release),
@@ -226,17 +256,8 @@ class Reporter:
             self._letting_go += [(claim, disposal) for claim in claims]
 
 
-def _final_report(run: Run, outcome: Outcome) -> Report:
-    assert outcome.kind is not None
-    update = run.take_update()
-    return update.model_copy(
-        update={
-            "kind": outcome.kind,
-            "state": outcome.state,
-            "progress": None,
-            "status_message": outcome.message or update.status_message,
-            "output": outcome.output,
-            "return_code": outcome.return_code,
-            "retry_after_s": outcome.retry_after_s,
-        }
-    )
+def _by_session(claims: Sequence[QueueClaim]) -> list[list[QueueClaim]]:
+    found: dict[int, list[QueueClaim]] = {}
+    for claim in claims:
+        found.setdefault(claim.registration.session_id, []).append(claim)
+    return list(found.values())

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import requests
 from nuvla.api import Api as NuvlaApi
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from requests.adapters import HTTPAdapter
 from tenacity import (
     RetryCallState,
@@ -61,6 +61,7 @@ TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
 CHUNK: Final = 1 << 16
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 
 class _FileBody:
@@ -135,11 +136,13 @@ class Api(NuvlaApi):  # type: ignore[misc]
 
     def claim(self, request: ClaimRequest) -> list[ClaimReply]:
         """Ask what to do with claimed entries."""
-        return self._post("engine/claim", request, ClaimReplies).replies
+        replies = self._post("engine/claim", request, ClaimReplies).replies
+        return _one_each(replies, request.claims)
 
     def report(self, request: ReportRequest, retry_s: float | None = None) -> list[Receipt]:
         """Write progress, outcomes, retries and releases, each with its fence."""
-        return self._post("engine/report", request, ReportReplies, retry_s).receipts
+        receipts = self._post("engine/report", request, ReportReplies, retry_s).receipts
+        return _one_each(receipts, request.reports)
 
     def publish_actions(self, actions: Sequence[ActionDescription]) -> None:
         """Tell the API which actions this executor has."""
@@ -238,12 +241,10 @@ class Api(NuvlaApi):  # type: ignore[misc]
         return bool(response.status_code == 200)
 
     def _post(self, path: str, body: BaseModel, kind: type[M], retry_s: float | None = None) -> M:
-        return kind.model_validate_json(
-            self._call("POST", path, body=body, retry_s=retry_s).content
-        )
+        return _parsed(self._call("POST", path, body=body, retry_s=retry_s), kind)
 
     def _get(self, path: str, kind: type[M], **params: Any) -> M:
-        return kind.model_validate_json(self._call("GET", path, params=params).content)
+        return _parsed(self._call("GET", path, params=params), kind)
 
     def _call(
         self,
@@ -261,7 +262,7 @@ class Api(NuvlaApi):  # type: ignore[misc]
         headers = {"Accept": "application/json", **(headers or {})}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        payload = body.model_dump_json(exclude_none=True).encode() if body is not None else None
+        payload = None if body is None else body.model_dump_json(exclude_none=True).encode()
 
         def attempt() -> requests.Response:
             try:
@@ -296,6 +297,20 @@ class Api(NuvlaApi):  # type: ignore[misc]
 def _give_up(state: RetryCallState) -> requests.Response:
     cause = state.outcome.exception() if state.outcome else None
     raise ApiUnavailableError(f"The API does not answer: {cause}") from cause
+
+
+def _parsed(response: requests.Response, kind: type[M]) -> M:
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        # A proxy's page, or a version that speaks otherwise: nothing was said to us.
+        raise ApiUnavailableError(f"What answers is not the API: {error}") from error
+
+
+def _one_each(answers: list[T], asked: Sequence[object]) -> list[T]:
+    if len(answers) != len(asked):
+        raise ApiUnavailableError(f"The API gave {len(answers)} answers to {len(asked)} questions.")
+    return answers
 
 
 def _accepted(response: requests.Response) -> requests.Response:

@@ -64,6 +64,9 @@ class EventStream:
                 # A stream closed under urllib3's feet surfaces as an AttributeError.
                 if not self._stopping.is_set():
                     log.info("events.interrupted", error=str(error))
+            except Exception:
+                # Without this thread nobody would hear of a cancel again.
+                log.exception("events.failed")
             self._stopping.wait(RECONNECT_S)
 
     def _follow(self) -> None:

@@ -6,10 +6,11 @@ the fields. Times are epoch milliseconds, durations seconds.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from job_engine.model.claim import Answer
 from job_engine.model.fence import Fence
@@ -17,6 +18,17 @@ from job_engine.model.job import JobState
 
 BATCH_LIMIT = 1000
 """Most items that one request may carry."""
+
+
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+
+
+def _storable(text: str) -> str:
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+"""Text from anywhere: what JSON or a database cannot hold (NUL, lone surrogates) is replaced."""
 
 
 class Message(BaseModel):
@@ -79,11 +91,11 @@ class Report(Message):
     kind: ReportKind
     state: JobState | None = None
     progress: int | None = Field(None, ge=0, le=100)
-    status_message: str | None = None
-    output: str | None = None
+    status_message: Text | None = None
+    output: Text | None = None
     return_code: int | None = Field(None, ge=0)
     retry_after_s: float | None = None
-    log: list[str] = []
+    log: list[Text] = []
     """Lines to add to the job's log."""
 
 
@@ -250,8 +262,8 @@ class TokenReply(Message):
 class LogRequest(Message):
     """`POST /api/job/<uuid>/log`, under the token of a claim."""
 
-    lines: list[str] = Field([], max_length=BATCH_LIMIT)
-    message: str | None = None
+    lines: list[Text] = Field([], max_length=BATCH_LIMIT)
+    message: Text | None = None
     """For `status-message`: one line for a person."""
 
 
