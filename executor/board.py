@@ -20,7 +20,9 @@ class Board:
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._changed = threading.Condition()
-        self._runs: dict[str, Run] = {}
+        # By identity: after a lost session the next run of the same entry may begin here
+        # before the thread of the last one has ended.
+        self._runs: dict[int, Run] = {}
         self._held: dict[str, QueueClaim] = {}
 
     # --- runs -----------------------------------------------------------------
@@ -28,12 +30,12 @@ class Board:
     def add(self, run: Run) -> None:
         """A thread is taken by this run."""
         with self._changed:
-            self._runs[run.claim.entry] = run
+            self._runs[id(run)] = run
 
     def remove(self, run: Run) -> None:
         """Its thread is free again."""
         with self._changed:
-            self._runs.pop(run.claim.entry, None)
+            self._runs.pop(id(run), None)
             self._changed.notify_all()
 
     def runs(self) -> list[Run]:
@@ -41,9 +43,9 @@ class Board:
         with self._changed:
             return list(self._runs.values())
 
-    def of_job(self, job_id: str) -> Run | None:
-        """The run of this job, if it has a thread."""
-        return next((run for run in self.runs() if run.job.id == job_id), None)
+    def of_job(self, job_id: str) -> list[Run]:
+        """The runs of this job that have a thread; an interrupted one may be among them."""
+        return [run for run in self.runs() if run.job.id == job_id]
 
     def wait_free(self, timeout_s: float) -> int:
         """Wait for a free thread; return how many there are."""
@@ -72,12 +74,16 @@ class Board:
             self._changed.notify_all()
 
     def held(self, registration: Registration) -> list[QueueClaim]:
-        """The claims of this registration; those of earlier ones are forgotten."""
+        """The claims of this registration's session; those of earlier ones are forgotten.
+
+        The session decides, not the registration: an incarnation that was drawn anew
+        under it leaves the claims made before as good as they were.
+        """
         with self._changed:
             self._held = {
                 entry: claim
                 for entry, claim in self._held.items()
-                if claim.registration == registration
+                if claim.registration.session_id == registration.session_id
             }
             return list(self._held.values())
 

@@ -76,6 +76,7 @@ class Claimer:
         self._on_registered = on_registered
         self._skips = Skips()
         self._registration: Registration | None = None
+        self._outdated = threading.Event()
         self._known_to_api = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="claimer", daemon=True)
@@ -131,6 +132,9 @@ class Claimer:
 
     def _ready(self) -> bool:
         """Whether the API answers, and knows our actions."""
+        if self._breaker.open:
+            # Who comes back may be another store, that has never heard of our actions.
+            self._known_to_api = False
         if not self._breaker.try_to_close():
             return False
         if not self._known_to_api:
@@ -145,7 +149,14 @@ class Claimer:
             self._known_to_api = True
         return True
 
+    def register_again(self) -> None:
+        """Register anew before the next claim, from any thread."""
+        self._outdated.set()
+
     def _registered(self) -> Registration | None:
+        if self._outdated.is_set():
+            self._outdated.clear()
+            self._registration = None
         if self._registration is None and self._session.wait_alive(PAUSE_S):
             registration = self._queue.register(self._about())
             self._queue.recover(registration, self._board.held(registration))
@@ -164,13 +175,43 @@ class Claimer:
         )
         try:
             replies = self._api.claim(request)
-        except ApiError as error:
+        except ApiUnavailableError as error:
             self._breaker.trip(error.message)
             self._reporter.let_go(claims, Disposal.RELEASE)
             self._stopping.wait(PAUSE_S)
+        except ApiError as error:
+            self._settle_apart(claims, error)
+        except Exception:
+            # Claims that nobody lets go of are lost for as long as this session lives.
+            log.exception("claims.failed")
+            self._reporter.let_go(claims, Disposal.RELEASE)
+            self._stopping.wait(PAUSE_S)
+        else:
+            for claim, reply in zip(claims, replies, strict=True):
+                self._settle_or_release(claim, reply)
+
+    def _settle_apart(self, claims: list[QueueClaim], error: ApiError) -> None:
+        """Find the claim that the API refuses, and leave it alone for a while.
+
+        Claimed again at once, it would be refused again, and what waits behind it would
+        never have its turn.
+        """
+        if len(claims) > 1:
+            middle = len(claims) // 2
+            self._settle(claims[:middle])
+            self._settle(claims[middle:])
             return
-        for claim, reply in zip(claims, replies, strict=True):
+        log.error("claim.refused", job=claims[0].job_id, error=error.message)
+        self._skips.add(claims[0].entry)
+        self._reporter.let_go(claims, Disposal.RELEASE)
+
+    def _settle_or_release(self, claim: QueueClaim, reply: ClaimReply) -> None:
+        try:
             self._settle_one(claim, reply)
+        except Exception:
+            log.exception("claim.unsettled", job=claim.job_id)
+            self._skips.add(claim.entry)
+            self._reporter.let_go([claim], Disposal.RELEASE)
 
     def _settle_one(self, claim: QueueClaim, reply: ClaimReply) -> None:
         log.info("job.claimed", job=claim.job_id, entry=claim.entry, answer=reply.answer)

@@ -18,7 +18,7 @@ from job_engine.errors import ActionFailedError, ClaimLost, Interruption, Platfo
 from job_engine.log import get_logger
 from job_engine.model import Job
 from job_engine.model.protocol import Report, ReportKind
-from job_engine.plugins import Action
+from job_engine.plugins import Action, Result
 from job_engine.queue import QueueClaim
 
 log = get_logger(__name__)
@@ -81,7 +81,7 @@ class Run:
         try:
             self.checkpoint()
             self._payload = self._parse_payload()
-            return self.action.run(self)
+            return _checked(self.action.run(self))
         except BaseException as error:  # noqa: BLE001 - an action may raise anything at all
             return error
         finally:
@@ -234,6 +234,13 @@ class Run:
             status_message=message,
             log=lines,
         )
+
+
+def _checked(returned: object) -> Result | None:
+    # Nothing but a type checker, which not everybody runs, keeps plugins to it.
+    if returned is None or isinstance(returned, Result):
+        return returned
+    raise PlatformFaultError(f"The action returned a {type(returned).__name__}, not a Result.")
 
 
 def _close_all(closers: list[Callable[[], None]]) -> None:

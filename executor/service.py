@@ -12,7 +12,6 @@ from typing import Any, Final
 from executor.board import Board
 from executor.breaker import Breaker
 from executor.claimer import Claimer
-from executor.outcome import Disposal
 from executor.reporter import Reporter
 from executor.run import Run
 from executor.scratch import Scratch
@@ -51,6 +50,7 @@ class Executor:
     def __init__(self, settings: ExecutorSettings, actions: Mapping[str, Action[Any]]) -> None:
         self._settings = settings
         self._draining = threading.Event()
+        self._giving_back = threading.Event()
         self._api = Api.from_settings(settings)
         self._sandbox = make_sandbox(settings) if settings.sandbox else None
         self._collaborators: dict[type[Any], object] = {Api: self._api, ExecutorSettings: settings}
@@ -136,6 +136,7 @@ class Executor:
         while not hurry.is_set() and time.monotonic() < deadline:
             if self._board.wait_idle(0.1):
                 break
+        self._giving_back.set()
         self._board.interrupt_all(Drained)
         self._board.wait_idle(STUCK_S)
         self._board.wait_empty(FLUSH_S)
@@ -176,13 +177,15 @@ class Executor:
         }
 
     def _on_registered(self, _registration: Registration) -> None:
-        watch_drain(self._session.client, self._settings.name, self.drain)
+        # A watch is gone with its connection, even where the session goes on.
+        watch_drain(
+            self._session.client,
+            self._settings.name,
+            on_request=self.drain,
+            on_unwatched=self._claimer.register_again,
+        )
 
     def _dispatch(self, claim: QueueClaim, reply: ClaimReply) -> None:
-        # lost-means-stop: the claim may have been answered after its session ended.
-        if not self._session.alive():
-            self._reporter.let_go([claim], Disposal.RELEASE)
-            return
         job = _job(claim, reply)
         run = Run(
             job=job,
@@ -193,19 +196,35 @@ class Executor:
             scratch_root=self._scratch.root,
             on_update=self._reporter.update,
         )
+        # On the board before the look at the session, or a loss between the two would
+        # interrupt everything but this run.
+        self._board.add(run)
+        if not self._session.holds(claim.registration.session_id):
+            # lost-means-stop: the API took longer to answer than the session lasted.
+            run.interrupt(ClaimLost())
+        elif self._giving_back.is_set():
+            run.interrupt(Drained())
         self._workers.submit(run)
 
     def _on_event(self, event: JobEvent) -> None:
-        if (run := self._board.of_job(event.job)) and event.state.is_final:
+        if not event.state.is_final:
+            return
+        for run in self._board.of_job(event.job):
             run.interrupt(Cancelled())
 
     def _on_stuck(self, run: Run) -> None:
         log.critical("executor.exit", code=EXIT_STUCK_ACTION, job=run.job.id)
-        # Its claim goes with the session; the job runs elsewhere, under a newer fence.
-        self._session.stop(timeout_s=1.0)
-        if self._sandbox is not None:
-            self._sandbox.close()
-        os._exit(EXIT_STUCK_ACTION)
+        # A sandbox that cannot be closed, or not soon, must not keep the process.
+        last_resort = threading.Timer(STUCK_S, os._exit, (EXIT_STUCK_ACTION,))
+        last_resort.daemon = True
+        last_resort.start()
+        try:
+            # Its claim goes with the session; the job runs elsewhere, under a newer fence.
+            self._session.stop(timeout_s=1.0)
+            if self._sandbox is not None:
+                self._sandbox.close()
+        finally:
+            os._exit(EXIT_STUCK_ACTION)
 
 
 def describe(action: Action[Any]) -> ActionDescription:

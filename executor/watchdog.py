@@ -46,7 +46,11 @@ class Watchdog:
         while not self._stopping.wait(TICK_S):
             now = time.monotonic()
             for run in self._board.runs():
-                self._look_at(run, now)
+                try:
+                    self._look_at(run, now)
+                except Exception:
+                    # One run that cannot be looked at must not hide the others.
+                    log.exception("watchdog.failed", job=run.job.id)
 
     def _look_at(self, run: Run, now: float) -> None:
         limit_s = run.action.timeout_s

@@ -6,10 +6,12 @@ import queue
 import threading
 
 from executor.board import Board
-from executor.outcome import decide_outcome
+from executor.outcome import Outcome, decide_outcome
 from executor.reporter import Reporter
 from executor.run import Run
+from job_engine.errors import PlatformFaultError
 from job_engine.log import get_logger
+from job_engine.plugins import RetryPolicy
 
 log = get_logger(__name__)
 
@@ -39,16 +41,25 @@ class Workers:
             thread.join(timeout_s)
 
     def submit(self, run: Run) -> None:
-        """Hand a run to a free thread."""
-        self._board.add(run)
+        """Hand a run, which is on the board, to a free thread."""
         self._inbox.put(run)
 
     def _work(self) -> None:
         while (run := self._inbox.get()) is not None:
             log.info("job.started", job=run.job.id, action=run.job.action, resumed=run.resumed)
-            ended = run.execute()
-            if isinstance(ended, Exception):
-                log.info("job.raised", job=run.job.id, error=repr(ended), exc_info=ended)
-            outcome = decide_outcome(ended, run.interruption, run.job.attempts, run.action.retry)
-            self._reporter.end(run, outcome)
+            self._reporter.end(run, _outcome(run))
             self._board.remove(run)
+
+
+def _outcome(run: Run) -> Outcome:
+    ended = run.execute()
+    try:
+        if isinstance(ended, Exception):
+            log.info("job.raised", job=run.job.id, error=repr(ended), exc_info=ended)
+        return decide_outcome(ended, run.interruption, run.job.attempts, run.action.retry)
+    except BaseException:
+        # An error of the action's own that breaks when it is looked at (its `__str__`)
+        # must not cost the executor this thread.
+        log.exception("job.undecided", job=run.job.id, error=type(ended).__name__)
+        fault = PlatformFaultError(f"The action ended with an unreadable {type(ended).__name__}.")
+        return decide_outcome(fault, run.interruption, run.job.attempts, RetryPolicy())

@@ -93,15 +93,24 @@ def _parse(data: bytes) -> ExecutorInfo | None:
         return None
 
 
-def watch_drain(client: KazooClient, name: str, on_request: Callable[[], None]) -> None:
+def watch_drain(
+    client: KazooClient,
+    name: str,
+    *,
+    on_request: Callable[[], None],
+    on_unwatched: Callable[[], None],
+) -> None:
     """Call `on_request` once the executor of this name is asked to drain.
 
-    The watch goes with the session; a request that is there already counts.
+    A request that is there already counts. The watch goes with the connection: then
+    `on_unwatched` is called instead, and who still wants to know watches again.
     """
 
     def seen(event: WatchedEvent) -> None:
         if event.type == EventType.CREATED:
             on_request()
+        else:
+            on_unwatched()
 
     with answered():
         if client.exists(layout.drain(name), watch=seen):

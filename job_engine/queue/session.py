@@ -122,12 +122,20 @@ class ZooKeeperSession:
 
     def alive(self) -> bool:
         """Whether the session surely still holds, by our own clock."""
-        granted_s = self._connection.granted_s
-        if granted_s is None or self._stopping.is_set():
-            return False
         with self._lock:
-            silent_s = time.monotonic() - self._answered_at
-            return not self._lost and silent_s < granted_s * LOST_AFTER
+            return self._within_clock()
+
+    def _within_clock(self) -> bool:
+        """Decide `alive`, with the lock held."""
+        granted_s = self._connection.granted_s
+        if granted_s is None or self._lost or self._stopping.is_set():
+            return False
+        return time.monotonic() - self._answered_at < granted_s * LOST_AFTER
+
+    def holds(self, session_id: int) -> bool:
+        """Whether this very session surely still holds."""
+        with self._lock:
+            return self._session_id == session_id and self._within_clock()
 
     def wait_alive(self, timeout_s: float) -> bool:
         """Wait for a session; return whether there is one."""
@@ -196,4 +204,8 @@ class ZooKeeperSession:
             self._alive.clear()
         log.warning("zookeeper.lost", session=f"{session_id or 0:x}", why=why)
         for callback in self._on_lost:
-            callback()
+            try:
+                callback()
+            except Exception:
+                # This thread is the clock: without it no session would ever count again.
+                log.exception("zookeeper.callback_failed")
