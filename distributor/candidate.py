@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from kazoo.exceptions import NoNodeError
 from kazoo.recipe.election import Election
 
 from job_engine.errors import ApiError, LeadershipLostError, QueueError, SessionLostError
@@ -84,12 +86,28 @@ class Candidate:
             if self._stopping.is_set():
                 return
             try:
+                self._withdraw_earlier()
                 election.run(self._lead, election)
             except (*ZK_ERRORS, SessionLostError) as error:
                 log.info("election.interrupted", election=self._name, error=repr(error))
             except Exception:
                 log.exception("election.failed", election=self._name)
             self._stopping.wait(PAUSE_S)
+
+    def _withdraw_earlier(self) -> None:
+        """Delete what this session left in the election when it last resigned.
+
+        kazoo gives up on a deletion that is not answered twice. Its own earlier node
+        would then stand before the new one, and nobody lead until the session ends.
+        """
+        client, session_id = self._session.client, self._session.id
+        path = layout.election(self._name)
+        client.ensure_path(path)
+        for child in client.get_children(path):
+            stat = client.exists(f"{path}/{child}")
+            if stat is not None and stat.ephemeralOwner == session_id:
+                with suppress(NoNodeError):
+                    client.delete(f"{path}/{child}")
 
     def _lead(self, election: Election) -> None:
         session_id = self._session.id
@@ -114,6 +132,9 @@ class Candidate:
                 log.info("leader.unanswered", election=self._name, error=error.message)
                 patience_s = PAUSE_S
             except ApiError as error:
+                # What was pushed may not be recorded: pushed again it would be there twice,
+                # and the window without a bound (bounded-window).
+                known = False
                 log.warning("leader.api_failed", election=self._name, error=error.message)
                 patience_s = PAUSE_S
             self._wanted.wait(patience_s)

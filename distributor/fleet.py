@@ -62,6 +62,9 @@ class Fleet:
                     self._refresh()
                 except QueueError as error:
                     log.info("fleet.unknown", error=error.message)
+                except Exception:
+                    # Without this thread no leader would push anything again.
+                    log.exception("fleet.failed")
             self._changed.wait(REFRESH_S)
 
     def _refresh(self) -> None:

@@ -22,6 +22,9 @@ log = get_logger(__name__)
 BATCH: Final = 64
 """Jobs that one transaction pushes."""
 
+LEAST_S: Final = 0.1
+"""Shortest wait for a retry that is due by this clock, and not yet by the API's."""
+
 
 class ActionLeader(Duty):
     """Keeps the window of one action full."""
@@ -51,7 +54,9 @@ class ActionLeader(Duty):
 
     def take_over(self, leadership: Leadership) -> None:
         """Find out what is in the queue before anything is pushed."""
-        ensure_incarnation(self._session.client, self._api)
+        # From before this term, perhaps from before ZooKeeper was wiped: a name that was
+        # another job's then. Whoever claims a cancelled job is answered `final` anyway.
+        self._cancelled.clear()
         self._reconcile(adopt=True)
 
     def step(self, leadership: Leadership) -> float:
@@ -64,7 +69,8 @@ class ActionLeader(Duty):
         next_due_ms = self._feed(leadership)
         patience_s = min(self._settings.poll_s, self._reconcile_at - now)
         if next_due_ms is not None:
-            patience_s = min(patience_s, next_due_ms / 1000 - time.time())
+            # The API's clock says when it is due, and may be behind this one.
+            patience_s = min(patience_s, max(LEAST_S, next_due_ms / 1000 - time.time()))
         return max(0.0, patience_s)
 
     # --- feed -----------------------------------------------------------------
@@ -110,18 +116,30 @@ class ActionLeader(Duty):
         The store is read first: an entry that is recorded there was in the queue
         before, so one that is not there now has gone, and not yet to come.
         """
-        recorded = {e.entry: e for e in self._api.recorded_entries(self._action)}
+        ensure_incarnation(self._session.client, self._api)
+        recorded = list(self._api.recorded_entries(self._action))
         there = self._queue.entries()
-        gone = [item for name, item in recorded.items() if name not in there]
+        gone = [item for item in recorded if item.entry not in there]
+        if adopt:
+            gone += self._renamed([item for item in recorded if item.entry in there])
         for start in range(0, len(gone), BATCH):
             cleared = self._api.cleared(gone[start : start + BATCH])
             log.warning("entries.gone", action=self._action, cleared=sum(cleared))
         if adopt:
-            self._adopt(sorted(there - set(recorded)))
+            self._adopt(sorted(there - {item.entry for item in recorded}))
         self._description = next(
             (a for a in self._api.actions() if a.name == self._action), self._description
         )
         self._reconcile_at = time.monotonic() + self._settings.reconcile_s
+
+    def _renamed(self, recorded: list[EntryItem]) -> list[EntryItem]:
+        """Which entries carry another job now: a wiped ZooKeeper counts from 0 again."""
+        renamed: list[EntryItem] = []
+        for start in range(0, len(recorded), BATCH):
+            batch = recorded[start : start + BATCH]
+            jobs = self._queue.jobs([item.entry for item in batch])
+            renamed += [item for item in batch if jobs.get(item.entry, item.job) != item.job]
+        return renamed
 
     def _adopt(self, unrecorded: list[str]) -> None:
         """Record what a leader pushed before it died; other actions' entries stay theirs."""

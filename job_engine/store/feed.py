@@ -69,10 +69,15 @@ class Feed:
         return self._database.read(unit)
 
     def pushed(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
-        """Record entries of jobs that are QUEUED and have none. True: written."""
+        """Record entries of jobs that are QUEUED and have none. True: it is recorded.
+
+        Also where it was before: after a lost reply it is said again, and a leader takes
+        an entry that is not recorded out of the queue.
+        """
 
         def record(item: EntryItem) -> Any:
-            unpushed = (jobs.c.state == JobState.QUEUED) & jobs.c.entry.is_(None)
+            free = or_(jobs.c.entry.is_(None), jobs.c.entry == item.entry)
+            unpushed = (jobs.c.state == JobState.QUEUED) & free
             return update(jobs).where(jobs.c.id == item.job, unpushed).values(entry=item.entry)
 
         return self._each(entries, record)
