@@ -190,7 +190,13 @@ class GradingSettings(Settings):
     git_secrets_file: Path | None = Field(
         None,
         description="YAML file of credentials for private repositories, by name: `host` "
-        "(`host:port`), `username`, `password`; readable by its owner only.",
+        "(`host:port`), `path` (only for repositories below it), `username`, `password`; "
+        "readable by its owner only. Whoever may submit may name any of them.",
+    )
+    command_images: list[str] = Field(
+        [],
+        description="Images that `run_command` jobs may name. Whoever may submit could otherwise "
+        "read every image of the host, and have it pull from anywhere.",
     )
     flavours: dict[str, dict[str, Any]] = Field(
         {},

@@ -99,6 +99,11 @@ def _spec(payload: CommandPayload, settings: GradingSettings) -> tuple[PhaseSpec
     if payload.flavour not in known:
         names = ", ".join(sorted(known))
         raise ActionFailedError(f"There is no flavour '{payload.flavour}'; there are {names}.")
+    if payload.image is not None and payload.image not in settings.command_images:
+        raise ActionFailedError(
+            f"The image {payload.image[:80]!a} is none that commands may name; the operator can "
+            "add it to command_images."
+        )
     flavour = known[payload.flavour].evolve(payload.limits)
     spec = PhaseSpec(
         name=PHASE,

@@ -136,6 +136,12 @@ def test_run_command(do: Do, payload: dict[str, Any], code: int, stdout: str) ->
     assert result.message
 
 
+def test_run_command_names_no_image_but_the_operators(do: Do) -> None:
+    ended = do(RunCommand(), {"command": "true", "image": "localhost:1/someone/elses"})
+    assert isinstance(ended, ActionFailedError)
+    assert "command_images" in ended.message
+
+
 def test_run_command_reaches_nothing(do: Do, git_server: GitServer) -> None:
     """Not even what listens on the host's own loopback."""
     before = len(git_server.requests)
