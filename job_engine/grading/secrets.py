@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 import stat
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
@@ -20,6 +22,8 @@ class GitSecret(BaseModel):
 
     host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
     """`host:port`."""
+    path: Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f%]*$")] = "/"
+    """Only for repositories below this path; else every one on the host that it opens."""
     username: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$")]
     password: SecretStr
     plain_http: bool = False
@@ -30,7 +34,8 @@ def git_secret(source: GitSource, file: Path | None) -> GitSecret | None:
     """Return the secret that `source` names, if it names one.
 
     Raises `SubmissionError` for an unknown name and for a repository that the secret is
-    not meant for (else whoever creates jobs could have it sent to a host of theirs), and
+    not meant for (else whoever creates jobs could have it sent to a host of theirs, or read
+    what others keep on its own), and
     `ConfigurationError` for a file that others may read or that cannot be understood.
     """
     if source.credential is None:
@@ -44,11 +49,20 @@ def git_secret(source: GitSource, file: Path | None) -> GitSecret | None:
     host, port = source.address()
     if secret.host.lower() != f"{host}:{port}".lower():
         raise SubmissionError(f"The credential '{source.credential}' is not for {host}:{port}.")
+    if not _lies_below(urlsplit(source.url).path, secret.path):
+        raise SubmissionError(f"The credential '{source.credential}' is not for that repository.")
     if source.url.startswith("http:") and not secret.plain_http:
         raise SubmissionError(
             f"The credential '{source.credential}' is not sent over plain http. Use https."
         )
     return secret
+
+
+def _lies_below(path: str, place: str) -> bool:
+    """Whether a URL's path is that of a place or below it, as any server would read it."""
+    place = place.rstrip("/")
+    plain = "%" not in path and posixpath.normpath(path) == path.rstrip("/")
+    return not place or (plain and f"{path}/".startswith(f"{place}/"))
 
 
 def stdin_of(secret: GitSecret | None) -> bytes:

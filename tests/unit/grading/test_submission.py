@@ -170,6 +170,32 @@ def test_a_secret_goes_to_its_host_only(secrets: Path) -> None:
         git_secret(source, None)
 
 
+@pytest.mark.parametrize(
+    ("path", "below"),
+    [
+        ("/course", True),
+        ("/course/lab", True),
+        ("/course/lab/", True),
+        ("/courses/lab", False),
+        ("/staff/course/lab", False),
+        ("/course/../staff/tests", False),
+        ("/course/%2e%2e/staff/tests", False),
+        ("/course/./lab", False),
+        ("//course/lab", False),
+    ],
+)
+def test_a_secret_can_be_for_a_part_of_its_host(secrets: Path, path: str, below: bool) -> None:
+    secrets.write_text(
+        "course: {host: 'example.org:443', path: /course/, username: robot, password: s3cret}\n"
+    )
+    source = GitSource(url=f"https://example.org{path}", credential="course")
+    if below:
+        assert git_secret(source, secrets)
+        return
+    with pytest.raises(SubmissionError, match="not for that repository"):
+        git_secret(source, secrets)
+
+
 def test_a_secrets_file_must_be_private_and_is_never_quoted(secrets: Path) -> None:
     source = GitSource(url="https://example.org/a", credential="course")
     secrets.chmod(0o640)
