@@ -64,6 +64,12 @@ class TooManyLoginsError(RequestError):
     status = 429
 
 
+class TooManySearchesError(RequestError):
+    """Too many searches at once; try again in a moment."""
+
+    status = 503
+
+
 class QueryError(RequestError):
     """The store cannot answer the query."""
 

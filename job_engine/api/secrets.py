@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from argon2 import PasswordHasher
@@ -15,6 +12,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from job_engine.api.errors import TooManyLoginsError
+from job_engine.api.turns import Turns
 from job_engine.model import Fence
 
 KEY_ALPHABET: Final = "23456789abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
@@ -31,14 +29,13 @@ class Passwords:
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher()
-        self._turns = threading.BoundedSemaphore(_ARGON2_AT_ONCE)
-        self._places = threading.BoundedSemaphore(_ARGON2_AT_ONCE + _ARGON2_WAITING)
+        self._turns = Turns(_ARGON2_AT_ONCE, _ARGON2_WAITING, _too_many)
         # Verified for unknown users too, so that the time it takes tells nothing.
         self._nobody = self._hasher.hash(secrets.token_hex())
 
     def hash(self, password: str) -> str:
         """Return what to store for a password. Raises `TooManyLoginsError` when busy."""
-        with self._turn():
+        with self._turns.turn():
             return self._hasher.hash(password)
 
     def verify(self, stored: str | None, password: str) -> bool:
@@ -46,22 +43,16 @@ class Passwords:
 
         Raises `TooManyLoginsError` when too many others wait.
         """
-        with self._turn():
+        with self._turns.turn():
             try:
                 self._hasher.verify(stored or self._nobody, password)
             except (VerifyMismatchError, InvalidHashError):
                 return False
         return stored is not None
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._places.acquire(blocking=False):
-            raise TooManyLoginsError("Too many logins at once; try again in a moment.")
-        try:
-            with self._turns:
-                yield
-        finally:
-            self._places.release()
+
+def _too_many() -> TooManyLoginsError:
+    return TooManyLoginsError("Too many logins at once; try again in a moment.")
 
 
 def generate_key() -> str:

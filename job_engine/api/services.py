@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
+from job_engine.api.errors import TooManySearchesError
 from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, from_header
 from job_engine.api.limiter import LoginLimiter
 from job_engine.api.payloads import Payloads
 from job_engine.api.secrets import ClaimTokens, Passwords, Tokens
 from job_engine.api.sessions import Sessions
 from job_engine.api.streams import Streams
+from job_engine.api.turns import Turns
 from job_engine.settings import ApiSettings
 from job_engine.store.blob_files import BlobFiles
 from job_engine.store.store import Store
 
+SEARCHES_AT_ONCE: Final = 4
+"""Half of what the store reads at once: the rest is for claims, events and documents."""
+SEARCHES_WAITING: Final = 32
 COOKIE = "com.com.sixsq.nuvla.cookie"
 """The cookie's name, doubled `com.` and all (specs/cimi-api.md §4.1)."""
 
@@ -36,6 +42,7 @@ class Services:
     payloads: Payloads
     blob_files: BlobFiles
     streams: Streams
+    searches: Turns
 
     async def identify(self, request: HTTPConnection) -> Identity:
         """Say who sends a request: a trusted peer's header first, then the cookie."""
@@ -68,4 +75,5 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
         payloads=Payloads(store.actions),
         blob_files=blob_files,
         streams=Streams(),
+        searches=Turns(SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError),
     )

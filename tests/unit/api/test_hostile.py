@@ -5,10 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
+import httpx
 import pytest
 
+from job_engine.api.services import SEARCHES_AT_ONCE, SEARCHES_WAITING
+from job_engine.store.query import run
 from tests.unit.api.support import (
     ADMIN,
     ANON,
@@ -103,6 +108,39 @@ def deep_filter() -> str:
 def test_queries_that_are_too_much_are_refused(api: Client, parameters: dict[str, Any]) -> None:
     reply = api(JANE, "PUT", "job", data={**parameters, "last": "0"})
     assert reply.status_code == 400, reply.text
+
+
+def test_searches_of_users_leave_room_for_everything_else(
+    api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds all of the store's readers holds up claims and events too."""
+    job = api.add_job()
+    began, go = threading.Semaphore(0), threading.Event()
+
+    def slow(*args: Any) -> Any:
+        began.release()
+        assert go.wait(30)
+        return run(*args)
+
+    def search(_n: int) -> int:
+        return httpx.get(
+            f"{api.running.url}/api/job", headers={"nuvla-authn-info": JANE}, timeout=60
+        ).status_code
+
+    together = SEARCHES_AT_ONCE + SEARCHES_WAITING + 2
+    with ThreadPoolExecutor(together) as threads, monkeypatch.context() as patch:
+        patch.setattr("job_engine.api.collections.run", slow)
+        answers = [threads.submit(search, n) for n in range(together)]
+        try:
+            for _ in range(SEARCHES_AT_ONCE):
+                assert began.acquire(timeout=30)
+            refused_at_once = [next(as_completed(answers, timeout=30)).result()]
+            assert api.get(job)["id"] == job
+            assert not began.acquire(blocking=False)
+        finally:
+            go.set()
+    assert refused_at_once == [503]
+    assert sorted(answer.result() for answer in answers)[: together - 2] == [200] * (together - 2)
 
 
 def test_dates_far_away_can_be_searched_for(api: Client) -> None:
