@@ -33,6 +33,8 @@ _OWN_PROCESSES: Final = 2
 """bwrap itself and the first process of its pid namespace, on top of the phase's limit."""
 _HOLDER_BYTES: Final = 64 * 2**20
 """What the holder and its short-lived children may use, on top of trees and phases."""
+_INODE_BYTES: Final = 2 * 2**10
+"""What the kernel keeps for a file of a tree, rounded up, when its phase is over."""
 
 log = get_logger(__name__)
 
@@ -189,7 +191,7 @@ def _make_groups(
     trees: tuple[Tree, ...],
 ) -> tuple[Group, tuple[Group, ...]]:
     """Make the slot's group, its holder's and its phases', with their limits."""
-    budget = sum(tree.size_bytes for tree in trees) + _HOLDER_BYTES
+    budget = sum(tree.size_bytes + tree.inodes * _INODE_BYTES for tree in trees) + _HOLDER_BYTES
     budget += max((phase.limits.memory_bytes for phase in phases), default=0)
     group.create()
     group.limit(memory_bytes=budget)

@@ -151,6 +151,40 @@ def test_buffers_of_sockets_do_not_widen_memory(backend: Backend, label: str) ->
     assert (taken + result.peak_memory_bytes // MIB) <= LIMITS.memory_bytes // MIB
 
 
+_FILL_TREE = """
+import contextlib, os
+with contextlib.suppress(OSError):
+    for i in range(131_072):
+        if i % 1000 == 0: os.mkdir(str(i // 1000))
+        open(f"{i // 1000}/{i}{'x' * 240}", "w").close()
+with contextlib.suppress(OSError), open(f"0/1{'x' * 240}", "wb", buffering=0) as file:
+    while True: file.write(bytes(1 << 20))
+"""
+# Most of its memory, in processes each smaller than whatever watches over the slot.
+_TAKE_MEMORY = """
+import os, time
+for _ in range(100):
+    if os.fork() == 0:
+        held = bytearray(3 << 19)
+        time.sleep(1)
+        os._exit(0)
+for i in range(25):
+    with open(f"/tmp/{i}", "wb") as file: file.write(bytes(2 << 20))
+"""
+
+
+def test_a_crowd_of_files_leaves_the_next_phase_its_memory(backend: Backend, label: str) -> None:
+    limits = replace(LIMITS, memory_bytes=320 * MIB, processes=128, file_size_bytes=64 * MIB)
+    ended = run_all(
+        backend.sandbox,
+        label,
+        phase("build", "python3", "-c", _FILL_TREE, limits=limits),
+        phase("test", "python3", "-c", _TAKE_MEMORY, limits=limits),
+        trees=(Tree(name=WORKSPACE, size_bytes=32 * MIB, inodes=131_072),),
+    )
+    assert [result.verdict for result in ended] == [Verdict.OK, Verdict.OK]
+
+
 def test_cpu_share(backend: Backend, label: str) -> None:
     limits = Limits(cpus=0.2, cpu_time_s=30, wall_time_s=1.5, memory_bytes=128 * MIB)
     result = run(backend.sandbox, label, python("while True: pass", limits=limits))
