@@ -31,6 +31,13 @@ Condition = ColumnElement[bool]
 
 _CHUNK: Final = 200
 """Terms in one group: SQLite nests them, and refuses trees deeper than 1000."""
+MAX_STEPS: Final = 2_500
+"""Attributes inside documents that a filter may look at, each step of a path for itself.
+
+Each is a sub-query: thousands take many seconds to prepare, before the first row.
+"""
+MAX_WORDS: Final = 100
+"""Words that one full-text comparison may look for."""
 _FULLTEXT: Final = ("id", "name", "description", "tags")
 _RELATIONS: Final[dict[Op, Callable[[Any, Any], Any]]] = {
     Op.LT: operator.lt,
@@ -61,6 +68,7 @@ class _Compiler:
     def __init__(self, source: Source, now_ms: int) -> None:
         self._source = source
         self._now_ms = now_ms
+        self._steps = 0
 
     def condition(self, tree: Filter) -> Condition:
         """Compile a node."""
@@ -97,6 +105,11 @@ class _Compiler:
 
     def _values(self, name: str) -> Values | None:
         first, *further = name.split("/")
+        self._steps += 1 + len(further)
+        if self._steps > MAX_STEPS:
+            raise InvalidFilterError(
+                f"Invalid CIMI filter. It looks at more than {MAX_STEPS} attributes of documents."
+            )
         array = self._source.array(first)
         return None if array is None else values_of(array, further)
 
@@ -165,6 +178,8 @@ class _Compiler:
 
     def _fulltext(self, name: str, query: str) -> Condition:
         words = [word.strip('*"+').lower() for word in query.split()]
+        if len(words) > MAX_WORDS:
+            raise InvalidFilterError(f"Invalid CIMI filter. More than {MAX_WORDS} words in a ==.")
         names = _FULLTEXT if name == "fulltext" else (name,)
         return or_(false(), *(self._contains(n, word) for n in names for word in words if word))
 

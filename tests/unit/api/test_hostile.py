@@ -100,6 +100,8 @@ def deep_filter() -> str:
         {"filter": "/".join(["a"] * 100) + "=1"},
         {"filter": ["name=[" + " ".join(["'a'"] * 3000) + "]"] * 2},
         {"filter": "name='" + "x" * 500_001 + "'"},
+        {"filter": " or ".join(f"a{n}/b/c>{n}" for n in range(1000))},
+        {"filter": "name=='" + "x " * 101 + "'"},
         {"aggregation": "terms:" + "/".join(["a"] * 100)},
         {"aggregation": ",".join(f"max:a{n}" for n in range(51))},
         {"orderby": ",".join(f"a{n}" for n in range(51))},
