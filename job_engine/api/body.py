@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import zlib
-from typing import Any
+from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from job_engine.api.errors import RequestError, TooLargeError, body_of
 
 UPLOAD_PATH = "/api/blob"
+BODY_S: Final = 120.0
+"""Seconds that a body may take; whoever trickles theirs keeps a connection, and its memory."""
+
+
+class SlowBodyError(RequestError):
+    """The request's body took too long to arrive."""
+
+    status = 408
 
 
 class BodyMiddleware:
@@ -29,7 +38,11 @@ class BodyMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._read(receive, _header(scope, b"content-encoding"))
+            async with asyncio.timeout(BODY_S):
+                body = await self._read(receive, _header(scope, b"content-encoding"))
+        except TimeoutError:
+            await _refuse(send, SlowBodyError())
+            return
         except RequestError as error:
             await _refuse(send, error)
             return

@@ -6,7 +6,7 @@ store's writer without holding the event loop up.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 
@@ -37,6 +37,9 @@ from job_engine.model.protocol import (
 )
 
 router = APIRouter(prefix="/api/engine", tags=["engine"], route_class=StrictRoute)
+
+MAX_GRACE_S: Final = 1e9
+"""Longer than any engine has run; what is much larger has no room in a column."""
 
 Window = Annotated[int, Query(ge=0, le=10 * BATCH_LIMIT)]
 Name = Annotated[str, Query(min_length=1)]
@@ -122,7 +125,8 @@ def schedule(request: ScheduleRequest, services: Shared, who: Caller) -> Schedul
 def orphans(request: OrphansRequest, services: Shared, who: Caller) -> OrphansReply:
     """Fail the jobs that nobody can run."""
     allow(who, DISTRIBUTOR)
-    failed = services.store.feed.fail_orphans(request.live_actions, request.grace_s)
+    grace_s = min(request.grace_s, MAX_GRACE_S)
+    failed = services.store.feed.fail_orphans(request.live_actions, grace_s)
     return OrphansReply(failed=failed)
 
 

@@ -166,6 +166,15 @@ def test_a_body_that_goes_on_after_its_gzip_is_refused(api: Client) -> None:
         assert connection.recv(1000).startswith(b"HTTP/1.1 400")
 
 
+def test_a_body_that_trickles_in_is_given_up(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("job_engine.api.body.BODY_S", 0.1)
+    host, port = api.running.url.removeprefix("http://").split(":")
+    head = "POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+
+
 def test_long_names_of_failed_logins_are_not_remembered(api: Client) -> None:
     for href, name in (("password", "username"), ("api-key", "key")):
         template = {"href": f"session-template/{href}", name: "x" * 100_000}
@@ -178,6 +187,7 @@ def test_long_names_of_failed_logins_are_not_remembered(api: Client) -> None:
     ("who", "path", "body", "status"),
     [
         (EXECUTOR, "engine/cleanup", {"older_than_s": 1e300}, 200),
+        (DISTRIBUTOR, "engine/orphans", {"live_actions": [], "grace_s": 1e300}, 200),
         (DISTRIBUTOR, "engine/incarnation", {"seen": 2**63 - 1}, 400),
         (
             EXECUTOR,
