@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints
 from job_engine.api.call import Call
 from job_engine.api.identity import EXECUTOR, TEACHER
 from job_engine.api.schema import Common, Given, NonBlank, Schema, invalid
-from job_engine.api.types.base import Collection
+from job_engine.api.types.base import Collection, RequestForbiddenError
 from job_engine.api.types.stored import StoredType, normal_acl
 from job_engine.errors import NotFoundError
 from job_engine.model.acl import USER, with_principal
@@ -46,8 +46,10 @@ class AssignmentType(StoredType):
         """Take the next version of the name unless one is given."""
         name, digest = body.get("name"), body.get("digest")
         version = body.get("version")
+        published = self._published(call, name)
+        _refuse_anothers(call, name, published)
         if version is None:
-            version = self._next_version(call, name)
+            version = max((int(known["version"]) for known in published), default=0) + 1
         document = {
             **body,
             "id": f"assignment/{uuid.uuid4()}",
@@ -66,12 +68,21 @@ class AssignmentType(StoredType):
             return normal_acl(acl)
         return normal_acl({**acl, "view-acl": with_principal(acl.get("view-acl", []), EXECUTOR)})
 
-    def _next_version(self, call: Call, name: Any) -> int:
+    def _published(self, call: Call, name: Any) -> list[Document]:
         versions = call.services.store.resources.where(
             (resources.c.type == self.name)
             & (resources.c.document["name"].as_string() == str(name))
         )
-        return max((int(found.document["version"]) for found in versions), default=0) + 1
+        return [found.document for found in versions]
+
+
+def _refuse_anothers(call: Call, name: Any, published: list[Document]) -> None:
+    """A name means its newest version, so only who began it may add to it."""
+    theirs = [known for known in published if known["created-by"] != call.who.creator]
+    if theirs and not call.who.is_admin:
+        raise RequestForbiddenError(
+            f"the assignment name {name!r} is somebody else's; choose another"
+        )
 
 
 def _require_blob(call: Call, digest: str) -> None:

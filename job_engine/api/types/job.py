@@ -15,6 +15,7 @@ from job_engine.api.call import Call, Reply
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import SUBMITTER, Identity
 from job_engine.api.operations import job_operations
+from job_engine.api.references import check_blobs
 from job_engine.api.schema import JobSchema, invalid, validate
 from job_engine.api.types.base import (
     BULK_SUMMARY,
@@ -216,6 +217,7 @@ def new_job(call: Call, body: Document) -> Document:
     call.services.payloads.check(
         document["action"], document.get("payload"), admin=call.who.is_admin
     )
+    check_blobs(call, document.get("payload"))
     return document
 
 

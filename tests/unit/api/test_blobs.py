@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from job_engine.settings import ApiSettings
@@ -164,6 +165,31 @@ def test_assignments_have_versions(api: Client) -> None:
     assert edited.json()["digest"] == digest
     assert edited.json()["description"] == "d"
     refused(api(TEACHER, "DELETE", blob), 409, "is the bundle of assignment/")
+
+
+def test_a_name_belongs_to_who_began_it(api: Client) -> None:
+    other = "user/o user/o user/o group/nuvla-user group/job-teacher"
+    mine, theirs = upload(api, TEACHER, b"mine"), upload(api, other, b"theirs")
+    publish(api, TEACHER, "begun", f"sha256:{mine.partition('/')[2]}")
+    body = {"name": "begun", "digest": f"sha256:{theirs.partition('/')[2]}"}
+    refused(api(other, "POST", "assignment", body), 403, "somebody else's")
+    assert api(ADMIN, "POST", "assignment", body).status_code == 201
+
+
+def test_a_payload_names_ones_own_uploads(api: Client) -> None:
+    """Executors read every blob: a digest must not be enough to have it graded as one's own."""
+    hers = upload(api, JANE, b"her homework")
+    submitter = "user/s user/s user/s group/nuvla-user group/job-submitter"
+    own = upload(api, submitter, b"his homework")
+
+    def submit(blob: str) -> httpx.Response:
+        payload = {"assignment": "x", "submission": {"archive": {"blob": blob}}}
+        return api(submitter, "POST", "job", {"action": "grade", "payload": payload})
+
+    for name in (hers, f"sha256:{hers.partition('/')[2]}", "sha256:" + "0" * 64):
+        refused(submit(name), 400, "no upload")
+    assert submit(own).status_code == 201
+    assert api(ADMIN, "POST", "job", {"action": "grade", "payload": {"blob": hers}}).is_success
 
 
 def test_students_never_read_an_assignment(api: Client) -> None:
