@@ -38,8 +38,15 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
     """kazoo's connection, which tells the session timeout that the server granted."""
 
     granted_s: float | None = None
+    goes_on: Callable[[], bool]
+    """Whether the session that is reconnected to may still hold."""
 
     def _connect(self, *args: Any) -> tuple[float, float]:
+        if not self.goes_on():
+            # A server refuses whoever has seen more than it has. With a session that is
+            # lost there is nothing left to be consistent with; and a ZooKeeper that was
+            # wiped, or restored, would refuse this process for good.
+            self.client.last_zxid = 0
         # kazoo keeps the negotiated timeout to itself, but returns two thirds of it
         # (in milliseconds) as the read timeout.
         read_timeout_ms, connect_timeout_ms = super()._connect(*args)
@@ -70,6 +77,7 @@ class ZooKeeperSession:
         self._connection = _Connection(
             self._client, self._client._conn_retry.copy(), logger=self._client.logger
         )
+        self._connection.goes_on = self.alive
         self._client._connection = self._connection
         self._on_lost: list[Callable[[], None]] = []
         self._lock = threading.Lock()
