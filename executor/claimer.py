@@ -77,6 +77,8 @@ class Claimer:
         self._skips = Skips()
         self._registration: Registration | None = None
         self._outdated = threading.Event()
+        self._asking: Sequence[QueueClaim] = ()
+        """Claims that the API is being asked about."""
         self._known_to_api = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="claimer", daemon=True)
@@ -90,6 +92,8 @@ class Claimer:
         self._stopping.set()
         self._queue.wake()
         self._thread.join(timeout_s)
+        # What the API still does not answer for goes with the session; nobody waits for it.
+        self._board.let_go(self._asking)
         if self._registration is not None:
             try:
                 self._queue.describe(self._registration, self._about())
@@ -168,13 +172,8 @@ class Claimer:
     # --- what the API says ----------------------------------------------------
 
     def _settle(self, claims: list[QueueClaim]) -> None:
-        request = ClaimRequest(
-            executor=self._name,
-            actions=self._actions,
-            claims=[ClaimItem(job=c.job_id, entry=c.entry, fence=c.fence) for c in claims],
-        )
         try:
-            replies = self._api.claim(request)
+            replies = self._ask(claims)
         except ApiUnavailableError as error:
             self._breaker.trip(error.message)
             self._reporter.let_go(claims, Disposal.RELEASE)
@@ -189,6 +188,18 @@ class Claimer:
         else:
             for claim, reply in zip(claims, replies, strict=True):
                 self._settle_or_release(claim, reply)
+
+    def _ask(self, claims: list[QueueClaim]) -> list[ClaimReply]:
+        request = ClaimRequest(
+            executor=self._name,
+            actions=self._actions,
+            claims=[ClaimItem(job=c.job_id, entry=c.entry, fence=c.fence) for c in claims],
+        )
+        self._asking = claims
+        try:
+            return self._api.claim(request)
+        finally:
+            self._asking = ()
 
     def _settle_apart(self, claims: list[QueueClaim], error: ApiError) -> None:
         """Find the claim that the API refuses, and leave it alone for a while.
