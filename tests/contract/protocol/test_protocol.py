@@ -36,7 +36,7 @@ from job_engine.model.protocol import (
 )
 from job_engine.store.factory import open_store
 from tests.contract.protocol.distributors import Fault, LeaderProcess
-from tests.contract.protocol.small_zookeeper import Node, SmallZooKeeper
+from tests.contract.protocol.small_zookeeper import SmallZooKeeper
 from tests.contract.store.support import Clock, add
 
 ACTIONS = ("one", "two")
@@ -157,9 +157,20 @@ class Protocol(RuleBasedStateMachine):
     @rule(
         what=st.sampled_from(
             ["time"] * 4
-            + ["expire"] * 3
+            + ["pause"] * 4
+            + ["expire"] * 2
             + ["notice"] * 2
-            + ["late", "elect", "kill", "cancel", "delete", "wipe", "back up", "restore"]
+            + [
+                "late",
+                "elect",
+                "kill",
+                "cancel",
+                "delete",
+                "wipe",
+                "back up",
+                "restore",
+                "push twice",
+            ]
         ),
         n=executors,
         which=pick,
@@ -170,6 +181,8 @@ class Protocol(RuleBasedStateMachine):
                 self.clock.advance([1, 11, 61][which % 3])
             case "expire":
                 self.session_expires(n)
+            case "pause":
+                self.is_paused(n)
             case "notice":
                 self.notices_the_loss(n)
             case "late":
@@ -188,6 +201,8 @@ class Protocol(RuleBasedStateMachine):
                 self.the_store_is_backed_up()
             case "restore":
                 self.the_store_is_restored()
+            case "push twice":
+                self.a_foreign_producer_pushes(which)
 
     # --- clients --------------------------------------------------------------
 
@@ -229,6 +244,11 @@ class Protocol(RuleBasedStateMachine):
         if entry is not None:
             for leader in self.leaders.values():
                 leader.duty.forget(entry)
+
+    def a_foreign_producer_pushes(self, n: int) -> None:
+        """The job has two entries then, one of which nobody wrote down."""
+        if self.book.live:
+            self.zk.push(self._job(n))
 
     # --- distributors ---------------------------------------------------------
 
@@ -350,10 +370,7 @@ class Protocol(RuleBasedStateMachine):
             hand
             for executor in self.executors
             for hand in executor.hands
-            if hand.job == job
-            and hand.runs
-            and hand.session in self.zk.sessions
-            and self.zk.taken.get(hand.entry) == Node(hand.session, hand.fence.czxid)
+            if hand.job == job and hand.runs and hand.session in self.zk.sessions
         ]
 
     def a_request_arrives_late(self, n: int) -> None:
@@ -401,7 +418,10 @@ class Protocol(RuleBasedStateMachine):
             self.zk.consume(hand.session, hand.entry)
         else:
             self.zk.release(hand.session, hand.entry, hand.fence.czxid)
-        if fault is not Fault.REPLY_LOST:  # else it is done again
+        if fault is Fault.REPLY_LOST:
+            # It is done again, and until then the entry is anybody's.
+            self.works((n + 1) % EXECUTORS, [Fault.NONE, Fault.NONE])
+        else:
             executor.hands.remove(hand)
 
     # --- what happens ---------------------------------------------------------
@@ -411,6 +431,11 @@ class Protocol(RuleBasedStateMachine):
         session = self.executors[n].session
         if session is not None:
             self.zk.expire(session)
+
+    def is_paused(self, n: int) -> None:
+        """Its session ends, and another runs what it believes to run."""
+        self.session_expires(n)
+        self.works((n + 1) % EXECUTORS, [Fault.NONE, Fault.NONE])
 
     def notices_the_loss(self, n: int) -> None:
         executor = self.executors[n]
