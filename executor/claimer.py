@@ -34,6 +34,9 @@ log = get_logger(__name__)
 POLL_S: Final = 10.0
 """Longest wait between two looks at the queue when no watch fires."""
 
+RETURN_POLL_S: Final = 0.8
+"""The same while others hold claims: what they lose with their session comes back in silence."""
+
 PAUSE_S: Final = 0.5
 """Wait after ZooKeeper or the API gave no answer."""
 
@@ -128,11 +131,14 @@ class Claimer:
             return
         claims = self._queue.claim(registration, free, self._skips)
         if not claims:
-            patience_s = min(POLL_S * random.uniform(0.8, 1.2), self._skips.next_s())
-            self._queue.wait(max(0.05, patience_s))
+            self._queue.wait(self._patience_s())
             return
         self._board.hold(claims)
         self._settle(claims)
+
+    def _patience_s(self) -> float:
+        poll_s = RETURN_POLL_S if self._queue.has_claimed_entries else POLL_S
+        return max(0.05, min(poll_s * random.uniform(0.8, 1.2), self._skips.next_s()))
 
     def _ready(self) -> bool:
         """Whether the API answers, and knows our actions."""

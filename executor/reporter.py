@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from executor.board import Board
 from executor.breaker import Breaker
@@ -23,12 +23,23 @@ from job_engine.errors import (
 )
 from job_engine.log import get_logger
 from job_engine.model.protocol import BATCH_LIMIT, Receipt, ReportKind, ReportRequest
-from job_engine.queue import ClaimQueue, QueueClaim
+from job_engine.queue import QueueClaim
 
 log = get_logger(__name__)
 
 Act = Callable[[Sequence[QueueClaim]], None]
 """What is done with the entries of some claims."""
+
+
+class Entries(Protocol):
+    """The part of a `ClaimQueue` that lets go of claimed entries."""
+
+    def consume(self, claims: Sequence[QueueClaim]) -> None:
+        """Delete entries and claims."""
+
+    def release(self, claims: Sequence[QueueClaim]) -> None:
+        """Delete claims."""
+
 
 PROGRESS_S: Final = 0.2
 """Least time between two batches that carry nothing but progress."""
@@ -47,9 +58,7 @@ class Reporter:
     between the two, the next claimer is answered `final`, and consumes.
     """
 
-    def __init__(
-        self, api: Api, queue: ClaimQueue, board: Board, breaker: Breaker, name: str
-    ) -> None:
+    def __init__(self, api: Api, queue: Entries, board: Board, breaker: Breaker, name: str) -> None:
         self._api = api
         self._queue = queue
         self._board = board

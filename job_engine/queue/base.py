@@ -112,6 +112,14 @@ class ClaimQueue(ABC):
     def recover(self, registration: Registration, held: Sequence[QueueClaim]) -> None:
         """After a lost reply: delete every claim node of this session that is not in `held`."""
 
+    @property
+    @abstractmethod
+    def has_claimed_entries(self) -> bool:
+        """Whether entries were claimed at the last look.
+
+        They come back when their session dies, and `wait` does not tell of that.
+        """
+
     @abstractmethod
     def wait(self, timeout_s: float) -> None:
         """Return when the entries may have changed since the last claim, or on `wake`."""

@@ -78,6 +78,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
         self._name = name
         self._changed = threading.Event()
         self._watching = False
+        self._has_claimed_entries = False
 
     # --- registration ---------------------------------------------------------
 
@@ -136,6 +137,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
                 names = client.get_children(self._paths.entries, watch=self._on_change)
                 self._watching = True
             taken = set(client.get_children(self._paths.taken))
+        self._has_claimed_entries = not taken.isdisjoint(names)
         return in_order([name for name in names if name not in taken])
 
     def _on_change(self, _event: object) -> None:
@@ -263,6 +265,11 @@ class ZooKeeperClaimQueue(ClaimQueue):
         self.release(lost)
 
     # --- waiting --------------------------------------------------------------
+
+    @property
+    def has_claimed_entries(self) -> bool:
+        """See the base class."""
+        return self._has_claimed_entries
 
     def wait(self, timeout_s: float) -> None:
         """See the base class."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +18,7 @@ from job_engine.client import Api
 from job_engine.errors import ApiError, QueueError, SessionLostError
 from job_engine.model.protocol import Receipt, Report, ReportKind, ReportRequest
 from job_engine.plugins import Result, RetryPolicy
-from job_engine.queue import ClaimQueue, QueueClaim, Registration
+from job_engine.queue import QueueClaim
 from tests.support.engine import eventually
 from tests.unit.executor.support import claim_of, run_of
 
@@ -47,7 +47,7 @@ class SmallApi:
         return [kind for kind in kinds if kind is not ReportKind.PROGRESS]
 
 
-class Deletions(ClaimQueue):
+class Deletions:
     """Notes what is let go of; one session is over, and answers may fail to come."""
 
     def __init__(self) -> None:
@@ -72,32 +72,6 @@ class Deletions(ClaimQueue):
     def release(self, claims: Sequence[QueueClaim]) -> None:
         """See the base class."""
         self._delete(claims, self.released)
-
-    def register(self, about: Mapping[str, object]) -> Registration:
-        """See the base class."""
-        raise NotImplementedError
-
-    def describe(self, registration: Registration, about: Mapping[str, object]) -> None:
-        """See the base class."""
-        raise NotImplementedError
-
-    def claim(
-        self, registration: Registration, limit: int, skip: Callable[[str], bool]
-    ) -> list[QueueClaim]:
-        """See the base class."""
-        raise NotImplementedError
-
-    def recover(self, registration: Registration, held: Sequence[QueueClaim]) -> None:
-        """See the base class."""
-        raise NotImplementedError
-
-    def wait(self, timeout_s: float) -> None:
-        """See the base class."""
-        raise NotImplementedError
-
-    def wake(self) -> None:
-        """See the base class."""
-        raise NotImplementedError
 
 
 class Parts:
