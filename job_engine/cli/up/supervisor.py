@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from job_engine.cli.up.child import Child, Output, describe_exit
 from job_engine.errors import JobEngineError
 from job_engine.queue.local import LocalZooKeeper
 
-POLL_S = 0.2
+POLL_S = 0.1
 
 
 class StartFailedError(JobEngineError):
@@ -32,7 +31,6 @@ class Supervisor:
         self._zookeeper: LocalZooKeeper | None = None
         self._layers: list[list[Child]] = []
         self._signals = 0
-        self._wake = threading.Event()
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -46,8 +44,8 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # Nothing that locks: the thread that this interrupts may hold the lock.
         self._signals += 1
-        self._wake.set()
 
     def start_zookeeper(self, server: LocalZooKeeper) -> None:
         """Start the engine's own ZooKeeper; it is the last to stop."""
@@ -74,7 +72,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 names = ", ".join(child.name for child in children)
                 raise StartFailedError(f"{names}: not ready after {timeout_s:.0f} s.")
-            self._wake.wait(POLL_S)
+            time.sleep(POLL_S)
             if self._signals:
                 raise Stopped
 
@@ -85,7 +83,7 @@ class Supervisor:
                 for child in layer:
                     child.tend()
             self._tend_zookeeper()
-            self._wake.wait(POLL_S)
+            time.sleep(POLL_S)
 
     def _tend_zookeeper(self) -> None:
         if self._zookeeper is None or self._zookeeper.running():
@@ -110,7 +108,6 @@ class Supervisor:
         hurried = self._signals > 1
         deadline = time.monotonic() + max((child.stop_timeout_s for child in layer), default=0)
         while any(child.alive for child in layer):
-            self._wake.clear()
             if self._signals > 1 and not hurried:
                 hurried = True
                 for child in layer:
@@ -118,6 +115,6 @@ class Supervisor:
             if time.monotonic() > deadline:
                 for child in layer:
                     child.kill()
-            self._wake.wait(0.05)
+            time.sleep(0.05)
         for child in layer:
             child.release()
