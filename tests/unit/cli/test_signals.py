@@ -1,33 +1,27 @@
-"""Stop signals reach a service in whatever moment they come."""
+"""Stop signals reach a service whatever its main thread does."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 
+# A signal that another thread takes does not wake the main thread out of its wait, like
+# one that comes in the moment before the wait: no Python handler runs.
 SERVICE = """
-import threading
+import signal, threading
 from job_engine.cli.signals import on_stop_signals
-asked, hurry = threading.Event(), threading.Event()
-on_stop_signals(asked.set, hurry.set)
-print("ready", flush=True)
-asked.wait()
-print("asked", flush=True)
-hurry.wait()
-print("hurried", flush=True)
+asked, hurried = threading.Event(), threading.Event()
+on_stop_signals(asked.set, hurried.set)
+
+def take_signals():
+    for seen in (asked, hurried):
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        assert seen.wait(10)
+
+threading.Thread(target=take_signals, daemon=True).start()
+assert asked.wait() and hurried.wait()
 """
 
 
-def test_no_signal_is_missed_just_before_a_wait() -> None:
-    """The signal comes while the main thread is on its way into a lock, again and again."""
-    for _ in range(8):
-        with subprocess.Popen(
-            [sys.executable, "-c", SERVICE], stdout=subprocess.PIPE, text=True
-        ) as service:
-            assert service.stdout is not None
-            for word in ("ready", "asked"):
-                assert service.stdout.readline() == f"{word}\n"
-                service.send_signal(signal.SIGTERM)
-            assert service.stdout.readline() == "hurried\n"
-            assert service.wait(10) == 0
+def test_a_signal_is_heard_while_the_main_thread_waits() -> None:
+    assert subprocess.run([sys.executable, "-c", SERVICE], timeout=20).returncode == 0
