@@ -9,6 +9,7 @@ detail: the limits themselves are the kernel's, and CPU time is enforced either 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -87,21 +88,29 @@ class CgroupMeter(Meter):
         """Limit the buffers of sockets, which version 1 counts apart from memory.
 
         The group is made before the runtime makes it, which takes over an empty one: a
-        socket that is older than its group's limit is never counted.
+        socket that is older than its group's limit is never counted. An executor that
+        may only look at groups (in a container, not as root) cannot set it, no more than
+        one that does not see them.
         """
-        if self._unified:
+        if self._unified or not self._limit(socket_bytes):
             yield
             return
+        try:
+            yield
+        finally:
+            self._drop()
+
+    def _limit(self, socket_bytes: int) -> bool:
+        """Make the group with its limit; False: groups are not this executor's to make."""
         try:
             self._memory.mkdir()
             (self._memory / "memory.kmem.tcp.limit_in_bytes").write_text(str(socket_bytes))
         except OSError as error:
             self._drop()
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return False
             raise SandboxError(f"cannot limit a container's sockets: {error}") from error
-        try:
-            yield
-        finally:
-            self._drop()
+        return True
 
     def _drop(self) -> None:
         # It is the runtime's to remove, where the container ran.
