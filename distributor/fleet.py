@@ -55,6 +55,13 @@ class Fleet:
         """Threads of live executors that have this action and do not drain."""
         return sum(e.threads for e in self._executors if action in e.actions and not e.draining)
 
+    def newest_version(self, action: str) -> int:
+        """The newest job version that such an executor runs; 0 when there is none."""
+        return max(
+            (e.job_version for e in self._executors if action in e.actions and not e.draining),
+            default=0,
+        )
+
     def _loop(self) -> None:
         while not self._stopping.is_set():
             if self._session.wait_alive(1.0):

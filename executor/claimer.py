@@ -20,7 +20,7 @@ from job_engine.errors import (
     SessionLostError,
 )
 from job_engine.log import get_logger
-from job_engine.model import Answer
+from job_engine.model import SUPPORTED_VERSION, Answer
 from job_engine.model.protocol import (
     ActionDescription,
     ClaimItem,
@@ -199,6 +199,7 @@ class Claimer:
         request = ClaimRequest(
             executor=self._name,
             actions=self._actions,
+            job_version=SUPPORTED_VERSION,
             claims=[ClaimItem(job=c.job_id, entry=c.entry, fence=c.fence) for c in claims],
         )
         self._asking = claims

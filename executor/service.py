@@ -21,7 +21,7 @@ from job_engine import __version__
 from job_engine.client import Api, EventStream
 from job_engine.errors import Cancelled, ClaimLost, Drained, QueueError
 from job_engine.log import get_logger
-from job_engine.model import ExecutionMode, Job, JobState
+from job_engine.model import SUPPORTED_VERSION, ExecutionMode, Job, JobState
 from job_engine.model.protocol import ActionDescription, ClaimReply, JobEvent
 from job_engine.plugins import Action
 from job_engine.queue import QueueClaim, Registration, ZooKeeperClaimQueue, open_session
@@ -173,6 +173,7 @@ class Executor:
             "actions": list(self._actions),
             "sandbox": self._settings.sandbox,
             "version": __version__,
+            "job_version": SUPPORTED_VERSION,
             "draining": self._draining.is_set(),
         }
 

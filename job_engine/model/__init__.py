@@ -3,12 +3,13 @@
 Pure values and pure functions: no I/O, no clock (time is an argument), no threads.
 """
 
-from job_engine.model.claim import Answer, Claim, Decision, decide_claim
+from job_engine.model.claim import Ability, Answer, Claim, Decision, decide_claim
 from job_engine.model.fence import Fence
 from job_engine.model.job import (
     DEFAULT_PRIORITY,
     FINAL_STATES,
     MAX_INTERRUPTIONS,
+    OLDEST_VERSION,
     SUPPORTED_VERSION,
     TRANSITIONS,
     ExecutionMode,
@@ -20,8 +21,10 @@ __all__ = [
     "DEFAULT_PRIORITY",
     "FINAL_STATES",
     "MAX_INTERRUPTIONS",
+    "OLDEST_VERSION",
     "SUPPORTED_VERSION",
     "TRANSITIONS",
+    "Ability",
     "Answer",
     "Claim",
     "Decision",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from job_engine.model.fence import Fence
-from job_engine.model.job import MAX_INTERRUPTIONS, SUPPORTED_VERSION, ExecutionMode, Job, JobState
+from job_engine.model.job import MAX_INTERRUPTIONS, OLDEST_VERSION, ExecutionMode, Job, JobState
 
 
 class Answer(StrEnum):
@@ -43,6 +43,17 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Ability:
+    """What the executor that claims can run: `actions`, of versions up to `version`.
+
+    The executor says so itself, for it may be of another release than the API.
+    """
+
+    actions: Set[str]
+    version: int = OLDEST_VERSION
+
+
+@dataclass(frozen=True)
 class Decision:
     """The answer to a claim, and what it makes of the job.
 
@@ -55,10 +66,10 @@ class Decision:
     failure: str | None = None
 
 
-def decide_claim(job: Job | None, claim: Claim, actions: Set[str], now_ms: int) -> Decision:
+def decide_claim(job: Job | None, claim: Claim, ability: Ability, now_ms: int) -> Decision:
     """Answer one claim.
 
-    `actions` are those that the executor can run, `now_ms` is the store's clock.
+    `ability` is what the executor can run, `now_ms` is the store's clock.
     A `run` or `resume` moves the job to RUNNING under `claim.fence` and
     `claim.entry`, with the decision's `interruptions`; no other answer writes
     anything, but for `failure`.
@@ -70,7 +81,7 @@ def decide_claim(job: Job | None, claim: Claim, actions: Set[str], now_ms: int) 
     if job.fence is not None and claim.fence < job.fence:
         return Decision(Answer.STALE)
     if job.state is JobState.RUNNING:
-        return _decide_running(job, claim, actions)
+        return _decide_running(job, claim, ability)
     if job.fence == claim.fence:
         # This claim has already given the job back; only its packet is late.
         return Decision(Answer.STALE)
@@ -78,10 +89,10 @@ def decide_claim(job: Job | None, claim: Claim, actions: Set[str], now_ms: int) 
         return Decision(Answer.NOT_DUE)
     if job.not_before_ms is not None and now_ms < job.not_before_ms:
         return Decision(Answer.NOT_DUE)
-    return _unless_unsupported(job, actions, Decision(Answer.RUN, job.interruptions))
+    return _unless_unsupported(job, ability, Decision(Answer.RUN, job.interruptions))
 
 
-def _decide_running(job: Job, claim: Claim, actions: Set[str]) -> Decision:
+def _decide_running(job: Job, claim: Claim, ability: Ability) -> Decision:
     if job.entry != claim.entry:
         return Decision(Answer.DUPLICATE)
     if job.fence == claim.fence:
@@ -94,16 +105,16 @@ def _decide_running(job: Job, claim: Claim, actions: Set[str]) -> Decision:
             "given up. Look for executors that are killed while they run this action.",
         )
     resumed = Decision(Answer.RESUME, job.interruptions + 1)
-    return _unless_unsupported(job, actions, resumed)
+    return _unless_unsupported(job, ability, resumed)
 
 
-def _unless_unsupported(job: Job, actions: Set[str], otherwise: Decision) -> Decision:
-    if job.version < SUPPORTED_VERSION:
+def _unless_unsupported(job: Job, ability: Ability, otherwise: Decision) -> Decision:
+    if job.version < OLDEST_VERSION:
         return Decision(
             Answer.FINAL,
             failure=f"Job v{job.version} is not supported by this job engine, which runs "
-            f"v{SUPPORTED_VERSION}; create the job again without `version`.",
+            f"v{OLDEST_VERSION} and newer; create the job again without `version`.",
         )
-    if job.version > SUPPORTED_VERSION or job.action not in actions:
+    if job.version > ability.version or job.action not in ability.actions:
         return Decision(Answer.UNSUPPORTED)
     return otherwise

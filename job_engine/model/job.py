@@ -13,7 +13,10 @@ DEFAULT_PRIORITY: Final = 999
 """Priority of a job whose creator named none; lower is more urgent, 0 to 999."""
 
 SUPPORTED_VERSION: Final = 2
-"""The job version (compatibility level) that this engine runs."""
+"""The newest job version (compatibility level) that executors of this release run."""
+
+OLDEST_VERSION: Final = 2
+"""The oldest that still runs; an executor that does not say what it runs, runs this one."""
 
 MAX_INTERRUPTIONS: Final = 10
 """Claims of one job that may end without a word before the job is failed."""

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from job_engine.model.claim import Answer
 from job_engine.model.fence import Fence
-from job_engine.model.job import JobState
+from job_engine.model.job import OLDEST_VERSION, JobState
 
 BATCH_LIMIT = 1000
 """Most items that one request may carry."""
@@ -51,6 +51,8 @@ class ClaimRequest(Message):
     executor: str
     actions: list[str]
     """What this executor can run."""
+    job_version: int = OLDEST_VERSION
+    """The newest job version that it runs; what answers may be of another release."""
     claims: list[ClaimItem] = Field(max_length=BATCH_LIMIT)
 
 

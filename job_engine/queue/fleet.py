@@ -11,6 +11,7 @@ from kazoo.exceptions import NodeExistsError, NoNodeError
 from kazoo.protocol.states import EventType, WatchedEvent
 
 from job_engine.errors import QueueError
+from job_engine.model import OLDEST_VERSION
 from job_engine.queue import layout
 from job_engine.queue.zookeeper import answered
 
@@ -26,6 +27,8 @@ class ExecutorInfo:
     sandbox: str | None
     version: str
     draining: bool
+    job_version: int = OLDEST_VERSION
+    """The newest job version that it runs."""
 
 
 def list_executors(client: KazooClient) -> list[ExecutorInfo]:
@@ -88,6 +91,7 @@ def _parse(data: bytes) -> ExecutorInfo | None:
             sandbox=about.get("sandbox"),
             version=str(about["version"]),
             draining=bool(about.get("draining", False)),
+            job_version=int(about.get("job_version", OLDEST_VERSION)),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

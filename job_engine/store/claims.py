@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from job_engine.errors import ConflictError, InvalidResourceError
-from job_engine.model import Answer, Claim, Decision, JobState, decide_claim
+from job_engine.model import Ability, Answer, Claim, Decision, JobState, decide_claim
 from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report, ReportKind
 from job_engine.store import events, logs
 from job_engine.store.base import Clock, Database
@@ -57,7 +57,7 @@ class Claims:
             rows: dict[str, Row] = {
                 row["id"]: dict(row) for row in connection.execute(wanted).mappings()
             }
-            batch = _Batch(rows, request.executor, by, self._clock(), frozenset(request.actions))
+            batch = _Batch(rows, request.executor, by, self._clock(), _ability(request))
             replies = [batch.answer(claim) for claim in claims]
             batch.write(connection)
             return replies
@@ -80,6 +80,10 @@ class Claims:
 # --- claims -------------------------------------------------------------------
 
 
+def _ability(request: ClaimRequest) -> Ability:
+    return Ability(frozenset(request.actions), request.job_version)
+
+
 @dataclass
 class _Batch:
     """Claims that are decided one after the other, then written together."""
@@ -89,7 +93,7 @@ class _Batch:
     executor: str
     by: str | None
     now_ms: int
-    actions: frozenset[str]
+    ability: Ability
     updates: list[tuple[Row, dict[str, Any]]] = field(default_factory=list)
     """What to write, on top of which row."""
 
@@ -97,7 +101,7 @@ class _Batch:
         """Decide one claim."""
         row = self.rows.get(claim.job_id)
         job = None if row is None else to_job(row)
-        decision = decide_claim(job, claim, self.actions, self.now_ms)
+        decision = decide_claim(job, claim, self.ability, self.now_ms)
         if row is None or job is None:
             return ClaimReply(job=claim.job_id, answer=decision.answer)
         again = decision.answer.runs and job.state is JobState.RUNNING and job.fence == claim.fence

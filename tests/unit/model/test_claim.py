@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from job_engine.model import (
     MAX_INTERRUPTIONS,
+    Ability,
     Answer,
     Claim,
     ExecutionMode,
@@ -20,7 +21,7 @@ from job_engine.model import (
 ENTRY, OTHER = "entry-999-0000000001", "entry-999-0000000002"
 OLD, CURRENT, NEW = Fence(1, 10), Fence(1, 20), Fence(1, 30)
 NOW_MS = 1_000_000
-ACTIONS = frozenset({"noop"})
+ABLE = Ability(frozenset({"noop"}), 2)
 
 
 def job(state: JobState = JobState.QUEUED, **changes: object) -> Job:
@@ -63,25 +64,34 @@ def running(**changes: object) -> Job:
     ],
 )
 def test_answers(stored: Job | None, entry: str, fence: Fence, answer: Answer) -> None:
-    assert decide_claim(stored, Claim("job/1", entry, fence), ACTIONS, NOW_MS).answer is answer
+    assert decide_claim(stored, Claim("job/1", entry, fence), ABLE, NOW_MS).answer is answer
 
 
 def test_a_job_that_keeps_killing_its_executor_is_failed() -> None:
     stored = running(interruptions=MAX_INTERRUPTIONS)
-    decision = decide_claim(stored, Claim("job/1", ENTRY, NEW), ACTIONS, NOW_MS)
+    decision = decide_claim(stored, Claim("job/1", ENTRY, NEW), ABLE, NOW_MS)
     assert decision.answer is Answer.FINAL
     assert decision.failure is not None
 
 
 def test_a_job_too_old_is_failed_with_a_reason() -> None:
-    decision = decide_claim(job(version=1), Claim("job/1", ENTRY, NEW), ACTIONS, NOW_MS)
+    decision = decide_claim(job(version=1), Claim("job/1", ENTRY, NEW), ABLE, NOW_MS)
     assert decision.answer is Answer.FINAL
     assert decision.failure is not None
     assert "Job v1 is not supported" in decision.failure
 
 
+def test_the_executor_says_which_versions_it_runs() -> None:
+    newer = Ability(frozenset({"noop"}), 3)
+    claim = Claim("job/1", ENTRY, NEW)
+    assert decide_claim(job(version=3), claim, newer, NOW_MS).answer is Answer.RUN
+    assert decide_claim(job(version=2), claim, newer, NOW_MS).answer is Answer.RUN
+    assert decide_claim(job(version=4), claim, newer, NOW_MS).answer is Answer.UNSUPPORTED
+    assert decide_claim(job(version=1), claim, newer, NOW_MS).answer is Answer.FINAL
+
+
 def test_each_resume_counts_as_one_interruption() -> None:
-    decision = decide_claim(running(interruptions=3), Claim("job/1", ENTRY, NEW), ACTIONS, NOW_MS)
+    decision = decide_claim(running(interruptions=3), Claim("job/1", ENTRY, NEW), ABLE, NOW_MS)
     assert decision.interruptions == 4
 
 
@@ -99,6 +109,6 @@ def test_no_older_claim_ever_runs(
 ) -> None:
     """fenced: whatever the schedule, a claim only runs if none newer is known."""
     stored = job(state, fence=known, entry=ENTRY)
-    decision = decide_claim(stored, Claim("job/1", entry, fence), ACTIONS, NOW_MS)
+    decision = decide_claim(stored, Claim("job/1", entry, fence), ABLE, NOW_MS)
     if decision.answer.runs and known is not None:
         assert fence >= known
