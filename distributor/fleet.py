@@ -12,7 +12,7 @@ from job_engine.errors import QueueError
 from job_engine.log import get_logger
 from job_engine.queue import ZooKeeperSession, layout
 from job_engine.queue.fleet import ExecutorInfo, list_executors
-from job_engine.queue.zookeeper import answered
+from job_engine.queue.transaction import answered
 
 log = get_logger(__name__)
 

@@ -8,7 +8,7 @@ from kazoo.exceptions import NodeExistsError
 from job_engine.client import Api
 from job_engine.log import get_logger
 from job_engine.queue import layout
-from job_engine.queue.zookeeper import answered
+from job_engine.queue.transaction import answered
 
 log = get_logger(__name__)
 

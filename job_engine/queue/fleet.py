@@ -13,7 +13,7 @@ from kazoo.protocol.states import EventType, WatchedEvent
 from job_engine.errors import QueueError
 from job_engine.model import OLDEST_VERSION
 from job_engine.queue import layout
-from job_engine.queue.zookeeper import answered
+from job_engine.queue.transaction import answered
 
 
 @dataclass(frozen=True)

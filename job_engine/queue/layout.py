@@ -7,6 +7,7 @@ from typing import Final
 ENGINE: Final = "/job-engine"
 INCARNATION: Final = f"{ENGINE}/incarnation"
 DRAIN: Final = f"{ENGINE}/drain"
+LINE: Final = f"{ENGINE}/line"
 EXECUTORS: Final = "/executors"
 ELECTION: Final = "/election"
 
@@ -19,6 +20,11 @@ def entries(root: str) -> str:
 def taken(root: str) -> str:
     """Parent of the claim nodes of the queue at `root`."""
     return f"{root}/taken"
+
+
+def line(root: str) -> str:
+    """Where the idle executors of the queue at `root` stand in line."""
+    return f"{LINE}/{root.strip('/').replace('/', ':')}"
 
 
 def executor(name: str, session_id: int) -> str:

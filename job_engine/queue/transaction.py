@@ -16,6 +16,17 @@ from job_engine.errors import QueueError
 from job_engine.queue.session import ZK_ERRORS
 
 
+class answered:  # noqa: N801 - reads as a word in `with answered():`
+    """Turn what kazoo raises for a missing answer into `QueueError`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ZK_ERRORS):
+            raise QueueError(f"No answer from ZooKeeper: {error!r}") from error
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a transaction: all of it happened, or `failed` stopped it."""

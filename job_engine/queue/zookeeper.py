@@ -28,8 +28,8 @@ from job_engine.queue.base import (
     in_order,
     job_id_of,
 )
-from job_engine.queue.session import ZK_ERRORS, ZooKeeperSession
-from job_engine.queue.transaction import Outcome, Transaction
+from job_engine.queue.session import ZooKeeperSession
+from job_engine.queue.transaction import Outcome, Transaction, answered
 
 GUARD: Final = 0
 """Index of the operation that checks the own node."""
@@ -56,17 +56,6 @@ class _Paths:
         with answered():
             for path in (self.entries, self.taken, *more):
                 self._session.client.ensure_path(path)
-
-
-class answered:  # noqa: N801 - reads as a word in `with answered():`
-    """Turn what kazoo raises for a missing answer into `QueueError`."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ZK_ERRORS):
-            raise QueueError(f"No answer from ZooKeeper: {error!r}") from error
 
 
 class ZooKeeperClaimQueue(ClaimQueue):
