@@ -132,14 +132,17 @@ class FeedItem(Message):
 
 
 class FeedReply(Message):
-    """`GET /api/engine/feed?action=A&window=N`: what to push now, most urgent first.
+    """`GET /api/engine/feed?action=A&window=N&version=V`: what to push now, most urgent first.
 
     A job is in it while fewer than `window` waiting entries of its action are as
-    urgent or more. `next_due_ms` is when the next retry of this action falls due.
+    urgent or more. Versions beyond `version` are passed over, waiting or not.
+    `next_due_ms` is when the next retry of this action falls due; `more` says that
+    the window is full, so that jobs may wait behind it.
     """
 
     jobs: list[FeedItem]
     next_due_ms: int | None = None
+    more: bool = False
 
 
 class EntryItem(Message):

@@ -7,6 +7,7 @@ one statement that names its fence (fenced).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,7 +16,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Update,
-    and_,
     bindparam,
     case,
     func,
@@ -24,9 +24,9 @@ from sqlalchemy import (
 )
 
 from job_engine.errors import ConflictError, InvalidResourceError
-from job_engine.model import Ability, Answer, Claim, Decision, JobState, decide_claim
+from job_engine.model import Ability, Answer, Claim, Decision, Fence, JobState, decide_claim
 from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report, ReportKind
-from job_engine.store import events, logs
+from job_engine.store import events, fairness, logs, starts
 from job_engine.store.base import Clock, Database
 from job_engine.store.documents import assemble, to_job
 from job_engine.store.tables import jobs
@@ -68,10 +68,11 @@ class Claims:
         """Write reports in their order; one that is refused writes nothing."""
 
         def unit(connection: Connection) -> Sequence[Receipt]:
-            now_ms = self._clock()
-            changes: list[dict[str, Any]] = []
-            receipts = [_report(connection, r, by, now_ms, changes) for r in reports]
-            events.append_many(connection, now_ms, changes)
+            wanted = select(*jobs.c[_REPORTED]).where(jobs.c.id.in_({r.job for r in reports}))
+            rows = {row["id"]: dict(row) for row in connection.execute(wanted).mappings()}
+            batch = _Reports(rows, by, self._clock())
+            receipts = [batch.take(report) for report in reports]
+            batch.write(connection)
             return receipts
 
         return self._database.write(unit) if reports else []
@@ -100,7 +101,7 @@ class _Batch:
     def answer(self, claim: Claim) -> ClaimReply:
         """Decide one claim."""
         row = self.rows.get(claim.job_id)
-        job = None if row is None else to_job(row)
+        job = None if row is None else to_job(row, whole=False)
         decision = decide_claim(job, claim, self.ability, self.now_ms)
         if row is None or job is None:
             return ClaimReply(job=claim.job_id, answer=decision.answer)
@@ -128,12 +129,16 @@ class _Batch:
                 # Only where several write at once. All of it is undone; the same claims
                 # may be made again, and are then answered by what is there.
                 raise ConflictError("Somebody else wrote to a claimed job; claim again.")
+        changed = [(row, new) for row, new in self.updates if new["state"] != row["state"]]
         changes = [
-            _event(row, new["state"], new.get("entry", row["entry"]))
-            for row, new in self.updates
-            if new["state"] != row["state"]
+            _event(row, new["state"], new.get("entry", row["entry"])) for row, new in changed
         ]
         events.append_many(connection, self.now_ms, changes)
+        # A claimer may be faster than the leader with its word that the job was pushed.
+        fed = [row for row, new in self.updates if row["entry"] is None and "entry" in new]
+        fairness.charge(connection, fed)
+        started = Counter(row["action"] for row, new in self.updates if "entry" in new)
+        starts.count(connection, self.now_ms, started)
 
     def _columns(self, row: Row, claim: Claim, decision: Decision) -> dict[str, Any]:
         """Return what a decision writes; nothing for one that writes nothing."""
@@ -153,6 +158,7 @@ class _Batch:
             "fence_czxid": claim.fence.czxid,
             "resumed": decision.answer is Answer.RESUME,
             "claimed_by": self.executor,
+            "claimed_ms": self.now_ms,
             "interruptions": decision.interruptions,
             "not_before_ms": None,
             "started_ms": self.now_ms if row["started_ms"] is None else row["started_ms"],
@@ -168,6 +174,7 @@ _CLAIMED: Final = (
     "fence_czxid",
     "resumed",
     "claimed_by",
+    "claimed_ms",
     "interruptions",
     "not_before_ms",
     "started_ms",
@@ -218,6 +225,12 @@ def _event(row: Any, state: str, entry: str | None) -> dict[str, Any]:
 
 # --- reports ------------------------------------------------------------------
 
+_REPORTED: Final = (
+    *("seq", "id", "action", "priority", "share", "version", "state", "entry", "not_before_ms"),
+    *("execution_mode", "fence_incarnation", "fence_czxid", "claimed_ms"),
+)
+"""Columns that reports are decided by."""
+
 
 def _fenced(values: Mapping[str, Any]) -> Update:
     """Return the statement of a report, with what every kind of report may say."""
@@ -226,12 +239,10 @@ def _fenced(values: Mapping[str, Any]) -> Update:
     return (
         update(jobs)
         .where(
-            and_(
-                jobs.c.id == bindparam("job"),
-                jobs.c.state == JobState.RUNNING,
-                jobs.c.fence_incarnation == bindparam("incarnation"),
-                jobs.c.fence_czxid == bindparam("czxid"),
-            )
+            jobs.c.seq == bindparam("old_seq"),
+            jobs.c.state == JobState.RUNNING,
+            jobs.c.fence_incarnation == bindparam("incarnation"),
+            jobs.c.fence_czxid == bindparam("czxid"),
         )
         .values(
             {
@@ -245,11 +256,11 @@ def _fenced(values: Mapping[str, Any]) -> Update:
                 **values,
             }
         )
-        .returning(*jobs.c["seq", "id", "action", "priority", "state", "entry"])
     )
 
 
 _elapsed_s: Final[ColumnElement[Any]] = (bindparam("now_ms") - jobs.c.started_ms) // 1000
+# In the order in which they are written: a job's end comes after its progress.
 _REPORT: Final = {
     ReportKind.PROGRESS: _fenced({}),
     ReportKind.FINISH: _fenced(
@@ -271,26 +282,65 @@ _REPORT: Final = {
 }
 
 
-def _report(
-    connection: Connection,
-    report: Report,
-    by: str | None,
-    now_ms: int,
-    changes: list[dict[str, Any]],
-) -> Receipt:
-    values = {**_values(report, now_ms), "by": by, "now_ms": now_ms}
-    row = connection.execute(_REPORT[report.kind], values).mappings().first()
-    if row is None:
-        return _refusal(connection, report.job)
-    logs.append(connection, row["seq"], report.log)
-    if report.kind is not ReportKind.PROGRESS:
-        changes.append(_event(row, row["state"], row["entry"]))
-    return Receipt.ACCEPTED
+@dataclass
+class _Reports:
+    """Reports that are decided one after the other, then written together."""
+
+    rows: dict[str, dict[str, Any]]
+    """Each job as the reports so far leave it."""
+    by: str | None
+    now_ms: int
+    values: dict[ReportKind, list[dict[str, Any]]] = field(default_factory=dict)
+    lines: list[tuple[int, Sequence[str]]] = field(default_factory=list)
+    changed: list[dict[str, Any]] = field(default_factory=list)
+    over: list[dict[str, Any]] = field(default_factory=list)
+    """Jobs whose run has used up its turn."""
+
+    def take(self, report: Report) -> Receipt:
+        """Decide one report."""
+        row = self.rows.get(report.job)
+        if row is None:
+            return Receipt.LOST
+        fence = Fence(row["fence_incarnation"] or 0, row["fence_czxid"] or 0)
+        if row["state"] != JobState.RUNNING or row["fence_czxid"] is None or fence != report.fence:
+            return Receipt.FINAL if JobState(row["state"]).is_final else Receipt.LOST
+        values = {**_values(report, self.now_ms), "by": self.by, "now_ms": self.now_ms}
+        values["old_seq"] = row["seq"]
+        self.values.setdefault(report.kind, []).append(values)
+        if report.log:
+            self.lines.append((row["seq"], report.log))
+        if report.kind is ReportKind.FINISH:
+            row["state"] = values["end"]
+        elif report.kind is ReportKind.RETRY:
+            row |= {"entry": None, "not_before_ms": values["due_ms"]}
+        if report.kind in (ReportKind.RETRY, ReportKind.RELEASE):
+            row["state"] = JobState.QUEUED
+        if report.kind is not ReportKind.PROGRESS:
+            self.changed.append(row)
+        if report.kind in (ReportKind.FINISH, ReportKind.RETRY):
+            self.over.append(row)
+        return Receipt.ACCEPTED
+
+    def write(self, connection: Connection) -> None:
+        """Write what was accepted, each where its fence still holds."""
+        for kind, statement in _REPORT.items():
+            values = self.values.get(kind)
+            if values and connection.execute(statement, values).rowcount != len(values):
+                # As for claims: only where several write at once, and all of it is undone.
+                raise ConflictError("Somebody else wrote to a reported job; report again.")
+        for seq, lines in self.lines:
+            logs.append(connection, seq, lines)
+        changes = [_event(row, row["state"], row["entry"]) for row in self.changed]
+        events.append_many(connection, self.now_ms, changes)
+        taken_s = [
+            max(0, self.now_ms - (row["claimed_ms"] or self.now_ms)) / 1000 for row in self.over
+        ]
+        fairness.settle(connection, self.over, taken_s)
+        fairness.open_lanes(connection, self.over)
 
 
 def _values(report: Report, now_ms: int) -> dict[str, Any]:
     values = {
-        "job": report.job,
         "incarnation": report.fence.incarnation,
         "czxid": report.fence.czxid,
         "message": None if report.status_message is None else truncate(report.status_message),
@@ -306,8 +356,3 @@ def _values(report: Report, now_ms: int) -> dict[str, Any]:
         wait_ms = round(min(report.retry_after_s or 0.0, MAX_WAIT_S) * 1000)
         values["due_ms"] = now_ms + wait_ms if wait_ms > 0 else None
     return values
-
-
-def _refusal(connection: Connection, job_id: str) -> Receipt:
-    state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar()
-    return Receipt.FINAL if state is not None and JobState(state).is_final else Receipt.LOST

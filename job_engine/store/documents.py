@@ -113,8 +113,8 @@ def new_row(document: Document) -> dict[str, Any]:
     }
 
 
-def to_job(row: RowMapping | Mapping[str, Any]) -> Job:
-    """Make the value that the engine decides by."""
+def to_job(row: RowMapping | Mapping[str, Any], *, whole: bool = True) -> Job:
+    """Make the value that the engine decides by; its `document` is empty unless `whole`."""
     fence = None
     if row["fence_czxid"] is not None:
         fence = Fence(row["fence_incarnation"], row["fence_czxid"])
@@ -134,5 +134,5 @@ def to_job(row: RowMapping | Mapping[str, Any]) -> Job:
         attempts=row["attempts"],
         interruptions=row["interruptions"],
         payload=row["payload"],
-        document=assemble(row),
+        document=assemble(row) if whole else {},
     )

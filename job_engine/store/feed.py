@@ -1,8 +1,9 @@
 """Jobs as distributors see them: what to push, what was pushed, and what nobody can run.
 
 The feed costs what the window costs, not what the backlog does (bounded-window): it
-reads `jobs_ready` in its own order and stops. A retry that is not due is in another
-index, `jobs_retrying`, and moves over when its time has come.
+deals turns out to the first lanes (`fairness.py`), and reads no more of each than its
+turns. A retry that is not due is in another index, `jobs_retrying`, and moves over when
+its time has come.
 """
 
 from __future__ import annotations
@@ -11,19 +12,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, select, update
 
+from job_engine.errors import ConflictError
 from job_engine.model import JobState
-from job_engine.model.protocol import EntryItem, FeedItem, FeedReply, RecordedEntries
-from job_engine.store import events
+from job_engine.model.protocol import EntryItem, FeedReply, RecordedEntries
+from job_engine.store import events, fairness
 from job_engine.store.base import Clock, Database
-from job_engine.store.tables import (
-    holds_entry,
-    is_ready,
-    is_retrying,
-    is_waiting,
-    jobs,
-)
+from job_engine.store.refill import ANY_VERSION, Refill, next_due
+from job_engine.store.tables import holds_entry, is_ready, is_retrying, jobs
 from job_engine.store.transitions import finished_blind, message_columns
 
 PAGE: Final = 1000
@@ -41,46 +38,46 @@ class Feed:
         self._database = database
         self._clock = clock
 
-    def feed(self, action: str, window: int) -> FeedReply:
-        """Return what to push now: priority first, then age.
+    def feed(self, action: str, window: int, newest_version: int = ANY_VERSION) -> FeedReply:
+        """Return what to push now: by priority, then whose turn it is, then by age.
 
         A job is in it while fewer than `window` waiting entries of its action, those
-        before it in the reply included, are as urgent or more.
+        before it in the reply included, are as urgent or more. Jobs and entries of a
+        version beyond `newest_version`, which nobody alive can run, are passed over.
         """
         now_ms = self._clock()
         due = self._database.read(lambda c: c.execute(next_due(action)).scalar())
         if due is not None and due <= now_ms:
             self._database.write(lambda c: _promote(c, action, now_ms))
-
-        def unit(connection: Connection) -> FeedReply:
-            waiting = connection.execute(most_urgent_waiting(action, window)).scalars().all()
-            candidates = connection.execute(most_urgent_ready(action, window)).all()
-            chosen: list[FeedItem] = []
-            ahead = 0  # waiting entries that are as urgent as the candidate, or more
-            for candidate in candidates:
-                while ahead < len(waiting) and waiting[ahead] <= candidate.priority:
-                    ahead += 1
-                if ahead + len(chosen) >= window:
-                    break
-                chosen.append(FeedItem(job=candidate.id, priority=candidate.priority))
-            later = connection.execute(next_due(action)).scalar()
-            return FeedReply(jobs=chosen, next_due_ms=later)
-
-        return self._database.read(unit)
+        while True:
+            refill = Refill(action, window, newest_version)
+            reply = self._database.read(refill.choose)
+            if refill.empty:
+                # What waited there was cancelled, or edited away: met once, and never again.
+                self._database.write(partial(fairness.close_empty, keys=refill.empty))
+            if refill.complete or not refill.empty:
+                return reply
 
     def pushed(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
-        """Record entries of jobs that are QUEUED and have none. True: it is recorded.
+        """Record entries of jobs that are QUEUED and have none. True: the job has this entry.
 
-        Also where it was before: after a lost reply it is said again, and a leader takes
-        an entry that is not recorded out of the queue.
+        Also where it had it before: after a lost reply it is said again; and its claimer
+        may have been faster. A leader takes an entry that is refused out of the queue.
         """
 
-        def record(item: EntryItem) -> Any:
-            free = or_(jobs.c.entry.is_(None), jobs.c.entry == item.entry)
-            unpushed = (jobs.c.state == JobState.QUEUED) & free
-            return update(jobs).where(jobs.c.id == item.job, unpushed).values(entry=item.entry)
+        def unit(connection: Connection) -> Sequence[bool]:
+            wanted = select(jobs).where(jobs.c.id.in_({item.job for item in entries}))
+            rows = {row["id"]: dict(row) for row in connection.execute(wanted).mappings()}
+            recorded: list[dict[str, Any]] = []
+            written = [_record(rows.get(item.job), item.entry, recorded) for item in entries]
+            if recorded:
+                values = [{"old_seq": r["seq"], "new_entry": r["entry"]} for r in recorded]
+                if connection.execute(_RECORD, values).rowcount != len(values):
+                    raise ConflictError("Somebody else wrote to a pushed job; record it again.")
+                fairness.charge(connection, recorded)
+            return written
 
-        return self._each(entries, record)
+        return self._database.write(unit) if entries else []
 
     def cleared(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
         """Forget entries that are gone, where jobs still have them. True: written.
@@ -154,43 +151,8 @@ class Feed:
             failed += len(rows)
         return failed
 
-    def _each(self, entries: Sequence[EntryItem], statement: Any) -> Sequence[bool]:
-        def unit(connection: Connection) -> Sequence[bool]:
-            return [connection.execute(statement(item)).rowcount == 1 for item in entries]
-
-        return self._database.write(unit) if entries else []
-
 
 # --- the hot statements; tests read their query plans ---------------------------
-
-
-def most_urgent_ready(action: str, limit: int) -> Select[Any]:
-    """Return the first `limit` jobs in the feed's order, which is its index's."""
-    return (
-        select(jobs.c.id, jobs.c.priority)
-        .where(is_ready(), jobs.c.action == action)
-        .order_by(jobs.c.priority, jobs.c.created_ms, jobs.c.seq)
-        .limit(limit)
-    )
-
-
-def most_urgent_waiting(action: str, limit: int) -> Select[Any]:
-    """Return the priorities of the first `limit` waiting entries, in order.
-
-    More of them are not needed: whatever is less urgent than all of these finds the
-    window full.
-    """
-    return (
-        select(jobs.c.priority)
-        .where(is_waiting(), jobs.c.action == action)
-        .order_by(jobs.c.priority)
-        .limit(limit)
-    )
-
-
-def next_due(action: str) -> Select[Any]:
-    """Return when the next retry of an action falls due."""
-    return select(func.min(jobs.c.not_before_ms)).where(is_retrying(), jobs.c.action == action)
 
 
 def recorded(action: str, after: str | None, limit: int) -> Select[Any]:
@@ -204,26 +166,53 @@ def recorded(action: str, after: str | None, limit: int) -> Select[Any]:
     return query.order_by(jobs.c.id).limit(limit)
 
 
-def _clear(connection: Connection, item: EntryItem, now_ms: int) -> bool:
-    here = (jobs.c.id == item.job) & (jobs.c.entry == item.entry)
-    waiting = update(jobs).where(here, jobs.c.state == JobState.QUEUED).values(entry=None)
-    if connection.execute(waiting).rowcount == 1:
-        return True
-    interrupted = (
-        update(jobs)
-        .where(here, jobs.c.state == JobState.RUNNING, jobs.c.fence_czxid.is_not(None))
-        .values(
-            state=JobState.QUEUED,
-            entry=None,
-            interruptions=jobs.c.interruptions + 1,
-            updated_ms=now_ms,
-        )
-        .returning(*jobs.c["seq", "id", "action", "priority"])
+_HOT: Final = (
+    *("seq", "id", "action", "priority", "share", "version"),
+    *("state", "entry", "not_before_ms", "execution_mode", "fence_czxid"),
+)
+"""Columns that the writes here decide by."""
+
+_RECORD: Final = (
+    update(jobs)
+    .where(
+        jobs.c.seq == bindparam("old_seq"),
+        jobs.c.state == JobState.QUEUED,
+        jobs.c.entry.is_(None),
     )
-    row = connection.execute(interrupted).mappings().first()
+    .values(entry=bindparam("new_entry"))
+)
+
+
+def _record(row: dict[str, Any] | None, entry: str, recorded: list[dict[str, Any]]) -> bool:
+    """Decide whether a job takes an entry; notes in `recorded` if it is to be written."""
     if row is None:
         return False
-    events.append(connection, now_ms, row, JobState.QUEUED, None)
+    if row["entry"] is None and row["state"] == JobState.QUEUED:
+        row["entry"] = entry
+        recorded.append(row)
+    return bool(row["entry"] == entry)
+
+
+def _clear(connection: Connection, item: EntryItem, now_ms: int) -> bool:
+    here = (jobs.c.id == item.job) & (jobs.c.entry == item.entry)
+    row = connection.execute(select(*jobs.c[_HOT]).where(here)).mappings().first()
+    if row is None:
+        return False
+    cleared: dict[str, Any] = {"entry": None}
+    if row["state"] == JobState.RUNNING and row["fence_czxid"] is not None:
+        cleared |= {"state": JobState.QUEUED, "updated_ms": now_ms}
+        cleared["interruptions"] = jobs.c.interruptions + 1
+    elif row["state"] != JobState.QUEUED:
+        return False
+    unmoved = (jobs.c.seq == row["seq"]) & (jobs.c.state == row["state"])
+    if connection.execute(update(jobs).where(here, unmoved).values(cleared)).rowcount != 1:
+        return False
+    if row["state"] == JobState.RUNNING:
+        events.append(connection, now_ms, row, JobState.QUEUED, None)
+    after = {**row, "entry": None, "state": JobState.QUEUED}
+    # It is charged again when it is fed again.
+    fairness.settle(connection, [after], [0.0])
+    fairness.open_lanes(connection, [after])
     return True
 
 
@@ -236,7 +225,10 @@ def _promote(connection: Connection, action: str, now_ms: int) -> None:
         .limit(_PROMOTED)
     )
     seqs = connection.execute(due).scalars().all()
-    connection.execute(update(jobs).where(jobs.c.seq.in_(seqs)).values(not_before_ms=None))
+    promoted = (
+        update(jobs).where(jobs.c.seq.in_(seqs)).values(not_before_ms=None).returning(*jobs.c[_HOT])
+    )
+    fairness.open_lanes(connection, connection.execute(promoted).mappings().all())
 
 
 def _unpushed_actions(connection: Connection) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model import FINAL_STATES, Job, JobState
-from job_engine.store import access, events
+from job_engine.store import access, events, fairness
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.documents import assemble, new_row, split, to_job
 from job_engine.store.tables import access as access_table
@@ -171,7 +171,7 @@ class Jobs:
         self, condition: ColumnElement[bool], after: int, connection: Connection
     ) -> Sequence[RowMapping]:
         query = (
-            select(*jobs.c["seq", "id", "action", "priority", "state", "entry"])
+            select(*jobs.c["seq", "id", "action", "priority", "state", "entry", "share", "version"])
             .where(and_(condition, jobs.c.seq > after))
             .order_by(jobs.c.seq)
             .limit(DELETE_BATCH)
@@ -231,6 +231,7 @@ def insert_jobs(
     except IntegrityError as error:
         taken = select(jobs.c.id).where(jobs.c.id.in_([d["id"] for d in documents])).limit(1)
         raise ConflictError(f"conflict with {connection.execute(taken).scalar()}") from error
+    fairness.open_lanes(connection, rows)
     access.grant_many(connection, [(d["id"], d["acl"]) for d in documents])
     created = [
         {
@@ -261,9 +262,21 @@ def _write(
     after = {**row, **columns}
     if after["state"] != row["state"]:
         events.append(connection, now_ms, row, JobState(after["state"]), row["entry"])
+    _settle_shares(connection, row, after, now_ms)
     if "document" in columns and columns["document"].get("acl") != row["document"].get("acl"):
         access.regrant(connection, row["id"], columns["document"]["acl"])
     return assemble(after)
+
+
+def _settle_shares(
+    connection: Connection, before: RowMapping, after: Mapping[str, Any], now_ms: int
+) -> None:
+    """Charge the share of a job that was fed and is over; give one that is ready its lane."""
+    if JobState(after["state"]).is_final and before["entry"] is not None:
+        ran = before["state"] == JobState.RUNNING and before["claimed_ms"] is not None
+        taken_s = max(0, now_ms - before["claimed_ms"]) / 1000 if ran else 0.0
+        fairness.settle(connection, [before], [taken_s])
+    fairness.open_lanes(connection, [after])
 
 
 def _delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int) -> None:
@@ -272,6 +285,8 @@ def _delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int
     seqs = [row["seq"] for row in rows]
     connection.execute(delete(jobs).where(jobs.c.seq.in_(seqs)))
     access.revoke(connection, access_table.c.resource.in_([row["id"] for row in rows]))
+    waited = [row for row in rows if row["state"] == JobState.QUEUED and row["entry"] is not None]
+    fairness.settle(connection, waited, [0.0] * len(waited))
     # Who carries or runs an unfinished one has to let go of it, as after a cancel.
     ended = [
         {

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
-    bindparam,
+    literal_column,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -70,6 +71,8 @@ jobs: Final = Table(
     Column("status_message", Text),
     Column("payload", Text),
     Column("output", Text),
+    # When the newest claim was made.
+    Column("claimed_ms", BigInteger),
     sqlite_autoincrement=True,
 )
 
@@ -80,7 +83,7 @@ def inline(value: str) -> Any:
     SQLite only uses a partial index where the statement repeats its condition, and it
     cannot look into bound values.
     """
-    return bindparam(None, value, literal_execute=True, unique=True)
+    return literal_column(f"'{value}'", Text)
 
 
 def _unpushed() -> ColumnElement[bool]:
@@ -106,6 +109,11 @@ def is_waiting() -> ColumnElement[bool]:
     return and_(jobs.c.state == inline("QUEUED"), jobs.c.entry.is_not(None))
 
 
+def is_expiring() -> ColumnElement[bool]:
+    """Not claimed, and worth nothing once its `expiry` has passed."""
+    return and_(jobs.c.state == inline("QUEUED"), jobs.c.expiry_ms.is_not(None))
+
+
 def is_unfinished() -> ColumnElement[bool]:
     """Not in a final state."""
     return jobs.c.state.in_([inline("QUEUED"), inline("RUNNING")])
@@ -121,9 +129,14 @@ def _partial(name: str, *columns: Any, where: ColumnElement[bool], unique: bool 
 
 
 _c = jobs.c
-_partial("jobs_ready", _c.action, _c.priority, _c.created_ms, _c.seq, where=is_ready())
+_partial(
+    "jobs_ready",
+    *_c["action", "priority", "share", "version", "created_ms", "seq"],
+    where=is_ready(),
+)
 _partial("jobs_retrying", _c.action, _c.not_before_ms, where=is_retrying())
-_partial("jobs_waiting", _c.action, _c.priority, where=is_waiting())
+_partial("jobs_waiting", _c.action, _c.priority, _c.version, where=is_waiting())
+_partial("jobs_expiring", _c.expiry_ms, where=is_expiring())
 _partial("jobs_entries", _c.action, _c.id, where=holds_entry())
 _partial(
     "jobs_tick",
@@ -142,6 +155,60 @@ _partial("jobs_parent_job", _c.parent_job, where=_c.parent_job.is_not(None))
 _partial("jobs_target", _c.target_href, where=_c.target_href.is_not(None))
 Index("jobs_state_created", _c.state, _c.created_ms)
 Index("jobs_created", _c.created_ms)
+
+# Fair share; `fairness.py` says how these three belong together. A share without a row
+# has the weight 1. Virtual times are seconds of one thread over the share's weight.
+shares: Final = Table(
+    "shares",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("weight", Float, nullable=False),
+)
+
+lanes: Final = Table(
+    "lanes",
+    metadata,
+    Column("action", Text, primary_key=True),
+    Column("priority", Integer, primary_key=True),
+    Column("share", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("virtual_s", Float, nullable=False),
+    # False: nothing waits in it; kept while the share is ahead of the others.
+    Column("ready", Boolean, nullable=False),
+    Index("lanes_order", "action", "ready", "priority", "virtual_s", "share", "version"),
+    sqlite_with_rowid=False,
+)
+
+# How far the shares of a queue have come: where one that had nothing waiting joins in.
+frontiers: Final = Table(
+    "frontiers",
+    metadata,
+    Column("action", Text, primary_key=True),
+    Column("priority", Integer, primary_key=True),
+    Column("virtual_s", Float, nullable=False),
+)
+
+# Jobs that were started, by slots of time: what waiting times are estimated from.
+starts: Final = Table(
+    "starts",
+    metadata,
+    Column("action", Text, primary_key=True),
+    Column("slot", BigInteger, primary_key=True),
+    Column("count", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Creates that may be sent again: whose, under which key, what was asked, what it made.
+idempotency_keys: Final = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("jobs", JSON, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Index("idempotency_keys_created", "created_ms"),
+)
 
 job_log: Final = Table(
     "job_log",

@@ -35,6 +35,7 @@ from job_engine.model.protocol import (
     TokenReply,
     TokenRequest,
 )
+from job_engine.store.refill import ANY_VERSION
 
 router = APIRouter(prefix="/api/engine", tags=["engine"], route_class=StrictRoute)
 
@@ -42,6 +43,7 @@ MAX_GRACE_S: Final = 1e9
 """Longer than any engine has run; what is much larger has no room in a column."""
 
 Window = Annotated[int, Query(ge=0, le=10 * BATCH_LIMIT)]
+Version = Annotated[int, Query(ge=0, le=ANY_VERSION)]
 Name = Annotated[str, Query(min_length=1)]
 
 
@@ -76,10 +78,12 @@ def known_actions(services: Shared, who: Caller) -> ActionsRequest:
 
 
 @router.get("/feed")
-def feed(action: Name, window: Window, services: Shared, who: Caller) -> FeedReply:
+def feed(
+    action: Name, window: Window, services: Shared, who: Caller, version: Version = ANY_VERSION
+) -> FeedReply:
     """Return what to push now."""
     allow(who, DISTRIBUTOR)
-    return services.store.feed.feed(action, window)
+    return services.store.feed.feed(action, window, version)
 
 
 @router.post("/pushed")

@@ -6,7 +6,8 @@ import pytest
 
 from job_engine.model import Fence
 from job_engine.model.protocol import EntryItem, ReportKind
-from job_engine.store import feed
+from job_engine.store import fairness, feed, refill
+from job_engine.store.fairness import Key, Queue
 from job_engine.store.store import Store
 from tests.contract.store.support import (
     Clock,
@@ -134,20 +135,26 @@ def test_orphans_fail_after_their_grace(store: Store, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "index"),
+    ("statement", "indexes"),
     [
-        (feed.most_urgent_ready("noop", 100), "jobs_ready"),
-        (feed.most_urgent_waiting("noop", 100), "jobs_waiting"),
-        (feed.next_due("noop"), "jobs_retrying"),
-        (feed.recorded("noop", "job/0", 100), "jobs_entries"),
+        (refill.most_urgent_waiting("noop", 2, 100), ["jobs_waiting"]),
+        (refill.next_due("noop"), ["jobs_retrying"]),
+        (feed.recorded("noop", "job/0", 100), ["jobs_entries"]),
+        (fairness.oldest_in(Key("noop", 5, "a", 2), 100), ["jobs_ready"]),
+        (fairness.ready_lanes("noop", 2, 100), ["lanes_order", "sqlite_autoindex_shares_1"]),
+        (
+            fairness.oldest_of_each(Queue("noop", 5), ["a", "b"]),
+            ["PRIMARY KEY (action=? AND priority=? AND share=?)", None, "jobs_ready"],
+        ),
     ],
-    ids=["ready", "waiting", "due", "entries"],
+    ids=["waiting", "due", "entries", "oldest", "lanes", "oldest of each"],
 )
-def test_hot_statements_walk_one_index_and_sort_nothing(
-    store: Store, statement: object, index: str
+def test_hot_statements_walk_their_indexes_and_sort_nothing(
+    store: Store, statement: object, indexes: list[str | None]
 ) -> None:
-    store.jobs.add_many([document(priority=n % 1000) for n in range(2000)])
+    store.jobs.add_many([document(priority=n % 1000, parent=f"p/{n % 7}") for n in range(2000)])
     details = store.database.read(lambda c: plan(c, statement))
-    assert len(details) == 1, details
-    assert details[0].startswith("SEARCH jobs"), details
-    assert index in details[0], details
+    assert len(details) == len(indexes), details
+    for detail, index in zip(details, indexes, strict=True):
+        assert detail.startswith("SEARCH") if index else "SCALAR SUBQUERY" in detail, details
+        assert index is None or index in detail, details
