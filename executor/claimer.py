@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -17,6 +16,7 @@ from job_engine.errors import (
     ApiError,
     ApiUnavailableError,
     QueueError,
+    QueueRefusedError,
     SessionLostError,
 )
 from job_engine.log import get_logger
@@ -31,11 +31,8 @@ from job_engine.queue import ClaimQueue, QueueClaim, Registration, ZooKeeperSess
 
 log = get_logger(__name__)
 
-POLL_S: Final = 10.0
-"""Longest wait between two looks at the queue when no watch fires."""
-
-RETURN_POLL_S: Final = 0.8
-"""The same while others hold claims: what they lose with their session comes back in silence."""
+REFUSED_S: Final = 5.0
+"""Wait after ZooKeeper refused this process: only a person can mend that."""
 
 PAUSE_S: Final = 0.5
 """Wait after ZooKeeper or the API gave no answer."""
@@ -95,6 +92,7 @@ class Claimer:
         self._stopping.set()
         self._queue.wake()
         self._thread.join(timeout_s)
+        self._queue.stand_aside()
         # What the API still does not answer for goes with the session; nobody waits for it.
         self._board.let_go(self._asking)
         if self._registration is not None:
@@ -109,6 +107,10 @@ class Claimer:
                 self._pass()
             except SessionLostError:
                 self._registration = None
+            except QueueRefusedError as error:
+                self._registration = None
+                log.error("queue.refused", error=error.message)
+                self._stopping.wait(REFUSED_S)
             except QueueError as error:
                 # The reply may be lost and the claim made: list before claiming again.
                 self._registration = None
@@ -121,24 +123,26 @@ class Claimer:
 
     def _pass(self) -> None:
         if not self._ready():
+            self._queue.stand_aside()
             self._stopping.wait(PAUSE_S)
             return
         free = self._board.wait_free(PAUSE_S)
         if free < 1 or self._stopping.is_set():
+            self._queue.stand_aside()
             return
         registration = self._registered()
         if registration is None:
             return
+        # Asked before the look: a back-off that ends meanwhile is not over for it.
+        due_in_s = self._skips.next_s()
         claims = self._queue.claim(registration, free, self._skips)
         if not claims:
-            self._queue.wait(self._patience_s())
+            # A look takes back a wake that came before it, and the one to stop is the last.
+            if not self._stopping.is_set():
+                self._queue.wait(max(0.05, due_in_s))
             return
         self._board.hold(claims)
         self._settle(claims)
-
-    def _patience_s(self) -> float:
-        poll_s = RETURN_POLL_S if self._queue.has_claimed_entries else POLL_S
-        return max(0.05, min(poll_s * random.uniform(0.8, 1.2), self._skips.next_s()))
 
     def _ready(self) -> bool:
         """Whether the API answers, and knows our actions."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 FIRST_S: Final = 1.0
@@ -52,9 +53,9 @@ class Skips:
         return time.monotonic() - self._skips[entry].since >= GONE_S
 
     def next_s(self) -> float:
-        """Seconds until the next entry may be tried again; a minute when there is none."""
+        """Seconds until the next entry may be tried again; infinity when there is none."""
         now = time.monotonic()
-        return min((max(0.0, s.until - now) for s in self._skips.values()), default=LAST_S)
+        return min((s.until - now for s in self._skips.values() if s.until > now), default=inf)
 
     def _forget_old(self, now: float) -> None:
         self._skips = {e: s for e, s in self._skips.items() if now < s.until + LAST_S}

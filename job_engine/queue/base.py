@@ -112,17 +112,16 @@ class ClaimQueue(ABC):
     def recover(self, registration: Registration, held: Sequence[QueueClaim]) -> None:
         """After a lost reply: delete every claim node of this session that is not in `held`."""
 
-    @property
     @abstractmethod
-    def has_claimed_entries(self) -> bool:
-        """Whether entries were claimed at the last look.
+    def wait(self, timeout_s: float) -> None:
+        """Return when it is time to claim again: there may be something, or on `wake`.
 
-        They come back when their session dies, and `wait` does not tell of that.
+        Who waits longest is told first, so whoever waits must be about to claim.
         """
 
     @abstractmethod
-    def wait(self, timeout_s: float) -> None:
-        """Return when the entries may have changed since the last claim, or on `wake`."""
+    def stand_aside(self) -> None:
+        """Claim nothing for a while: what comes in is for others to hear of."""
 
     @abstractmethod
     def wake(self) -> None:

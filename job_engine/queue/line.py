@@ -49,17 +49,17 @@ class Line:
         self._outdated = False
 
     @property
-    def at_head(self) -> bool:
-        """Whether this is one of those who watch the queue."""
-        return self._head
+    def head(self) -> str | None:
+        """The own node while it is one of those at the head, who watch the queue."""
+        return self._node if self._head else None
 
     @property
     def outdated(self) -> bool:
         """Whether it has to be looked again where this stands."""
         return self._outdated
 
-    def stand(self, session_id: int) -> bool:
-        """Join at the end unless already in line; return whether this stands at the head.
+    def stand(self, session_id: int) -> None:
+        """Join at the end unless already in line, and see where this stands now.
 
         Raises `SessionLostError`, `QueueError`.
         """
@@ -78,7 +78,6 @@ class Line:
             # Nobody knows what is watched now.
             self._ahead, self._outdated = None, True
             raise
-        return self._head
 
     def took_work(self) -> None:
         """Leave if somebody stands behind: the next work is for others.

@@ -2,15 +2,14 @@
 
 kazoo's recipe lists everything on every claim, leaves watches behind, and lets all
 waiters race for the same node; here several entries are claimed in one transaction,
-at most one watch is out, and who loses a race skips ahead. Tested against ZooKeeper
-3.8 and kazoo 2.11's own `LockingQueue`.
+only the head of a line of idle executors watches, and who loses a race skips ahead.
+Tested against ZooKeeper 3.8 and kazoo 2.11's own `LockingQueue`.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from job_engine.queue.base import (
     in_order,
     job_id_of,
 )
+from job_engine.queue.lookout import Lookout
 from job_engine.queue.session import ZooKeeperSession
 from job_engine.queue.transaction import Outcome, Transaction, answered
 
@@ -59,15 +59,13 @@ class _Paths:
 
 
 class ZooKeeperClaimQueue(ClaimQueue):
-    """The executor's side. `skip_ahead` is how many executors live, for lost races."""
+    """The executor's side."""
 
     def __init__(self, session: ZooKeeperSession, root: str, name: str) -> None:
         self._session = session
         self._paths = _Paths(session, root)
         self._name = name
-        self._changed = threading.Event()
-        self._watching = False
-        self._has_claimed_entries = False
+        self._lookout = Lookout(session, layout.line(root))
 
     # --- registration ---------------------------------------------------------
 
@@ -107,31 +105,30 @@ class ZooKeeperClaimQueue(ClaimQueue):
     ) -> list[QueueClaim]:
         """See the base class."""
         self._session.require(registration.session_id)
-        waiting = [e for e in self._waiting() if not skip(e.text)]
-        batch = waiting[: min(limit, BATCH)]
-        if not batch:
+        limit = min(limit, BATCH)
+        waiting = self._waiting(limit, skip)
+        if not waiting:
             return []
+        batch = waiting[:limit]
         if self._take(registration, batch):
-            return self._claims(registration, batch)
-        return self._claim_singly(registration, waiting, limit)
+            claims = self._claims(registration, batch)
+        else:
+            claims = self._claim_singly(registration, waiting, limit)
+        self._lookout.claimed(len(waiting), len(claims), limit)
+        return claims
 
-    def _waiting(self) -> list[EntryName]:
-        """Entries that nobody has claimed, in order; and one watch for the next change."""
-        self._changed.clear()
+    def _waiting(self, limit: int, skip: Callable[[str], bool]) -> list[EntryName]:
+        """Entries to claim, in order: nobody has claimed them, and `skip` lets them be."""
+        on_entries, on_taken = self._lookout.look()
         client = self._session.client
         with answered():
-            if self._watching:
-                names = client.get_children(self._paths.entries)
-            else:
-                names = client.get_children(self._paths.entries, watch=self._on_change)
-                self._watching = True
-            taken = set(client.get_children(self._paths.taken))
-        self._has_claimed_entries = not taken.isdisjoint(names)
-        return in_order([name for name in names if name not in taken])
-
-    def _on_change(self, _event: object) -> None:
-        self._watching = False
-        self._changed.set()
+            names = client.get_children(self._paths.entries, watch=on_entries)
+            taken = set(client.get_children(self._paths.taken, watch=on_taken))
+        free = [name for name in names if name not in taken]
+        skipped = {name for name in free if skip(name)}
+        waiting = in_order([name for name in free if name not in skipped])
+        self._lookout.found(names, skipped, surplus=len(waiting) > limit)
+        return waiting
 
     def _take(self, registration: Registration, entries: Sequence[EntryName]) -> bool:
         """Create the claim nodes of all `entries`, or of none."""
@@ -147,13 +144,14 @@ class ZooKeeperClaimQueue(ClaimQueue):
         """Somebody was faster: skip ahead at random, so that the next race is thinner."""
         got: list[EntryName] = []
         position = 0
-        with answered():
-            rivals = max(1, len(self._session.client.get_children(layout.EXECUTORS)))
+        # How many rivals there are shows in the races lost; to count them costs a long list.
+        rivals = 1
         while position < len(waiting) and len(got) < limit:
             if self._take(registration, [waiting[position]]):
                 got.append(waiting[position])
                 position += 1
             else:
+                rivals = min(2 * rivals, BATCH)
                 position += random.randint(1, rivals)
         return self._claims(registration, got)
 
@@ -255,18 +253,17 @@ class ZooKeeperClaimQueue(ClaimQueue):
 
     # --- waiting --------------------------------------------------------------
 
-    @property
-    def has_claimed_entries(self) -> bool:
-        """See the base class."""
-        return self._has_claimed_entries
-
     def wait(self, timeout_s: float) -> None:
         """See the base class."""
-        self._changed.wait(timeout_s)
+        self._lookout.wait(timeout_s)
+
+    def stand_aside(self) -> None:
+        """See the base class."""
+        self._lookout.stand_aside()
 
     def wake(self) -> None:
         """See the base class."""
-        self._changed.set()
+        self._lookout.wake()
 
 
 class ZooKeeperPushQueue(PushQueue):

@@ -33,16 +33,6 @@ def test_a_claimed_entry_is_nobody_elses(join: Join) -> None:
     assert b.claim(5) == ["job/2"]
 
 
-def test_claims_that_may_come_back_in_silence_are_seen(join: Join) -> None:
-    a, b = join("a"), join("b")
-    a.push("job/1")
-    assert a.claim() == ["job/1"]
-    assert b.claim() == []
-    assert b.claims.has_claimed_entries
-    a.session.stop()
-    assert b.claim() == ["job/1"]
-
-
 def test_every_entry_has_exactly_one_winner(join: Join) -> None:
     members = [join(f"m{i}") for i in range(4)]
     jobs = [f"job/{i}" for i in range(40)]
