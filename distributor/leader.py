@@ -19,7 +19,7 @@ from job_engine.settings import DistributorSettings
 
 log = get_logger(__name__)
 
-BATCH: Final = 64
+BATCH: Final = 128
 """Jobs that one transaction pushes."""
 
 LEAST_S: Final = 0.1
@@ -47,6 +47,8 @@ class ActionLeader(Duty):
         self._settings = settings
         self._meter = DrainMeter()
         self._reconcile_at = 0.0
+        self.backlogged = True
+        """Whether jobs may wait behind a full window: then it is filled as it empties."""
         self._description: ActionDescription | None = None
         self._ticked_ms: int | None = None
         # Filled whether this process leads or not, so it has to be bounded.
@@ -82,12 +84,15 @@ class ActionLeader(Duty):
             return None
         now = time.monotonic()
         window = window_size(threads, self._meter.per_s(now))
-        reply = self._api.feed(self._action, window)
+        # Said before it is known, so that a claim meanwhile is not missed.
+        self.backlogged = True
+        reply = self._api.feed(self._action, window, self._fleet.newest_version(self._action))
         for start in range(0, len(reply.jobs), BATCH):
             if not leadership.holds():
                 return None
             self._push(leadership, reply.jobs[start : start + BATCH])
         self._meter.add(len(reply.jobs), now)
+        self.backlogged = reply.more
         return reply.next_due_ms
 
     def _push(self, leadership: Leadership, jobs: list[FeedItem]) -> None:

@@ -9,10 +9,9 @@ from distributor.candidate import Candidate
 from distributor.fleet import Fleet
 from distributor.leader import ActionLeader
 from distributor.orphans import ELECTION, OrphanDuty
-from job_engine.client import Api, EventStream
+from job_engine.client import Api, change_stream
 from job_engine.log import get_logger
-from job_engine.model import JobState
-from job_engine.model.protocol import JobEvent
+from job_engine.model.protocol import Changes
 from job_engine.queue import ZooKeeperPushQueue, open_session
 from job_engine.settings import DistributorSettings
 
@@ -32,7 +31,7 @@ class Distributor:
         self._session.on_lost(self._wake_all)
         self._queue = ZooKeeperPushQueue(self._session, settings.queue_root, settings.name)
         self._fleet = Fleet(self._session, self._on_fleet)
-        self._events = EventStream(self._api, self._on_event, self._wake_all)
+        self._changes = change_stream(self._api, self._on_changes, self._wake_all)
         self._lock = threading.Lock()
         self._leaders: dict[str, tuple[Candidate, ActionLeader]] = {}
         self._orphans = Candidate(
@@ -49,7 +48,7 @@ class Distributor:
         for action in self._settings.actions:
             self._stand_for(action)
         self._fleet.start()
-        self._events.start()
+        self._changes.start()
         log.info("distributor.started", name=self._settings.name)
 
     def wait(self) -> None:
@@ -68,7 +67,7 @@ class Distributor:
         for candidate in candidates:
             candidate.ask_to_stop()
         self._fleet.stop()
-        self._events.stop()
+        self._changes.stop()
         # Ending the session also ends whatever still waits for an answer of it.
         self._session.stop(STOP_S)
         for candidate in candidates:
@@ -107,11 +106,15 @@ class Distributor:
         for candidate in self._candidates():
             candidate.wake()
 
-    def _on_event(self, event: JobEvent) -> None:
+    def _on_changes(self, changes: Changes) -> None:
         with self._lock:
-            candidate, duty = self._leaders.get(event.action, (None, None))
-        if candidate is None or duty is None:
-            return
-        if event.state is JobState.CANCELED and event.entry is not None:
-            duty.forget(event.entry)
-        candidate.wake()
+            leaders = dict(self._leaders)
+        concerned = set(changes.waiting)
+        for cancelled in changes.cancelled:
+            if cancelled.action in leaders:
+                leaders[cancelled.action][1].forget(cancelled.entry)
+                concerned.add(cancelled.action)
+        # Room in the window means nothing to whom nothing waits behind it.
+        concerned |= {a for a in changes.moving if a in leaders and leaders[a][1].backlogged}
+        for action in concerned & leaders.keys():
+            leaders[action][0].wake()

@@ -18,7 +18,7 @@ from executor.scratch import Scratch
 from executor.watchdog import STUCK_S, Watchdog
 from executor.workers import Workers
 from job_engine import __version__
-from job_engine.client import Api, EventStream
+from job_engine.client import Api, event_stream
 from job_engine.errors import Cancelled, ClaimLost, Drained, QueueError
 from job_engine.log import get_logger
 from job_engine.model import SUPPORTED_VERSION, ExecutionMode, Job, JobState
@@ -70,7 +70,7 @@ class Executor:
         self._reporter = Reporter(self._api, self._queue, self._board, self._breaker, settings.name)
         self._workers = Workers(settings.threads, self._board, self._reporter)
         self._watchdog = Watchdog(self._board, self._on_stuck)
-        self._events = EventStream(
+        self._events = event_stream(
             self._api,
             self._on_event,
             self._reporter.beat,

@@ -4,6 +4,6 @@ Nothing here knows of ZooKeeper. All requests may be sent twice.
 """
 
 from job_engine.client.api import Api
-from job_engine.client.events import EventStream
+from job_engine.client.events import change_stream, event_stream
 
-__all__ = ["Api", "EventStream"]
+__all__ = ["Api", "change_stream", "event_stream"]

@@ -47,6 +47,9 @@ from job_engine.model.protocol import (
     ReportRequest,
     ScheduleReply,
     ScheduleRequest,
+    Share,
+    SharesReply,
+    SweepReply,
     TokenReply,
     TokenRequest,
 )
@@ -165,9 +168,12 @@ class Api(NuvlaApi):  # type: ignore[misc]
         """Every action that an executor ever published."""
         return self._get("engine/actions", ActionsRequest).actions
 
-    def feed(self, action: str, window: int) -> FeedReply:
-        """What to push now, so that `window` entries of the action wait."""
-        return self._get("engine/feed", FeedReply, action=action, window=window)
+    def feed(self, action: str, window: int, version: int) -> FeedReply:
+        """What to push now, so that `window` entries of the action wait.
+
+        Jobs of a version beyond `version` are passed over.
+        """
+        return self._get("engine/feed", FeedReply, action=action, window=window, version=version)
 
     def pushed(self, entries: Sequence[EntryItem]) -> list[bool]:
         """Record entries on their jobs; false where the job has one, or is not QUEUED."""
@@ -203,6 +209,24 @@ class Api(NuvlaApi):  # type: ignore[misc]
         """Fail waiting jobs whose action no live executor has."""
         body = OrphansRequest(live_actions=list(live_actions), grace_s=grace_s)
         return self._post("engine/orphans", body, OrphansReply).failed
+
+    def sweep(self) -> SweepReply:
+        """Fail jobs that have expired, and forget what is out of date."""
+        return _parsed(self._call("POST", "engine/sweep"), SweepReply)
+
+    # --- the operator's calls -------------------------------------------------
+
+    def shares(self) -> Iterator[Share]:
+        """Every share that has a weight of its own, page by page."""
+        after: str | None = ""
+        while after is not None:
+            page = self._get("engine/shares", SharesReply, after=after)
+            yield from page.shares
+            after = page.next
+
+    def set_share(self, name: str, weight: float) -> None:
+        """Give a share its weight."""
+        self._call("PUT", "engine/shares", body=Share(name=name, weight=weight))
 
     # --- blobs ----------------------------------------------------------------
 

@@ -1,19 +1,21 @@
-"""The API's stream of job events, followed across broken connections."""
+"""The API's streams of server-sent events, followed across broken connections."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import requests
 import sseclient
 
 from job_engine.client.api import Api
 from job_engine.log import get_logger
-from job_engine.model.protocol import JobEvent
+from job_engine.model.protocol import Changes, JobEvent, Message
 
 log = get_logger(__name__)
+
+M = TypeVar("M", bound=Message)
 
 READ_TIMEOUT_S: Final = 40.0
 """The API sends a comment every 15 s; a stream that is silent for longer is dead."""
@@ -21,8 +23,8 @@ READ_TIMEOUT_S: Final = 40.0
 RECONNECT_S: Final = 0.5
 
 
-class EventStream:
-    """Calls `on_event` for every job event, from a thread of its own.
+class Stream(Generic[M]):
+    """Calls `on_message` for every message of a stream, from a thread of its own.
 
     It resumes where it broke off (`Last-Event-ID`). `on_gap` is called at each
     (re)connection: something may have been missed, so look for yourself.
@@ -31,12 +33,16 @@ class EventStream:
     def __init__(
         self,
         api: Api,
-        on_event: Callable[[JobEvent], None],
+        path: str,
+        kind: type[M],
+        on_message: Callable[[M], None],
         on_gap: Callable[[], None],
         params: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._api = api
-        self._on_event = on_event
+        self._path = path
+        self._kind = kind
+        self._on_message = on_message
         self._on_gap = on_gap
         self._params = dict(params or {})
         self._last_id: str | None = None
@@ -75,7 +81,7 @@ class EventStream:
             headers["Last-Event-ID"] = self._last_id
         with self._api.session.request(
             "GET",
-            f"{self._api.endpoint}/api/engine/events",
+            f"{self._api.endpoint}/api/engine/{self._path}",
             headers=headers,
             params=self._params,
             stream=True,
@@ -90,7 +96,24 @@ class EventStream:
                 if event.id:
                     self._last_id = event.id
                 if event.data:
-                    self._on_event(JobEvent.model_validate_json(event.data))
+                    self._on_message(self._kind.model_validate_json(event.data))
+
+
+def event_stream(
+    api: Api,
+    on_event: Callable[[JobEvent], None],
+    on_gap: Callable[[], None],
+    params: Mapping[str, Sequence[str]] | None = None,
+) -> Stream[JobEvent]:
+    """Follow every job event; `params` (`action`, `state`) narrow it."""
+    return Stream(api, "events", JobEvent, on_event, on_gap, params)
+
+
+def change_stream(
+    api: Api, on_changes: Callable[[Changes], None], on_gap: Callable[[], None]
+) -> Stream[Changes]:
+    """Follow what leaders have to look at."""
+    return Stream(api, "changes", Changes, on_changes, on_gap)
 
 
 def _shut(response: requests.Response) -> None:

@@ -247,6 +247,38 @@ class OrphansReply(Message):
     failed: int
 
 
+class SweepReply(Message):
+    """`POST /api/engine/sweep`: what was put away, for it was out of date.
+
+    `expired` jobs were failed: they still waited when their `expiry` had passed.
+    """
+
+    expired: int
+    keys: int
+    """Idempotency keys that were forgotten."""
+
+
+class Share(Message):
+    """`PUT /api/engine/shares`: how much of the turns a share is given, against others.
+
+    `name` is what jobs name as `parent`, else who created them. Whoever has no weight
+    has 1.
+    """
+
+    name: str = Field(min_length=1, max_length=1000)
+    weight: float = Field(ge=0.001, le=1000)
+
+
+class SharesReply(Message):
+    """`GET /api/engine/shares?after=NAME`: shares with a weight of their own, by name.
+
+    `next` is the `after` of the next page; None: this was the last.
+    """
+
+    shares: list[Share]
+    next: str | None = None
+
+
 class TokenRequest(Message):
     """`POST /api/engine/token`: a token that speaks for one claim of one job.
 
@@ -282,6 +314,26 @@ class CleanupReply(Message):
     """How many jobs were deleted."""
 
     deleted: int
+
+
+class Cancelled(Message):
+    """The queue entry of a job that was cancelled, or deleted, while it was pushed."""
+
+    action: str
+    entry: str
+
+
+class Changes(Message):
+    """One server-sent event of `GET /api/engine/changes`: what leaders have to look at.
+
+    It sums up every event since the last one; its SSE `id` is that of the newest.
+    """
+
+    waiting: list[str] = []
+    """Actions of which jobs were created, or are QUEUED again."""
+    moving: list[str] = []
+    """Actions of which jobs were claimed or ended, so that there is room in the window."""
+    cancelled: list[Cancelled] = []
 
 
 class JobEvent(Message):

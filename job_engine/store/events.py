@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select
 
 from job_engine.model import JobState
-from job_engine.model.protocol import JobEvent
+from job_engine.model.protocol import Cancelled, Changes, JobEvent
 from job_engine.store.base import EVENTS_TOPIC, Database, announce
 from job_engine.store.tables import events
 
@@ -39,6 +39,15 @@ class EventPage:
     """Everything up to this id has been looked at; the next page begins after it."""
     more: bool
     """Whether the page was full, so that there may be more already."""
+
+
+@dataclass(frozen=True)
+class ChangePage:
+    """What happened since an event."""
+
+    changes: Changes
+    upto: int
+    """Everything up to this id is in it."""
 
 
 def append(
@@ -110,6 +119,26 @@ class Events:
             return EventPage(found, found[-1].id, more=True)
         # What the filters passed over is not looked at again with the next page.
         return EventPage(found, max(event_id, newest), more=False)
+
+    def changes(self, event_id: int) -> ChangePage:
+        """Return what all events with greater ids come to."""
+        new = events.c.id > event_id
+        kinds = select(events.c.action, events.c.state).where(new).distinct()
+        cancelled = select(events.c.action, events.c.entry).where(
+            new, events.c.state == JobState.CANCELED, events.c.entry.is_not(None)
+        )
+
+        def unit(connection: Connection) -> ChangePage:
+            found = connection.execute(kinds).all()
+            ended = connection.execute(cancelled).all()
+            changes = Changes(
+                waiting=sorted({row.action for row in found if row.state == JobState.QUEUED}),
+                moving=sorted({row.action for row in found if row.state != JobState.QUEUED}),
+                cancelled=[Cancelled(action=row.action, entry=row.entry) for row in ended],
+            )
+            return ChangePage(changes, max(event_id, newest_id(connection)))
+
+        return self._database.read(unit)
 
 
 def _event(row: RowMapping) -> JobEvent:

@@ -1,4 +1,7 @@
-"""The event stream: jobs that were created or changed state, as server-sent events.
+"""The event streams: jobs that were created or changed state, as server-sent events.
+
+`events` tells of each one; `changes` sums up for leaders, who would otherwise read three
+events a job to learn no more than that there is something to do.
 
 A stream goes on after `Last-Event-ID` (header, or `last_event_id` in the query), else
 from now. It wakes when the writer commits an event; a slow look besides is the safety
@@ -26,6 +29,8 @@ router = APIRouter(prefix="/api/engine", tags=["engine"])
 KEEPALIVE_S: Final = 15
 POLL_S: Final = 2.0
 PAGE: Final = 500
+PACE_S: Final = 0.03
+"""Least time between two sums of what was claimed or ended; what is new is told at once."""
 SEND_TIMEOUT_S: Final = 30.0
 """Seconds after which a reader that takes nothing is dropped; it can resume."""
 
@@ -42,7 +47,23 @@ async def events(
     """Stream events; `action` and `state` narrow it, and may be repeated."""
     allow(who, EXECUTOR, DISTRIBUTOR)
     after = await _start(services, last_event_id_header or last_event_id)
-    stream = _stream(services, after, action or [], [str(s) for s in state or []])
+    return _response(_stream(services, after, action or [], [str(s) for s in state or []]))
+
+
+@router.get("/changes", response_class=EventSourceResponse)
+async def changes(
+    services: Shared,
+    who: Caller,
+    last_event_id: Annotated[str | None, Query()] = None,
+    last_event_id_header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> EventSourceResponse:
+    """Stream what leaders have to look at, as `Changes`."""
+    allow(who, DISTRIBUTOR)
+    after = await _start(services, last_event_id_header or last_event_id)
+    return _response(_sums(services, after))
+
+
+def _response(stream: AsyncIterator[ServerSentEvent | bytes]) -> EventSourceResponse:
     return EventSourceResponse(
         stream,
         ping=KEEPALIVE_S,
@@ -77,7 +98,29 @@ async def _stream(
                 # In one piece: a thousand small writes cost more than all the rest.
                 yield b"".join(_encode(stored) for stored in page.events)
             if not page.more:
-                await _wait(woken)
+                await _wait(woken, POLL_S)
+    finally:
+        services.streams.leave(woken)
+
+
+async def _sums(services: Services, after: int) -> AsyncIterator[ServerSentEvent | bytes]:
+    woken = services.streams.open()
+    clock = asyncio.get_running_loop().time
+    yield ServerSentEvent(comment="connected", id=str(after))
+    told_at = clock()
+    try:
+        while not services.streams.closed:
+            woken.clear()
+            page = await run_in_threadpool(services.store.events.changes, after)
+            early_s = told_at + PACE_S - clock()
+            if page.upto == after:
+                await _wait(woken, POLL_S)
+            elif early_s > 0 and not (page.changes.waiting or page.changes.cancelled):
+                await _wait(woken, early_s)
+            else:
+                after, told_at = page.upto, clock()
+                data = page.changes.model_dump_json()
+                yield ServerSentEvent(data=data, id=str(after), event="changes").encode()
     finally:
         services.streams.leave(woken)
 
@@ -87,8 +130,8 @@ def _encode(stored: StoredEvent) -> bytes:
     return ServerSentEvent(data=data, id=str(stored.id), event="job").encode()
 
 
-async def _wait(woken: asyncio.Event) -> None:
+async def _wait(woken: asyncio.Event, timeout_s: float) -> None:
     try:
-        await asyncio.wait_for(woken.wait(), POLL_S)
+        await asyncio.wait_for(woken.wait(), timeout_s)
     except TimeoutError:
         return

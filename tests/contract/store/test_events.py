@@ -9,12 +9,14 @@ import pytest
 
 from job_engine.errors import ConflictError
 from job_engine.model import Fence
+from job_engine.model.protocol import Cancelled, Changes
 from job_engine.store import events
 from job_engine.store.base import EVENTS_TOPIC
 from job_engine.store.factory import open_store
 from job_engine.store.jobs import Edit
 from job_engine.store.store import Store
 from tests.contract.store.support import (
+    FENCE,
     Clock,
     add,
     document,
@@ -133,3 +135,22 @@ def test_ids_are_not_used_again_after_a_restart(tmp_path: Path) -> None:
         ids.append(store.events.newest())
         store.stop()
     assert ids == [1, 2]
+
+
+def test_changes_sum_up_what_leaders_have_to_look_at(store: Store) -> None:
+    before = store.events.newest()
+    assert store.events.changes(before).changes == Changes()
+    waiting = [add(store, action="wait") for _ in range(3)]
+    ran = running(store)
+    name = push(store, waiting[0])
+    store.jobs.cancel(waiting[0], lambda _: None, None)
+    store.jobs.cancel(waiting[1], lambda _: None, None)
+    page = store.events.changes(before)
+    assert page.upto == store.events.newest()
+    assert page.changes == Changes(
+        waiting=["noop", "wait"],
+        moving=["noop", "wait"],
+        cancelled=[Cancelled(action="wait", entry=name)],
+    )
+    finish(store, ran, FENCE)
+    assert store.events.changes(page.upto).changes == Changes(moving=["noop"])

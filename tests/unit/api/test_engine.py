@@ -42,7 +42,7 @@ def claim_body(job: str) -> dict[str, Any]:
 def test_the_life_of_a_job(api: Client) -> None:
     job = api.add_job(action="life", priority=3)
     fed = ok(api(DISTRIBUTOR, "GET", "engine/feed?action=life&window=5"))
-    assert fed == {"jobs": [{"job": job, "priority": 3}], "next_due_ms": None}
+    assert fed == {"jobs": [{"job": job, "priority": 3}], "next_due_ms": None, "more": False}
     entries = {"entries": [{"job": job, "entry": entry(1)}]}
     assert ok(api(DISTRIBUTOR, "POST", "engine/pushed", entries)) == {"written": [True]}
     found = ok(api(DISTRIBUTOR, "GET", "engine/entries?action=life&after="))
@@ -123,6 +123,7 @@ def test_a_claims_token_adds_to_the_log_of_its_job_while_it_runs(api: Client) ->
             ("POST", "engine/schedule", (ANON, JANE, EXECUTOR)),
             ("POST", "engine/orphans", (ANON, JANE, EXECUTOR)),
             ("GET", "engine/events", (ANON, JANE)),
+            ("GET", "engine/changes", (ANON, JANE, EXECUTOR)),
         ]
         for who in refused_
     ],
@@ -238,6 +239,19 @@ def test_streams_go_on_where_they_were_and_end_with_the_server(own: Client) -> N
         assert stream.ended.wait(5)
         stream.join()
     assert time.monotonic() - began < 3
+
+
+def test_leaders_are_told_at_once_what_waits(own: Client) -> None:
+    url = f"{own.running.url}/api/engine/changes"
+    headers = {"nuvla-authn-info": DISTRIBUTOR}
+    with httpx.stream("GET", url, headers=headers, timeout=30) as response:
+        lines = response.iter_lines()
+        assert "connected" in next(lines)
+        began = time.monotonic()
+        own.add_job(action="b")
+        told = next(line for line in lines if line.startswith("data: "))
+        assert time.monotonic() - began < 1.0
+        assert json.loads(told.removeprefix("data: "))["waiting"] == ["b"]
 
 
 def test_a_start_is_remembered(tmp_path: Path) -> None:
