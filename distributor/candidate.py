@@ -9,15 +9,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from kazoo.exceptions import NoNodeError
+from kazoo.exceptions import NoAuthError, NoNodeError
 from kazoo.recipe.election import Election
 
-from job_engine.errors import ApiError, LeadershipLostError, QueueError, SessionLostError
+from job_engine.errors import (
+    ApiError,
+    LeadershipLostError,
+    QueueError,
+    QueueRefusedError,
+    SessionLostError,
+)
 from job_engine.log import get_logger
 from job_engine.queue import ZooKeeperSession, layout
 from job_engine.queue.session import ZK_ERRORS
 
 log = get_logger(__name__)
+
+REFUSED_S: Final = 5.0
+"""Wait after ZooKeeper refused this process: only a person can mend that."""
 
 PAUSE_S: Final = 0.5
 """Wait after ZooKeeper or the API gave no answer."""
@@ -88,6 +97,11 @@ class Candidate:
             try:
                 self._withdraw_earlier()
                 election.run(self._lead, election)
+            except (NoAuthError, QueueRefusedError):
+                log.error(
+                    "election.refused", election=self._name, error=QueueRefusedError().message
+                )
+                self._stopping.wait(REFUSED_S)
             except (*ZK_ERRORS, SessionLostError) as error:
                 log.info("election.interrupted", election=self._name, error=repr(error))
             except Exception:

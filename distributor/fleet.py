@@ -8,7 +8,7 @@ from typing import Final
 
 from kazoo.exceptions import NoNodeError
 
-from job_engine.errors import QueueError
+from job_engine.errors import QueueError, QueueRefusedError
 from job_engine.log import get_logger
 from job_engine.queue import ZooKeeperSession, layout
 from job_engine.queue.fleet import ExecutorInfo, list_executors
@@ -67,6 +67,8 @@ class Fleet:
             if self._session.wait_alive(1.0):
                 try:
                     self._refresh()
+                except QueueRefusedError as error:
+                    log.error("fleet.refused", error=error.message)
                 except QueueError as error:
                     log.info("fleet.unknown", error=error.message)
                 except Exception:

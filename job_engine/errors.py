@@ -79,6 +79,11 @@ class QueueError(JobEngineError):
     """The locking queue could not do what was asked."""
 
 
+class QueueRefusedError(QueueError):
+    """ZooKeeper refuses this user: set JOB_ENGINE_ZK_AUTH to the `user:password` whose nodes
+    these are, or give this one access to them (`setAcl -R`)."""
+
+
 class SessionLostError(QueueError):
     """The ZooKeeper session that this work was bound to is gone."""
 

@@ -70,7 +70,30 @@ class ConnectionSettings(Settings):
     )
 
 
-class ServiceSettings(ConnectionSettings):
+class ZooKeeperAccess(Settings):
+    """How to be let in to ZooKeeper, and to know it."""
+
+    zk_auth: SecretStr | None = Field(
+        None,
+        description="`user:password` for digest authentication with ZooKeeper; what this "
+        "process creates is then readable and writable by that user only.",
+    )
+    zk_tls: bool = Field(
+        False, description="Speak TLS with ZooKeeper, and check its certificate and host name."
+    )
+    zk_tls_ca: Path | None = Field(
+        None, description="PEM file of who signs ZooKeeper's certificate; unset: the system's."
+    )
+    zk_tls_cert: Path | None = Field(
+        None, description="PEM file of this process's own certificate, where ZooKeeper asks for it."
+    )
+    zk_tls_key: Path | None = Field(None, description="PEM file of the key to `zk_tls_cert`.")
+    zk_tls_key_password: SecretStr | None = Field(
+        None, description="Password of the key, where it has one."
+    )
+
+
+class ServiceSettings(ConnectionSettings, ZooKeeperAccess):
     """What a distributor and an executor have in common."""
 
     name: str = Field(
@@ -82,11 +105,6 @@ class ServiceSettings(ConnectionSettings):
     )
     zk_session_timeout_s: float = Field(
         10.0, gt=0, description="ZooKeeper session timeout that is asked for, in seconds."
-    )
-    zk_auth: SecretStr | None = Field(
-        None,
-        description="`user:password` for digest authentication; what this process creates "
-        "is then readable and writable by that user only.",
     )
     queue_root: str = Field(
         "/job", description="Root of the locking queue; a further pool is `/job@<pool>`."

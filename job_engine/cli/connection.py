@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import requests
 import typer
 from kazoo.client import KazooClient
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from job_engine.cli.exits import errors_as_exits
 from job_engine.cli.local_engine import LocalEngine, save_secret
@@ -26,7 +26,7 @@ from job_engine.cli.zookeeper import zookeeper_client
 from job_engine.client import Api
 from job_engine.client.credentials import login_credentials
 from job_engine.errors import ApiError, ApiUnavailableError, ConfigurationError
-from job_engine.settings import ConnectionSettings
+from job_engine.settings import ConnectionSettings, ZooKeeperAccess
 
 RETRY_S: Final = 10.0
 
@@ -46,12 +46,11 @@ DataDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-class ClientSettings(ConnectionSettings):
+class ClientSettings(ConnectionSettings, ZooKeeperAccess):
     """What the commands that talk to an engine read."""
 
     data_dir: Path | None = Field(None, description="Data directory of a local engine.")
     zk_hosts: str | None = Field(None, description="ZooKeeper servers, for `executor`.")
-    zk_auth: SecretStr | None = Field(None, description="`user:password` for ZooKeeper.")
     login_file: Path = Field(
         Path("~/.config/job-engine/login.json"), description="Where `login` keeps its key."
     )
@@ -139,7 +138,7 @@ def zookeeper(api_url: str | None, data_dir: Path | None) -> Iterator[KazooClien
                 "Executors are known to ZooKeeper: set JOB_ENGINE_ZK_HOSTS, or name the data "
                 "directory of a local engine with --data-dir."
             )
-        with zookeeper_client(hosts, load_settings(ClientSettings).zk_auth) as client:
+        with zookeeper_client(hosts, load_settings(ClientSettings)) as client:
             yield client
 
 

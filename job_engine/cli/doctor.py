@@ -9,10 +9,13 @@ from rich.text import Text
 
 from job_engine.cli import checks, text
 from job_engine.cli.checks import Finding, Status
-from job_engine.cli.connection import ApiUrl, DataDir, find_target, open_api
+from job_engine.cli.connection import ApiUrl, ClientSettings, DataDir, find_target, open_api
 from job_engine.cli.options import load_settings
 from job_engine.cli.up.settings import UpSettings
+from job_engine.cli.zookeeper import zookeeper_client
 from job_engine.errors import ApiUnavailableError, JobEngineError
+from job_engine.queue.fleet import list_executors
+from job_engine.queue.security import open_to_anybody
 
 STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.MISSING: "bold red"}
 
@@ -42,6 +45,32 @@ def _all(api_url: str | None, data_dir: DataDir) -> Iterator[Finding]:
         settings = load_settings(UpSettings)
         yield checks.port(settings.host, settings.port or 8020)
     yield api
+    if (queue := _queue(api_url, data_dir)) is not None:
+        yield queue
+
+
+def _queue(api_url: str | None, data_dir: DataDir) -> Finding | None:
+    """Look at the engine's ZooKeeper, where it is known which one that is."""
+    try:
+        hosts = find_target(api_url, data_dir).zk_hosts
+        if hosts is None:
+            return None
+        access = load_settings(ClientSettings)
+        with zookeeper_client(hosts, access) as client:
+            alive = len(list_executors(client))
+            exposed = open_to_anybody(client) if access.zk_auth else []
+    except ApiUnavailableError:
+        return None  # said already
+    except JobEngineError as error:
+        return Finding("queue", Status.WARN, error.message)
+    if exposed:
+        return Finding(
+            "queue",
+            Status.WARN,
+            f"anybody may write below {', '.join(exposed)}: made before JOB_ENGINE_ZK_AUTH was set",
+            "zkCli.sh: addauth digest USER:PASSWORD, then setAcl -R PATH auth::cdrwa for each",
+        )
+    return Finding("queue", Status.OK, f"ZooKeeper answers at {hosts}; executors alive: {alive}")
 
 
 def _api(api_url: str | None, data_dir: DataDir) -> Finding:

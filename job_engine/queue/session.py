@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from kazoo.client import KazooClient
@@ -20,7 +21,6 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.connection import ConnectionHandler
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
-from kazoo.security import make_digest_acl
 
 from job_engine.errors import QueueError, SessionLostError
 from job_engine.log import get_logger
@@ -60,19 +60,18 @@ class ZooKeeperSession:
     Args:
         hosts: `host:port,…`, with an optional chroot.
         timeout_s: session timeout to ask for.
-        auth: `user:password` for digest authentication; what is created is then
-            readable and writable by that user only.
+        access: further arguments of kazoo's client (`security.client_arguments`).
     """
 
-    def __init__(self, hosts: str, timeout_s: float, auth: str | None = None) -> None:
-        user, _, password = (auth or "").partition(":")
+    def __init__(
+        self, hosts: str, timeout_s: float, access: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         self._client = KazooClient(
             hosts=hosts,
             timeout=timeout_s,
-            auth_data=[("digest", auth)] if auth else None,
-            default_acl=[make_digest_acl(user, password, all=True)] if auth else None,
             connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=1.0),
             command_retry=KazooRetry(max_tries=1, delay=0.1),
+            **access,
         )
         self._connection = _Connection(
             self._client, self._client._conn_retry.copy(), logger=self._client.logger

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import RolledBackError, RuntimeInconsistency
+from kazoo.exceptions import NoAuthError, RolledBackError, RuntimeInconsistency
 
-from job_engine.errors import QueueError
+from job_engine.errors import QueueError, QueueRefusedError
 from job_engine.queue.session import ZK_ERRORS
 
 
@@ -23,6 +23,8 @@ class answered:  # noqa: N801 - reads as a word in `with answered():`
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, NoAuthError):
+            raise QueueRefusedError from error
         if isinstance(error, ZK_ERRORS):
             raise QueueError(f"No answer from ZooKeeper: {error!r}") from error
 
@@ -71,6 +73,8 @@ class Transaction:
         except ZK_ERRORS as error:
             raise QueueError(f"No answer from ZooKeeper to a transaction: {error!r}") from error
         for index, result in enumerate(results):
+            if isinstance(result, NoAuthError):
+                raise QueueRefusedError from result
             if isinstance(result, Exception) and not isinstance(
                 result, RolledBackError | RuntimeInconsistency
             ):

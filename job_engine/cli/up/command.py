@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from job_engine.cli.local_engine import EngineConfig, LocalEngine, RunInfo
 from job_engine.cli.up.admin import FirstPassword, first_password, keep_key
 from job_engine.cli.up.child import Child, Output
@@ -22,6 +20,7 @@ from job_engine.errors import ConfigurationError, QueueError
 from job_engine.log import configure as configure_log
 from job_engine.queue.fleet import list_executors
 from job_engine.queue.local import LocalZooKeeper
+from job_engine.settings import ZooKeeperAccess
 
 START_TIMEOUT_S = 60.0
 SERVICE_STOP_TIMEOUT_S = 15.0
@@ -74,7 +73,7 @@ class Up:
             self._output.say("Starting ZooKeeper")
             self._supervisor.start_zookeeper(self._zookeeper())
         else:
-            prepare_zookeeper(self._zk_hosts, self._settings.zk_auth)
+            prepare_zookeeper(self._zk_hosts, self._settings)
         given = self._settings.admin_password
         password = first_password(self._engine, given.get_secret_value() if given else None)
         self._output.say("Starting the API")
@@ -151,7 +150,18 @@ class Up:
             "API_URL": self._api_url,
             "CREDENTIALS_FILE": str(self._engine.credentials_file(who)),
             "ZK_HOSTS": self._zk_hosts,
+            **self._tls(),
         }
+
+    def _tls(self) -> dict[str, str]:
+        """What may have come as flags; secrets are in the environment already."""
+        given = {
+            "ZK_TLS": self._settings.zk_tls or None,
+            "ZK_TLS_CA": self._settings.zk_tls_ca,
+            "ZK_TLS_CERT": self._settings.zk_tls_cert,
+            "ZK_TLS_KEY": self._settings.zk_tls_key,
+        }
+        return {name: str(value) for name, value in given.items() if value is not None}
 
     def _child(
         self,
@@ -177,7 +187,7 @@ class Up:
 
         def ready() -> bool:
             try:
-                with zookeeper_client(self._zk_hosts, self._settings.zk_auth) as client:
+                with zookeeper_client(self._zk_hosts, self._settings) as client:
                     return wanted <= {executor.name for executor in list_executors(client)}
             except QueueError:
                 return False
@@ -234,13 +244,13 @@ def child_environment(ours: dict[str, str], settings: UpSettings) -> dict[str, s
     }
 
 
-def prepare_zookeeper(hosts: str, auth: SecretStr | None) -> None:
+def prepare_zookeeper(hosts: str, access: ZooKeeperAccess) -> None:
     """Make the chroot that `hosts` names, if it names one; kazoo itself never does.
 
     Raises `QueueError` when no ZooKeeper answers there.
     """
     servers, _, chroot = hosts.partition("/")
-    with zookeeper_client(servers, auth) as client:
+    with zookeeper_client(servers, access) as client:
         client.ensure_path(f"/{chroot}")
 
 

@@ -7,12 +7,12 @@ from typing import Final, Literal
 
 from pydantic import Field, SecretStr
 
-from job_engine.settings import Settings
+from job_engine.settings import ZooKeeperAccess
 
 DEFAULT_DATA_DIR: Final = Path("~/.local/share/job-engine")
 
 
-class UpSettings(Settings):
+class UpSettings(ZooKeeperAccess):
     """A whole engine on one machine. Its children read their own variables too."""
 
     data_dir: Path = Field(
@@ -32,9 +32,6 @@ class UpSettings(Settings):
     )
     zk_hosts: str = Field(
         "127.0.0.1:2181", description="ZooKeeper servers to use with --no-zookeeper."
-    )
-    zk_auth: SecretStr | None = Field(
-        None, description="`user:password` for ZooKeeper; the children read it too."
     )
     zookeeper_home: Path | None = Field(
         None, description="Unpacked ZooKeeper release; unset: the installed package."
