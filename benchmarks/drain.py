@@ -1,144 +1,109 @@
-"""No-op jobs a second through the whole engine, beside its peers, in one run.
+"""No-op jobs a second through the whole engine.
 
-Ours: every state durable in SQLite, fed to ZooKeeper, claimed, run, finished and
-consumed. Peers: a loop over kazoo's own `LockingQueue`, and dramatiq on Redis, with
-`appendfsync always` and in memory, where both are installed.
+Every state is durable: stored, fed, claimed, run, finished, consumed. All systems get
+their jobs first and their workers then; counted is from the first finished job to the
+last, so that nobody's start-up is in it. The details say the time with it.
 """
 
 from __future__ import annotations
 
-import argparse
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
-from kazoo.client import KazooClient
-from kazoo.recipe.queue import LockingQueue
+from benchmarks.figures import Bound, Figure, Peer, Scale, interleaved, medians
+from benchmarks.peers import dramatiq, locking_queue
+from benchmarks.servers import engine, start_executor, wait_for, zookeeper
 
-from benchmarks.common import console, engine, show, wait_drained, zookeeper
-from tests.support.engine import eventually, free_port
-
-KAZOO_JOBS = 1000
-
-
-def ours(hosts: str, jobs: int, threads: int) -> float:
-    """Drain `jobs` no-op jobs; returns jobs a second."""
-    with engine(hosts, threads=threads) as (made, api, _):
-        url = f"{api.endpoint}/api/job"
-        started = time.monotonic()
-        for first in range(0, jobs, 10_000):
-            body = {"jobs": [{"action": "noop"}] * min(10_000, jobs - first)}
-            api.session.post(url, json=body, headers={"bulk": "yes"}).raise_for_status()
-        wait_drained(api, "noop")
-        rate = jobs / (time.monotonic() - started)
-        made.stop("executor")
-    return rate
+THREADS: Final = 16
+KAZOO_ENTRIES: Final = 1000
+NAME: Final = "job engine"
 
 
-def kazoo(hosts: str) -> float:
-    """Get and consume `KAZOO_JOBS` entries with kazoo's recipe; returns entries a second."""
-    client = KazooClient(hosts)
-    client.start()
-    queue = LockingQueue(client, "/kazoo")
-    for first in range(0, KAZOO_JOBS, 100):
-        queue.put_all([f"job/{first + n}".encode() for n in range(100)])
-    taken = 0
-    started = time.monotonic()
-    while taken < KAZOO_JOBS and time.monotonic() - started < 30:
-        queue.get()
-        queue.consume()
-        taken += 1
-    rate = taken / (time.monotonic() - started)
-    client.stop()
-    client.close()
-    return rate
+@dataclass(frozen=True)
+class Drained:
+    """How a drain went."""
+
+    per_s: float
+    wall_s: float
 
 
-ACTOR = """
-import dramatiq, os
-from dramatiq.brokers.redis import RedisBroker
-dramatiq.set_broker(RedisBroker(url=os.environ["REDIS"], middleware=[]))
-
-@dramatiq.actor
-def noop():
-    pass
-"""
-
-
-@contextmanager
-def redis(fsync: bool) -> Iterator[str]:
-    """A Redis server of the benchmark's own; yields its URL."""
-    port = free_port()
-    with tempfile.TemporaryDirectory() as directory:
-        durable = ["--appendonly", "yes", "--appendfsync", "always"] if fsync else []
-        server = subprocess.Popen(
-            [
-                *("redis-server", "--port", str(port), "--bind", "127.0.0.1"),
-                *("--save", "", "--dir", directory, *durable),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            ping = ["redis-cli", "-p", str(port), "ping"]
-            eventually(lambda: _output(ping) == b"PONG\n")
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            server.terminate()
-            server.wait()
+def drain(hosts: str, jobs: int) -> Drained:
+    """Create no-ops with the executor stopped, start it, and wait until all are consumed."""
+    with engine(hosts, threads=THREADS) as running:
+        running.engine.stop("executor")
+        running.create([{"action": "noop"}] * jobs)
+        already = running.succeeded()
+        started = time.time()
+        start_executor(running.engine, threads=THREADS)
+        wait_for(lambda: running.succeeded() > already, 60, "a first job")
+        done, first = running.succeeded() - already, time.time()
+        ended = running.wait_drained()
+    return Drained((jobs - done) / (ended - first), ended - started)
 
 
-def _output(command: list[str]) -> bytes:
-    return subprocess.run(command, check=False, capture_output=True).stdout
+def run(scale: Scale) -> Figure:
+    """Measure ours and the peers in turns."""
+    jobs = scale.pick(4000, 20_000)
+    walls: dict[str, list[float]] = {}
 
+    def noted(name: str, measure: Callable[[], Drained | dramatiq.Drained]) -> float:
+        drained = measure()
+        walls.setdefault(name, []).append(drained.wall_s)
+        return drained.per_s
 
-def dramatiq(jobs: int, fsync: bool) -> float:
-    """Drain with two processes of eight threads; returns messages a second."""
-    with redis(fsync) as url, tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "actor.py").write_text(ACTOR)
-        environment = {"REDIS": url, "PYTHONPATH": directory, "PATH": "/usr/bin:/bin"}
-        put = f"import actor\nfor _ in range({jobs}): actor.noop.send()"
-        subprocess.run([sys.executable, "-c", put], env=environment, check=True)
-        started = time.monotonic()
-        workers = subprocess.Popen(
-            [sys.executable, "-m", "dramatiq", "actor", "--processes", "2", "--threads", "8"],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        port = url.split(":")[2].split("/")[0]
-        left = ["redis-cli", "-p", port, "hlen", "dramatiq:default.msgs"]
-        eventually(lambda: _output(left) == b"0\n", 600)
-        rate = jobs / (time.monotonic() - started)
-        workers.terminate()
-        workers.wait()
-    return rate
+    def of_dramatiq(fsync: bool) -> Callable[[], float]:
+        def measure() -> dramatiq.Drained:
+            with dramatiq.dramatiq(fsync=fsync) as peer:
+                return peer.drain(jobs)
 
+        return lambda: noted(dramatiq.name(fsync=fsync), measure)
 
-def main() -> None:
-    """Measure all of them and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=3000)
-    parser.add_argument("--threads", type=int, default=16)
-    wanted = parser.parse_args()
-    found = {}
     with zookeeper() as hosts:
-        found["job engine"] = ours(hosts, wanted.jobs, wanted.threads)
-        found["kazoo LockingQueue"] = kazoo(hosts)
-    if shutil.which("redis-server") and find_spec("dramatiq"):
-        found["dramatiq, appendfsync always"] = dramatiq(wanted.jobs, fsync=True)
-        found["dramatiq, in memory"] = dramatiq(wanted.jobs, fsync=False)
-    else:
-        console.print("Without redis-server and dramatiq[redis] there is no comparison with them.")
-    base = found["job engine"]
-    rows = [[name, f"{rate:.0f}", f"{base / rate:.2f}"] for name, rate in found.items()]
-    show("no-op jobs drained a second", ["system", "jobs/s", "ours over it"], rows)
+        systems = {NAME: lambda: noted(NAME, lambda: drain(hosts, jobs))}
+        missing = dramatiq.missing()
+        if not missing:
+            systems |= {dramatiq.name(fsync=f): of_dramatiq(f) for f in (True, False)}
+        systems[locking_queue.NAME] = lambda: locking_queue.drain_per_s(
+            hosts, KAZOO_ENTRIES, scale.pick(200, KAZOO_ENTRIES), limit_s=60
+        )
+        rounds = interleaved(scale.pick(1, 3), systems)
+    found = medians(rounds)
+    return _figure(jobs, found, missing, {**_listed(rounds, "jobs/s"), **_listed(walls, "s, all")})
 
 
-if __name__ == "__main__":
-    main()
+def _figure(
+    jobs: int, found: dict[str, float], missing: list[str], details: dict[str, str]
+) -> Figure:
+    ours = found[NAME]
+    durabilities = {
+        **{dramatiq.name(fsync=f): text for f, text in dramatiq.DURABILITY.items()},
+        locking_queue.NAME: locking_queue.DURABILITY,
+    }
+    bounds = [Bound("over kazoo LockingQueue", ours / found[locking_queue.NAME], 25, at_least=True)]
+    durable = dramatiq.name(fsync=True)
+    if durable in found:
+        bounds.insert(0, Bound(f"over {durable}", ours / found[durable], 1, at_least=True))
+    return Figure(
+        what="no-op jobs through the whole engine",
+        value=ours,
+        unit="jobs/s",
+        higher_is_better=True,
+        jobs=jobs,
+        threads=THREADS,
+        peers=[
+            Peer(name, found[name], durabilities[name]) for name in durabilities if name in found
+        ],
+        missing=missing,
+        bounds=bounds,
+        details=details,
+    )
+
+
+def _listed(rounds: dict[str, list[float]], unit: str) -> dict[str, str]:
+    """Say what each round found."""
+    return {
+        f"{name}, {unit}": ", ".join(f"{value:.4g}" for value in values)
+        for name, values in rounds.items()
+    }

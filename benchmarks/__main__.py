@@ -1,0 +1,104 @@
+"""`python -m benchmarks`: see its `--help`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmarks import machine, plots, report
+from benchmarks.figures import Figure, Scale
+
+
+class Name(StrEnum):
+    """The benchmarks; each is a module of this package."""
+
+    CLAIM_FLAT = "claim_flat"
+    DRAIN = "drain"
+    LATENCY = "latency"
+    BULK_CREATE = "bulk_create"
+    IDLE_EXECUTORS = "idle_executors"
+    MEMORY = "memory"
+    FAIR_SHARE = "fair_share"
+    WAIT_ESTIMATE = "wait_estimate"
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+
+
+@app.command()
+def main(
+    names: Annotated[
+        list[Name] | None, typer.Argument(help="What to measure; nothing: everything.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Less of everything: under a minute a name.")
+    ] = False,
+    results: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write the figures to this file, beside those in it already."),
+    ] = None,
+    charts: Annotated[
+        Path | None, typer.Option("--plot", help="Write charts (SVG) into this directory.")
+    ] = None,
+) -> None:
+    """Measure the engine beside its peers, in the same run.
+
+    Each benchmark starts the servers it needs on loopback, takes turns between the
+    engine and its peer, and stops them again: ZooKeeper (`default-jre-headless` and
+    `libzookeeper-java`, or a release on the PATH), Redis (`redis-server`). The peers
+    come with `pip install 'job-engine[bench]'`. A peer that is not installed is named,
+    and our figure is given all the same.
+
+    * **claim_flat**: a claim with a million jobs waiting, over one with a thousand
+    * **drain**: no-op jobs a second through the whole engine
+    * **latency**: from the 201 of a create to the action's first line
+    * **bulk_create**: jobs created a second by one request
+    * **idle_executors**: ZooKeeper reads for a job, with up to a thousand executors idle
+    * **memory**: an executor's, at rest and after many jobs
+    * **fair_share**: how soon small shares start behind a large one; throughput by weight
+    * **wait_estimate**: how far the estimated waiting time is off
+
+    Machines are noisy: compare ratios of one run, and figures of different runs only
+    when nothing else was running.
+
+    `python -m benchmarks --quick drain latency` measures two of them in two minutes;
+    `python -m benchmarks --json results.json --plot charts` takes about an hour.
+    """
+    console = Console()
+    if charts is not None and not plots.available():
+        raise typer.BadParameter(plots.REMEDY, param_hint="--plot")
+    scale = Scale(quick)
+    for name in names or list(Name):
+        console.rule(name)
+        note = machine.note()
+        figure = measure(name, scale)
+        report.show(console, name, figure)
+        if results is not None:
+            write(results, name, {**figure.as_json(), "quick": quick, "machine": note})
+        if charts is not None:
+            plots.plot(name, figure, charts)
+
+
+def measure(name: Name, scale: Scale) -> Figure:
+    """Run one benchmark; only what it imports has to be installed."""
+    found: Figure = importlib.import_module(f"benchmarks.{name}").run(scale)
+    return found
+
+
+def write(file: Path, name: Name, found: dict[str, Any]) -> None:
+    """Add a figure to the file, at once: a later one may fail."""
+    known = json.loads(file.read_text()) if file.exists() else {}
+    known[name] = found
+    order = [str(n) for n in Name]
+    known = dict(sorted(known.items(), key=lambda item: order.index(item[0])))
+    file.write_text(json.dumps(known, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app()
