@@ -2,9 +2,13 @@
 
 Each stands there with an ephemeral, sequential node and watches one other node, the one
 `HEADS` places ahead of its own. So whoever leaves wakes exactly one, however long the
-line is. A node's name carries a token of its line's own, so it is nobody else's, in any
-session: what a lost reply left behind is recognised by it (kazoo's recipe/lock.py has
-the trick from Netflix Curator), and to delete it twice, or late, harms nobody.
+line is. Where one leaves from the middle, as the dead do, fewer than `HEADS` may know
+that they stand at the head, until they look again; but never none, for who is first has
+nobody ahead to wait for.
+
+A node's name carries a token of its line's own, so it is nobody else's, in any session:
+what a lost reply left behind is recognised by it (kazoo's recipe/lock.py has the trick
+from Netflix Curator), and to delete it twice, or late, harms nobody.
 """
 
 from __future__ import annotations
@@ -57,6 +61,10 @@ class Line:
     def outdated(self) -> bool:
         """Whether it has to be looked again where this stands."""
         return self._outdated
+
+    def check(self) -> None:
+        """Look again where this stands, at the next `stand`."""
+        self._outdated = self._node is not None
 
     def stand(self, session_id: int) -> None:
         """Join at the end unless already in line, and see where this stands now.
@@ -142,7 +150,8 @@ class Line:
 
     def _find(self, node: str, names: Sequence[str]) -> None:
         """Find the own place, and watch the node that decides when it is at the head."""
-        line = _in_order(names, node)
+        # Others of our own are about to be deleted, and nobody would tell us.
+        line = _in_order([n for n in names if n == node or self._token not in n], node)
         place = line.index(node)
         self._crowded = len(line) > HEADS
         self._head = place < HEADS

@@ -98,12 +98,19 @@ class Lookout:
             if self._line.head not in (None, self._looked_from):
                 return  # what came before the watches is still to be seen
             net_at = started + poll * (HEAD_POLL_S if self._line.head else LINE_POLL_S)
-            with self._news:
-                while not self._line.outdated:
-                    left_s = min(self._look_at, deadline, net_at) - time.monotonic()
-                    if left_s <= 0:
-                        return
-                    self._news.wait(left_s)
+            self._sleep(min(deadline, net_at))
+            if time.monotonic() >= net_at:
+                self._line.check()
+                return
+
+    def _sleep(self, until: float) -> None:
+        """Return when somebody ahead has left, when it is time to look, or at `until`."""
+        with self._news:
+            while not self._line.outdated:
+                left_s = min(self._look_at, until) - time.monotonic()
+                if left_s <= 0:
+                    return
+                self._news.wait(left_s)
 
     def stand_aside(self) -> None:
         """Leave the line: this will not look at the queue for a while."""
