@@ -66,10 +66,25 @@ class Transaction:
         """The node must exist, and will not."""
         self._request.delete(path)
 
+    def send(self) -> Pending:
+        """Send it, once, without waiting for what becomes of it."""
+        return Pending(self._request.commit_async())
+
     def commit(self) -> Outcome:
         """Send it, once; raises `QueueError` when no answer came, so nobody knows."""
+        return self.send().outcome()
+
+
+class Pending:
+    """A transaction that was sent."""
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+
+    def outcome(self) -> Outcome:
+        """Wait for the answer; raises `QueueError` when none came, so nobody knows."""
         try:
-            results = tuple(self._request.commit())
+            results = tuple(self._result.get())
         except ZK_ERRORS as error:
             raise QueueError(f"No answer from ZooKeeper to a transaction: {error!r}") from error
         for index, result in enumerate(results):

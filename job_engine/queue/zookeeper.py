@@ -28,6 +28,7 @@ from job_engine.queue.base import (
     job_id_of,
 )
 from job_engine.queue.lookout import Lookout
+from job_engine.queue.multiread import Reading
 from job_engine.queue.session import ZooKeeperSession
 from job_engine.queue.transaction import Outcome, Transaction, answered
 
@@ -109,10 +110,8 @@ class ZooKeeperClaimQueue(ClaimQueue):
         waiting = self._waiting(limit, skip)
         if not waiting:
             return []
-        batch = waiting[:limit]
-        if self._take(registration, batch):
-            claims = self._claims(registration, batch)
-        else:
+        claims = self._take(registration, waiting[:limit])
+        if claims is None:
             claims = self._claim_singly(registration, waiting, limit)
         self._lookout.claimed(len(waiting), len(claims), limit)
         return claims
@@ -122,60 +121,65 @@ class ZooKeeperClaimQueue(ClaimQueue):
         on_entries, on_taken = self._lookout.look()
         client = self._session.client
         with answered():
-            names = client.get_children(self._paths.entries, watch=on_entries)
-            taken = set(client.get_children(self._paths.taken, watch=on_taken))
+            # Both are on their way before either is waited for.
+            entries = client.get_children_async(self._paths.entries, watch=on_entries)
+            claimed = client.get_children_async(self._paths.taken, watch=on_taken)
+            names = entries.get()
+            taken = set(claimed.get())
         free = [name for name in names if name not in taken]
         skipped = {name for name in free if skip(name)}
         waiting = in_order([name for name in free if name not in skipped])
         self._lookout.found(names, skipped, surplus=len(waiting) > limit)
         return waiting
 
-    def _take(self, registration: Registration, entries: Sequence[EntryName]) -> bool:
-        """Create the claim nodes of all `entries`, or of none."""
-        transaction = Transaction(self._session.client, registration.node)
+    def _take(
+        self, registration: Registration, entries: Sequence[EntryName]
+    ) -> list[QueueClaim] | None:
+        """Create the claim nodes of all `entries`, or of none: then None is returned.
+
+        A transaction has one zxid, so one of its nodes tells the fence of all. What is
+        read was sent right behind the transaction, and is answered after it.
+        """
+        client = self._session.client
+        transaction = Transaction(client, registration.node)
         for entry in entries:
             transaction.check(self._paths.entry(entry.text))
             transaction.create(self._paths.claim(entry.text), self._name.encode(), ephemeral=True)
-        return _guarded(transaction.commit(), SessionLostError).done
+        pending = transaction.send()
+        paths = [self._paths.claim(entries[0].text)]
+        reading = Reading(client, paths + [self._paths.entry(e.text) for e in entries])
+        if not _guarded(pending.outcome(), SessionLostError).done:
+            return None
+        first, *nodes = reading.nodes()
+        if first is None or first.stat.ephemeralOwner != registration.session_id:
+            # Deleted behind our back. Whatever else was claimed is found by `recover`.
+            raise QueueError("A claim was gone as soon as it was made.")
+        fence = Fence(registration.incarnation, first.stat.czxid)
+        claims = [
+            QueueClaim(entry.text, job_id_of(node.data) if node else "", fence, registration)
+            for entry, node in zip(entries, nodes, strict=True)
+        ]
+        # Consumed under our claim by somebody who does not look at claims.
+        self.release([claim for claim in claims if not claim.job_id])
+        return [claim for claim in claims if claim.job_id]
 
     def _claim_singly(
         self, registration: Registration, waiting: Sequence[EntryName], limit: int
     ) -> list[QueueClaim]:
         """Somebody was faster: skip ahead at random, so that the next race is thinner."""
-        got: list[EntryName] = []
+        claims: list[QueueClaim] = []
         position = 0
         # How many rivals there are shows in the races lost; to count them costs a long list.
         rivals = 1
-        while position < len(waiting) and len(got) < limit:
-            if self._take(registration, [waiting[position]]):
-                got.append(waiting[position])
+        while position < len(waiting) and len(claims) < limit:
+            got = self._take(registration, [waiting[position]])
+            if got is not None:
+                claims += got
                 position += 1
             else:
                 rivals = min(2 * rivals, BATCH)
                 position += random.randint(1, rivals)
-        return self._claims(registration, got)
-
-    def _claims(self, registration: Registration, entries: Sequence[EntryName]) -> list[QueueClaim]:
-        client = self._session.client
-        reads = [client.get_async(self._paths.entry(e.text)) for e in entries]
-        stats = [client.exists_async(self._paths.claim(e.text)) for e in entries]
-        claims = []
-        for entry, read, stat in zip(entries, reads, stats, strict=True):
-            with answered():
-                node = stat.get()
-                try:
-                    data, _ = read.get()
-                except NoNodeError:
-                    # Consumed under our claim by somebody who does not look at claims.
-                    data = None
-            if node is None or node.ephemeralOwner != registration.session_id:
-                continue
-            job_id = job_id_of(data) if data is not None else ""
-            fence = Fence(registration.incarnation, node.czxid)
-            claims.append(QueueClaim(entry.text, job_id, fence, registration))
-        gone = [claim for claim in claims if not claim.job_id]
-        self.release(gone)
-        return [claim for claim in claims if claim.job_id]
+        return claims
 
     # --- letting go -----------------------------------------------------------
 
@@ -225,14 +229,12 @@ class ZooKeeperClaimQueue(ClaimQueue):
         claimed anew, perhaps by this very session. ZooKeeper deletes by name whoever
         owns the node, so it is looked at first; while it is ours nobody can replace it.
         """
-        client = self._session.client
-        stats = [client.exists_async(self._paths.claim(claim.entry)) for claim in claims]
-        held = []
-        for claim, stat in zip(claims, stats, strict=True):
-            with answered():
-                node = stat.get()
-            if node is not None and node.czxid == claim.fence.czxid:
-                held.append(claim)
+        reading = Reading(self._session.client, [self._paths.claim(c.entry) for c in claims])
+        held = [
+            claim
+            for claim, node in zip(claims, reading.nodes(), strict=True)
+            if node is not None and node.stat.czxid == claim.fence.czxid
+        ]
         return held
 
     def recover(self, registration: Registration, held: Sequence[QueueClaim]) -> None:
@@ -243,12 +245,12 @@ class ZooKeeperClaimQueue(ClaimQueue):
         with answered():
             client.sync(self._paths.taken)
             names = [n for n in client.get_children(self._paths.taken) if n not in keep]
-            stats = [client.exists_async(self._paths.claim(name)) for name in names]
-            lost = [
-                QueueClaim(name, "", Fence(registration.incarnation, node.czxid), registration)
-                for name, stat in zip(names, stats, strict=True)
-                if (node := stat.get()) and node.ephemeralOwner == registration.session_id
-            ]
+        nodes = Reading(client, [self._paths.claim(name) for name in names]).nodes()
+        lost = [
+            QueueClaim(name, "", Fence(registration.incarnation, node.stat.czxid), registration)
+            for name, node in zip(names, nodes, strict=True)
+            if node and node.stat.ephemeralOwner == registration.session_id
+        ]
         self.release(lost)
 
     # --- waiting --------------------------------------------------------------
@@ -295,17 +297,12 @@ class ZooKeeperPushQueue(PushQueue):
 
     def jobs(self, entries: Sequence[str]) -> dict[str, str]:
         """See the base class."""
-        client = self._session.client
-        reads = [(name, client.get_async(self._paths.entry(name))) for name in entries]
-        found = {}
-        for name, read in reads:
-            with answered():
-                try:
-                    data, _ = read.get()
-                except NoNodeError:
-                    continue
-            found[name] = job_id_of(data)
-        return found
+        nodes = Reading(self._session.client, [self._paths.entry(n) for n in entries]).nodes()
+        return {
+            name: job_id_of(node.data)
+            for name, node in zip(entries, nodes, strict=True)
+            if node is not None
+        }
 
     def remove(self, leader_node: str, entry: str) -> bool:
         """See the base class."""
