@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from benchmarks.figures import Bound, Figure, Peer, Scale, percentile
 from benchmarks.peers import locking_queue
-from benchmarks.servers import Running, chroot, engine, zookeeper
+from benchmarks.servers import Running, engine, zookeeper
 from job_engine import __version__
 from job_engine.client import Api
 from job_engine.model import SUPPORTED_VERSION, JobState
@@ -69,7 +69,7 @@ class StandIn:
         self._api.close()
 
     def claim(self) -> tuple[float, int]:
-        """Claim up to a batch and finish it; returns how many ms the claim took, and of how many."""
+        """Claim up to a batch and finish it; returns its milliseconds, and of how many."""
         assert self._registration is not None
         started = time.perf_counter()
         claims = self._queue.claim(self._registration, THREADS, lambda _: False)
@@ -146,7 +146,7 @@ def _job(share: int) -> dict[str, Any]:
 def with_backlog(hosts: str, jobs: int) -> Iterator[StandIn]:
     """An engine with that many jobs waiting."""
     shares = max(1, jobs // A_SHARE)
-    with chroot(hosts, f"backlog-{jobs}") as root, engine(root) as running:
+    with engine(hosts) as running:
         for service in ("executor", "distributor"):
             running.engine.stop(service)
         fill(running, jobs, shares)

@@ -34,7 +34,7 @@ def of_engine(running: Running) -> float:
     answered_at = time.monotonic()
     job = response.json()["resource-id"]
     started_at = wait_for(lambda: read_marks(file).get(job), 60, "a started job", every_s=0.002)
-    running.wait_drained(60)
+    running.wait_final(60)
     file.unlink()
     return (started_at - answered_at) * 1000
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -37,14 +38,6 @@ def zookeeper() -> Iterator[str]:
             yield server.hosts
         finally:
             server.stop()
-
-
-@contextmanager
-def chroot(hosts: str, name: str) -> Iterator[str]:
-    """A tree of its own in a ZooKeeper, for one of several engines."""
-    with connected(hosts) as client:
-        client.ensure_path(f"/{name}")
-        yield f"{hosts}/{name}"
 
 
 @contextmanager
@@ -130,20 +123,27 @@ class Running:
         unfinished = "SELECT 1 FROM jobs WHERE state IN ('QUEUED', 'RUNNING') LIMIT 1"
         return not self.query(unfinished)
 
+    def wait_final(self, timeout_s: float = 1800.0) -> None:
+        """Wait until all jobs are final."""
+        wait_for(self.drained, timeout_s, "a drained store")
+
     def wait_drained(self, timeout_s: float = 1800.0) -> float:
         """Wait until all jobs are final and consumed; returns the wall clock's time then."""
         with connected(self.engine.zk_hosts) as client:
-            wait_for(self.drained, timeout_s, "a drained store")
+            self.wait_final(timeout_s)
             wait_for(lambda: not client.get_children(entries("/job")), 60, "an empty queue")
             return time.time()
 
 
 @contextmanager
 def engine(hosts: str, **executor: object) -> Iterator[Running]:
-    """A whole engine that has run its first job."""
+    """A whole engine, in a tree of ZooKeeper's of its own, that has run its first job."""
+    root = f"/{uuid.uuid4().hex}"
+    with connected(hosts) as client:
+        client.create(root)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        with Engine(directory, hosts) as made:
+        with Engine(directory, hosts + root) as made:
             made.start_api(log_level="WARNING")
             start_services(made, **executor)
             api = made.admin()
