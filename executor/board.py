@@ -13,12 +13,13 @@ from job_engine.queue import QueueClaim, Registration
 class Board:
     """Shared by all threads of the executor; every method takes the lock for a moment.
 
-    A thread counts as free once its action has ended, even while the outcome is still
-    on its way; a claim is held from the moment it is made until its node is deleted.
+    A run is here until its action has ended, even while the outcome is still on its
+    way; some may wait for a thread. A claim is held from the moment it is made until its node is deleted.
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
+        """`threads` is how many actions run at once."""
+        self.threads = threads
         self._changed = threading.Condition()
         # By identity: after a lost session the next run of the same entry may begin here
         # before the thread of the last one has ended.
@@ -28,30 +29,37 @@ class Board:
     # --- runs -----------------------------------------------------------------
 
     def add(self, run: Run) -> None:
-        """A thread is taken by this run."""
+        """This run has a thread, or is the next to get one."""
         with self._changed:
             self._runs[id(run)] = run
 
     def remove(self, run: Run) -> None:
-        """Its thread is free again."""
+        """It has ended, and its thread is free again."""
         with self._changed:
             self._runs.pop(id(run), None)
             self._changed.notify_all()
 
     def runs(self) -> list[Run]:
-        """The runs that have a thread now."""
+        """The runs that have a thread, or wait for one."""
         with self._changed:
             return list(self._runs.values())
 
     def of_job(self, job_id: str) -> list[Run]:
-        """The runs of this job that have a thread; an interrupted one may be among them."""
+        """The runs of this job; an interrupted one may be among them."""
         return [run for run in self.runs() if run.job.id == job_id]
 
-    def wait_free(self, timeout_s: float) -> int:
-        """Wait for a free thread; return how many there are."""
+    def wait_room(self, ahead: int, least: int, timeout_s: float) -> int:
+        """Wait until `least` runs have room, each with a thread or among the `ahead` that wait.
+
+        Returns how many have room.
+        """
+
+        def room() -> int:
+            return self.threads + ahead - len(self._runs)
+
         with self._changed:
-            self._changed.wait_for(lambda: len(self._runs) < self._threads, timeout_s)
-            return self._threads - len(self._runs)
+            self._changed.wait_for(lambda: room() >= least, timeout_s)
+            return room()
 
     def interrupt_all(self, order: Callable[[], Interruption]) -> None:
         """Interrupt every run."""
@@ -92,7 +100,12 @@ class Board:
         with self._changed:
             return self._changed.wait_for(lambda: not self._runs and not self._held, timeout_s)
 
+    def empty(self) -> bool:
+        """Whether no run and no claim is there."""
+        with self._changed:
+            return not self._runs and not self._held
+
     def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until no run has a thread; return whether that is so."""
+        """Wait until no run is left; return whether that is so."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._runs, timeout_s)

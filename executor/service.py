@@ -12,6 +12,7 @@ from typing import Any, Final
 from executor.board import Board
 from executor.breaker import Breaker
 from executor.claimer import Claimer
+from executor.outcome import decide_outcome
 from executor.reporter import Reporter
 from executor.run import Run
 from executor.scratch import Scratch
@@ -66,6 +67,7 @@ class Executor:
         self._session.on_lost(lambda: self._board.interrupt_all(ClaimLost))
         self._queue = ZooKeeperClaimQueue(self._session, settings.queue_root, settings.name)
         self._board = Board(settings.threads)
+        self._session.quiet_while(self._board.empty)
         self._breaker = Breaker(self._api.ready)
         self._reporter = Reporter(self._api, self._queue, self._board, self._breaker, settings.name)
         self._workers = Workers(settings.threads, self._board, self._reporter)
@@ -132,6 +134,9 @@ class Executor:
         self._draining.set()
         log.info("executor.draining", running=len(self._board.runs()))
         self._claimer.stop(timeout_s=STUCK_S)
+        for run in self._board.runs():
+            if run.started_at is None:  # claimed ahead: others have the time
+                run.interrupt(Drained())
         deadline = time.monotonic() + self._settings.drain_s
         while not hurry.is_set() and time.monotonic() < deadline:
             if self._board.wait_idle(0.1):
@@ -186,7 +191,7 @@ class Executor:
             on_unwatched=self._claimer.register_again,
         )
 
-    def _dispatch(self, claim: QueueClaim, reply: ClaimReply) -> None:
+    def _dispatch(self, claim: QueueClaim, reply: ClaimReply, *, give_back: bool) -> None:
         job = _job(claim, reply)
         run = Run(
             job=job,
@@ -197,6 +202,10 @@ class Executor:
             scratch_root=self._scratch.root,
             on_update=self._reporter.update,
         )
+        if give_back:
+            run.interrupt(Drained())
+            self._reporter.end(run, decide_outcome(None, run.interruption, 0, run.action.retry))
+            return
         # On the board before the look at the session, or a loss between the two would
         # interrupt everything but this run.
         self._board.add(run)
@@ -236,6 +245,7 @@ def describe(action: Action[Any]) -> ActionDescription:
         payload_schema=action.payload.model_json_schema(),
         timeout_s=action.timeout_s,
         cost=action.cost,
+        short=action.short,
         restricted=action.restricted,
         interval_s=schedule.interval_s if schedule else None,
         cron=schedule.cron if schedule else None,

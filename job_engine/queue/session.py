@@ -9,6 +9,7 @@ the server cannot have heard from us earlier than that.
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from typing import Any, Final
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
 from kazoo.handlers.threading import KazooTimeoutError
-from kazoo.protocol.connection import ConnectionHandler
+from kazoo.protocol.connection import CLOSE_RESPONSE, ConnectionHandler
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
 
@@ -30,6 +31,10 @@ log = get_logger(__name__)
 LOST_AFTER: Final = 2 / 3
 """Share of the negotiated timeout after which a silent session counts as lost."""
 
+QUIET_FOR: Final = 0.4
+"""The same after which it is asked although nothing is at stake. kazoo pings after a third
+of the timeout without a request, so that an idle session is never asked."""
+
 # kazoo's timeouts stand apart, and a closing connection raises plain OS errors.
 ZK_ERRORS: Final = (KazooException, KazooTimeoutError, OSError)
 
@@ -40,6 +45,20 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
     granted_s: float | None = None
     goes_on: Callable[[], bool]
     """Whether the session that is reconnected to may still hold."""
+    on_pong: Callable[[float], None]
+    """Called with the time at which a ping was sent, once it is answered."""
+    _pinged_at = 0.0
+
+    def _send_ping(self, connect_timeout: float) -> None:
+        self._pinged_at = time.monotonic()
+        super()._send_ping(connect_timeout)
+
+    def _read_socket(self, read_timeout: float) -> Any:
+        awaited = self.ping_outstanding.is_set()
+        response = super()._read_socket(read_timeout)
+        if awaited and not self.ping_outstanding.is_set():
+            self.on_pong(self._pinged_at)
+        return response
 
     def _connect(self, *args: Any) -> tuple[float, float]:
         if not self.goes_on():
@@ -52,6 +71,18 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
         read_timeout_ms, connect_timeout_ms = super()._connect(*args)
         self.granted_s = read_timeout_ms * 1.5 / 1000
         return read_timeout_ms, connect_timeout_ms
+
+    def _read_socket(self, read_timeout: float) -> Any:
+        response = super()._read_socket(read_timeout)
+        # What came in one TLS record with this packet is in no socket any more: kazoo would
+        # not look at it before the next one comes, which may be seconds later.
+        while response is not CLOSE_RESPONSE and _pending(self._socket):
+            response = super()._read_socket(read_timeout)
+        return response
+
+
+def _pending(connection: Any) -> bool:
+    return bool(isinstance(connection, ssl.SSLSocket) and connection.pending())
 
 
 class ZooKeeperSession:
@@ -77,8 +108,10 @@ class ZooKeeperSession:
             self._client, self._client._conn_retry.copy(), logger=self._client.logger
         )
         self._connection.goes_on = self.alive
+        self._connection.on_pong = self._note_pong
         self._client._connection = self._connection
         self._on_lost: list[Callable[[], None]] = []
+        self._quiet: Callable[[], bool] = lambda: False
         self._lock = threading.Lock()
         self._answered_at = float("-inf")
         self._session_id: int | None = None
@@ -104,6 +137,14 @@ class ZooKeeperSession:
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call `callback` once for each session that is lost; from the monitor's thread."""
         self._on_lost.append(callback)
+
+    def quiet_while(self, nothing_at_stake: Callable[[], bool]) -> None:
+        """While that holds, let kazoo's pings prove the session, and ask ZooKeeper nothing.
+
+        They are seldom: a silence of a third of the timeout may then lose the session,
+        where it takes more than half of it otherwise. Who holds nothing loses nothing.
+        """
+        self._quiet = nothing_at_stake
 
     def start(self) -> None:
         """Connect in the background."""
@@ -166,9 +207,17 @@ class ZooKeeperSession:
             granted_s = self._connection.granted_s or 1.0
             if self._stopping.wait(min(granted_s / 12, 1.0)):
                 return
-            if not outstanding.is_set() and self._client.state == KazooState.CONNECTED:
+            connected = self._client.state == KazooState.CONNECTED
+            if connected and not outstanding.is_set() and not self._may_be_quiet():
                 self._ask(outstanding)
             self._check_clock()
+
+    def _may_be_quiet(self) -> bool:
+        granted_s = self._connection.granted_s or 0.0
+        with self._lock:
+            fresh = time.monotonic() - self._answered_at < granted_s * QUIET_FOR
+            known = not self._lost and self._session_id == self._client.client_id[0]
+        return fresh and known and self._quiet()
 
     def _ask(self, outstanding: threading.Event) -> None:
         client_id = self._client.client_id
@@ -182,6 +231,12 @@ class ZooKeeperSession:
 
         outstanding.set()
         self._client.exists_async("/").rawlink(answered)
+
+    def _note_pong(self, sent_at: float) -> None:
+        with self._lock:
+            # A new session is found, and told of, by an answer to a request only.
+            if self._session_id == self._client.client_id[0]:
+                self._answered_at = max(self._answered_at, sent_at)
 
     def _note_answer(self, session_id: int, sent_at: float) -> None:
         with self._lock:
