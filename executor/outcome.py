@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from job_engine.errors import (
@@ -17,7 +17,7 @@ from job_engine.errors import (
     SandboxRefusedError,
     TimedOut,
 )
-from job_engine.model import JobState
+from job_engine.model import Job, JobState
 from job_engine.model.protocol import ReportKind
 from job_engine.plugins import Result, RetryPolicy
 
@@ -49,12 +49,29 @@ Ended = Result | BaseException | None
 """What `Action.run` returned or raised."""
 
 
+def retry_of(job: Job, retry: RetryPolicy) -> RetryPolicy:
+    """Return the policy by which a job is retried: its action's, or fewer attempts.
+
+    A job's `max-attempts` never grants more than its action does: whoever writes the
+    action knows how often it is safe to repeat.
+    """
+    wanted = job.document.get("max-attempts")
+    if wanted is None or wanted >= retry.max_attempts:
+        return retry
+    return replace(retry, max_attempts=wanted)
+
+
 def decide_outcome(
-    ended: Ended, interruption: Interruption | None, attempts: int, retry: RetryPolicy
+    ended: Ended,
+    interruption: Interruption | None,
+    attempts: int,
+    retry: RetryPolicy,
+    luck: float = 0.0,
 ) -> Outcome:
     """Decide from how the action ended and what it was interrupted by, if anything.
 
-    `attempts` counts the faults before this run. A result that was complete when an
+    `attempts` counts the faults before this run. `luck`, from 0 to 1, is chance: it
+    spreads the retries (`RetryPolicy.delay_s`). A result that was complete when an
     order to stop came is kept, unless the claim is gone or the job is final already.
     """
     if isinstance(interruption, ClaimLost):
@@ -65,7 +82,7 @@ def decide_outcome(
         # Whatever it raised, it did so because its sandbox was closed under it.
         ended = interruption
     if isinstance(ended, BaseException):
-        return _of_error(ended, attempts, retry)
+        return _of_error(ended, attempts, retry, luck)
     return _of_result(ended or Result())
 
 
@@ -79,7 +96,7 @@ def _of_result(result: Result) -> Outcome:
     )
 
 
-def _of_error(error: BaseException, attempts: int, retry: RetryPolicy) -> Outcome:
+def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
     match error:
         case Drained():
             return Outcome(kind=ReportKind.RELEASE)
@@ -88,14 +105,14 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy) -> Outcom
         case TimedOut() | ActionFailedError() | GradingError() | SandboxRefusedError():
             return _failed(str(error))
         case _:
-            return _fault(error, attempts + 1, retry)
+            return _fault(error, attempts + 1, retry, luck)
 
 
-def _fault(error: BaseException, attempts: int, retry: RetryPolicy) -> Outcome:
+def _fault(error: BaseException, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
     told = str(error) if isinstance(error, JobEngineError) else repr(error)
     if attempts >= retry.max_attempts:
         return _failed(f"Given up after {attempts} attempts. The last one ended with: {told}")
-    delay_s = retry.delay_s(attempts)
+    delay_s = round(retry.delay_s(attempts, luck), 3)
     return Outcome(
         kind=ReportKind.RETRY,
         message=f"Attempt {attempts} broke and is repeated in {delay_s:g} s: {told}",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from pydantic import ValidationError
 
-from executor.outcome import Outcome, decide_outcome
+from executor.outcome import Outcome, decide_outcome, retry_of
 from executor.run import Run
 from job_engine.errors import PlatformFaultError
 from job_engine.model.protocol import BATCH_LIMIT, Report, ReportKind
@@ -60,7 +61,8 @@ class Told:
         if self.outcome is None:
             return Told(run, None, kept, bare=True)
         fault = PlatformFaultError(why)
-        outcome = decide_outcome(fault, None, run.job.attempts, run.action.retry)
+        retry = retry_of(run.job, run.action.retry)
+        outcome = decide_outcome(fault, None, run.job.attempts, retry, luck=random.random())
         return Told(run, outcome, _final(kept, outcome), bare=True)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
+import random
 import threading
 
 from executor.board import Board
-from executor.outcome import Outcome, decide_outcome
+from executor.outcome import Outcome, decide_outcome, retry_of
 from executor.reporter import Reporter
 from executor.run import Run
 from job_engine.errors import PlatformFaultError
@@ -56,7 +57,10 @@ def _outcome(run: Run) -> Outcome:
     try:
         if isinstance(ended, Exception):
             log.info("job.raised", job=run.job.id, error=repr(ended), exc_info=ended)
-        return decide_outcome(ended, run.interruption, run.job.attempts, run.action.retry)
+        retry = retry_of(run.job, run.action.retry)
+        return decide_outcome(
+            ended, run.interruption, run.job.attempts, retry, luck=random.random()
+        )
     except BaseException:
         # An error of the action's own that breaks when it is looked at (its `__str__`)
         # must not cost the executor this thread.

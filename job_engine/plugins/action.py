@@ -29,10 +29,18 @@ class RetryPolicy:
     backoff_s: float = 5.0
     """Wait after the first fault; doubled after each further one."""
     max_backoff_s: float = 300.0
+    jitter: float = 0.25
+    """Up to this part of a wait is left out by chance, so that jobs which broke together
+    do not come back together; 0 to 1."""
 
-    def delay_s(self, attempts: int) -> float:
-        """Seconds to wait after the given number of faults (1 or more)."""
-        return min(self.backoff_s * 2.0 ** (attempts - 1), self.max_backoff_s)
+    def delay_s(self, attempts: int, luck: float = 0.0) -> float:
+        """Seconds to wait after the given number of faults (1 or more).
+
+        `luck`, from 0 to 1, is drawn by the caller: 0 waits the whole of it.
+        """
+        # A float has no room for many more doublings than these.
+        whole_s = min(self.backoff_s * 2.0 ** min(attempts - 1, 64), self.max_backoff_s)
+        return whole_s * (1.0 - self.jitter * luck)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor.outcome import Disposal, Ended, decide_outcome
+from executor.outcome import Disposal, Ended, decide_outcome, retry_of
 from job_engine.errors import (
     ActionFailedError,
     ApiUnavailableError,
@@ -19,7 +19,7 @@ from job_engine.errors import (
     SandboxRefusedError,
     TimedOut,
 )
-from job_engine.model import JobState
+from job_engine.model import Job, JobState
 from job_engine.model.protocol import ReportKind
 from job_engine.plugins import Result, RetryPolicy
 
@@ -81,6 +81,30 @@ def test_faults_are_retried_later_and_later_and_then_failed() -> None:
     assert last.state is JobState.FAILED
     assert last.message is not None
     assert "the daemon is gone" in last.message
+
+
+@pytest.mark.parametrize(
+    ("luck", "delays"), [(0.0, [5, 10, 12, 12]), (0.5, [4, 8, 9.6, 9.6]), (1.0, [3, 6, 7.2, 7.2])]
+)
+def test_retries_come_later_and_later_but_not_all_together(luck: float, delays: list[int]) -> None:
+    retry = RetryPolicy(max_attempts=10, backoff_s=5, max_backoff_s=12, jitter=0.4)
+    outcomes = [decide_outcome(SandboxError("x"), None, n, retry, luck) for n in range(4)]
+    assert [outcome.retry_after_s for outcome in outcomes] == pytest.approx(delays)
+
+
+def test_a_wait_has_a_limit_however_often_it_is_doubled() -> None:
+    assert RetryPolicy(max_backoff_s=300).delay_s(100_000) == 300
+
+
+@pytest.mark.parametrize(("wanted", "granted"), [(None, 3), (1, 1), (2, 2), (3, 3), (9, 3)])
+def test_a_job_may_want_fewer_attempts_than_its_action_allows(
+    wanted: int | None, granted: int
+) -> None:
+    document = {} if wanted is None else {"max-attempts": wanted}
+    retry = retry_of(Job(id="job/1", action="noop", document=document), RETRY)
+    assert (retry.max_attempts, retry.backoff_s) == (granted, RETRY.backoff_s)
+    last = decide_outcome(SandboxError("x"), None, granted - 1, retry)
+    assert last.state is JobState.FAILED
 
 
 def test_without_the_api_the_job_is_only_given_back() -> None:
