@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from kazoo.client import KazooClient
 
-from job_engine.errors import JobEngineError
 from job_engine.queue.local import LocalZooKeeper
-from tests.conftest import require
 from tests.support.engine import Engine, eventually
 from tests.support.trace import ACTIONS_DIR, longest_overlap_s, read_trace
-
-
-@pytest.fixture
-def zookeeper(tmp_path: Path) -> Iterator[LocalZooKeeper]:
-    """A ZooKeeper of the test's own."""
-    server = LocalZooKeeper(tmp_path / "zookeeper", sync=False)
-    try:
-        server.start()
-    except JobEngineError as error:
-        require(False, error.message)
-    yield server
-    server.stop()
 
 
 def _queue_is_empty(hosts: str) -> None:

@@ -8,32 +8,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from job_engine.errors import JobEngineError
 from job_engine.queue.local import LocalZooKeeper
-from tests.conftest import require
 from tests.support.engine import SESSION_TIMEOUT_S, Engine, eventually, free_port
 
 GRACE_S = 10.0
 SERVICES = ("executor", "distributor")
-
-
-@pytest.fixture
-def zookeeper(tmp_path: Path) -> Iterator[LocalZooKeeper]:
-    """A ZooKeeper of the test's own, to be ill-treated."""
-    server = LocalZooKeeper(tmp_path / "zookeeper", sync=False)
-    try:
-        server.start()
-    except JobEngineError as error:
-        require(False, error.message)
-    yield server
-    if server.pid is not None:
-        os.kill(server.pid, signal.SIGCONT)
-    server.stop()
 
 
 def _pause(server: LocalZooKeeper) -> None:

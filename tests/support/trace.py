@@ -20,6 +20,8 @@ class Execution:
     started_at: float
     last_at: float
     ended: bool = False
+    pid: int = 0
+    """Process of the executor that ran it."""
 
 
 def read_trace(file: Path) -> dict[str, list[Execution]]:
@@ -29,7 +31,7 @@ def read_trace(file: Path) -> dict[str, list[Execution]]:
         line = json.loads(text)
         run = runs.setdefault(
             line["job"] + line["run"],
-            Execution(line["job"], line["run"], line["at"], line["at"]),
+            Execution(line["job"], line["run"], line["at"], line["at"], pid=line["pid"]),
         )
         run.last_at = line["at"]
         run.ended = run.ended or line["event"] == "end"

@@ -1,0 +1,146 @@
+"""One run: start everything, submit and inject, wait for calm, and collect the evidence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import requests
+from kazoo.client import KazooClient
+
+from tests.faults.bed import leftovers
+from tests.faults.bed.boxes import Boxes
+from tests.faults.bed.driver import Driver
+from tests.faults.bed.ensemble import Ensemble
+from tests.faults.bed.evidence import Document, Evidence
+from tests.faults.bed.journal import Journal
+from tests.faults.bed.load import Client, Observer, Submitter
+from tests.faults.bed.proxy import Proxies
+from tests.faults.bed.world import THREADS, World
+from tests.support.trace import read_trace
+
+CALM_SHARE: Final = 0.1
+"""Of all jobs, before the first fault and again after the last: there the order counts."""
+STUCK_S: Final = 90.0
+"""Seconds without any job becoming final, after which the rest never will."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run."""
+
+    seed: int
+    jobs: int
+    faults: int
+    gap_s: float
+    """Mean seconds between two injections."""
+
+
+def run(plan: Plan, directory: Path, say: Callable[[str], None]) -> Evidence:
+    """Run it; everything is stopped when this returns."""
+    trace = directory / "trace"
+    trace.touch()
+    journal = Journal(directory / "journal")
+    ensemble = Ensemble(directory)
+    try:
+        with (
+            Proxies() as proxies,
+            Boxes(directory, trace) as boxes,
+            World(directory, ensemble, proxies, boxes, journal) as world,
+        ):
+            world.start_all()
+            say("everything is up")
+            return _Run(plan, world, trace, say).go()
+    finally:
+        ensemble.stop()
+
+
+class _Run:
+    def __init__(self, plan: Plan, world: World, trace: Path, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._world = world
+        self._trace = trace
+        self._say = say
+        client = f"http://{world.api_links['client'].hosts}"
+        self._submitter = Submitter(client, trace, plan.seed, plan.jobs)
+        self._observer = Observer(world.url, plan.seed, lambda: self._submitter.submissions)
+        self._reader = Client(world.url)
+
+    def go(self) -> Evidence:
+        self._submitter.start()
+        self._observer.start()
+        self._submitter.submit(round(self._plan.jobs * CALM_SHARE))
+        self._wait_unfinished(THREADS)
+        plan = self._plan
+        Driver(self._world, plan.seed, plan.faults, plan.gap_s, self._on_fault).run()
+        self._say("all faults are undone")
+        self._wait_all_final()
+        self._submitter.finish(120)
+        self._wait_all_final()
+        self._observer.stop()
+        self._say("all jobs are final")
+        return self._collect()
+
+    def _on_fault(self, count: int) -> None:
+        share = CALM_SHARE + (1 - 2 * CALM_SHARE) * count / self._plan.faults
+        self._submitter.allow(round(self._plan.jobs * share))
+        if count % max(1, self._plan.faults // 20) == 0:
+            self._say(f"{count} faults, {self._submitter.accepted} jobs accepted")
+
+    def _wait_all_final(self) -> None:
+        self._wait_unfinished(0)
+
+    def _wait_unfinished(self, most: int) -> None:
+        """Wait until no more than this many jobs are left; gives up when nothing moves."""
+        left: int | None = None
+        deadline = time.monotonic() + STUCK_S
+        while left is None or left > most:
+            self._world.revive()
+            time.sleep(0.3)
+            try:
+                now = self._reader.unfinished()
+            except requests.RequestException:
+                continue
+            if now != left:
+                left, deadline = now, time.monotonic() + STUCK_S
+            if time.monotonic() > deadline:
+                self._say(f"{left} jobs never become final")
+                return
+
+    def _collect(self) -> Evidence:
+        world = self._world
+        zookeeper = KazooClient(world.ensemble.hosts)
+        zookeeper.start(30)
+        found = leftovers.wait_empty(zookeeper)
+        found += leftovers.in_elections(zookeeper, len(world.distributors))
+        for name in world.executors:
+            found += leftovers.in_scratch(world.scratch(name))
+        first = self._documents()
+        time.sleep(2.0)
+        second = self._documents()
+        self._reader.close()
+        codes = world.stop_all()
+        found += leftovers.in_zookeeper(zookeeper)
+        zookeeper.stop()
+        zookeeper.close()
+        found += leftovers.of_sandboxes(world.executors)
+        return Evidence(
+            submissions=self._submitter.submissions,
+            executions=read_trace(self._trace),
+            first=first,
+            second=second,
+            observations=self._observer.observations,
+            faults=world.journal.faults,
+            restores=world.journal.restores,
+            starts=world.journal.starts,
+            deaths=world.journal.deaths,
+            leftovers=found,
+            exits=codes,
+            threads=THREADS * len(world.executors),
+        )
+
+    def _documents(self) -> dict[str, Document]:
+        return {d.job: d for d in self._reader.documents()}
