@@ -14,7 +14,8 @@ class Board:
     """Shared by all threads of the executor; every method takes the lock for a moment.
 
     A run is here until its action has ended, even while the outcome is still on its
-    way; some may wait for a thread. A claim is held from the moment it is made until its node is deleted.
+    way; some may wait for a thread. A claim is held from the moment it is made until its
+    node is deleted.
     """
 
     def __init__(self, threads: int) -> None:

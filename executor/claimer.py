@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from executor.board import Board
 from executor.breaker import Breaker
 from executor.outcome import Disposal
+from executor.prefetch import Prefetch
 from executor.reporter import Reporter
 from executor.skips import Skips
 from job_engine.client import Api
@@ -38,11 +39,18 @@ PAUSE_S: Final = 0.5
 """Wait after ZooKeeper or the API gave no answer."""
 
 
+class Dispatch(Protocol):
+    """What is done with a job that the API says to run."""
+
+    def __call__(self, claim: QueueClaim, reply: ClaimReply, *, give_back: bool) -> None:
+        """Run it, or write at once that it is QUEUED again."""
+
+
 class Claimer:
     """Registers this executor, claims as many entries as threads are free, asks the API.
 
     Args:
-        dispatch: hands a job that may run to the workers.
+        dispatch: hands a job that may run to the workers, or has it given back.
         about: what this executor tells of itself in its node.
         published: the actions to make known to the API before anything is claimed.
     """
@@ -59,7 +67,7 @@ class Claimer:
         name: str,
         published: Sequence[ActionDescription],
         about: Callable[[], dict[str, object]],
-        dispatch: Callable[[QueueClaim, ClaimReply], None],
+        dispatch: Dispatch,
         on_registered: Callable[[Registration], None],
     ) -> None:
         self._session = session
@@ -75,6 +83,7 @@ class Claimer:
         self._dispatch = dispatch
         self._on_registered = on_registered
         self._skips = Skips()
+        self._prefetch = Prefetch(board, {action.name for action in published if action.short})
         self._registration: Registration | None = None
         self._outdated = threading.Event()
         self._asking: Sequence[QueueClaim] = ()
@@ -126,8 +135,8 @@ class Claimer:
             self._queue.stand_aside()
             self._stopping.wait(PAUSE_S)
             return
-        free = self._board.wait_free(PAUSE_S)
-        if free < 1 or self._stopping.is_set():
+        room = self._prefetch.wait_room(PAUSE_S)
+        if room < 1 or self._stopping.is_set():
             self._queue.stand_aside()
             return
         registration = self._registered()
@@ -135,7 +144,7 @@ class Claimer:
             return
         # Asked before the look: a back-off that ends meanwhile is not over for it.
         due_in_s = self._skips.next_s()
-        claims = self._queue.claim(registration, free, self._skips)
+        claims = self._queue.claim(registration, room, self._skips)
         if not claims:
             # A look takes back a wake that came before it, and the one to stop is the last.
             if not self._stopping.is_set():
@@ -196,6 +205,8 @@ class Claimer:
             self._reporter.let_go(claims, Disposal.RELEASE)
             self._stopping.wait(PAUSE_S)
         else:
+            running = [r.document["action"] for r in replies if r.document is not None]
+            self._prefetch.saw(running)
             for claim, reply in zip(claims, replies, strict=True):
                 self._settle_or_release(claim, reply)
 
@@ -238,7 +249,10 @@ class Claimer:
     def _settle_one(self, claim: QueueClaim, reply: ClaimReply) -> None:
         log.info("job.claimed", job=claim.job_id, entry=claim.entry, answer=reply.answer)
         if reply.answer.runs:
-            self._dispatch(claim, reply)
+            admitted = reply.document is None or self._prefetch.admits(reply.document["action"])
+            if not admitted:
+                self._skips.add(claim.entry)
+            self._dispatch(claim, reply, give_back=not admitted)
             return
         done = reply.answer.consumes or (
             reply.answer is Answer.GONE and self._skips.gone_for_good(claim.entry)

@@ -112,20 +112,25 @@ class Reporter:
     # --- the thread -----------------------------------------------------------
 
     def _loop(self) -> None:
-        while True:
-            with self._wanted:
-                self._wanted.wait_for(self._due, self._patience_s())
-                if self._stopping and not (self._ended or self._letting_go):
-                    return
-                ended, self._ended = self._ended[:BATCH_LIMIT], self._ended[BATCH_LIMIT:]
-                updated = self._take_updated()
-            try:
-                self._write(ended, updated)
-                self._delete()
-            except Exception:
-                # A defect here must not silence the executor for good.
-                log.exception("reporter.failed")
-                self.let_go([run.claim for run, _ in ended], Disposal.RELEASE)
+        while self._turn():
+            pass
+
+    def _turn(self) -> bool:
+        """Wait until something is due, and do it; return whether there may be more."""
+        with self._wanted:
+            self._wanted.wait_for(self._due, self._patience_s())
+            if self._stopping and not (self._ended or self._letting_go):
+                return False
+            ended, self._ended = self._ended[:BATCH_LIMIT], self._ended[BATCH_LIMIT:]
+            updated = self._take_updated()
+        try:
+            self._write(ended, updated)
+            self._delete()
+        except Exception:
+            # A defect here must not silence the executor for good.
+            log.exception("reporter.failed")
+            self.let_go([run.claim for run, _ in ended], Disposal.RELEASE)
+        return True
 
     def _due(self) -> bool:
         now = time.monotonic()

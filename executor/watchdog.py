@@ -54,9 +54,11 @@ class Watchdog:
 
     def _look_at(self, run: Run, now: float) -> None:
         limit_s = run.action.timeout_s
+        if run.started_at is None:
+            return  # it still waits for a thread, and ends as soon as it has one
         if run.interrupted_at is not None:
-            if now - run.interrupted_at > STUCK_S:
+            if now - max(run.interrupted_at, run.started_at) > STUCK_S:
                 log.critical("job.stuck", job=run.job.id, action=run.job.action)
                 self._on_stuck(run)
-        elif run.started_at is not None and now - run.started_at > limit_s:
+        elif now - run.started_at > limit_s:
             run.interrupt(TimedOut(f"The action ran longer than its timeout of {limit_s:g} s."))

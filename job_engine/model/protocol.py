@@ -200,6 +200,7 @@ class ActionDescription(Message):
     """JSON Schema of the payload."""
     timeout_s: float
     cost: float = 1.0
+    short: bool = False
     restricted: bool = False
     """Whether only administrators may create jobs of it."""
     interval_s: float | None = None

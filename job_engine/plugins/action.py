@@ -79,6 +79,8 @@ class Action(ABC, Generic[P]):
     retry: ClassVar[RetryPolicy] = RetryPolicy()
     cost: ClassVar[float] = 1.0
     """How much of a fair share one run uses, in seconds of one thread."""
+    short: ClassVar[bool] = False
+    """Whether a run is over in some milliseconds: executors then claim further ones ahead."""
     schedule: ClassVar[Schedule | None] = None
     restricted: ClassVar[bool] = False
     """Whether only administrators (and its schedule) may create jobs of it."""
@@ -103,6 +105,7 @@ def action(
     timeout_s: float = Action.timeout_s,
     retry: RetryPolicy = Action.retry,
     cost: float = Action.cost,
+    short: bool = False,
     schedule: Schedule | None = None,
     restricted: bool = False,
     needs: tuple[type[Any], ...] = (),
@@ -118,6 +121,7 @@ def action(
             "timeout_s": timeout_s,
             "retry": retry,
             "cost": cost,
+            "short": short,
             "schedule": schedule,
             "restricted": restricted,
             "needs": needs,

@@ -18,7 +18,7 @@ def test_the_next_run_of_an_entry_stays_when_the_last_one_ends(tmp_path: Path) -
     lost.interrupt(ClaimLost())
     again = run_of(claim_of(1, session_id=2, czxid=9), tmp_path)
     board.add(again)
-    assert board.wait_free(0) == 0
+    assert board.wait_room(0, 1, 0) == 0
     assert board.of_job("job/1") == [lost, again]
     board.remove(lost)
     assert board.runs() == [again]
