@@ -7,7 +7,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from tests.faults.bed.journal import Fault
@@ -18,6 +18,8 @@ AT_ONCE: Final = 4
 """Faults that may be there at the same time."""
 MOST_POSTPONED: Final = 5
 """Kinds whose turn has come and which are not possible just now, at most."""
+NEVER_S: Final = 90.0
+"""Seconds after which what is not possible never will be."""
 TICK_S: Final = 0.05
 
 
@@ -31,6 +33,8 @@ class Driver:
         count: faults in all; every kind has its turn before any has the next one.
         gap_s: mean time between two injections.
         on_fault: called with the number of faults injected so far.
+        on_idle: called while what is left to inject is not possible: there may have to be
+            jobs for it.
     """
 
     def __init__(
@@ -40,8 +44,10 @@ class Driver:
         count: int,
         gap_s: float,
         on_fault: Callable[[int], None],
+        on_idle: Callable[[], None],
     ) -> None:
         self._world = world
+        self._on_idle = on_idle
         self._rng = random.Random(seed)
         self._count = count
         self._gap_s = gap_s
@@ -62,28 +68,35 @@ class Driver:
             self._world.revive()
             if injected < self._count and now >= next_at and len(self._undo) < AT_ONCE:
                 if not turns:
-                    turns.append(next(deck))
+                    turns.extend(itertools.islice(deck, 1))
                 if self._inject(turns[0]):
                     turns.popleft()
                     injected += 1
                     self._on_fault(injected)
                     next_at = now + self._rng.expovariate(1 / self._gap_s)
                 else:
-                    # Not possible just now: somebody else first, if it may wait longer.
-                    if len(turns) < MOST_POSTPONED:
-                        turns.append(next(deck))
-                    turns.rotate(-1)
+                    self._postpone(turns, deck)
+                    assert now < next_at + NEVER_S, f"never possible: {set(turns)}"
             time.sleep(TICK_S)
 
-    def _deck(self) -> itertools.chain[str]:
-        """Every kind, shuffled; then every kind again."""
+    def _postpone(self, turns: deque[str], deck: Iterator[str]) -> None:
+        """Let somebody else go first, if these may wait longer."""
+        more = list(itertools.islice(deck, 1)) if len(turns) < MOST_POSTPONED else []
+        turns.extend(more)
+        turns.rotate(-1)
+        if not more:
+            self._on_idle()
+
+    def _deck(self) -> Iterator[str]:
+        """Every kind, shuffled; then every kind again; until there are enough."""
 
         def shuffled() -> list[str]:
             kinds = list(KINDS)
             self._rng.shuffle(kinds)
             return kinds
 
-        return itertools.chain.from_iterable(shuffled() for _ in itertools.count())
+        endless = itertools.chain.from_iterable(shuffled() for _ in itertools.count())
+        return itertools.islice(endless, self._count)
 
     def _inject(self, kind: str) -> bool:
         plan = KINDS[kind](self._world, self._rng)

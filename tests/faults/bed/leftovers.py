@@ -9,6 +9,7 @@ from typing import Final
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
+from kazoo.protocol.states import ZnodeStat
 
 from job_engine.queue import layout
 from tests.contract.sandbox import bubblewrap_host
@@ -50,13 +51,19 @@ def in_zookeeper(client: KazooClient) -> list[str]:
     found = []
     for path in _walk(client, "/"):
         stat = client.exists(path)
-        if stat is None or path.startswith("/zookeeper"):
-            continue
-        kept = (layout.ENGINE, layout.ELECTION, layout.EXECUTORS, QUEUE)
-        directory = path in kept or path.rpartition("/")[0] in kept
-        if stat.ephemeralOwner or not directory or path.startswith(f"{layout.EXECUTORS}/"):
+        if stat is not None and not path.startswith("/zookeeper") and not _stays(path, stat):
             found.append(f"{path} in ZooKeeper")
     return found
+
+
+def _stays(path: str, stat: ZnodeStat) -> bool:
+    """Whether a node is one of the directories, or the incarnation."""
+    above = path.rpartition("/")[0]
+    if stat.ephemeralOwner or above in (layout.EXECUTORS, layout.DRAIN):
+        return False
+    return path.startswith(layout.ENGINE) or not path.startswith(
+        (f"{layout.entries(QUEUE)}/", f"{layout.taken(QUEUE)}/")
+    )
 
 
 def _walk(client: KazooClient, path: str) -> Iterator[str]:

@@ -124,7 +124,7 @@ class Submitter:
     def allow(self, jobs: int) -> None:
         """Let it go on until this many were accepted."""
         with self._wanted:
-            self._allowed = min(jobs, self._jobs)
+            self._allowed = min(max(jobs, self._allowed), self._jobs)
             self._wanted.notify()
 
     def submit(self, jobs: int, timeout_s: float = 60.0) -> None:
@@ -143,6 +143,11 @@ class Submitter:
     def accepted(self) -> int:
         """How many jobs were accepted so far."""
         return self._accepted
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is not allowed to go on."""
+        return self._accepted + BURST > self._allowed
 
     def _run(self) -> None:
         while self._accepted < self._jobs:

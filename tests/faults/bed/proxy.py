@@ -78,8 +78,9 @@ class Link:
 
     def __init__(self, targets: tuple[int, ...]) -> None:
         self.ports: list[int] = []
+        self.conduct = GOOD
+        """How it behaves now."""
         self._targets = targets
-        self._conduct = GOOD
         self._changed = asyncio.Event()
         self._servers: list[asyncio.Server] = []
         self._connections: set[_Connection] = set()
@@ -105,7 +106,7 @@ class Link:
 
     def behave(self, conduct: Conduct) -> None:
         """Change how it behaves; a connection that lost bytes breaks now."""
-        self._conduct = conduct
+        self.conduct = conduct
         for connection in list(self._connections):
             if connection.lost_bytes:
                 connection.abort()
@@ -125,7 +126,7 @@ class Link:
                 asyncio.ensure_future(self._pump(connection, Direction.DOWN, their_reader, writer)),
             ]
             _, other = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            while self._conduct.blocked:
+            while self.conduct.blocked:
                 # Nobody hears of the other's end either.
                 await self._changed.wait()
             for way in other:
@@ -146,7 +147,7 @@ class Link:
     ) -> None:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(CHUNK):
-                if direction is Direction.DOWN and self._conduct.loses_replies:
+                if direction is Direction.DOWN and self.conduct.loses_replies:
                     return
                 if not await self._passes(direction):
                     connection.lost_bytes = True
@@ -156,8 +157,8 @@ class Link:
 
     async def _passes(self, direction: Direction) -> bool:
         """Whether a chunk goes on, as soon as that is known."""
-        while direction in self._conduct.blocked:
-            if not self._conduct.late:
+        while direction in self.conduct.blocked:
+            if not self.conduct.late:
                 return False
             await self._changed.wait()
         return True

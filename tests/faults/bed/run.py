@@ -17,7 +17,7 @@ from tests.faults.bed.driver import Driver
 from tests.faults.bed.ensemble import Ensemble
 from tests.faults.bed.evidence import Document, Evidence
 from tests.faults.bed.journal import Journal
-from tests.faults.bed.load import Client, Observer, Submitter
+from tests.faults.bed.load import BURST, Client, Observer, Submitter
 from tests.faults.bed.proxy import Proxies
 from tests.faults.bed.world import THREADS, World
 from tests.support.trace import read_trace
@@ -75,7 +75,14 @@ class _Run:
         self._submitter.submit(round(self._plan.jobs * CALM_SHARE))
         self._wait_unfinished(THREADS)
         plan = self._plan
-        Driver(self._world, plan.seed, plan.faults, plan.gap_s, self._on_fault).run()
+        Driver(
+            self._world,
+            plan.seed,
+            plan.faults,
+            plan.gap_s,
+            on_fault=self._on_fault,
+            on_idle=self._on_idle,
+        ).run()
         self._say("all faults are undone")
         self._wait_all_final()
         self._submitter.finish(120)
@@ -89,6 +96,11 @@ class _Run:
         self._submitter.allow(round(self._plan.jobs * share))
         if count % max(1, self._plan.faults // 20) == 0:
             self._say(f"{count} faults, {self._submitter.accepted} jobs accepted")
+
+    def _on_idle(self) -> None:
+        # Some faults take jobs that run: a few more, unless there are enough.
+        if self._submitter.waits:
+            self._submitter.allow(self._submitter.accepted + BURST)
 
     def _wait_all_final(self) -> None:
         self._wait_unfinished(0)
