@@ -53,13 +53,6 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
         self._pinged_at = time.monotonic()
         super()._send_ping(connect_timeout)
 
-    def _read_socket(self, read_timeout: float) -> Any:
-        awaited = self.ping_outstanding.is_set()
-        response = super()._read_socket(read_timeout)
-        if awaited and not self.ping_outstanding.is_set():
-            self.on_pong(self._pinged_at)
-        return response
-
     def _connect(self, *args: Any) -> tuple[float, float]:
         if not self.goes_on():
             # A server refuses whoever has seen more than it has. With a session that is
@@ -73,11 +66,14 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
         return read_timeout_ms, connect_timeout_ms
 
     def _read_socket(self, read_timeout: float) -> Any:
+        awaited = self.ping_outstanding.is_set()
         response = super()._read_socket(read_timeout)
         # What came in one TLS record with this packet is in no socket any more: kazoo would
         # not look at it before the next one comes, which may be seconds later.
         while response is not CLOSE_RESPONSE and _pending(self._socket):
             response = super()._read_socket(read_timeout)
+        if awaited and not self.ping_outstanding.is_set():
+            self.on_pong(self._pinged_at)
         return response
 
 
