@@ -12,12 +12,11 @@ from typing import Any, Final
 from executor.board import Board
 from executor.breaker import Breaker
 from executor.claimer import Claimer
-from executor.outcome import decide_outcome
 from executor.reporter import Reporter
 from executor.run import Run
 from executor.scratch import Scratch
 from executor.watchdog import STUCK_S, Watchdog
-from executor.workers import Workers
+from executor.workers import Workers, outcome_of
 from job_engine import __version__
 from job_engine.client import Api, event_stream
 from job_engine.errors import Cancelled, ClaimLost, Drained, QueueError
@@ -204,7 +203,8 @@ class Executor:
         )
         if give_back:
             run.interrupt(Drained())
-            self._reporter.end(run, decide_outcome(None, run.interruption, 0, run.action.retry))
+            # Ended as one that was interrupted: one that returned nothing is a success.
+            self._reporter.end(run, outcome_of(run))
             return
         # On the board before the look at the session, or a loss between the two would
         # interrupt everything but this run.

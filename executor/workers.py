@@ -48,11 +48,15 @@ class Workers:
     def _work(self) -> None:
         while (run := self._inbox.get()) is not None:
             log.info("job.started", job=run.job.id, action=run.job.action, resumed=run.resumed)
-            self._reporter.end(run, _outcome(run))
+            self._reporter.end(run, outcome_of(run))
             self._board.remove(run)
 
 
-def _outcome(run: Run) -> Outcome:
+def outcome_of(run: Run) -> Outcome:
+    """Run it, in this thread, and decide what becomes of it.
+
+    One that is interrupted already never begins: what it is ordered to, it ends with.
+    """
     ended = run.execute()
     try:
         if isinstance(ended, Exception):

@@ -8,10 +8,11 @@ from typing import Any, cast
 import pytest
 
 from executor.board import Board
-from executor.outcome import Outcome
+from executor.outcome import Disposal, Outcome
 from executor.reporter import Reporter
 from executor.run import Run
-from executor.workers import Workers
+from executor.workers import Workers, outcome_of
+from job_engine.errors import Cancelled, ClaimLost, Drained, Interruption
 from job_engine.model.protocol import ReportKind
 from job_engine.plugins import Action, Context, action
 from tests.unit.executor.support import claim_of, idle, run_of
@@ -61,3 +62,19 @@ def test_a_thread_survives_what_its_action_does(breaks: Action[Any], tmp_path: P
         assert board.wait_idle(10)
     workers.stop(5)
     assert [outcome.kind for outcome in ends.outcomes] == [ReportKind.RETRY, ReportKind.FINISH]
+
+
+@pytest.mark.parametrize(
+    ("order", "outcome"),
+    [
+        (Drained(), Outcome(kind=ReportKind.RELEASE)),
+        (ClaimLost(), Outcome(disposal=Disposal.RELEASE)),
+        (Cancelled(), Outcome(disposal=Disposal.CONSUME)),
+    ],
+)
+def test_a_run_that_is_given_back_before_it_began_is_no_success(
+    order: Interruption, outcome: Outcome, tmp_path: Path
+) -> None:
+    run = run_of(claim_of(0), tmp_path, idle)
+    run.interrupt(order)
+    assert outcome_of(run) == outcome
