@@ -34,7 +34,9 @@ class Prefetch:
         return self._board.wait_room(AHEAD, AHEAD // 2, timeout_s)
 
     def saw(self, actions: Sequence[str]) -> None:
-        """Note what one claim brought."""
+        """Note what one claim brought; nothing to run says nothing."""
+        if not actions:
+            return
         if all(action in self._short for action in actions):
             self._in_a_row += 1
         else:

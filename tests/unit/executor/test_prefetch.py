@@ -49,6 +49,12 @@ def test_nothing_is_claimed_ahead_before_all_was_short_for_a_while(prefetch: Pre
     assert prefetch.wait_room(0) == THREADS
 
 
+def test_claims_that_brought_nothing_to_run_prove_nothing(prefetch: Prefetch) -> None:
+    for _ in range(PROVEN):
+        prefetch.saw([])
+    assert prefetch.wait_room(0) == THREADS
+
+
 def test_it_is_worth_claiming_once_half_has_gone(
     board: Board, prefetch: Prefetch, tmp_path: Path
 ) -> None:
