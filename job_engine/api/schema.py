@@ -100,6 +100,9 @@ class JobSchema(Common):
     started: Annotated[Timestamp | None, Given] = None
     duration: Annotated[int | None, Given, Field(ge=0, le=2**53)] = None
     expiry: Annotated[Timestamp | None, Given] = None
+    not_before: Annotated[Timestamp | None, Given] = None
+    max_attempts: Annotated[int | None, Given, Field(ge=1, le=1000)] = None
+    resubmitted_from: Annotated[JobHref | None, Given] = None
     parent_job: Annotated[JobHref | None, Given] = None
     nested_jobs: Annotated[list[JobHref] | None, Given] = None
     output: Annotated[NonBlank | None, Given] = None

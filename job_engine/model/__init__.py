@@ -3,7 +3,7 @@
 Pure values and pure functions: no I/O, no clock (time is an argument), no threads.
 """
 
-from job_engine.model.claim import Ability, Answer, Claim, Decision, decide_claim
+from job_engine.model.claim import EXPIRED, Ability, Answer, Claim, Decision, decide_claim
 from job_engine.model.fence import Fence
 from job_engine.model.job import (
     DEFAULT_PRIORITY,
@@ -19,6 +19,7 @@ from job_engine.model.job import (
 
 __all__ = [
     "DEFAULT_PRIORITY",
+    "EXPIRED",
     "FINAL_STATES",
     "MAX_INTERRUPTIONS",
     "OLDEST_VERSION",

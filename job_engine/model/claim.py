@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from job_engine.model.fence import Fence
 from job_engine.model.job import MAX_INTERRUPTIONS, OLDEST_VERSION, ExecutionMode, Job, JobState
+
+EXPIRED: Final = (
+    "Expired: nothing had started the job by its `expiry`. Resubmit it, or send it again "
+    "with a later one."
+)
+"""Why a job failed that waited for too long."""
 
 
 class Answer(StrEnum):
@@ -85,6 +92,8 @@ def decide_claim(job: Job | None, claim: Claim, ability: Ability, now_ms: int) -
     if job.fence == claim.fence:
         # This claim has already given the job back; only its packet is late.
         return Decision(Answer.STALE)
+    if job.expiry_ms is not None and job.expiry_ms <= now_ms:
+        return Decision(Answer.FINAL, failure=EXPIRED)
     if job.execution_mode is ExecutionMode.PULL:
         return Decision(Answer.NOT_DUE)
     if job.not_before_ms is not None and now_ms < job.not_before_ms:

@@ -76,7 +76,9 @@ class Job:
     version: int = SUPPORTED_VERSION
     created_ms: int = 0
     not_before_ms: int | None = None
-    """Earliest time at which a retry is due; None: at once."""
+    """Earliest time at which it may run, as its creator or a retry says; None: at once."""
+    expiry_ms: int | None = None
+    """When it is worth nothing any more, if nothing has started it by then."""
     entry: str | None = None
     """Name of the queue entry that carries this job; None: not pushed."""
     share: str = ""

@@ -29,8 +29,9 @@ _EVER_S: Final = 10_000 * 366 * 86_400.0
 _GUARDED: Final = ("state", "progress", "status-message", "output", "return-code")
 """What only the holder of the claim may write while a job runs under a fence."""
 
-_UNSETTLED: Final = ("seq", "id", "share", "created_ms", "created_by")
-"""Columns that an edit leaves as they are."""
+_UNSETTLED: Final = ("seq", "id", "share", "created_ms", "created_by", "not_before_ms")
+"""Columns that an edit leaves as they are. `not-before` is the engine's after creation:
+retries set it, and claims clear it."""
 
 Change = Callable[[Document], Document]
 """Makes a document of the stored one; what it raises, the caller gets."""
@@ -194,6 +195,7 @@ class Jobs:
         columns |= {**touch(now_ms, by), "given_priority": None}
         if edit.claims:
             columns |= {"fence_incarnation": None, "fence_czxid": None, "claimed_by": by}
+            columns["not_before_ms"] = None
         return columns
 
 
@@ -223,6 +225,8 @@ def insert_jobs(
     for document in documents:
         row = new_row(document)
         row |= {"created_ms": now_ms, "updated_ms": now_ms}
+        if row["not_before_ms"] is not None and row["not_before_ms"] <= now_ms:
+            row["not_before_ms"] = None
         if row["status_message"] is not None:
             row["status_changed_ms"] = now_ms
         rows.append(row)

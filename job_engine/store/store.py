@@ -7,12 +7,16 @@ from job_engine.store.base import Clock, Database, system_clock_ms
 from job_engine.store.blobs import Blobs
 from job_engine.store.claims import Claims
 from job_engine.store.counters import Counters
+from job_engine.store.estimate import Estimates
 from job_engine.store.events import Events
+from job_engine.store.expiry import Expiry
 from job_engine.store.feed import Feed
+from job_engine.store.idempotency import Idempotency
 from job_engine.store.jobs import Jobs
 from job_engine.store.logs import Logs
 from job_engine.store.resources import Resources
 from job_engine.store.schedule import Schedules
+from job_engine.store.shares import Shares
 
 
 class Store:
@@ -25,6 +29,10 @@ class Store:
         self.claims = Claims(database, clock)
         self.feed = Feed(database, clock)
         self.schedules = Schedules(database, clock)
+        self.expiry = Expiry(database, clock)
+        self.idempotency = Idempotency(database, clock)
+        self.estimates = Estimates(database, clock)
+        self.shares = Shares(database)
         self.events = Events(database)
         self.logs = Logs(database)
         self.resources = Resources(database, clock)

@@ -136,7 +136,8 @@ _partial(
 )
 _partial("jobs_retrying", _c.action, _c.not_before_ms, where=is_retrying())
 _partial("jobs_waiting", _c.action, _c.priority, _c.version, where=is_waiting())
-_partial("jobs_expiring", _c.expiry_ms, where=is_expiring())
+# With the state, or SQLite takes the index that has it and reads every job that waits.
+_partial("jobs_expiring", _c.state, _c.expiry_ms, where=is_expiring())
 _partial("jobs_entries", _c.action, _c.id, where=holds_entry())
 _partial(
     "jobs_tick",

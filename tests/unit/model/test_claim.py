@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job_engine.model import (
+    EXPIRED,
     MAX_INTERRUPTIONS,
     Ability,
     Answer,
@@ -41,6 +42,12 @@ def running(**changes: object) -> Job:
         (job(not_before_ms=NOW_MS + 1), ENTRY, NEW, Answer.NOT_DUE),
         (job(not_before_ms=NOW_MS), ENTRY, NEW, Answer.RUN),
         (job(execution_mode=ExecutionMode.PULL), ENTRY, NEW, Answer.NOT_DUE),
+        (job(expiry_ms=NOW_MS), ENTRY, NEW, Answer.FINAL),
+        (job(expiry_ms=NOW_MS, not_before_ms=NOW_MS + 1), ENTRY, NEW, Answer.FINAL),
+        (job(expiry_ms=NOW_MS + 1), ENTRY, NEW, Answer.RUN),
+        # A packet that comes late ends nothing, and what runs has its action's timeout.
+        (job(expiry_ms=NOW_MS, fence=CURRENT), ENTRY, OLD, Answer.STALE),
+        (running(expiry_ms=NOW_MS), ENTRY, NEW, Answer.RESUME),
         (job(action="other"), ENTRY, NEW, Answer.UNSUPPORTED),
         (job(version=3), ENTRY, NEW, Answer.UNSUPPORTED),
         # A packet that comes late, after this very claim gave the job back.
@@ -72,6 +79,11 @@ def test_a_job_that_keeps_killing_its_executor_is_failed() -> None:
     decision = decide_claim(stored, Claim("job/1", ENTRY, NEW), ABLE, NOW_MS)
     assert decision.answer is Answer.FINAL
     assert decision.failure is not None
+
+
+def test_an_expired_job_is_failed_with_a_reason() -> None:
+    decision = decide_claim(job(expiry_ms=NOW_MS), Claim("job/1", ENTRY, NEW), ABLE, NOW_MS)
+    assert decision.failure == EXPIRED
 
 
 def test_a_job_too_old_is_failed_with_a_reason() -> None:

@@ -83,7 +83,7 @@ def upgrade() -> None:
     )
     op.drop_index("jobs_waiting", "jobs")
     op.create_index("jobs_waiting", "jobs", ["action", "priority", "version"], **_where(WAITING))
-    op.create_index("jobs_expiring", "jobs", ["expiry_ms"], **_where(EXPIRING))
+    op.create_index("jobs_expiring", "jobs", ["state", "expiry_ms"], **_where(EXPIRING))
     op.execute(
         "INSERT INTO lanes (action, priority, share, version, virtual_s, ready) "
         f"SELECT DISTINCT action, priority, share, version, 0.0, true FROM jobs WHERE {READY}"
