@@ -130,6 +130,11 @@ class ZooKeeperSession:
             raise SessionLostError
         return session_id
 
+    @property
+    def granted_s(self) -> float | None:
+        """The session timeout that the server granted, in seconds; None before it did."""
+        return self._connection.granted_s
+
     def on_lost(self, callback: Callable[[], None]) -> None:
         """Call `callback` once for each session that is lost; from the monitor's thread."""
         self._on_lost.append(callback)

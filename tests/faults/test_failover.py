@@ -1,0 +1,54 @@
+"""A killed executor's jobs start again elsewhere within the session timeout plus a second."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from job_engine.queue import ZooKeeperSession
+from tests.support.engine import SESSION_TIMEOUT_S, Engine, eventually
+from tests.support.trace import ACTIONS_DIR, read_trace
+
+JOBS = 4
+
+
+def negotiated_s(hosts: str) -> float:
+    """What the server grants whoever asks for the session timeout of these tests."""
+    session = ZooKeeperSession(hosts, SESSION_TIMEOUT_S)
+    session.start()
+    try:
+        assert session.wait_alive(10)
+        assert session.granted_s is not None
+        return session.granted_s
+    finally:
+        session.stop()
+
+
+@pytest.mark.parametrize("leaderless", [False, True], ids=["with a leader", "without a leader"])
+def test_jobs_of_a_killed_executor_run_elsewhere(
+    tmp_path: Path, zk_hosts: str, leaderless: bool
+) -> None:
+    trace = tmp_path / "trace"
+    limit_s = negotiated_s(zk_hosts) + 1.0
+    with Engine(tmp_path, zk_hosts) as engine:
+        engine.start(threads=JOBS, actions_dir=ACTIONS_DIR)
+        api = engine.admin()
+        payload = {"file": str(trace), "seconds": 30}
+        jobs = {engine.submit(api, "trace", payload) for _ in range(JOBS)}
+        eventually(lambda: trace.exists() and set(read_trace(trace)) == jobs)
+        for name in ("idle1", "idle2"):
+            engine.start_executor(name, threads=JOBS, actions_dir=ACTIONS_DIR)
+        for name in ("idle1", "idle2"):
+            eventually(lambda n=name: "executor.registered" in engine.log(n))
+        if leaderless:
+            engine.kill("distributor")
+        killed_at = time.monotonic()
+        engine.kill("executor")
+        eventually(lambda: all(len(runs) == 2 for runs in read_trace(trace).values()), limit_s + 10)
+        took_s = [
+            max(r.started_at for r in runs) - killed_at for runs in read_trace(trace).values()
+        ]
+        assert max(took_s) <= limit_s, took_s
+        api.close()
