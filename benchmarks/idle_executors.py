@@ -7,7 +7,6 @@ are spread over a few processes. What ZooKeeper did is told by its own counters.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import tempfile
 import threading
@@ -22,14 +21,15 @@ from typing import Final
 from kazoo.client import KazooClient
 from kazoo.recipe.queue import LockingQueue
 
+from benchmarks.figures import Bound, Figure, Peer, Scale
 from job_engine.errors import QueueError
 from job_engine.queue import ZooKeeperClaimQueue, ZooKeeperPushQueue, ZooKeeperSession, layout
 from job_engine.queue.local import HOST, LocalZooKeeper, ask
 from tests.support.engine import eventually
 
 PROCESSES: Final = 4
-REST_S: Final = 5.0
-SESSION_TIMEOUT_S: Final = 30.0
+MANY: Final = 100
+"""More sessions than that get a longer timeout: a few processes have many threads to serve."""
 ROOT: Final = "/job"
 SETTLED_S: Final = 0.3
 """ZooKeeper has settled once it has answered no read that belongs to a job for so long."""
@@ -55,9 +55,11 @@ class Figures:
 class _Ours:
     """One executor that is idle: it claims, consumes and waits."""
 
-    def __init__(self, hosts: str, number: int, looked: Callable[[], None]) -> None:
+    def __init__(
+        self, hosts: str, timeout_s: float, number: int, looked: Callable[[], None]
+    ) -> None:
         self._looked = looked
-        self._session = ZooKeeperSession(hosts, SESSION_TIMEOUT_S)
+        self._session = ZooKeeperSession(hosts, timeout_s)
         self._queue = ZooKeeperClaimQueue(self._session, ROOT, f"idle-{number}")
         self._session.quiet_while(lambda: True)
         self._session.start()
@@ -84,9 +86,11 @@ class _Ours:
 class _Kazoos:
     """One waiter in `LockingQueue.get`."""
 
-    def __init__(self, hosts: str, _number: int, looked: Callable[[], None]) -> None:
+    def __init__(
+        self, hosts: str, timeout_s: float, _number: int, looked: Callable[[], None]
+    ) -> None:
         self._looked = looked
-        self._client = KazooClient(hosts, timeout=SESSION_TIMEOUT_S)
+        self._client = KazooClient(hosts, timeout=timeout_s)
         self._client.start(timeout=60)
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -107,14 +111,23 @@ class _Kazoos:
 Waiter = type[_Ours] | type[_Kazoos]
 
 
-def _host(kind: Waiter, hosts: str, numbers: range, pipe: Connection) -> None:
-    """One process of waiters; answers each message with who has looked since the last."""
-    looked: set[int] = set()
-    kept = [kind(hosts, n, lambda n=n: looked.add(n)) for n in numbers]  # type: ignore[misc]
+def _host(kind: Waiter, hosts: str, timeout_s: float, numbers: range, pipe: Connection) -> None:
+    """One process of waiters; answers each message with how many looked since the last."""
+    looked: dict[int, threading.Event] = {}
+    kept = []
+    for number in numbers:
+        looked[number] = threading.Event()
+        kept.append(kind(hosts, timeout_s, number, looked[number].set))
+        # One after the other: what is measured is how they wait, not how they start.
+        looked[number].wait(60)
     while pipe.recv():
-        pipe.send(len(looked))
-        looked.clear()
-    del kept
+        pipe.send(sum(event.is_set() for event in looked.values()))
+        for event in looked.values():
+            event.clear()
+
+
+def _timeout_s(sessions: int) -> float:
+    return 12.0 if sessions <= MANY else 40.0
 
 
 @contextmanager
@@ -126,7 +139,9 @@ def _waiters(kind: Waiter, hosts: str, sessions: int) -> Iterator[Callable[[], i
     for index in range(count):
         ours, theirs = context.Pipe()
         numbers = range(index, sessions, count)
-        process = context.Process(target=_host, args=(kind, hosts, numbers, theirs), daemon=True)
+        process = context.Process(
+            target=_host, args=(kind, hosts, _timeout_s(sessions), numbers, theirs), daemon=True
+        )
         process.start()
         pipes.append(ours)
         processes.append(process)
@@ -159,7 +174,7 @@ class _Counters:
         return int(float(found.get(f"zk_{name}", "0")))
 
     def reads(self) -> int:
-        """Requests to read that were answered; pings are not among them."""
+        """Requests to read that were answered; ZooKeeper counts the sessions' pings among them."""
         return self.read("cnt_readlatency")
 
     def settle(self, per_s_at_rest: float = 0.0) -> None:
@@ -201,13 +216,14 @@ def _measure(
     # One for each session that waits, and in ours one for each that reads both lists.
     expected = sessions if kind is _Ours else 2 * sessions
     eventually(lambda: counters.read("watch_count") >= expected, 300, "everybody waiting")
-    session = ZooKeeperSession(server.hosts, SESSION_TIMEOUT_S)
+    session = ZooKeeperSession(server.hosts, _timeout_s(sessions))
+    session.quiet_while(lambda: True)
     session.start()
     session.wait_alive(30)
     guard = session.client.create("/leader", b"", ephemeral=True)
     pushes = ZooKeeperPushQueue(session, ROOT, "leader")
     time.sleep(2 * SETTLED_S)
-    rest_reads, rest_packets = _rates(counters)
+    rest_reads, rest_packets = _rates(counters, _timeout_s(sessions) / 3 + 1)
     woken()
     reads = looked = 0.0
     for number in range(jobs):
@@ -221,9 +237,10 @@ def _measure(
     return Figures(sessions, reads / jobs, looked / jobs, rest_reads, rest_packets)
 
 
-def _rates(counters: _Counters) -> tuple[float, float]:
+def _rates(counters: _Counters, for_s: float) -> tuple[float, float]:
+    """Reads and requests a second, over at least one ping of each session."""
     reads, packets, started = counters.reads(), counters.read("packets_received"), time.monotonic()
-    time.sleep(REST_S)
+    time.sleep(for_s)
     took_s = time.monotonic() - started
     return (
         (counters.reads() - reads) / took_s,
@@ -231,34 +248,38 @@ def _rates(counters: _Counters) -> tuple[float, float]:
     )
 
 
-def run(quick: bool) -> list[tuple[str, Figures]]:
+def run(scale: Scale) -> Figure:
     """Measure ours and kazoo's at growing numbers of sessions."""
-    found = []
-    for sessions in (1, 10, 100) if quick else (1, 10, 100, 1000):
-        found.append(("job engine", measure(sessions, 5 if quick else 20)))
-        few = 1 if sessions > 100 else 3
-        found.append(("kazoo LockingQueue", measure(sessions, few, _Kazoos)))
-    return found
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    rows = [
-        [
-            name,
-            f"{f.sessions}",
-            f"{f.reads_per_job:.1f}",
-            f"{f.woken_per_job:.1f}",
-            f"{f.reads_per_s_at_rest:.1f}",
-            f"{f.packets_per_s_at_rest:.0f}",
-        ]
-        for name, f in run(parser.parse_args().quick)
-    ]
-    head = ["system", "idle", "reads/job", "woken/job", "reads/s at rest", "packets/s at rest"]
-    print("what idle executors cost ZooKeeper", head, rows)
-
-
-if __name__ == "__main__":
-    main()
+    counts = scale.pick((1, 10, 100), (1, 10, 100, 1000))
+    ours = [measure(sessions, scale.pick(5, 20)) for sessions in counts]
+    theirs = [measure(n, 1 if n > MANY else 3, _Kazoos) for n in counts]
+    few, most, peer = ours[1], ours[-1], theirs[-1]
+    return Figure(
+        what=f"ZooKeeper reads for a job, {most.sessions:,} executors idle",
+        value=most.reads_per_job,
+        unit="reads",
+        higher_is_better=False,
+        jobs=scale.pick(5, 20),
+        threads=1,
+        peers=[Peer("kazoo LockingQueue", peer.reads_per_job, "ZooKeeper forceSync=yes")],
+        bounds=[
+            Bound("reads a job, over those at 10", most.reads_per_job / few.reads_per_job, 1.5),
+            Bound("sessions woken by an entry", most.woken_per_job, 4),
+        ],
+        details={
+            f"{what} at {found.sessions:,}": value
+            for found in ours
+            for what, value in (
+                ("reads a job", found.reads_per_job),
+                ("woken", found.woken_per_job),
+                ("reads and pings/s at rest", found.reads_per_s_at_rest),
+                ("requests/s at rest, with pings", found.packets_per_s_at_rest),
+            )
+        },
+        series={
+            name: [(f.sessions, f.reads_per_job) for f in found]
+            for name, found in (("job engine", ours), ("kazoo LockingQueue", theirs))
+        },
+        axes=("idle executors", "reads a job"),
+        durability="ZooKeeper forceSync=yes",
+    )

@@ -19,7 +19,7 @@ from job_engine.queue import layout
 from job_engine.queue.line import HEADS, Line
 from job_engine.queue.local import LocalZooKeeper, ask
 from tests.conftest import require
-from tests.contract.queue.conftest import Member
+from tests.contract.queue.conftest import SESSION_TIMEOUT_S, Member
 from tests.support.engine import eventually
 
 Join = Callable[[str], Member]
@@ -378,6 +378,27 @@ def test_who_stands_aside_is_not_waited_for(
         member.claims.stand_aside()
     join("leader").push("job/1")
     assert last.got.get(timeout=SOON_S) == "job/1"
+
+
+def test_a_session_with_nothing_at_stake_asks_nothing_and_lives(
+    join: Join, zookeeper_server: str
+) -> None:
+    host, _, port = zookeeper_server.partition(":")
+
+    def reads() -> int:
+        found = re.search(r"zk_cnt_readlatency\t(\d+)", ask(host, int(port), "mntr"))
+        assert found
+        return int(found[1])
+
+    member = join("a")
+    session_id = member.session.id
+    member.session.quiet_while(lambda: True)
+    before, until = reads(), time.monotonic() + 2 * SESSION_TIMEOUT_S
+    while time.monotonic() < until:
+        assert member.session.holds(session_id)
+        time.sleep(0.1)
+    # ZooKeeper counts pings as reads: one in each 0.27 s at most. Asked, it is 24.
+    assert reads() - before <= 16
 
 
 def test_a_wake_ends_the_wait_of_the_last_in_line(idle: Callable[..., Idle]) -> None:
