@@ -33,7 +33,7 @@ def drain(hosts: str, jobs: int) -> Drained:
     """Create no-ops with the executor stopped, start it, and wait until all are consumed."""
     with engine(hosts, threads=THREADS) as running:
         running.engine.stop("executor")
-        running.create([{"action": "noop"}] * jobs)
+        running.create([{"action": "nothing"}] * jobs)
         already = running.succeeded()
         started = time.time()
         start_executor(running.engine, threads=THREADS)

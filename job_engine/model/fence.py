@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+_Signed64 = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Fence(NamedTuple):
@@ -14,5 +18,5 @@ class Fence(NamedTuple):
     back empty, so that claims of a wiped ZooKeeper sort before those of the new.
     """
 
-    incarnation: int
-    czxid: int
+    incarnation: _Signed64
+    czxid: _Signed64

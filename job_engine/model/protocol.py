@@ -34,7 +34,7 @@ Text = Annotated[str, AfterValidator(_storable)]
 class Message(BaseModel):
     """A message is immutable, and has no key but those it declares."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ClaimItem(Message):
@@ -95,7 +95,7 @@ class Report(Message):
     progress: int | None = Field(None, ge=0, le=100)
     status_message: Text | None = None
     output: Text | None = None
-    return_code: int | None = Field(None, ge=0)
+    return_code: int | None = Field(None, ge=0, lt=2**63)
     retry_after_s: float | None = None
     log: list[Text] = []
     """Lines to add to the job's log."""

@@ -19,8 +19,7 @@ _PATTERN: Final = re.compile(
 def format_ms(at_ms: int) -> str:
     """Write epoch milliseconds as `2024-01-01T10:00:00.000Z`."""
     at = _EPOCH + timedelta(milliseconds=at_ms)
-    # Not %Y, which writes the years before 1000 without their zeros.
-    return f"{at.year:04d}-{at:%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_ms(text: str) -> int:

@@ -15,7 +15,6 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Update,
     bindparam,
     case,
     func,
@@ -29,6 +28,7 @@ from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report,
 from job_engine.store import events, fairness, logs, starts
 from job_engine.store.base import Clock, Database
 from job_engine.store.documents import assemble, to_job
+from job_engine.store.many import Many
 from job_engine.store.tables import jobs
 from job_engine.store.transitions import finished, message_columns, touch, truncate
 
@@ -53,10 +53,8 @@ class Claims:
         claims = [Claim(item.job, item.entry, item.fence) for item in request.claims]
 
         def unit(connection: Connection) -> Sequence[ClaimReply]:
-            wanted = select(jobs).where(jobs.c.id.in_({claim.job_id for claim in claims}))
-            rows: dict[str, Row] = {
-                row["id"]: dict(row) for row in connection.execute(wanted).mappings()
-            }
+            found = connection.execute(_WHOLE, {"ids": [claim.job_id for claim in claims]})
+            rows: dict[str, Row] = {row["id"]: dict(row) for row in found.mappings()}
             batch = _Batch(rows, request.executor, by, self._clock(), _ability(request))
             replies = [batch.answer(claim) for claim in claims]
             batch.write(connection)
@@ -68,8 +66,8 @@ class Claims:
         """Write reports in their order; one that is refused writes nothing."""
 
         def unit(connection: Connection) -> Sequence[Receipt]:
-            wanted = select(*jobs.c[_REPORTED]).where(jobs.c.id.in_({r.job for r in reports}))
-            rows = {row["id"]: dict(row) for row in connection.execute(wanted).mappings()}
+            found = connection.execute(_HOT, {"ids": [report.job for report in reports]})
+            rows = {row["id"]: dict(row) for row in found.mappings()}
             batch = _Reports(rows, by, self._clock())
             receipts = [batch.take(report) for report in reports]
             batch.write(connection)
@@ -124,7 +122,7 @@ class _Batch:
             values = [_guarded(row, new) for row, new in self.updates if new.keys() == set(fields)]
             if not values:
                 continue
-            written = connection.execute(_WRITE[fields], values).rowcount
+            written = _WRITE[fields].run(connection, values)
             if written != len(values):
                 # Only where several write at once. All of it is undone; the same claims
                 # may be made again, and are then answered by what is there.
@@ -152,7 +150,7 @@ class _Batch:
         if not decision.answer.runs:
             return {}
         return {
-            "state": JobState.RUNNING,
+            "state": str(JobState.RUNNING),
             "entry": claim.entry,
             "fence_incarnation": claim.fence.incarnation,
             "fence_czxid": claim.fence.czxid,
@@ -166,6 +164,9 @@ class _Batch:
             **touch(self.now_ms, self.by),
         }
 
+
+_NAMED: Final = jobs.c.id.in_(bindparam("ids", expanding=True))
+_WHOLE: Final = select(jobs).where(_NAMED)
 
 _CLAIMED: Final = (
     "state",
@@ -194,9 +195,9 @@ _FAILED: Final = (
 _GUARDS: Final = ("state", "entry", "fence_incarnation", "fence_czxid")
 
 
-def _write_where_unmoved(fields: Sequence[str]) -> Update:
+def _write_where_unmoved(fields: Sequence[str]) -> Many:
     unmoved = [jobs.c[name].is_not_distinct_from(bindparam(f"old_{name}")) for name in _GUARDS]
-    return (
+    return Many(
         update(jobs)
         .where(jobs.c.seq == bindparam("old_seq"), *unmoved)
         .values({name: bindparam(f"new_{name}") for name in fields})
@@ -230,13 +231,14 @@ _REPORTED: Final = (
     *("execution_mode", "fence_incarnation", "fence_czxid", "claimed_ms"),
 )
 """Columns that reports are decided by."""
+_HOT: Final = select(*jobs.c[_REPORTED]).where(_NAMED)
 
 
-def _fenced(values: Mapping[str, Any]) -> Update:
+def _fenced(values: Mapping[str, Any]) -> Many:
     """Return the statement of a report, with what every kind of report may say."""
     message: ColumnElement[Any] = func.coalesce(bindparam("message"), jobs.c.status_message)
     now: ColumnElement[Any] = bindparam("now_ms")
-    return (
+    return Many(
         update(jobs)
         .where(
             jobs.c.seq == bindparam("old_seq"),
@@ -324,8 +326,8 @@ class _Reports:
     def write(self, connection: Connection) -> None:
         """Write what was accepted, each where its fence still holds."""
         for kind, statement in _REPORT.items():
-            values = self.values.get(kind)
-            if values and connection.execute(statement, values).rowcount != len(values):
+            values = self.values.get(kind, [])
+            if statement.run(connection, values) != len(values):
                 # As for claims: only where several write at once, and all of it is undone.
                 raise ConflictError("Somebody else wrote to a reported job; report again.")
         for seq, lines in self.lines:

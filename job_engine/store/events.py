@@ -15,11 +15,15 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select
 from job_engine.model import JobState
 from job_engine.model.protocol import Cancelled, Changes, JobEvent
 from job_engine.store.base import EVENTS_TOPIC, Database, announce
+from job_engine.store.many import Many
 from job_engine.store.tables import events
 
 KEPT: Final = 100_000
 """Newest events that can be resumed from; older ones are trimmed."""
 _TRIM_EVERY: Final = 1024
+
+
+_APPEND: Final = Many(insert(events), ("at_ms", "job", "action", "state", "priority", "entry"))
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def append_many(connection: Connection, at_ms: int, values: Sequence[dict[str, A
     """Add several events at once, in order."""
     if not values:
         return
-    connection.execute(insert(events), [{"at_ms": at_ms, **value} for value in values])
+    _APPEND.run(connection, [{"at_ms": at_ms, **value} for value in values])
     newest = newest_id(connection)
     if newest % _TRIM_EVERY < len(values):
         connection.execute(delete(events).where(events.c.id <= newest - KEPT))

@@ -19,6 +19,7 @@ from job_engine.model import JobState
 from job_engine.model.protocol import EntryItem, FeedReply, RecordedEntries
 from job_engine.store import events, fairness
 from job_engine.store.base import Clock, Database
+from job_engine.store.many import Many
 from job_engine.store.refill import ANY_VERSION, Refill, next_due
 from job_engine.store.tables import holds_entry, is_ready, is_retrying, jobs
 from job_engine.store.transitions import finished_blind, message_columns
@@ -66,13 +67,13 @@ class Feed:
         """
 
         def unit(connection: Connection) -> Sequence[bool]:
-            wanted = select(jobs).where(jobs.c.id.in_({item.job for item in entries}))
-            rows = {row["id"]: dict(row) for row in connection.execute(wanted).mappings()}
+            found = connection.execute(_NAMED, {"ids": [item.job for item in entries]}).mappings()
+            rows = {row["id"]: dict(row) for row in found}
             recorded: list[dict[str, Any]] = []
             written = [_record(rows.get(item.job), item.entry, recorded) for item in entries]
             if recorded:
                 values = [{"old_seq": r["seq"], "new_entry": r["entry"]} for r in recorded]
-                if connection.execute(_RECORD, values).rowcount != len(values):
+                if _RECORD.run(connection, values) != len(values):
                     raise ConflictError("Somebody else wrote to a pushed job; record it again.")
                 fairness.charge(connection, recorded)
             return written
@@ -172,7 +173,8 @@ _HOT: Final = (
 )
 """Columns that the writes here decide by."""
 
-_RECORD: Final = (
+_NAMED: Final = select(*jobs.c[_HOT]).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_RECORD: Final = Many(
     update(jobs)
     .where(
         jobs.c.seq == bindparam("old_seq"),

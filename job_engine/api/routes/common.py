@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +18,8 @@ from job_engine.api.errors import CREDENTIALS_REQUIRED, MalformedJsonError
 from job_engine.api.identity import Identity
 from job_engine.api.services import Services
 from job_engine.api.types.base import RequestForbiddenError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def services_of(request: Request) -> Services:
@@ -49,6 +53,31 @@ class StrictRoute(APIRoute):
             return await handle(_StrictRequest(request.scope, request.receive))
 
         return strict
+
+
+async def read_message(request: Request, kind: type[M]) -> M:
+    """Read the body as one message. Raises what FastAPI answers with 400.
+
+    The long way, through Python's own objects, takes ten times as long for a batch.
+    """
+    try:
+        return kind.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from error
+
+
+def write_message(message: BaseModel) -> Response:
+    """Write one message."""
+    return Response(message.model_dump_json(), media_type="application/json")
+
+
+def spoken(asked: type[BaseModel], answered: type[BaseModel]) -> dict[str, Any]:
+    """Return what OpenAPI has to be told of a route that reads and writes messages itself."""
+    content = {"application/json": {"schema": asked.model_json_schema()}}
+    return {
+        "response_model": answered,
+        "openapi_extra": {"requestBody": {"content": content, "required": True}},
+    }
 
 
 Shared = Annotated[Services, Depends(services_of)]

@@ -1,7 +1,7 @@
 """The messages of `model/protocol.py`: what executors and distributors say.
 
-Functions here are plain ones: they run in the thread pool, where they wait for the
-store's writer without holding the event loop up.
+What waits for the store's writer does so in the thread pool, and does not hold the event
+loop up.
 """
 
 from __future__ import annotations
@@ -9,10 +9,22 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
 
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
-from job_engine.api.routes.common import Caller, Shared, StrictRoute, allow
+from job_engine.api.routes.common import (
+    Caller,
+    Shared,
+    StrictRoute,
+    allow,
+    read_message,
+    spoken,
+    write_message,
+)
 from job_engine.api.scheduled import scheduled_job
+from job_engine.model.acl import ADMIN
 from job_engine.model.protocol import (
     BATCH_LIMIT,
     ActionsRequest,
@@ -32,6 +44,9 @@ from job_engine.model.protocol import (
     ReportRequest,
     ScheduleReply,
     ScheduleRequest,
+    Share,
+    SharesReply,
+    SweepReply,
     TokenReply,
     TokenRequest,
 )
@@ -47,19 +62,22 @@ Version = Annotated[int, Query(ge=0, le=ANY_VERSION)]
 Name = Annotated[str, Query(min_length=1)]
 
 
-@router.post("/claim")
-def claim(request: ClaimRequest, services: Shared, who: Caller) -> ClaimReplies:
+@router.post("/claim", **spoken(ClaimRequest, ClaimReplies))
+async def claim(request: Request, services: Shared, who: Caller) -> Response:
     """Answer claims: which of them to run."""
     allow(who, EXECUTOR)
-    return ClaimReplies(replies=list(services.store.claims.claim(request, who.user_id)))
+    asked = await read_message(request, ClaimRequest)
+    replies = await run_in_threadpool(services.store.claims.claim, asked, who.user_id)
+    return write_message(ClaimReplies(replies=list(replies)))
 
 
-@router.post("/report")
-def report(request: ReportRequest, services: Shared, who: Caller) -> ReportReplies:
+@router.post("/report", **spoken(ReportRequest, ReportReplies))
+async def report(request: Request, services: Shared, who: Caller) -> Response:
     """Take progress, ends, retries and releases, each under its fence."""
     allow(who, EXECUTOR)
-    receipts = services.store.claims.report(request.reports, who.user_id)
-    return ReportReplies(receipts=list(receipts))
+    told = await read_message(request, ReportRequest)
+    receipts = await run_in_threadpool(services.store.claims.report, told.reports, who.user_id)
+    return write_message(ReportReplies(receipts=list(receipts)))
 
 
 @router.put("/actions")
@@ -86,11 +104,13 @@ def feed(
     return services.store.feed.feed(action, window, version)
 
 
-@router.post("/pushed")
-def pushed(request: EntriesRequest, services: Shared, who: Caller) -> EntriesReply:
+@router.post("/pushed", **spoken(EntriesRequest, EntriesReply))
+async def pushed(request: Request, services: Shared, who: Caller) -> Response:
     """Record the entries of jobs that were pushed."""
     allow(who, DISTRIBUTOR)
-    return EntriesReply(written=list(services.store.feed.pushed(request.entries)))
+    told = await read_message(request, EntriesRequest)
+    written = await run_in_threadpool(services.store.feed.pushed, told.entries)
+    return write_message(EntriesReply(written=list(written)))
 
 
 @router.post("/cleared")
@@ -132,6 +152,32 @@ def orphans(request: OrphansRequest, services: Shared, who: Caller) -> OrphansRe
     grace_s = min(request.grace_s, MAX_GRACE_S)
     failed = services.store.feed.fail_orphans(request.live_actions, grace_s)
     return OrphansReply(failed=failed)
+
+
+@router.post("/sweep")
+def sweep(services: Shared, who: Caller) -> SweepReply:
+    """Fail the jobs that have expired, and forget what is out of date."""
+    allow(who, DISTRIBUTOR)
+    services.store.estimates.prune()
+    return SweepReply(
+        expired=services.store.expiry.fail_expired(),
+        keys=services.store.idempotency.forget_old(),
+    )
+
+
+@router.get("/shares")
+def list_shares(services: Shared, who: Caller, after: str | None = None) -> SharesReply:
+    """Return the weights that were set."""
+    allow(who, ADMIN)
+    return services.store.shares.list(after)
+
+
+@router.put("/shares")
+def set_share(request: Share, services: Shared, who: Caller) -> Share:
+    """Give a share its weight, which applies to what already waits."""
+    allow(who, ADMIN)
+    services.store.shares.set_weight(request)
+    return request
 
 
 @router.post("/cleanup")
