@@ -1,4 +1,4 @@
-"""The duty of failing jobs whose action nobody has."""
+"""The duty of failing jobs that wait in vain: nobody has their action, or they expired."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class OrphanDuty(Duty):
     """Fails jobs for which, for a whole grace period, executors lived but none had the action.
 
     While no executor lives at all nothing is failed: they may all be restarting.
+    What has expired is failed in any case.
     """
 
     def __init__(self, api: Api, session: ZooKeeperSession, fleet: Fleet, grace_s: float) -> None:
@@ -38,7 +39,9 @@ class OrphanDuty(Duty):
         self._watching_since = time.monotonic()
 
     def step(self, leadership: Leadership) -> float:
-        """Look who lives; fail what nobody could run."""
+        """Look who lives; fail what has expired, and what nobody could run."""
+        if expired := self._api.sweep().expired:
+            log.info("jobs.expired", failed=expired)
         now = time.monotonic()
         if self._fleet.empty:
             self._watching_since = now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
 from job_engine.api.access import project, rights, select, views_all
@@ -23,9 +23,11 @@ def run_query(
     call: Call,
     source: Source,
     operations: Callable[[Document, Right, Identity], Operations] = common_operations,
+    more: Callable[[Sequence[Document]], Mapping[str, Document]] | None = None,
 ) -> Page:
     """Run the query that the parameters ask for.
 
+    `more` tells of documents, by their ids, what is not stored.
     Raises `QueryError` for too large a window, `TooManySearchesError` when too many search.
     """
     params = call.params
@@ -44,7 +46,11 @@ def run_query(
         page = call.services.store.database.read(
             lambda connection: run(connection, source, query, call.services.store.clock())
         )
-    documents = [_entry(call, document, operations) for document in page.documents]
+    added = {} if more is None else more(page.documents)
+    documents = [
+        _entry(call, document | added.get(document["id"], {}), operations)
+        for document in page.documents
+    ]
     return Page(page.count, documents, page.aggregations)
 
 

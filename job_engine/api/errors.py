@@ -13,6 +13,7 @@ from job_engine.errors import (
     NotFoundError,
     StoreError,
 )
+from job_engine.store.idempotency import KeyReusedError
 
 CREDENTIALS_REQUIRED: Final = "credentials required"
 
@@ -79,6 +80,7 @@ class QueryError(RequestError):
 STATUS: Final[dict[type[JobEngineError], int]] = {
     NotFoundError: 404,
     ConflictError: 409,
+    KeyReusedError: 422,
     InvalidResourceError: 400,
     InvalidFilterError: 400,
     ForbiddenError: 403,

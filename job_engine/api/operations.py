@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from job_engine.api.identity import Identity
+from job_engine.api.identity import SUBMITTER, Identity
 from job_engine.model import JobState
 from job_engine.model.acl import EDIT, Right
 from job_engine.store.base import Document
@@ -22,6 +22,11 @@ def job_operations(document: Document, held: Right, who: Identity) -> Operations
         (
             "get-context",
             who.is_admin or (manages and who.active_claim.startswith("nuvlabox/")),
+        ),
+        # The new job shows all that the old one asked for, its rights included.
+        (
+            "resubmit",
+            state.is_final and manages and Right.VIEW_ACL in held and SUBMITTER in who,
         ),
     ]
     return links(document["id"], [name for name, allowed in offered if allowed])

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from pydantic import ValidationError
 
 from job_engine.api.access import keep_editable, project, rights, select
 from job_engine.api.call import Call, Reply
+from job_engine.api.collections import run_query
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import SUBMITTER, Identity
 from job_engine.api.operations import job_operations
-from job_engine.api.references import check_blobs
 from job_engine.api.schema import JobSchema, invalid, validate
 from job_engine.api.types.base import (
     BULK_SUMMARY,
@@ -23,27 +23,22 @@ from job_engine.api.types.base import (
     Operation,
     ResourceType,
     check,
-    created,
     deleted,
     refuse,
 )
-from job_engine.errors import ConflictError, InvalidResourceError
-from job_engine.model import SUPPORTED_VERSION, ExecutionMode, JobState
-from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right, normalise, with_principal
+from job_engine.api.types.job_create import SERVER_SET, WAITING, create, create_from, normal
+from job_engine.errors import ConflictError
+from job_engine.model import SUPPORTED_VERSION, JobState
+from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right
 from job_engine.model.protocol import LogRequest, Receipt, Report, ReportKind
 from job_engine.store.base import Document
 from job_engine.store.jobs import Edit
 from job_engine.store.query import Query, condition_of
 from job_engine.store.source import JOBS
 
-_SERVER_SET: Final = ("id", "resource-type", "created", "updated", "updated-by", "operations")
-_FIXED: Final = frozenset({"id", "created", "created-by", "updated", "resource-type", "operations"})
+_FIXED: Final = SERVER_SET - {"updated-by"} | {"created-by", "not-before"}
 _UNDELETABLE: Final = _FIXED | {"acl"}
 _ADMIN_ONLY: Final = frozenset({"target-resource", "action"})
-_OUTCOME: Final = ("output", "return-code", "started", "duration")
-"""What only a run may say: graders are believed for it, whoever asked for the job is not."""
-MAX_BULK: Final = 10_000
-"""Most jobs that one request creates."""
 _CANCEL_CHILDREN_PRIORITY: Final = 10
 
 
@@ -57,37 +52,16 @@ class JobType(ResourceType):
 
     def query(self, call: Call) -> Reply:
         """Search among the jobs that the caller may see."""
-        return self.query_source(call, JOBS, job_operations)
+        self.require(call, self.collection.query)
+        page = run_query(call, JOBS, job_operations, partial(waiting_times, call))
+        return self.collection_reply(call, page)
 
     # --- creating --------------------------------------------------------------
 
     def add(self, call: Call) -> Reply:
         """Create one job; with the header `bulk`, all of `{"jobs": […]}` or none."""
         self.require(call, self.collection.add)
-        body = call.json_object()
-        if "bulk" in call.headers:
-            return self._add_many(call, body)
-        document = new_job(call, body)
-        call.services.store.jobs.add(document)
-        return created(document["id"])
-
-    def _add_many(self, call: Call, body: Document) -> Reply:
-        bodies = body.get("jobs")
-        if not isinstance(bodies, list) or not bodies or len(bodies) > MAX_BULK:
-            raise invalid([f"jobs: must be a list of 1 to {MAX_BULK} jobs"])
-        documents = []
-        for index, item in enumerate(bodies):
-            if not isinstance(item, dict):
-                raise invalid([f"jobs/{index}: must be an object"])
-            try:
-                documents.append(new_job(call, item))
-            except InvalidResourceError as error:
-                raise InvalidResourceError(f"jobs/{index}: {error.message}") from error
-        call.services.store.jobs.add_many(documents)
-        ids = [document["id"] for document in documents]
-        return Reply(
-            {"status": 201, "message": f"{len(ids)} jobs created", "resource-ids": ids}, 201
-        )
+        return create(call)
 
     # --- one job ---------------------------------------------------------------
 
@@ -96,6 +70,7 @@ class JobType(ResourceType):
         document = call.services.store.jobs.get(resource_id)
         held = rights(call.who, document)
         check(held, VIEW, resource_id)
+        document = document | waiting_times(call, [document]).get(resource_id, {})
         operations = job_operations(document, held, call.who)
         seen = project(document, held)
         if operations:
@@ -130,9 +105,10 @@ class JobType(ResourceType):
     # --- operations ------------------------------------------------------------
 
     def operations(self) -> Mapping[str, Operation]:
-        """Return cancel, timeout, get-context and log."""
+        """Return cancel, resubmit, timeout, get-context and log."""
         return {
             "cancel": self._cancel,
+            "resubmit": self._resubmit,
             "timeout": self._timeout,
             "get-context": self._get_context,
             "log": self._log,
@@ -143,6 +119,12 @@ class JobType(ResourceType):
 
     def _timeout(self, call: Call, resource_id: str) -> Reply:
         return self._end(call, resource_id, "timeout")
+
+    def _resubmit(self, call: Call, resource_id: str) -> Reply:
+        require_post(call, resource_id)
+        job = call.services.store.jobs.get_job(resource_id)
+        _offered(call.who, job.document, "resubmit")
+        return create_from(call, job)
 
     def _end(self, call: Call, resource_id: str, operation: str) -> Reply:
         require_post(call, resource_id)
@@ -193,73 +175,13 @@ class JobType(ResourceType):
         return Reply({"status": 200, "message": "added to the log", "resource-id": resource_id})
 
 
-def new_job(call: Call, body: Document) -> Document:
-    """Make the document of a job that is created. Raises `InvalidResourceError`."""
-    document = {k: v for k, v in body.items() if k not in _SERVER_SET}
-    document |= {"id": f"job/{uuid.uuid4()}", "resource-type": "job", "state": "QUEUED"}
-    if document.get("progress") is None:
-        document["progress"] = 0
-    for key, default in (("execution-mode", ExecutionMode.PUSH), ("version", SUPPORTED_VERSION)):
-        document.setdefault(key, default)
-    document["execution-mode"] = _plain(document["execution-mode"])
-    if not call.who.is_admin or "created-by" not in document:
-        document["created-by"] = call.who.creator
-    if not call.who.is_admin:
-        for key in _OUTCOME:
-            document.pop(key, None)
-    if document["execution-mode"] != ExecutionMode.PULL:
-        document.pop("tags", None)  # theirs is the queue's entry, once there is one
-    if isinstance(document.get("payload"), dict):
-        document["payload"] = json.dumps(document["payload"], ensure_ascii=False)
-    _append_target(document)
-    document["acl"] = _new_acl(call.who, document.get("acl"))
-    validate(JobSchema, {**document, **_TIMES})
-    call.services.payloads.check(
-        document["action"], document.get("payload"), admin=call.who.is_admin
-    )
-    check_blobs(call, document.get("payload"))
-    return document
-
-
-_TIMES: Final = dict.fromkeys(("created", "updated"), "2000-01-01T00:00:00.000Z")
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, str) else value
-
-
-def _append_target(document: Document) -> None:
-    target = document.get("target-resource")
-    affected = document.get("affected-resources", [])
-    if target is not None and isinstance(affected, list) and target not in affected:
-        document["affected-resources"] = [*affected, target]
-
-
-def _new_acl(who: Identity, acl: Any) -> Any:
-    """Return the ACL of a new job.
-
-    Only an admin may name owners and editors: a job's outcome is what graders are
-    believed for, and whoever asked for it must not be able to write it.
-    """
-    if who.is_admin:
-        return _normal({"owners": [who.active_claim]} if acl is None else acl)
-    if acl is None:
-        acl = {}
-    if not isinstance(acl, dict):
-        return _normal(acl)
-    for key in ("owners", "edit-acl", "edit-data"):
-        acl = {k: v for k, v in acl.items() if k != key}
-    mine = {"view-acl", "manage", "delete", "edit-meta"}
-    lists = {k: v for k, v in acl.items() if isinstance(v, list)}
-    shared = {**acl, **{k: with_principal(lists.get(k, []), who.active_claim) for k in mine}}
-    return _normal({**shared, "owners": [ADMIN]})
-
-
-def _normal(acl: Any) -> Any:
-    try:
-        return normalise(acl)
-    except InvalidResourceError as error:
-        raise invalid([error.message]) from error
+def waiting_times(call: Call, documents: Sequence[Document]) -> Mapping[str, Document]:
+    """Return what is known of the waiting of those that are QUEUED, where it is asked for."""
+    wanted = call.params.select
+    if wanted is not None and wanted.isdisjoint(WAITING):
+        return {}
+    ids = [d["id"] for d in documents if d["state"] == JobState.QUEUED]
+    return call.services.store.estimates.of(ids)
 
 
 def _may(who: Identity, needed: Right, document: Document) -> None:
@@ -284,7 +206,7 @@ def _merge(call: Call, before: Document, body: Document) -> Edit:
     if isinstance(after.get("payload"), dict):
         after["payload"] = json.dumps(after["payload"], ensure_ascii=False)
     if "acl" in kept:
-        after["acl"] = _normal(kept["acl"])
+        after["acl"] = normal(kept["acl"])
     validate(JobSchema, after, before["id"])
     # A whole document that is sent back says RUNNING too, and means nothing by it.
     echoed = "id" in body and before["state"] == JobState.RUNNING

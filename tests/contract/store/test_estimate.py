@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from job_engine.model import Fence, JobState
@@ -26,7 +28,7 @@ def position(store: Store, job: str) -> int | None:
     return None if found is None else found["queue-position"]
 
 
-def add_many(store: Store, count: int, **more: object) -> list[str]:
+def add_many(store: Store, count: int, **more: Any) -> list[str]:
     return [d["id"] for d in store.jobs.add_many([document(**more) for _ in range(count)])]
 
 

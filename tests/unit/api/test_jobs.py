@@ -313,7 +313,7 @@ def test_operations_by_state(api: Client) -> None:
     ended = api(ADMIN, "POST", f"{job}/timeout").json()
     assert ended["state"] == "CANCELED"
     assert ended["duration"] >= 0
-    assert operations(api.get(job)) == ["edit", "delete", "get-context"]
+    assert operations(api.get(job)) == ["edit", "delete", "get-context", "resubmit"]
 
 
 def test_get_context(api: Client) -> None:

@@ -1,0 +1,195 @@
+"""How jobs are created: one, many at once, once for a key, and again from an old one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from job_engine.api.call import Call, Reply
+from job_engine.api.errors import RequestError
+from job_engine.api.identity import Identity
+from job_engine.api.references import check_blobs
+from job_engine.api.schema import JobSchema, invalid, validate
+from job_engine.api.types.base import created
+from job_engine.errors import InvalidResourceError
+from job_engine.model import DEFAULT_PRIORITY, SUPPORTED_VERSION, ExecutionMode, Job
+from job_engine.model.acl import ADMIN, normalise, with_principal
+from job_engine.store.base import Document
+from job_engine.store.idempotency import OnceKey
+
+WAITING: Final = frozenset({"queue-position", "estimated-wait"})
+"""What is worked out when somebody reads a job that waits."""
+SERVER_SET: Final = WAITING | {
+    *("id", "resource-type", "created", "updated", "updated-by", "operations"),
+    "resubmitted-from",
+}
+"""What nobody else can say of a job."""
+_OUTCOME: Final = ("output", "return-code", "started", "duration")
+"""What only a run may say: graders are believed for it, whoever asked for the job is not."""
+_ASKED_FOR: Final[Sequence[str]] = (
+    *("action", "payload", "parent", "parent-job", "target-resource", "affected-resources"),
+    *("acl", "tags", "name", "description", "subtype", "resource-metadata"),
+    *("execution-mode", "version", "max-attempts"),
+)
+"""What a job that is sent again has of the old one, beside the priority."""
+MAX_BULK: Final = 10_000
+"""Most jobs that one request creates."""
+_KEY: Final = re.compile(r"[ -~]{1,255}")
+
+
+class BadKeyError(RequestError):
+    """`Idempotency-Key` must be 1 to 255 printable ASCII characters."""
+
+
+def create(call: Call) -> Reply:
+    """Create one job; with the header `bulk`, all of `{"jobs": [...]}` or none."""
+    body = call.json_object()
+    if "bulk" in call.headers:
+        return _create_once(call, lambda: _many(call, body), _bulk_reply)
+    return _create_once(call, lambda: [new_job(call, body)], _reply)
+
+
+def create_from(call: Call, old: Job) -> Reply:
+    """Create a job that asks for what an old one asked for."""
+
+    def make() -> list[Document]:
+        body = {k: old.document[k] for k in _ASKED_FOR if k in old.document}
+        if old.priority != DEFAULT_PRIORITY:
+            body["priority"] = old.priority  # a claim has taken it off the document
+        return [new_job(call, body) | {"resubmitted-from": old.id}]
+
+    return _create_once(call, make, _reply)
+
+
+def _create_once(
+    call: Call,
+    make: Callable[[], list[Document]],
+    reply: Callable[[Sequence[str]], Reply],
+) -> Reply:
+    """Create jobs, unless a request with the same key did so before: then answer as that."""
+    store = call.services.store
+    once = _once(call)
+    # What was accepted before is not looked at again: its action may be stricter by now.
+    made = None if once is None else store.idempotency.find(once)
+    if made is None:
+        documents = make()
+        if once is None:
+            store.jobs.add_many(documents)
+        else:
+            made = store.idempotency.add_many(documents, once)
+        if made is None:
+            return reply([document["id"] for document in documents])
+    first = reply(made)
+    return replace(first, headers={**first.headers, "Idempotency-Replayed": "true"})
+
+
+def _once(call: Call) -> OnceKey | None:
+    key = call.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise BadKeyError
+    asked = [call.path, "bulk" in call.headers, call.body]
+    text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+    return OnceKey(call.who.creator, key, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _reply(ids: Sequence[str]) -> Reply:
+    return created(ids[0])
+
+
+def _bulk_reply(ids: Sequence[str]) -> Reply:
+    message = f"{len(ids)} jobs created"
+    return Reply({"status": 201, "message": message, "resource-ids": list(ids)}, 201)
+
+
+def _many(call: Call, body: Document) -> list[Document]:
+    bodies = body.get("jobs")
+    if not isinstance(bodies, list) or not bodies or len(bodies) > MAX_BULK:
+        raise invalid([f"jobs: must be a list of 1 to {MAX_BULK} jobs"])
+    documents = []
+    for index, item in enumerate(bodies):
+        if not isinstance(item, dict):
+            raise invalid([f"jobs/{index}: must be an object"])
+        try:
+            documents.append(new_job(call, item))
+        except InvalidResourceError as error:
+            raise InvalidResourceError(f"jobs/{index}: {error.message}") from error
+    return documents
+
+
+def new_job(call: Call, body: Document) -> Document:
+    """Make the document of a job that is created. Raises `InvalidResourceError`."""
+    document = {k: v for k, v in body.items() if k not in SERVER_SET}
+    document |= {"id": f"job/{uuid.uuid4()}", "resource-type": "job", "state": "QUEUED"}
+    if document.get("not-before", "") is None:
+        del document["not-before"]
+    if document.get("progress") is None:
+        document["progress"] = 0
+    for key, default in (("execution-mode", ExecutionMode.PUSH), ("version", SUPPORTED_VERSION)):
+        document.setdefault(key, default)
+    document["execution-mode"] = _plain(document["execution-mode"])
+    if not call.who.is_admin or "created-by" not in document:
+        document["created-by"] = call.who.creator
+    if not call.who.is_admin:
+        for key in _OUTCOME:
+            document.pop(key, None)
+    if document["execution-mode"] != ExecutionMode.PULL:
+        document.pop("tags", None)  # theirs is the queue's entry, once there is one
+    if isinstance(document.get("payload"), dict):
+        document["payload"] = json.dumps(document["payload"], ensure_ascii=False)
+    _append_target(document)
+    document["acl"] = _new_acl(call.who, document.get("acl"))
+    validate(JobSchema, {**document, **_TIMES})
+    call.services.payloads.check(
+        document["action"], document.get("payload"), admin=call.who.is_admin
+    )
+    check_blobs(call, document.get("payload"))
+    return document
+
+
+_TIMES: Final = dict.fromkeys(("created", "updated"), "2000-01-01T00:00:00.000Z")
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, str) else value
+
+
+def _append_target(document: Document) -> None:
+    target = document.get("target-resource")
+    affected = document.get("affected-resources", [])
+    if target is not None and isinstance(affected, list) and target not in affected:
+        document["affected-resources"] = [*affected, target]
+
+
+def _new_acl(who: Identity, acl: Any) -> Any:
+    """Return the ACL of a new job.
+
+    Only an admin may name owners and editors: a job's outcome is what graders are
+    believed for, and whoever asked for it must not be able to write it.
+    """
+    if who.is_admin:
+        return normal({"owners": [who.active_claim]} if acl is None else acl)
+    if acl is None:
+        acl = {}
+    if not isinstance(acl, dict):
+        return normal(acl)
+    for key in ("owners", "edit-acl", "edit-data"):
+        acl = {k: v for k, v in acl.items() if k != key}
+    mine = {"view-acl", "manage", "delete", "edit-meta"}
+    lists = {k: v for k, v in acl.items() if isinstance(v, list)}
+    shared = {**acl, **{k: with_principal(lists.get(k, []), who.active_claim) for k in mine}}
+    return normal({**shared, "owners": [ADMIN]})
+
+
+def normal(acl: Any) -> Any:
+    """Return the normal form of an ACL. Raises `InvalidResourceError`."""
+    try:
+        return normalise(acl)
+    except InvalidResourceError as error:
+        raise invalid([error.message]) from error
