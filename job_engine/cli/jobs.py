@@ -1,4 +1,4 @@
-"""`job-engine job`: list, show, cancel, logs."""
+"""`job-engine job`: list, show, cancel, resubmit, logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
 from job_engine.client import Api
 from job_engine.model import FINAL_STATES, JobState
 
-app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, cancel, read their logs.")
+app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, cancel, send again, and logs.")
 
 LIST_FIELDS = "id,action,state,progress,created,duration,status-message"
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="`job/<uuid>`, or the uuid alone.")]
@@ -98,6 +98,23 @@ def cancel(
                 continue
             api.operation(CimiResource(document), "cancel")
             print(f"{document['id']} is canceled")
+
+
+@app.command()
+def resubmit(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB…", help="One or more jobs.")],
+    api_url: ApiUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Send jobs that have ended again, as new jobs that ask for the same."""
+    with connected(api_url, data_dir) as api:
+        for job in jobs:
+            document = fetch(api, job_id(job))
+            if JobState(document["state"]) not in FINAL_STATES:
+                print(f"{document['id']} has not ended yet: {document['state']}")
+                continue
+            made = api.operation(CimiResource(document), "resubmit").data
+            print(f"{document['id']} is sent again as {made['resource-id']}")
 
 
 def job_id(text_: str) -> str:
