@@ -10,10 +10,12 @@ batch of as many entries as the executor has threads.
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.figures import Bound, Figure, Peer, Scale, percentile
@@ -110,22 +112,46 @@ class StandIn:
 
 
 def fill(running: Running, jobs: int, shares: int) -> None:
-    """Put jobs into the store, as the API makes them, while the API is down."""
+    """Put jobs into the store, as the API makes them, while the API is down.
+
+    The store itself takes one job of each share; the database multiplies them, with all
+    that belongs to them, which takes a minute and not ten.
+    """
     pattern = _stored_by_the_api(running)
     running.engine.stop("api")
     store = open_store(f"sqlite:///{running.store}")
     store.start()
+    firsts = [
+        {**pattern, "id": f"job/{uuid.uuid4()}", "parent": f"course/{n}"} for n in range(shares)
+    ]
     try:
-        for first in range(0, jobs, BATCH):
-            store.jobs.add_many(
-                [
-                    {**pattern, "id": f"job/{uuid.uuid4()}", "parent": f"course/{n % shares}"}
-                    for n in range(first, min(jobs, first + BATCH))
-                ]
-            )
+        for first in range(0, shares, BATCH):
+            store.jobs.add_many(firsts[first : first + BATCH])
     finally:
         store.stop()
+    _multiply(running.store, jobs // shares)
     running.engine.start_api(log_level="WARNING")
+
+
+def _multiply(file: Path, times: int) -> None:
+    """Have every waiting job so many times, with an id of its own each."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TEMP TABLE firsts AS SELECT id FROM jobs WHERE state = 'QUEUED'")
+        for table, column in (("jobs", "id"), ("access", "resource"), ("events", "job")):
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            # Numbers that the database gives, and the id that is made here.
+            kept = [
+                c for c in columns if c not in ("seq", column, "id" if table == "events" else "")
+            ]
+            connection.execute(
+                f"WITH RECURSIVE times(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM times "
+                f"WHERE n < {times - 1}) "
+                f"INSERT INTO {table} ({column}, {', '.join(kept)}) "
+                # The first eight digits of the uuid are its number among the copies.
+                f"SELECT printf('job/%08x', n) || substr({column}, 13), {', '.join(kept)} "
+                f"FROM times CROSS JOIN {table} WHERE {column} IN (SELECT id FROM firsts)"
+            )
+        connection.commit()
 
 
 def _stored_by_the_api(running: Running) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def over_jobs(running: Running, jobs: int) -> list[tuple[float, float]]:
     """Run the jobs step by step; returns (jobs so far, RSS in MB), at rest after each step."""
     points = []
     for step in range(1, STEPS + 1):
-        running.create([{"action": "noop"}] * (jobs // STEPS))
+        running.create([{"action": "nothing"}] * (jobs // STEPS))
         running.wait_drained()
         points.append((step * jobs / STEPS, of_processes(running.pid("executor"))[0]))
     return points
