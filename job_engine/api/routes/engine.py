@@ -1,7 +1,7 @@
 """The messages of `model/protocol.py`: what executors and distributors say.
 
-Functions here are plain ones: they run in the thread pool, where they wait for the
-store's writer without holding the event loop up.
+What waits for the store's writer does so in the thread pool, and does not hold the event
+loop up.
 """
 
 from __future__ import annotations
@@ -9,9 +9,20 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
 
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
-from job_engine.api.routes.common import Caller, Shared, StrictRoute, allow
+from job_engine.api.routes.common import (
+    Caller,
+    Shared,
+    StrictRoute,
+    allow,
+    read_message,
+    spoken,
+    write_message,
+)
 from job_engine.api.scheduled import scheduled_job
 from job_engine.model.acl import ADMIN
 from job_engine.model.protocol import (
@@ -51,19 +62,22 @@ Version = Annotated[int, Query(ge=0, le=ANY_VERSION)]
 Name = Annotated[str, Query(min_length=1)]
 
 
-@router.post("/claim")
-def claim(request: ClaimRequest, services: Shared, who: Caller) -> ClaimReplies:
+@router.post("/claim", **spoken(ClaimRequest, ClaimReplies))
+async def claim(request: Request, services: Shared, who: Caller) -> Response:
     """Answer claims: which of them to run."""
     allow(who, EXECUTOR)
-    return ClaimReplies(replies=list(services.store.claims.claim(request, who.user_id)))
+    asked = await read_message(request, ClaimRequest)
+    replies = await run_in_threadpool(services.store.claims.claim, asked, who.user_id)
+    return write_message(ClaimReplies(replies=list(replies)))
 
 
-@router.post("/report")
-def report(request: ReportRequest, services: Shared, who: Caller) -> ReportReplies:
+@router.post("/report", **spoken(ReportRequest, ReportReplies))
+async def report(request: Request, services: Shared, who: Caller) -> Response:
     """Take progress, ends, retries and releases, each under its fence."""
     allow(who, EXECUTOR)
-    receipts = services.store.claims.report(request.reports, who.user_id)
-    return ReportReplies(receipts=list(receipts))
+    told = await read_message(request, ReportRequest)
+    receipts = await run_in_threadpool(services.store.claims.report, told.reports, who.user_id)
+    return write_message(ReportReplies(receipts=list(receipts)))
 
 
 @router.put("/actions")
@@ -90,11 +104,13 @@ def feed(
     return services.store.feed.feed(action, window, version)
 
 
-@router.post("/pushed")
-def pushed(request: EntriesRequest, services: Shared, who: Caller) -> EntriesReply:
+@router.post("/pushed", **spoken(EntriesRequest, EntriesReply))
+async def pushed(request: Request, services: Shared, who: Caller) -> Response:
     """Record the entries of jobs that were pushed."""
     allow(who, DISTRIBUTOR)
-    return EntriesReply(written=list(services.store.feed.pushed(request.entries)))
+    told = await read_message(request, EntriesRequest)
+    written = await run_in_threadpool(services.store.feed.pushed, told.entries)
+    return write_message(EntriesReply(written=list(written)))
 
 
 @router.post("/cleared")
