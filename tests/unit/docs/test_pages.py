@@ -50,7 +50,7 @@ def test_every_link_leads_somewhere() -> None:
 
 def test_every_command_has_a_help() -> None:
     pattern = r"(?:^|`|\s)job-engine ((?:[a-z]+ )?[a-z]+)\b"
-    groups = {"job", "assignment", "executor", "user", "credential"}
+    groups = {"job", "assignment", "executor", "user", "credential", "share"}
     for page, words in set(found(pattern)):
         names = words.split()
         command = names[:2] if names[0] in groups else names[:1]
