@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, func, insert, select, update
 
 from job_engine.errors import InvalidResourceError
-from job_engine.store.base import Database
+from job_engine.store.base import Clock, Database
 from job_engine.store.tables import counters, jobs, secrets
 
 _INCARNATION = "incarnation"
@@ -18,15 +18,18 @@ MAX_INCARNATION = 2**53
 class Counters:
     """The incarnation counter, and the secrets of this installation."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
     def draw_incarnation(self, seen: int | None = None) -> int:
         """Draw an incarnation above all that were drawn, above `seen`, and above all fences.
 
         After the store was restored from a backup its counter lags behind what was
         drawn since, and behind the fences of claims made since; a claim of the next
-        incarnation must be newer than all of them.
+        incarnation must be newer than all of them. Those claims went with the newer
+        store, and a wiped ZooKeeper has forgotten its incarnation; what is left that
+        nobody can put back is the time, in milliseconds: no incarnation is below it.
         """
 
         def unit(connection: Connection) -> int:
@@ -34,7 +37,7 @@ class Counters:
                 select(counters.c.value).where(counters.c.name == _INCARNATION)
             ).scalar()
             used = connection.execute(select(func.max(jobs.c.fence_incarnation))).scalar()
-            value = max(drawn or 0, seen or 0, used or 0) + 1
+            value = max(self._clock(), 1 + max(drawn or 0, seen or 0, used or 0))
             if value > MAX_INCARNATION:
                 raise InvalidResourceError(f"seen: {seen} leaves no incarnation to draw")
             if drawn is None:

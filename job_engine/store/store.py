@@ -38,7 +38,7 @@ class Store:
         self.resources = Resources(database, clock)
         self.blobs = Blobs(database, clock)
         self.actions = Actions(database, clock)
-        self.counters = Counters(database)
+        self.counters = Counters(database, clock)
 
     def start(self) -> None:
         """Open the database, creating or upgrading its schema. Raises `StoreError`."""

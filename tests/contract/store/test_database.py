@@ -118,11 +118,19 @@ def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_incarnations_are_never_drawn_twice(store: Store) -> None:
-    assert store.counters.draw_incarnation() == 1
-    assert store.counters.draw_incarnation(1) == 2
+    first = store.counters.draw_incarnation()
+    assert store.counters.draw_incarnation(first) == first + 1
     # The store was restored from a backup; ZooKeeper knows better.
-    assert store.counters.draw_incarnation(41) == 42
-    assert store.counters.draw_incarnation() == 43
+    assert store.counters.draw_incarnation(first + 40) == first + 41
+    assert store.counters.draw_incarnation() == first + 42
+
+
+def test_a_restored_store_draws_no_incarnation_again(store: Store, clock: Clock) -> None:
+    """Nobody who knew of it is left: the claims are forgotten, and ZooKeeper was wiped."""
+    drawn = store.counters.draw_incarnation()
+    store.database.write(lambda c: c.execute(counters.delete()))
+    clock.advance(0.001)
+    assert store.counters.draw_incarnation() > drawn
 
 
 def test_secrets_are_made_once(store: Store) -> None:
