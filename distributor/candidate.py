@@ -53,6 +53,36 @@ class Duty(ABC):
         """Do what is due; return how many seconds may pass until the next step."""
 
 
+class Term:
+    """What becomes of a duty, step by step, whatever goes unanswered."""
+
+    def __init__(self, name: str, duty: Duty, leadership: Leadership) -> None:
+        self._name = name
+        self._duty = duty
+        self._leadership = leadership
+        self._known = False
+
+    def step(self) -> float | None:
+        """Do what is due; return how long to wait, in seconds. None: the term is over."""
+        try:
+            if not self._known:
+                self._duty.take_over(self._leadership)
+                self._known = True
+            return self._duty.step(self._leadership)
+        except (LeadershipLostError, SessionLostError):
+            return None
+        except QueueError as error:
+            # What was asked for may have happened: look before doing it again.
+            self._known = False
+            log.info("leader.unanswered", election=self._name, error=error.message)
+        except ApiError as error:
+            # What was pushed may not be recorded: pushed again it would be there twice,
+            # and the window without a bound (bounded-window).
+            self._known = False
+            log.warning("leader.api_failed", election=self._name, error=error.message)
+        return PAUSE_S
+
+
 class Candidate:
     """A thread that runs `duty` whenever this process leads the election of `name`."""
 
@@ -130,27 +160,12 @@ class Candidate:
             lambda: not self._stopping.is_set() and self._still(session_id),
         )
         log.info("leader.elected", election=self._name, node=leadership.node)
-        known = False
+        term = Term(self._name, self._duty, leadership)
         while leadership.holds():
             self._wanted.clear()
-            try:
-                if not known:
-                    self._duty.take_over(leadership)
-                    known = True
-                patience_s = self._duty.step(leadership)
-            except (LeadershipLostError, SessionLostError):
+            patience_s = term.step()
+            if patience_s is None:
                 break
-            except QueueError as error:
-                # What was asked for may have happened: look before doing it again.
-                known = False
-                log.info("leader.unanswered", election=self._name, error=error.message)
-                patience_s = PAUSE_S
-            except ApiError as error:
-                # What was pushed may not be recorded: pushed again it would be there twice,
-                # and the window without a bound (bounded-window).
-                known = False
-                log.warning("leader.api_failed", election=self._name, error=error.message)
-                patience_s = PAUSE_S
             self._wanted.wait(patience_s)
         log.info("leader.resigned", election=self._name)
 

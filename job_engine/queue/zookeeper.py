@@ -79,7 +79,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
         with answered():
             stat = client.exists(node)
             if stat is None:
-                client.create(node, _encode(about), ephemeral=True)
+                self._create_own(node, session_id, _encode(about))
             elif stat.ephemeralOwner == session_id:
                 client.set(node, _encode(about))
             else:
@@ -91,6 +91,24 @@ class ZooKeeperClaimQueue(ClaimQueue):
                 raise QueueError("No leader has drawn an incarnation yet.") from None
         self._session.require(session_id)
         return Registration(session_id, node, int(data))
+
+    def _create_own(self, node: str, session_id: int, data: bytes) -> None:
+        """Create the own node in this very session, or not at all.
+
+        kazoo may have a new session that nobody has noticed yet. The node would be made
+        in that one, and answer for claims that went with the old: their late deletions
+        would meet somebody else's. So it is made together with a check on a node that
+        surely belongs to this session.
+        """
+        client = self._session.client
+        probe = client.create(f"{layout.EXECUTORS}/probe-", b"", ephemeral=True, sequence=True)
+        stat = client.exists(probe)
+        if stat is None or stat.ephemeralOwner != session_id:
+            raise SessionLostError
+        transaction = Transaction(client, probe)
+        transaction.create(node, data, ephemeral=True)
+        transaction.delete(probe)
+        _guarded(transaction.commit(), SessionLostError)
 
     def describe(self, registration: Registration, about: Mapping[str, object]) -> None:
         """See the base class."""

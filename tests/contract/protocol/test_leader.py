@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from job_engine.model.protocol import EntryItem
+from job_engine.queue import layout
 from job_engine.store.factory import open_store
-from job_engine.store.store import Store
-from tests.contract.protocol.distributors import Fault, LeaderProcess
-from tests.contract.protocol.small_zookeeper import SmallZooKeeper
-from tests.contract.store.support import add
+from tests.contract.protocol.book import Book
+from tests.contract.protocol.distributors import LeaderProcess
+from tests.contract.protocol.small_client import Fault, Net, SmallClient
+from tests.contract.protocol.small_zookeeper import SmallZooKeeper, push
+from tests.contract.protocol.witness import Witness
+from tests.contract.store.support import Clock
 
 WINDOW = 2
 """Of one live thread."""
@@ -21,24 +25,38 @@ Lead = Callable[[str], LeaderProcess]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}")
-    opened.start()
+def book(tmp_path: Path) -> Iterator[Book]:
+    clock = Clock()
+    store = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}", clock)
+    store.start()
+    opened = Book(store, clock)
     yield opened
-    opened.stop()
+    store.stop()
+    assert not opened.broken
 
 
 @pytest.fixture
-def zk() -> SmallZooKeeper:
-    return SmallZooKeeper()
+def zk(book: Book) -> SmallZooKeeper:
+    made = SmallZooKeeper()
+    Witness(made, lambda: book)
+    _one_thread(made)
+    return made
+
+
+def _one_thread(zk: SmallZooKeeper) -> None:
+    """An executor with one thread for both actions lives."""
+    client = SmallClient(zk, Net())
+    about = {"name": "e", "host": "h", "threads": 1, "actions": ["noop", "other"], "version": "0"}
+    client.ensure_path(layout.EXECUTORS)
+    client.create(f"{layout.EXECUTORS}/e", json.dumps(about).encode(), ephemeral=True)
 
 
 @pytest.fixture
-def lead(store: Store, zk: SmallZooKeeper) -> Lead:
+def lead(book: Book, zk: SmallZooKeeper) -> Lead:
     """Make the leader of an action, in office and with nothing to do."""
 
     def make(action: str) -> LeaderProcess:
-        leader = LeaderProcess(action, zk, lambda: store, reconcile_s=3600)
+        leader = LeaderProcess(action, zk, lambda: book, reconcile_s=3600)
         leader.elect({})
         leader.step()
         return leader
@@ -46,17 +64,20 @@ def lead(store: Store, zk: SmallZooKeeper) -> Lead:
     return make
 
 
+def _wipe(zk: SmallZooKeeper, book: Book) -> None:
+    zk.wipe()
+    book.wiped()
+    _one_thread(zk)
+
+
 def test_a_store_that_takes_no_writes_does_not_fill_the_queue(
-    lead: Lead, store: Store, zk: SmallZooKeeper
+    lead: Lead, book: Book, zk: SmallZooKeeper
 ) -> None:
     """bounded-window: what was pushed is found again, not pushed again."""
     leader = lead("noop")
-    jobs = {add(store) for _ in range(2 * WINDOW)}
+    jobs = {book.create("noop") for _ in range(2 * WINDOW)}
     for _ in range(10):
-        # Feed and push go through; then nothing is written down.
-        leader.net.faults = [Fault.NONE, Fault.NONE, Fault.REQUEST_LOST]
-        if zk.entries:
-            leader.net.faults = [Fault.NONE, Fault.NONE, Fault.NONE, Fault.REQUEST_LOST]
+        leader.api.faults["pushed"] = Fault.REQUEST_LOST
         leader.step()
         assert len(zk.entries) <= WINDOW
     leader.step()
@@ -64,40 +85,38 @@ def test_a_store_that_takes_no_writes_does_not_fill_the_queue(
     assert set(zk.entries.values()) <= jobs
 
 
-def test_an_entry_that_is_recorded_twice_stays(
-    lead: Lead, store: Store, zk: SmallZooKeeper
-) -> None:
+def test_an_entry_that_is_recorded_twice_stays(lead: Lead, book: Book, zk: SmallZooKeeper) -> None:
     """The reply to the first time was lost, and the client asked again."""
     leader = lead("noop")
-    job = add(store)
-    leader.net.faults = [Fault.NONE, Fault.NONE, Fault.TWICE]
+    job = book.create("noop")
+    leader.api.faults["pushed"] = Fault.TWICE
     leader.step()
     assert list(zk.entries.values()) == [job]
-    assert store.jobs.get_job(job).entry in zk.entries
+    assert book.store.jobs.get_job(job).entry in zk.entries
 
 
 def test_an_entry_that_another_action_s_leader_recorded_stays(
-    lead: Lead, store: Store, zk: SmallZooKeeper
+    lead: Lead, book: Book, zk: SmallZooKeeper
 ) -> None:
     leader, other = lead("noop"), lead("other")
-    job = add(store)
+    job = book.create("noop")
     other.elect({})
     # The other takes over after the push, and before it is written down.
-    leader.net.between = [lambda: None, lambda: None, other.step]
+    leader.api.before["pushed"] = other.step
     leader.step()
     assert list(zk.entries.values()) == [job]
-    assert store.jobs.get_job(job).entry in zk.entries
+    assert book.store.jobs.get_job(job).entry in zk.entries
 
 
 def test_a_name_that_a_wiped_zookeeper_gave_to_another_job_is_no_entry(
-    lead: Lead, store: Store, zk: SmallZooKeeper
+    lead: Lead, book: Book, zk: SmallZooKeeper
 ) -> None:
     leader, other = lead("noop"), lead("other")
-    job = add(store)
+    job = book.create("noop")
     leader.step()
-    name = store.jobs.get_job(job).entry
-    zk.wipe()
-    stranger = add(store, "other")
+    name = book.store.jobs.get_job(job).entry
+    _wipe(zk, book)
+    stranger = book.create("other")
     other.elect({})
     other.step()
     assert name is not None
@@ -108,12 +127,13 @@ def test_a_name_that_a_wiped_zookeeper_gave_to_another_job_is_no_entry(
 
 
 def test_a_cancel_from_before_the_term_removes_nothing(
-    lead: Lead, store: Store, zk: SmallZooKeeper
+    lead: Lead, book: Book, zk: SmallZooKeeper
 ) -> None:
     leader, other = lead("noop"), lead("other")
-    leader.duty.forget(zk.push("job/cancelled"))
-    zk.wipe()
-    stranger = add(store, "other")
+    book.ever.add("job/cancelled")
+    leader.duty.forget(push(zk, zk.connect(), "job/cancelled"))
+    _wipe(zk, book)
+    stranger = book.create("other")
     other.elect({})
     other.step()
     leader.elect({})
@@ -122,21 +142,21 @@ def test_a_cancel_from_before_the_term_removes_nothing(
 
 
 def test_a_deleted_incarnation_is_drawn_anew_while_in_office(
-    lead: Lead, zk: SmallZooKeeper, store: Store
+    book: Book, zk: SmallZooKeeper
 ) -> None:
     """Until then no executor can register."""
-    leader = LeaderProcess("noop", zk, lambda: store, reconcile_s=1e-9)
+    leader = LeaderProcess("noop", zk, lambda: book, reconcile_s=1e-9)
     leader.elect({})
     leader.step()
     first = zk.incarnation
-    zk.incarnation = None
+    del zk.nodes[layout.INCARNATION]
     leader.step()
     assert first is not None
     assert zk.incarnation == first + 1
 
 
-def test_recording_is_a_compare_and_set(store: Store) -> None:
-    job = add(store)
-    assert store.feed.pushed([EntryItem(job=job, entry="entry-999-0000000001")]) == [True]
-    assert store.feed.pushed([EntryItem(job=job, entry="entry-999-0000000002")]) == [False]
-    assert store.jobs.get_job(job).entry == "entry-999-0000000001"
+def test_recording_is_a_compare_and_set(book: Book) -> None:
+    job = book.create("noop")
+    assert book.store.feed.pushed([EntryItem(job=job, entry="entry-999-0000000001")]) == [True]
+    assert book.store.feed.pushed([EntryItem(job=job, entry="entry-999-0000000002")]) == [False]
+    assert book.store.jobs.get_job(job).entry == "entry-999-0000000001"

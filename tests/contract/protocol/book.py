@@ -1,0 +1,292 @@
+"""What the protocol promises, written down a second time: the model of every job.
+
+Whatever is said to the store is said to the model as well, and whatever changes in
+ZooKeeper is shown to it. What does not fit is noted in `broken`, under the invariant's
+name in ARCHITECTURE.md: what raises inside the code under test may be caught there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from job_engine.errors import ConflictError
+from job_engine.model import Answer, Fence, JobState
+from job_engine.model.protocol import (
+    ClaimItem,
+    ClaimReply,
+    ClaimRequest,
+    EntryItem,
+    FeedReply,
+    Receipt,
+    Report,
+    ReportKind,
+)
+from job_engine.store.jobs import Edit
+from job_engine.store.store import Store
+from tests.contract.store.support import Clock, add
+
+MOST_INTERRUPTIONS: Final = 10
+
+
+@dataclass(frozen=True)
+class Known:
+    """One job as it has to be."""
+
+    action: str
+    state: JobState = JobState.QUEUED
+    entry: str | None = None
+    fence: Fence | None = None
+    due_ms: int | None = None
+    interruptions: int = 0
+    attempts: int = 0
+    resumed: bool = False
+    pushes_due: int = 1
+    """How often leaders may still push it: once at first, and once for each entry it lost."""
+
+
+@dataclass
+class Book:
+    """The store, and what has to be in it."""
+
+    store: Store
+    clock: Clock
+    jobs: dict[str, Known] = field(default_factory=dict)
+    ever: set[str] = field(default_factory=set)
+    """Every job that was answered 201, in any history of the store."""
+    unsure: set[str] = field(default_factory=set)
+    """Entries that the store may know wrongly: it was restored, or told late."""
+    claimed: set[str] = field(default_factory=set)
+    """Entries that were claimed in this life of ZooKeeper."""
+    broken: list[str] = field(default_factory=list)
+
+    def check(self, holds: bool, invariant: str, what: object) -> None:
+        """Note what does not hold."""
+        if not holds:
+            self.broken.append(f"{invariant}: {what}")
+
+    def _set(self, job: str, known: Known) -> None:
+        before = self.jobs[job]
+        self.check(not before.state.is_final, "one-outcome", f"{before} became {known}")
+        self.jobs[job] = known
+
+    # --- clients --------------------------------------------------------------
+
+    def create(self, action: str) -> str:
+        """Store a new job."""
+        job = add(self.store, action)
+        self.jobs[job] = Known(action)
+        self.ever.add(job)
+        return job
+
+    def cancel(self, job: str) -> None:
+        """Cancel a job, which is refused where it is final."""
+        refused = self._refused(lambda: self.store.jobs.cancel(job, lambda _: None, None))
+        known = self.jobs[job]
+        self.check(refused == known.state.is_final, "one-outcome", f"cancel of {known}")
+        if not refused:
+            self._set(job, replace(known, state=JobState.CANCELED))
+
+    def delete(self, job: str) -> None:
+        """Delete a job in any state."""
+        self.store.jobs.delete(job, lambda _: None)
+        del self.jobs[job]
+
+    def edit(self, job: str, state: JobState) -> None:
+        """Say as a foreign consumer that it runs a job (that claims it), or that it has ended."""
+        claims = state is JobState.RUNNING
+        refused = self._refused(
+            lambda: self.store.jobs.edit(
+                job, lambda _: None, lambda d: Edit({**d, "state": str(state)}, claims), None
+            )
+        )
+        known = self.jobs[job]
+        held = known.state is JobState.RUNNING and known.fence is not None
+        right = known.state.is_final or (held and not claims)
+        self.check(refused == right, "fenced", f"edit of {known} to {state}")
+        if not refused:
+            self._set(job, replace(known, state=state, fence=None if claims else known.fence))
+
+    def _refused(self, act: Callable[[], object]) -> bool:
+        try:
+            act()
+        except ConflictError:
+            return True
+        return False
+
+    # --- executors ------------------------------------------------------------
+
+    def claim(self, request: ClaimRequest) -> list[ClaimReply]:
+        """Ask the store, and know better."""
+        replies = list(self.store.claims.claim(request))
+        for item, reply in zip(request.claims, replies, strict=True):
+            before = self.jobs.get(item.job)
+            right = self._answer(item, request.actions)
+            self.check(reply.answer is right, "fenced", f"{reply.answer} to {item} of {before}")
+        return replies
+
+    def _answer(self, item: ClaimItem, actions: Sequence[str]) -> Answer:
+        """The table of ARCHITECTURE.md."""
+        known = self.jobs.get(item.job)
+        if known is None:
+            return Answer.GONE
+        if known.state.is_final:
+            return Answer.FINAL
+        if known.fence is not None and item.fence < known.fence:
+            return Answer.STALE
+        runs = replace(known, state=JobState.RUNNING, entry=item.entry, fence=item.fence)
+        if known.state is JobState.RUNNING:
+            if known.entry != item.entry:
+                return Answer.DUPLICATE
+            if known.fence == item.fence:
+                return Answer.RESUME if known.resumed else Answer.RUN
+            if known.interruptions >= MOST_INTERRUPTIONS:
+                self._set(item.job, replace(known, state=JobState.FAILED))
+                return Answer.FINAL
+            if known.action not in actions:
+                return Answer.UNSUPPORTED
+            again = known.interruptions + 1
+            self._set(item.job, replace(runs, interruptions=again, resumed=True))
+            return Answer.RESUME
+        if known.fence == item.fence:
+            return Answer.STALE
+        if known.due_ms is not None and self.clock() < known.due_ms:
+            return Answer.NOT_DUE
+        if known.action not in actions:
+            return Answer.UNSUPPORTED
+        self._set(item.job, replace(runs, due_ms=None, resumed=False))
+        return Answer.RUN
+
+    def report(self, reports: Sequence[Report]) -> list[Receipt]:
+        """Tell the store, and know what it has to make of it."""
+        receipts = list(self.store.claims.report(reports))
+        for report, receipt in zip(reports, receipts, strict=True):
+            before = self.jobs.get(report.job)
+            right = self._receipt(report)
+            self.check(receipt is right, "fenced", f"{receipt} for {report} of {before}")
+        return receipts
+
+    def _receipt(self, report: Report) -> Receipt:
+        known = self.jobs.get(report.job)
+        if known is None or known.state.is_final:
+            return Receipt.LOST if known is None else Receipt.FINAL
+        if known.state is not JobState.RUNNING or known.fence != report.fence:
+            return Receipt.LOST
+        match report.kind:
+            case ReportKind.FINISH:
+                assert report.state is not None
+                self._set(report.job, replace(known, state=report.state))
+            case ReportKind.RELEASE:
+                self._set(report.job, replace(known, state=JobState.QUEUED))
+            case ReportKind.RETRY:
+                wait_ms = round((report.retry_after_s or 0) * 1000)
+                due_ms = self.clock() + wait_ms if wait_ms else None
+                again = self._without_entry(known)
+                self._set(report.job, replace(again, due_ms=due_ms, attempts=known.attempts + 1))
+        return Receipt.ACCEPTED
+
+    @staticmethod
+    def _without_entry(known: Known) -> Known:
+        return replace(known, state=JobState.QUEUED, entry=None, pushes_due=known.pushes_due + 1)
+
+    # --- leaders --------------------------------------------------------------
+
+    def feed(self, action: str, window: int) -> FeedReply:
+        """Ask what to push: as many as there is room for, and none that has an entry."""
+        reply = self.store.feed.feed(action, window)
+        waiting = [k for k in self.jobs.values() if k.action == action and self._waits(k)]
+        ready = [job for job, k in self.jobs.items() if k.action == action and self._is_ready(k)]
+        fed = [item.job for item in reply.jobs]
+        self.check(set(fed) <= set(ready), "bounded-window", f"{fed} fed of {ready}")
+        room = max(0, window - len(waiting))
+        self.check(len(fed) == min(room, len(ready)), "bounded-window", f"{fed}, room for {room}")
+        return reply
+
+    @staticmethod
+    def _waits(known: Known) -> bool:
+        return known.state is JobState.QUEUED and known.entry is not None
+
+    def _is_ready(self, known: Known) -> bool:
+        due = known.due_ms is None or known.due_ms <= self.clock()
+        return known.state is JobState.QUEUED and known.entry is None and due
+
+    def pushed(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
+        """Record entries, each where its job is QUEUED and has none."""
+        written = self.store.feed.pushed(entries)
+        for item, there in zip(entries, written, strict=True):
+            known = self.jobs.get(item.job)
+            if known and known.state is JobState.QUEUED and known.entry is None:
+                self._set(item.job, replace(known, entry=item.entry))
+                if item.entry in self.claimed:
+                    self.unsure.add(item.entry)
+            known = self.jobs.get(item.job)
+            waits = known is not None and self._waits(known) and known.entry == item.entry
+            # Where it runs under this entry both are right: nobody removes a claimed one.
+            ours = known is not None and known.entry == item.entry
+            self.check(waits <= there <= ours, "bounded-window", f"{item} {there} of {known}")
+        return written
+
+    def cleared(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
+        """Forget entries, each where its job still has it; who runs it has lost it."""
+        written = self.store.feed.cleared(entries)
+        for item, there in zip(entries, written, strict=True):
+            known = self.jobs.get(item.job)
+            right = known is not None and known.entry == item.entry and self._may_lose(known)
+            self.check(there == right, "no-silent-loss", f"cleared {item} {there} of {known}")
+            if known is not None and right:
+                interrupted = known.state is JobState.RUNNING
+                lost = replace(known, interruptions=known.interruptions + interrupted)
+                self._set(item.job, self._without_entry(lost))
+        return written
+
+    @staticmethod
+    def _may_lose(known: Known) -> bool:
+        runs = known.state is JobState.RUNNING and known.fence is not None
+        return runs or known.state is JobState.QUEUED
+
+    # --- disasters ------------------------------------------------------------
+
+    def wiped(self) -> None:
+        """ZooKeeper lost everything: what was pushed and not recorded is pushed again."""
+        self.unsure.clear()
+        self.claimed.clear()
+        self.jobs = {j: self._pushable(known) for j, known in self.jobs.items()}
+
+    def copy(self) -> dict[str, Known]:
+        """The jobs as a backup of the store has them."""
+        return deepcopy(self.jobs)
+
+    def restored(self, jobs: dict[str, Known], entries: set[str]) -> None:
+        """The store has forgotten what came after its backup, while `entries` are there."""
+        self.unsure |= entries
+        self.jobs = {j: self._pushable(known) for j, known in jobs.items()}
+
+    @staticmethod
+    def _pushable(known: Known) -> Known:
+        return replace(known, pushes_due=1 if known.entry is None else 0)
+
+    # --- the store ------------------------------------------------------------
+
+    def compare(self) -> None:
+        """Hold every document against what is known of it."""
+        for job, known in self.jobs.items():
+            row = self.store.jobs.get_job(job)
+            found = replace(
+                known,
+                state=row.state,
+                entry=row.entry,
+                fence=row.fence,
+                interruptions=row.interruptions,
+                attempts=row.attempts,
+                resumed=row.resumed if row.state is JobState.RUNNING else known.resumed,
+            )
+            self.check(found == known, "one-outcome", f"{job} is {found}, not {known}")
+
+    def count_ends(self) -> None:
+        """Every final job has ended once, by the events."""
+        ends = [e.event.job for e in self.store.events.after(0).events if e.event.state.is_final]
+        for job, known in self.jobs.items():
+            right = ends.count(job) == known.state.is_final
+            self.check(right, "one-outcome", f"{ends.count(job)} ends of {known}")

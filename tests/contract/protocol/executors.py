@@ -1,0 +1,145 @@
+"""The real executor, taken apart into the turns that its threads take.
+
+What `Executor` wires together is wired here too: claimer, reporter, workers, board,
+breaker, queue and session are its own. Only nobody starts its threads: a turn of one
+happens when a test says so, and others may have theirs between any two requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, cast
+from unittest import mock
+
+from executor import service
+from executor.reporter import PROGRESS_S
+from executor.run import Run
+from job_engine.client import Api
+from job_engine.errors import ActionFailedError, Drained, PlatformFaultError
+from job_engine.plugins import Action, Context, Result, action
+from job_engine.settings import ExecutorSettings
+from tests.contract.protocol.api import StoreApi
+from tests.contract.protocol.book import Book
+from tests.contract.protocol.distributors import TIMEOUT_S
+from tests.contract.protocol.small_client import Net, SmallSession
+from tests.contract.protocol.small_zookeeper import SmallZooKeeper
+
+ACTIONS: Final = ("one", "two")
+THREADS: Final = 2
+ENDS: Final = ("success", "success", "failure", "fault", "fault", "drained")
+"""How runs end."""
+
+
+class ExecutorProcess:
+    """One executor, from its start until it is killed."""
+
+    def __init__(self, name: str, zk: SmallZooKeeper, book: Callable[[], Book]) -> None:
+        self.name = name
+        self.net = Net()
+        self.paused = False
+        self.api = StoreApi(book, self.net)
+        self.session = SmallSession(zk, self.net, TIMEOUT_S)
+        self._busy: set[str] = set()
+        self._end = "success"
+        settings = ExecutorSettings(
+            name=name,
+            threads=THREADS,
+            scratch_dir=Path(tempfile.gettempdir()),
+            sandbox=None,
+        )
+        with (
+            mock.patch.object(service, "open_session", return_value=self.session),
+            mock.patch.object(Api, "from_settings", return_value=cast(Api, self.api)),
+        ):
+            self.parts = service.Executor(settings, {name: self._action(name) for name in ACTIONS})
+        queue = self.parts._queue
+        wait = queue.wait
+        setattr(queue, "wait", lambda _timeout_s: wait(0))  # noqa: B010 - it is a method
+        self.session.tick()
+
+    def _action(self, name: str) -> Action[Any]:
+        @action(name)
+        def run(context: Context[Any]) -> Result:
+            match self._end:
+                case "failure":
+                    raise ActionFailedError("It does not compile.")
+                case "fault":
+                    raise PlatformFaultError("The image did not arrive.")
+            return Result()
+
+        return run
+
+    # --- what its threads do --------------------------------------------------
+
+    def claims(self) -> None:
+        """One turn of the claimer, whatever comes of it."""
+        claimer = self.parts._claimer
+        with self._turn("claimer") as mine:
+            if mine:
+                claimer._stopping.clear()
+                one_pass = type(claimer)._pass
+
+                def once() -> None:
+                    try:
+                        one_pass(claimer)
+                    finally:
+                        claimer._stopping.set()
+
+                with mock.patch.object(claimer, "_pass", once):
+                    claimer._loop()
+
+    def reports(self) -> None:
+        """One turn of the reporter, where anything is due."""
+        reporter = self.parts._reporter
+        with self._turn("reporter") as mine:
+            if mine and reporter._due():
+                reporter._turn()
+
+    def ends(self, which: int, how: str) -> None:
+        """One of the runs comes to its end."""
+        runs = self.runs
+        if not runs or self.paused:
+            return
+        run = runs[which % len(runs)]
+        if how == "drained":
+            run.interrupt(Drained())
+        self._end = how
+        inbox = self.parts._workers._inbox
+        while not inbox.empty():
+            inbox.get_nowait()
+        inbox.put(run)
+        inbox.put(None)
+        self.parts._workers._work()
+
+    def tells(self, which: int) -> None:
+        """One of the runs has progress to tell."""
+        runs = [run for run in self.runs if run.interruption is None]
+        if runs and not self.paused:
+            runs[which % len(runs)].progress(50)
+            self.parts._reporter._progress_at -= PROGRESS_S
+
+    @property
+    def runs(self) -> list[Run]:
+        """What runs in its threads, in the order of the entries."""
+        return sorted(self.parts._board.runs(), key=lambda run: run.claim.entry)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it has nothing in hand."""
+        board = self.parts._board
+        return not board.runs() and not board._held
+
+    @contextlib.contextmanager
+    def _turn(self, thread: str) -> Iterator[bool]:
+        """Say whether this thread may go on: it is not in the middle of a turn already."""
+        if self.paused or thread in self._busy:
+            yield False
+            return
+        self._busy.add(thread)
+        try:
+            yield True
+        finally:
+            self._busy.discard(thread)

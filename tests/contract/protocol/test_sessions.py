@@ -1,0 +1,67 @@
+"""Schedules of sessions that are hard to meet by chance, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from job_engine.errors import QueueError, SessionLostError
+from job_engine.queue import QueueClaim
+from tests.contract.protocol.executors import ExecutorProcess
+from tests.contract.protocol.small_client import Fault
+from tests.contract.protocol.world import World
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    opened = World()
+    yield opened
+    opened.close()
+    assert not opened.book.broken
+
+
+def _claim(executor: ExecutorProcess) -> list[QueueClaim]:
+    queue = executor.parts._queue
+    return queue.claim(queue.register({}), 1, lambda _: False)
+
+
+def _pushed(world: World) -> str:
+    job = world.book.create("one")
+    for executor in world.executors:
+        executor.claims()
+    world.leaders[0].step()
+    return job
+
+
+def test_no_session_is_registered_in_another(world: World) -> None:
+    """session-bound: kazoo has a new session, which nobody has noticed yet.
+
+    A node made in that one would answer for the claims of the old.
+    """
+    _pushed(world)
+    one, two = world.executors
+    late = _claim(one)
+    one.session.client.unheard = True
+    world.zk.expire(one.session.session_id)
+    (claim,) = _claim(two)
+    with pytest.raises(SessionLostError):
+        one.parts._queue.register({})
+    for let_go in (one.parts._queue.consume, one.parts._queue.release):
+        with pytest.raises(SessionLostError):
+            let_go(late)
+    assert list(world.zk.taken) == [claim.entry]
+
+
+def test_a_claim_whose_reply_was_lost_is_found_again(world: World) -> None:
+    _pushed(world)
+    one, two = world.executors
+    registration = one.parts._queue.register({})
+    # Two lists, and the claim itself.
+    one.net.faults = [Fault.NONE, Fault.NONE, Fault.REPLY_LOST]
+    with pytest.raises(QueueError):
+        one.parts._queue.claim(registration, 1, lambda _: False)
+    assert len(world.zk.taken) == 1
+    one.parts._queue.recover(registration, [])
+    assert not world.zk.taken
+    assert len(_claim(two)) == 1

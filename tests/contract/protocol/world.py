@@ -1,0 +1,169 @@
+"""All processes of an engine, its store and its ZooKeeper, and what can happen to them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Final, Protocol
+from unittest import mock
+
+from job_engine.queue import layout
+from job_engine.store.factory import open_store
+from job_engine.store.store import Store
+from tests.contract.protocol.api import StoreApi
+from tests.contract.protocol.book import Book, Known
+from tests.contract.protocol.distributors import TIMEOUT_S, LeaderProcess
+from tests.contract.protocol.executors import ACTIONS, ExecutorProcess
+from tests.contract.protocol.small_client import Net, SmallSession
+from tests.contract.protocol.small_zookeeper import SmallZooKeeper, push
+from tests.contract.protocol.witness import Witness
+from tests.contract.store.support import Clock
+
+EXECUTORS: Final = 2
+RECONCILE_S: Final = 60.0
+
+_TIMED: Final = (
+    "job_engine.queue.session.time",
+    "executor.skips.time",
+    "executor.reporter.time",
+    "distributor.leader.time",
+    "tests.contract.protocol.small_client.time",
+)
+"""Whose clock is the world's."""
+
+
+class Process(Protocol):
+    """What executors and leaders have in common."""
+
+    net: Net
+    paused: bool
+    session: SmallSession
+    api: StoreApi
+
+
+class World:
+    """Two executors, and two distributors for each of two actions."""
+
+    def __init__(self) -> None:
+        memory = Path("/dev/shm")
+        self.directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+        self.clock = Clock()
+        self._patches = ExitStack()
+        time = SimpleNamespace(monotonic=self._seconds, time=self._seconds)
+        for name in _TIMED:
+            self._patches.enter_context(mock.patch(name, time))
+        self._patches.enter_context(mock.patch("executor.claimer.PAUSE_S", 0.0))
+        self._patches.enter_context(mock.patch("executor.reporter.RETRY_S", 0.0))
+        self.zk = SmallZooKeeper()
+        self.book = Book(self._opened(), self.clock)
+        self.witness = Witness(self.zk, lambda: self.book)
+        self.witness.foreign.add(self.zk.connect())
+        self._backup: dict[str, Known] | None = None
+        self._heard_s: dict[int, float] = {}
+        self.executors = [self._executor(n) for n in range(EXECUTORS)]
+        places = [(n, action) for action in ACTIONS for n in range(2)]
+        self.leaders = {
+            i: LeaderProcess(action, self.zk, lambda: self.book, RECONCILE_S)
+            for i, (_, action) in enumerate(places)
+        }
+        for i in (0, 2):
+            self.leaders[i].elect(self.leaders)
+
+    def close(self) -> None:
+        """Remove everything."""
+        self._patches.close()
+        self.book.store.stop()
+        shutil.rmtree(self.directory)
+
+    def _seconds(self) -> float:
+        return self.clock() / 1000
+
+    def _opened(self) -> Store:
+        store = open_store(f"sqlite:///{self.directory / 'store.sqlite'}", self.clock)
+        store.start()
+        return store
+
+    def _executor(self, n: int) -> ExecutorProcess:
+        return ExecutorProcess(f"e{n}", self.zk, lambda: self.book)
+
+    @property
+    def processes(self) -> list[Process]:
+        """Everybody who has a session."""
+        return [*self.executors, *self.leaders.values()]
+
+    # --- time and sessions ----------------------------------------------------
+
+    def pass_time(self, seconds: int) -> None:
+        """Let time pass; whom ZooKeeper does not hear of for too long, it forgets."""
+        for second in range(seconds):
+            if second >= 2 * TIMEOUT_S:
+                self.clock.advance(seconds - second)
+                self._tick()
+                return
+            self.clock.advance(1)
+            self._tick()
+
+    def _tick(self) -> None:
+        now_s = self._seconds()
+        for process in self.processes:
+            session_id = process.session.session_id
+            if not process.net.cut and not process.paused:
+                self._heard_s[session_id] = now_s
+            silent_s = now_s - self._heard_s.setdefault(session_id, now_s)
+            if not process.paused:
+                process.session.tick()
+            if silent_s > TIMEOUT_S:
+                self.zk.expire(session_id)
+                knows = process.paused or not process.session.holds(session_id)
+                self.book.check(knows, "lost-means-stop", f"{session_id:x} believed in")
+
+    def resume(self, n: int) -> None:
+        """End pause and partition of an executor."""
+        executor = self.executors[n]
+        executor.paused = executor.net.cut = False
+        executor.session.tick()
+
+    def kill(self, n: int) -> None:
+        """An executor ends without a word; another of its name starts."""
+        self.zk.expire(self.executors[n].session.session_id)
+        self.executors[n] = self._executor(n)
+
+    # --- disasters ------------------------------------------------------------
+
+    def wipe(self) -> None:
+        """ZooKeeper loses its data."""
+        self.zk.wipe()
+        self.book.wiped()
+        self.witness.foreign.add(self.zk.connect())
+
+    def back_up(self) -> None:
+        """Copy the store."""
+        self.book.store.stop()
+        shutil.copy(self.directory / "store.sqlite", self.directory / "copy.sqlite")
+        self._backup = self.book.copy()
+        self.book.store = self._opened()
+
+    def restore(self) -> bool:
+        """Put the copy in the store's place; return whether there was one."""
+        if self._backup is None:
+            return False
+        self.book.store.stop()
+        for leftover in self.directory.glob("store.sqlite-*"):
+            leftover.unlink()
+        shutil.copy(self.directory / "copy.sqlite", self.directory / "store.sqlite")
+        self.book.store = self._opened()
+        self.book.restored(self._backup, set(self.zk.entries))
+        return True
+
+    def push_as_foreign(self, job: str) -> None:
+        """A producer that is none of ours pushes a job, which has two entries then."""
+        if "/job/entries" in self.zk.nodes:
+            session = max(self.witness.foreign & set(self.zk.sessions))
+            push(self.zk, session, job)
+
+    def lose_incarnation(self) -> None:
+        """Somebody deletes the node; the next leader that looks draws a new one."""
+        self.zk.nodes.pop(layout.INCARNATION, None)
