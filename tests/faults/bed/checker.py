@@ -80,13 +80,16 @@ class Case:
             if f.kind.startswith(kinds) and f.target in (name, "api", "ensemble")
         ]
 
+    def action(self, execution: Execution) -> str:
+        """What it is an execution of."""
+        job = execution.job
+        told = self.evidence.first.get(job) or self.by_job.get(job)
+        return told.action if told else "trace"
+
     def alive(self, execution: Execution) -> list[Span]:
         """When it ran; inside a process that was stopped, nothing does."""
         span = (execution.started_at, execution.last_at)
-        document = self.evidence.first.get(execution.job)
-        submission = self.by_job.get(execution.job)
-        action = document.action if document else submission.action if submission else "trace"
-        if action == "boxed":
+        if self.action(execution) == "boxed":
             return [span]
         return minus([span], self.faults(execution, "pause-", after_s=0.0))
 
@@ -210,30 +213,48 @@ def overlap(case: Case, older: Execution, newer: Execution) -> list[Span]:
 
 def overlaps_are_excused(case: Case) -> Iterator[Violation]:
     """Two executions of a job run at once only while the older one's executor was stopped
-    or cut off, and for no longer than the session timeout."""
+    or cut off, and for no longer than the session timeout.
+
+    Most faults excuse less. Who may have lost its session stops before others may claim,
+    so that nothing but slack is left; only a ZooKeeper that was wiped lets others claim
+    at once, and only a sandbox goes on while its executor is stopped.
+    """
     rule = "overlaps are excused"
     for job in case.evidence.executions:
         for older, newer in combinations(case.runs(job), 2):
             common = overlap(case, older, newer)
             if not common:
                 continue
+            told = f"ran as {older.run} on {case.executor(older)} and as {newer.run} on "
+            told += f"{case.executor(newer)} at once, for {total(common):.2f} s"
+            common = minus(common, _restores(case, older))
             excused = case.faults(
                 older, "pause-", "cut-zookeeper", "lose-zookeeper", *_OF_THE_ENSEMBLE
             )
-            restored = [
-                r
-                for r in case.evidence.restores
-                if older.started_at < r.up_at + SLACK_S and common[-1][1] > r.down_at
-            ]
-            if restored:
-                excused += case.faults(older, "cut-api", "lose-api", "kill-api")
-                excused += [(r.down_at, r.up_at + AFTERMATH_S) for r in restored]
-            told = f"ran as {older.run} on {case.executor(older)} and as {newer.run} on "
-            told += f"{case.executor(newer)} at once, for {total(common):.2f} s"
+            by_a_session = case.faults(older, "wipe-zookeeper")
+            if case.action(older) == "boxed":
+                by_a_session += case.faults(older, "pause-")
             if total(minus(common, excused)) > CLOCK_S:
                 yield Violation(rule, job, f"{told}, without a reason")
-            elif total(common) > SESSION_TIMEOUT_S + SLACK_S and not restored:
+            elif (
+                total(common) > SESSION_TIMEOUT_S + SLACK_S
+                or total(minus(common, by_a_session)) > SLACK_S
+            ):
                 yield Violation(rule, job, f"{told}: for too long")
+
+
+def _restores(case: Case, older: Execution) -> list[Span]:
+    """When its executor may not have heard yet that a restored store forgot its claim."""
+    spans = [
+        (r.down_at, r.up_at + AFTERMATH_S)
+        for r in case.evidence.restores
+        if older.started_at < r.up_at + SLACK_S
+    ]
+    if spans:
+        since = min(began_at for began_at, _ in spans)
+        deaf = case.faults(older, "cut-api", "lose-api", "kill-api")
+        spans += [span for span in deaf if span[1] > since]
+    return spans
 
 
 _OF_THE_ENSEMBLE: Final = ("kill-zookeeper-leader", "lose-quorum", "wipe-zookeeper")
