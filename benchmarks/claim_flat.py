@@ -203,7 +203,7 @@ def run(scale: Scale) -> Figure:
     with zookeeper() as hosts:
         with ExitStack() as stack:
             sides = {jobs: stack.enter_context(with_backlog(hosts, jobs)) for jobs in found}
-            for _ in range(scale.pick(6, 40)):
+            for _ in range(scale.pick(10, 60)):
                 for jobs, stand_in in sides.items():
                     found[jobs] += stand_in.turn(TURN)
         kazoo = kazoo_growth(hosts, entries, scale.pick(10, 30))

@@ -56,6 +56,8 @@ class Newcomers:
     """Jobs in a window at that moment."""
     fifo: float
     """Windows that would have been before them without shares."""
+    pushed: int
+    """Entries that waited in ZooKeeper then."""
 
 
 def newcomers(running: Running, before: int) -> Newcomers:
@@ -65,6 +67,9 @@ def newcomers(running: Running, before: int) -> Newcomers:
     wait_for(lambda: len(read_marks(file)) >= before, 300, f"{before} starts")
     shares = [f"course/small-{n}" for n in range(SMALL_SHARES)]
     ids = running.create([job for share in shares for job in marks(share, SMALL, file)])
+    (pushed,) = running.query(
+        "SELECT count(*) FROM jobs WHERE state = 'QUEUED' AND entry IS NOT NULL"
+    )[0]
     groups = [ids[n : n + SMALL] for n in range(0, len(ids), SMALL)]
 
     def firsts() -> list[float] | None:
@@ -73,7 +78,8 @@ def newcomers(running: Running, before: int) -> Newcomers:
         return starts if max(starts) < float("inf") else None
 
     started = wait_for(firsts, 300, "the small shares' first starts", every_s=0.1)
-    return _judged(sorted(read_marks(file).values()), _created_at(running, ids[0]), started)
+    starts = sorted(read_marks(file).values())
+    return _judged(starts, _created_at(running, ids[0]), started, pushed)
 
 
 def _created_at(running: Running, job: str) -> float:
@@ -82,7 +88,7 @@ def _created_at(running: Running, job: str) -> float:
     return float(created_ms) / 1000 - time.time() + time.monotonic()
 
 
-def _judged(starts: list[float], created_at: float, firsts: list[float]) -> Newcomers:
+def _judged(starts: list[float], created_at: float, firsts: list[float], pushed: int) -> Newcomers:
     done = bisect_right(starts, created_at)
     last_second = done - bisect_left(starts, created_at - 1.0)
     window = min(LARGEST_WINDOW, max(2 * THREADS, last_second))
@@ -91,6 +97,7 @@ def _judged(starts: list[float], created_at: float, firsts: list[float]) -> Newc
         waited_s=[first - created_at for first in firsts],
         window=window,
         fifo=(LARGE - done) / window,
+        pushed=pushed,
     )
 
 
@@ -135,6 +142,7 @@ def run(scale: Scale) -> Figure:
         ],
         details={
             "jobs in a window": new.window,
+            "entries in ZooKeeper at that moment": new.pushed,
             "longest wait for a share's first start, s": max(new.waited_s),
             "starts counted for the weights": counted,
             **{
