@@ -15,6 +15,8 @@ What is still proved then, rule by rule:
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -289,13 +291,15 @@ def urgent_jobs_pass(case: Case) -> Iterator[Violation]:
 def overtaken(case: Case) -> Iterator[tuple[str, int, int]]:
     """How many less urgent jobs began while a job waited, and how many may have.
 
-    What waits in the queue already (a window) and what is in the executors' hands
-    goes before. Said of jobs that waited while nothing was broken.
+    What waits in the queue already goes before (a window: twice the threads, or a second
+    of drain), and what is in the executors' hands. Said of jobs that waited while nothing
+    was broken.
     """
     begun = {job: runs[0].started_at for job in case.by_job if (runs := case.runs(job))}
-    starts = sorted(
-        (at, case.by_job[job].action, case.by_job[job].priority) for job, at in begun.items()
-    )
+    starts: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    for at, job in sorted((at, job) for job, at in begun.items()):
+        starts[case.by_job[job].action].append((at, case.by_job[job].priority))
+    threads = case.evidence.threads
     troubles = [(f.began_at, f.ended_at + CALM_S) for f in case.evidence.faults]
     troubles += [(d.at, d.at + CALM_S) for d in case.evidence.deaths]
     for job, at in begun.items():
@@ -304,16 +308,17 @@ def overtaken(case: Case) -> Iterator[tuple[str, int, int]]:
         waited = (submission.answered_at, at)
         if any(touch(waited, trouble) for trouble in troubles):
             continue
-        same = [s for s in starts if s[1] == submission.action]
-        count = sum(waited[0] < s[0] < at and s[2] > submission.priority for s in same)
-        yield job, count, _window(same, waited, case.evidence.threads) + case.evidence.threads
+        same = starts[submission.action]
+        first = bisect_left(same, (waited[0] - 1.0, 0))
+        meanwhile = same[first : bisect_left(same, (at, 0))]
+        count = sum(t > waited[0] and priority > submission.priority for t, priority in meanwhile)
+        drained = _most_in_a_second([t for t, _ in meanwhile])
+        yield job, count, max(2 * threads, drained) + threads
 
 
-def _window(starts: list[tuple[float, str, int]], waited: Span, threads: int) -> int:
-    """Entries that may have waited: twice the threads, or a second of drain."""
-    times = [at for at, _, _ in starts if waited[0] - 1.0 <= at <= waited[1]]
-    drained = max((sum(at <= t < at + 1.0 for t in times) for at in times), default=0)
-    return max(2 * threads, drained)
+def _most_in_a_second(times: list[float]) -> int:
+    """Of sorted times, most that lie within one second."""
+    return max((bisect_left(times, t + 1.0) - n for n, t in enumerate(times)), default=0)
 
 
 def nothing_is_left(case: Case) -> Iterator[Violation]:

@@ -22,7 +22,9 @@ PRIORITIES: Final = (100, 500, 900)
 FINAL: Final = frozenset({"SUCCESS", "FAILED", "CANCELED"})
 LOOK_S: Final = 0.5
 """Between two looks of the observer."""
-LOOK_AT: Final = 5
+LOOK_AT: Final = 3
+"""Of all jobs, and again of the newest."""
+RECENT: Final = 200
 PAGE: Final = 2000
 _ATTRIBUTES: Final = "id,action,state,status-message,payload"
 
@@ -229,10 +231,13 @@ class Observer:
         self._thread.join(3 * TIMEOUT_S)
         self._client.close()
 
+    def _some(self, jobs: list[str]) -> list[str]:
+        return self._rng.sample(jobs, min(LOOK_AT, len(jobs)))
+
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_S):
-            known = [s.job for s in self._submissions()[-300:] if s.job is not None]
-            for job in self._rng.sample(known, min(LOOK_AT, len(known))):
+            known = [s.job for s in self._submissions() if s.job is not None]
+            for job in {*self._some(known), *self._some(known[-RECENT:])}:
                 try:
                     reply = self._client.call("GET", job)
                 except requests.RequestException:

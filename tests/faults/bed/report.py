@@ -25,6 +25,16 @@ MOST_EXPLAINED: Final = 5
 MOST_LINES: Final = 60
 """Of one log, that are shown of one job."""
 
+_HEAD: Final = (
+    "# A run of the fault test-bed",
+    "",
+    "What `scripts/soak` writes: an API, two distributors and three executors of eight threads "
+    "on three ZooKeeper servers, under faults that are drawn from the seed and overlap. The "
+    "rules are those of `tests/faults/bed/checker.py`, which reads a trace that executions "
+    "write themselves, and believes nothing that the engine says of itself.",
+    "",
+)
+
 
 def report(plan: Plan, evidence: Evidence, violations: Sequence[Violation], took_s: float) -> str:
     """Return the report."""
@@ -46,7 +56,7 @@ def report(plan: Plan, evidence: Evidence, violations: Sequence[Violation], took
         ("Seed", f"{plan.seed}"),
         ("Date", f"{datetime.now(UTC):%Y-%m-%d}"),
         ("Duration", f"{took_s / 60:.0f} min"),
-        ("Machine", f"{platform.system()} {platform.release()}, {os.cpu_count()} cores"),
+        ("Machine", f"{platform.system()} on {platform.machine()}, {_hardware()}"),
         (
             "Versions",
             f"job-engine {__version__}, Python {platform.python_version()}, "
@@ -67,7 +77,7 @@ def report(plan: Plan, evidence: Evidence, violations: Sequence[Violation], took
         ),
     ]
     kinds = Counter(fault.kind for fault in evidence.faults)
-    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
+    lines = [*_HEAD, "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
     lines += ["| fault | times |", "|---|---|"]
     lines += [f"| {kind} | {kinds[kind]} |" for kind in KINDS]
     lines += ["", "| rule | broken |", "|---|---|"]
@@ -75,6 +85,11 @@ def report(plan: Plan, evidence: Evidence, violations: Sequence[Violation], took
     for name in (rule.__name__.replace("_", " ") for rule in RULES):
         lines.append(f"| {name} | {broken[name] or 'never'} |")
     return "\n".join([*lines, ""])
+
+
+def _hardware() -> str:
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores, {memory_gb:.0f} GB"
 
 
 def _listed(counts: Counter[str]) -> str:
