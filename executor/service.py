@@ -38,6 +38,9 @@ EXIT_STUCK_ACTION: Final = 86
 FLUSH_S: Final = 5.0
 """Seconds that outcomes get to be written when everything else has stopped."""
 
+LEAST_FLUSH_S: Final = 1.0
+"""The same after actions that took long to end."""
+
 
 class Executor:
     """Start it, wait until it is asked to stop, stop it.
@@ -142,14 +145,18 @@ class Executor:
                 break
         self._giving_back.set()
         self._board.interrupt_all(Drained)
+        # One wait for all of it: where the API does not answer, each of these would else take
+        # its whole time, and together more than the grace.
+        flushed_by = time.monotonic() + FLUSH_S
         self._board.wait_idle(STUCK_S)
-        self._board.wait_empty(FLUSH_S)
-        self._close()
+        flushed_by = max(flushed_by, time.monotonic() + LEAST_FLUSH_S)
+        self._board.wait_empty(max(0.0, flushed_by - time.monotonic()))
+        self._close(flushed_by)
         log.info("executor.stopped", name=self._settings.name)
 
-    def _close(self) -> None:
+    def _close(self, flushed_by: float) -> None:
         self._watchdog.stop()
-        self._reporter.stop(FLUSH_S)
+        self._reporter.stop(max(0.1, flushed_by - time.monotonic()))
         self._events.stop()
         self._withdraw_drain()
         self._session.stop()

@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import (
@@ -22,6 +22,10 @@ from pydantic_settings import (
 )
 
 ENV_PREFIX = "JOB_ENGINE_"
+
+STOP_GRACE_S: Final = 10.0
+"""Seconds within which each service has ended after SIGTERM, whatever is gone or hangs; an
+executor's begin when its drain (`drain_s`) is over."""
 
 
 class Settings(BaseSettings):

@@ -40,8 +40,8 @@ def test_jobs_of_a_killed_executor_run_elsewhere(
         eventually(lambda: trace.exists() and set(read_trace(trace)) == jobs)
         for name in ("idle1", "idle2"):
             engine.start_executor(name, threads=JOBS, actions_dir=ACTIONS_DIR)
-        for name in ("idle1", "idle2"):
-            eventually(lambda n=name: "executor.registered" in engine.log(n))
+        eventually(lambda: "executor.registered" in engine.log("idle1"))
+        eventually(lambda: "executor.registered" in engine.log("idle2"))
         if leaderless:
             engine.kill("distributor")
         killed_at = time.monotonic()

@@ -20,10 +20,10 @@ from job_engine.errors import ConfigurationError, QueueError
 from job_engine.log import configure as configure_log
 from job_engine.queue.fleet import list_executors
 from job_engine.queue.local import LocalZooKeeper
-from job_engine.settings import ZooKeeperAccess
+from job_engine.settings import STOP_GRACE_S, ZooKeeperAccess
 
 START_TIMEOUT_S = 60.0
-SERVICE_STOP_TIMEOUT_S = 15.0
+SERVICE_STOP_TIMEOUT_S = 1.5 * STOP_GRACE_S
 
 
 def up(settings: UpSettings) -> None:
