@@ -50,7 +50,9 @@ def _tls(settings: ZooKeeperAccess) -> dict[str, Any]:
             raise ConfigurationError("JOB_ENGINE_ZK_TLS_… are set, but JOB_ENGINE_ZK_TLS is not.")
         return {}
     if (settings.zk_tls_cert is None) != (settings.zk_tls_key is None):
-        raise ConfigurationError("Set JOB_ENGINE_ZK_TLS_CERT and JOB_ENGINE_ZK_TLS_KEY, or neither")
+        raise ConfigurationError(
+            "Set JOB_ENGINE_ZK_TLS_CERT and JOB_ENGINE_ZK_TLS_KEY, or neither."
+        )
     for file in files.values():
         if file is not None and not file.is_file():
             raise ConfigurationError(f"{file}, for TLS to ZooKeeper, is not there.")
