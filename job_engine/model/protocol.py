@@ -333,7 +333,7 @@ class Changes(Message):
     waiting: list[str] = []
     """Actions of which jobs were created, or are QUEUED again."""
     moving: list[str] = []
-    """Actions of which jobs were claimed or ended, so that there is room in the window."""
+    """Actions of which jobs were claimed, so that there is room in the window."""
     cancelled: list[Cancelled] = []
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -50,6 +51,12 @@ class Claims:
 
         `by` is who `updated-by` names.
         """
+        return self.submit_claim(request, by).result()
+
+    def submit_claim(
+        self, request: ClaimRequest, by: str | None = None
+    ) -> Future[Sequence[ClaimReply]]:
+        """Do as `claim`, without waiting."""
         claims = [Claim(item.job, item.entry, item.fence) for item in request.claims]
 
         def unit(connection: Connection) -> Sequence[ClaimReply]:
@@ -60,10 +67,16 @@ class Claims:
             batch.write(connection)
             return replies
 
-        return self._database.write(unit) if claims else []
+        return self._database.submit(unit)
 
     def report(self, reports: Sequence[Report], by: str | None = None) -> Sequence[Receipt]:
         """Write reports in their order; one that is refused writes nothing."""
+        return self.submit_report(reports, by).result()
+
+    def submit_report(
+        self, reports: Sequence[Report], by: str | None = None
+    ) -> Future[Sequence[Receipt]]:
+        """Do as `report`, without waiting."""
 
         def unit(connection: Connection) -> Sequence[Receipt]:
             found = connection.execute(_HOT, {"ids": [report.job for report in reports]})
@@ -73,7 +86,7 @@ class Claims:
             batch.write(connection)
             return receipts
 
-        return self._database.write(unit) if reports else []
+        return self._database.submit(unit)
 
 
 # --- claims -------------------------------------------------------------------

@@ -137,7 +137,7 @@ class Events:
             ended = connection.execute(cancelled).all()
             changes = Changes(
                 waiting=sorted({row.action for row in found if row.state == JobState.QUEUED}),
-                moving=sorted({row.action for row in found if row.state != JobState.QUEUED}),
+                moving=sorted({row.action for row in found if row.state == JobState.RUNNING}),
                 cancelled=[Cancelled(action=row.action, entry=row.entry) for row in ended],
             )
             return ChangePage(changes, max(event_id, newest_id(connection)))

@@ -9,6 +9,7 @@ its time has come.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
 
@@ -65,6 +66,10 @@ class Feed:
         Also where it had it before: after a lost reply it is said again; and its claimer
         may have been faster. A leader takes an entry that is refused out of the queue.
         """
+        return self.submit_pushed(entries).result()
+
+    def submit_pushed(self, entries: Sequence[EntryItem]) -> Future[Sequence[bool]]:
+        """Do as `pushed`, without waiting."""
 
         def unit(connection: Connection) -> Sequence[bool]:
             found = connection.execute(_NAMED, {"ids": [item.job for item in entries]}).mappings()
@@ -78,7 +83,7 @@ class Feed:
                 fairness.charge(connection, recorded)
             return written
 
-        return self._database.write(unit) if entries else []
+        return self._database.submit(unit)
 
     def cleared(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
         """Forget entries that are gone, where jobs still have them. True: written.

@@ -80,7 +80,12 @@ def spoken(asked: type[BaseModel], answered: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-Shared = Annotated[Services, Depends(services_of)]
+async def _shared(request: Request) -> Services:
+    # A plain function would be called in the thread pool, at the price of two switches.
+    return services_of(request)
+
+
+Shared = Annotated[Services, Depends(_shared)]
 Caller = Annotated[Identity, Depends(identify)]
 
 

@@ -1,15 +1,15 @@
 """The messages of `model/protocol.py`: what executors and distributors say.
 
-What waits for the store's writer does so in the thread pool, and does not hold the event
-loop up.
+Nothing waits for the store on the event loop: the busiest calls await the writer, and the
+others are plain functions, which run in the thread pool.
 """
 
 from __future__ import annotations
 
+from asyncio import wrap_future
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -67,7 +67,7 @@ async def claim(request: Request, services: Shared, who: Caller) -> Response:
     """Answer claims: which of them to run."""
     allow(who, EXECUTOR)
     asked = await read_message(request, ClaimRequest)
-    replies = await run_in_threadpool(services.store.claims.claim, asked, who.user_id)
+    replies = await wrap_future(services.store.claims.submit_claim(asked, who.user_id))
     return write_message(ClaimReplies(replies=list(replies)))
 
 
@@ -76,7 +76,7 @@ async def report(request: Request, services: Shared, who: Caller) -> Response:
     """Take progress, ends, retries and releases, each under its fence."""
     allow(who, EXECUTOR)
     told = await read_message(request, ReportRequest)
-    receipts = await run_in_threadpool(services.store.claims.report, told.reports, who.user_id)
+    receipts = await wrap_future(services.store.claims.submit_report(told.reports, who.user_id))
     return write_message(ReportReplies(receipts=list(receipts)))
 
 
@@ -109,7 +109,7 @@ async def pushed(request: Request, services: Shared, who: Caller) -> Response:
     """Record the entries of jobs that were pushed."""
     allow(who, DISTRIBUTOR)
     told = await read_message(request, EntriesRequest)
-    written = await run_in_threadpool(services.store.feed.pushed, told.entries)
+    written = await wrap_future(services.store.feed.submit_pushed(told.entries))
     return write_message(EntriesReply(written=list(written)))
 
 

@@ -22,6 +22,7 @@ from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
 from job_engine.api.routes.common import Caller, Shared, allow
 from job_engine.api.services import Services
 from job_engine.model import JobState
+from job_engine.model.protocol import Changes
 from job_engine.store.events import StoredEvent
 
 router = APIRouter(prefix="/api/engine", tags=["engine"])
@@ -29,10 +30,13 @@ router = APIRouter(prefix="/api/engine", tags=["engine"])
 KEEPALIVE_S: Final = 15
 POLL_S: Final = 2.0
 PAGE: Final = 500
-PACE_S: Final = 0.03
-"""Least time between two sums of what was claimed or ended; what is new is told at once."""
+PACE_S: Final = 0.1
+"""Least time between two sums of what was only claimed; what is new is told at once. A
+window holds a second's worth of jobs, so it does not run empty meanwhile."""
 SEND_TIMEOUT_S: Final = 30.0
 """Seconds after which a reader that takes nothing is dropped; it can resume."""
+
+NOTHING: Final = Changes()
 
 
 @router.get("/events", response_class=EventSourceResponse)
@@ -113,7 +117,8 @@ async def _sums(services: Services, after: int) -> AsyncIterator[ServerSentEvent
             woken.clear()
             page = await run_in_threadpool(services.store.events.changes, after)
             early_s = told_at + PACE_S - clock()
-            if page.upto == after:
+            if page.changes == NOTHING:
+                after = page.upto
                 await _wait(woken, POLL_S)
             elif early_s > 0 and not (page.changes.waiting or page.changes.cancelled):
                 await _wait(woken, early_s)
