@@ -32,6 +32,7 @@ class Driver:
     Args:
         count: faults in all; every kind has its turn before any has the next one.
         gap_s: mean time between two injections.
+        ready: whether there may be another one now.
         on_fault: called with the number of faults injected so far.
         on_idle: called while what is left to inject is not possible: there may have to be
             jobs for it.
@@ -43,10 +44,12 @@ class Driver:
         seed: int,
         count: int,
         gap_s: float,
+        ready: Callable[[], bool],
         on_fault: Callable[[int], None],
         on_idle: Callable[[], None],
     ) -> None:
         self._world = world
+        self._ready = ready
         self._on_idle = on_idle
         self._rng = random.Random(seed)
         self._count = count
@@ -66,7 +69,9 @@ class Driver:
             now = time.monotonic()
             self._undo_due(now)
             self._world.revive()
-            if injected < self._count and now >= next_at and len(self._undo) < AT_ONCE:
+            if not self._ready():
+                next_at = max(next_at, now)
+            elif injected < self._count and now >= next_at and len(self._undo) < AT_ONCE:
                 if not turns:
                     turns.extend(itertools.islice(deck, 1))
                 if self._inject(turns[0]):

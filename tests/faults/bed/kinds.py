@@ -97,7 +97,7 @@ def _cut(
     name = rng.choice(world.services)
     link = (world.zk_links if peer == "zookeeper" else world.api_links)[name]
     conduct = Conduct(rng.choice(blocked), late=rng.random() < 0.5)
-    return _link_plan(world, name, peer, link, rng.uniform(1.0, 9.0), conduct)
+    return _link_plan(world, name, peer, link, rng.uniform(1.0, 12.0), conduct)
 
 
 def _lose_replies(peer: str, world: World, rng: random.Random) -> Plan:

@@ -147,6 +147,11 @@ class Submitter:
         return self._accepted
 
     @property
+    def behind(self) -> int:
+        """How many more jobs it is allowed to have had accepted."""
+        return self._allowed - self._accepted
+
+    @property
     def waits(self) -> bool:
         """Whether it is not allowed to go on."""
         return self._accepted + BURST > self._allowed
@@ -189,7 +194,8 @@ class Submitter:
 
     def _draw(self, number: int) -> tuple[Submission, dict[str, object]]:
         rng = self._rng
-        seconds = rng.choice((0.0, rng.uniform(0, 1), rng.uniform(1, 4), rng.uniform(2, 8)))
+        # Long enough that most threads are busy, and that many a run outlives its session.
+        seconds = rng.choice((0.0, rng.uniform(0, 2), rng.uniform(2, 8), rng.uniform(4, 14)))
         action = "boxed" if rng.random() < 0.12 else "trace"
         submission = Submission(
             tag=f"t{number}",

@@ -24,6 +24,8 @@ from tests.support.trace import read_trace
 
 CALM_SHARE: Final = 0.1
 """Of all jobs, before the first fault and again after the last: there the order counts."""
+BEHIND_SHARE: Final = 0.05
+"""Of all jobs, how many the submitter may be behind before faults wait for it."""
 STUCK_S: Final = 90.0
 """Seconds without any job becoming final, after which the rest never will."""
 
@@ -80,6 +82,8 @@ class _Run:
             plan.seed,
             plan.faults,
             plan.gap_s,
+            # Faults without anybody who wants something would prove little.
+            ready=lambda: self._submitter.behind <= BEHIND_SHARE * plan.jobs,
             on_fault=self._on_fault,
             on_idle=self._on_idle,
         ).run()
