@@ -50,7 +50,7 @@ class StoreApi:
     def ready(self) -> bool:
         """See `Api`."""
         try:
-            return self._net.carry(lambda: True, ApiUnavailableError, again=True)
+            return self._call("ready", lambda: True)
         except ApiUnavailableError:
             return False
 

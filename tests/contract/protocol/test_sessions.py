@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from job_engine.errors import QueueError, SessionLostError
+from job_engine.errors import ClaimLost, QueueError, SessionLostError
+from job_engine.model import JobState
 from job_engine.queue import QueueClaim
 from tests.contract.protocol.executors import ExecutorProcess
 from tests.contract.protocol.small_client import Fault
@@ -65,3 +66,50 @@ def test_a_claim_whose_reply_was_lost_is_found_again(world: World) -> None:
     one.parts._queue.recover(registration, [])
     assert not world.zk.taken
     assert len(_claim(two)) == 1
+
+
+def test_who_is_cut_off_stops_before_another_may_begin(world: World) -> None:
+    """lost-means-stop: by its own clock; kazoo says nothing before it has reconnected."""
+    _pushed(world)
+    one, two = world.executors
+    one.claims()
+    (run,) = one.runs
+    one.net.cut = True
+    world.pass_time(12)
+    assert isinstance(run.interruption, ClaimLost)
+    two.claims()
+    assert [other.job.id for other in two.runs] == [run.job.id]
+    one.net.cut = False
+    one.ends(0, "success")
+    one.reports()
+    assert world.book.jobs[run.job.id].state is JobState.RUNNING
+
+
+def test_a_claim_that_is_answered_too_late_does_not_run(world: World) -> None:
+    """lost-means-stop: the API took longer to answer than the session lasted."""
+    _pushed(world)
+    one, _ = world.executors
+
+    def cut_off() -> None:
+        one.net.cut = True
+        world.pass_time(8)
+
+    one.api.before["claim"] = cut_off
+    one.claims()
+    (run,) = one.runs
+    assert isinstance(run.interruption, ClaimLost)
+
+
+def test_without_the_api_jobs_are_given_back_and_none_is_claimed(world: World) -> None:
+    """api-down-means-release."""
+    _pushed(world)
+    one, _ = world.executors
+    one.api.faults["claim"] = Fault.REQUEST_LOST
+    one.claims()
+    one.reports()
+    assert not world.zk.taken
+    one.api.faults["ready"] = Fault.REQUEST_LOST
+    one.claims()
+    assert not world.zk.taken
+    one.claims()
+    assert len(one.runs) == 1
