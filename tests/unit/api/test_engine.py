@@ -63,9 +63,10 @@ def test_the_life_of_a_job(api: Client) -> None:
 
 
 def test_other_messages(api: Client) -> None:
-    drawn = ok(api(DISTRIBUTOR, "POST", "engine/incarnation", {"seen": 7}))
-    assert drawn == {"incarnation": 8}
-    assert ok(api(DISTRIBUTOR, "POST", "engine/incarnation", {})) == {"incarnation": 9}
+    seen = 2**50  # milliseconds since the epoch, far in the future
+    drawn = ok(api(DISTRIBUTOR, "POST", "engine/incarnation", {"seen": seen}))
+    assert drawn == {"incarnation": seen + 1}
+    assert ok(api(DISTRIBUTOR, "POST", "engine/incarnation", {})) == {"incarnation": seen + 2}
     action = {"name": "clean", "payload_schema": {}, "timeout_s": 5.0, "interval_s": 60.0}
     told = ok(api(EXECUTOR, "PUT", "engine/actions", {"actions": [action]}))["actions"]
     assert told[0]["name"] == "clean"
