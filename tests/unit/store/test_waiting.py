@@ -31,7 +31,7 @@ from job_engine.store.waiting import (
         (3, OtherLane(9, 2.5, 1), 1),
         (3, OtherLane(9, 4, 1), 0),
         (3, OtherLane(None, 0, 1), 3),
-        (0.3, OtherLane(9, 0.1, 10), 2),  # and not one more for a last digit
+        (0.8, OtherLane(9, 0.5, 10), 3),  # and not one more for a last digit
     ],
 )
 def test_turns_before(until_s: float, lane: OtherLane, turns: int) -> None:
