@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from job_engine.api.app import create_app
+from job_engine.api.http import BoundedHttpProtocol
 from job_engine.log import configure, get_logger
 from job_engine.settings import ApiSettings
 
@@ -85,7 +86,7 @@ def make_server(settings: ApiSettings) -> Server:
         lifespan="on",
         # Named, so that one which is missing is noticed: half of what a small request costs.
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttpProtocol,
         # The proxy's headers are read where they are believed, and nowhere else.
         proxy_headers=False,
         timeout_keep_alive=75,

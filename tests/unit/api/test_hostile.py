@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import select
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -237,3 +239,15 @@ def test_who_asks_for_a_job_says_nothing_of_its_outcome(api: Client) -> None:
 def test_a_form_with_a_boundary_that_is_none(api: Client) -> None:
     headers = {"content-type": f"multipart/form-data; boundary={'x' * 5000}"}
     refused(api(LMS, "POST", "blob", content=b"x", headers=headers), 400, "malformed")
+
+
+@pytest.mark.parametrize("line", [b"X-A: " + b"a" * 8000 + b"\r\n", b"a" * 8000])
+def test_headers_have_an_end(api: Client, line: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", api.running.server.port), timeout=10) as connection:
+        connection.sendall(b"GET /api/health/ready HTTP/1.1\r\nHost: here\r\nX-B: ")
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 100 and not select.select([connection], [], [], 0)[0]:
+                connection.sendall(line)
+                sent += 1
+        assert sent < 100
