@@ -7,7 +7,8 @@ name in ARCHITECTURE.md: what raises inside the code under test may be caught th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -67,6 +68,15 @@ class Book:
         if not holds:
             self.broken.append(f"{invariant}: {what}")
 
+    @contextmanager
+    def _answering(self, invariant: str) -> Iterator[None]:
+        """Nothing here may raise; and whoever asked would catch it."""
+        try:
+            yield
+        except Exception as error:
+            self.broken.append(f"{invariant}: {error!r}")
+            raise
+
     def _set(self, job: str, known: Known) -> None:
         before = self.jobs[job]
         self.check(not before.state.is_final, "one-outcome", f"{before} became {known}")
@@ -120,7 +130,8 @@ class Book:
 
     def claim(self, request: ClaimRequest) -> list[ClaimReply]:
         """Ask the store, and know better."""
-        replies = list(self.store.claims.claim(request))
+        with self._answering("fenced"):
+            replies = list(self.store.claims.claim(request))
         for item, reply in zip(request.claims, replies, strict=True):
             before = self.jobs.get(item.job)
             right = self._answer(item, request.actions)
@@ -161,7 +172,8 @@ class Book:
 
     def report(self, reports: Sequence[Report]) -> list[Receipt]:
         """Tell the store, and know what it has to make of it."""
-        receipts = list(self.store.claims.report(reports))
+        with self._answering("fenced"):
+            receipts = list(self.store.claims.report(reports))
         for report, receipt in zip(reports, receipts, strict=True):
             before = self.jobs.get(report.job)
             right = self._receipt(report)
@@ -195,7 +207,8 @@ class Book:
 
     def feed(self, action: str, window: int) -> FeedReply:
         """Ask what to push: as many as there is room for, and none that has an entry."""
-        reply = self.store.feed.feed(action, window)
+        with self._answering("bounded-window"):
+            reply = self.store.feed.feed(action, window)
         waiting = [k for k in self.jobs.values() if k.action == action and self._waits(k)]
         ready = [job for job, k in self.jobs.items() if k.action == action and self._is_ready(k)]
         fed = [item.job for item in reply.jobs]
@@ -214,7 +227,8 @@ class Book:
 
     def pushed(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
         """Record entries, each where its job is QUEUED and has none."""
-        written = self.store.feed.pushed(entries)
+        with self._answering("bounded-window"):
+            written = self.store.feed.pushed(entries)
         for item, there in zip(entries, written, strict=True):
             known = self.jobs.get(item.job)
             if known and known.state is JobState.QUEUED and known.entry is None:
@@ -230,7 +244,8 @@ class Book:
 
     def cleared(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
         """Forget entries, each where its job still has it; who runs it has lost it."""
-        written = self.store.feed.cleared(entries)
+        with self._answering("no-silent-loss"):
+            written = self.store.feed.cleared(entries)
         for item, there in zip(entries, written, strict=True):
             known = self.jobs.get(item.job)
             right = known is not None and known.entry == item.entry and self._may_lose(known)

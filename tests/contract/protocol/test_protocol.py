@@ -85,11 +85,21 @@ class Protocol(RuleBasedStateMachine):
         how=st.sampled_from(ENDS),
         faults=faults,
         between=between,
+        overtaken=st.sampled_from([None, None, "claim", "report"]),
     )
     def goes_on(
-        self, what: str, n: int, which: int, how: str, faults: list[Fault], between: list[int]
+        self,
+        what: str,
+        n: int,
+        which: int,
+        how: str,
+        faults: list[Fault],
+        between: list[int],
+        overtaken: str | None,
     ) -> None:
         executor = self.world.executors[n]
+        if overtaken is not None:
+            executor.api.before[overtaken] = lambda: self._overtakes(n)
         match what:
             case "work":
                 self._distribute()
@@ -190,6 +200,8 @@ class Protocol(RuleBasedStateMachine):
         net.between = [turns[b % len(turns)] for b in between]
         act()
         net.calm()
+        for executor in self.world.executors:
+            executor.api.before.clear()
 
     def _turns(self) -> list[Callable[[], None]]:
         one, two = self.world.executors
@@ -216,6 +228,13 @@ class Protocol(RuleBasedStateMachine):
     def _work(self, executor: ExecutorProcess) -> None:
         self._distribute()
         executor.claims()
+
+    def _overtakes(self, n: int) -> None:
+        """The session of one ends on the way to the API, and another is there first."""
+        self._expires(self.world.executors[n], unheard=True)
+        other = self.world.executors[(n + 1) % EXECUTORS]
+        self.world.resume((n + 1) % EXECUTORS)
+        self._work(other)
 
     def _finish(self, executor: ExecutorProcess) -> None:
         executor.ends(0, "success")
