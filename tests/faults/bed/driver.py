@@ -7,7 +7,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from tests.faults.bed.journal import Fault
@@ -32,6 +32,7 @@ class Driver:
     Args:
         count: faults in all; every kind has its turn before any has the next one.
         gap_s: mean time between two injections.
+        kinds: names of those to draw from.
         ready: whether there may be another one now.
         on_fault: called with the number of faults injected so far.
         on_idle: called while what is left to inject is not possible: there may have to be
@@ -44,6 +45,7 @@ class Driver:
         seed: int,
         count: int,
         gap_s: float,
+        kinds: Sequence[str],
         ready: Callable[[], bool],
         on_fault: Callable[[int], None],
         on_idle: Callable[[], None],
@@ -54,6 +56,7 @@ class Driver:
         self._rng = random.Random(seed)
         self._count = count
         self._gap_s = gap_s
+        self._kinds = kinds
         self._on_fault = on_fault
         self._numbers = itertools.count()
         self._undo: list[tuple[float, int, Plan, Fault]] = []
@@ -96,7 +99,7 @@ class Driver:
         """Every kind, shuffled; then every kind again; until there are enough."""
 
         def shuffled() -> list[str]:
-            kinds = list(KINDS)
+            kinds = list(self._kinds)
             self._rng.shuffle(kinds)
             return kinds
 

@@ -195,7 +195,7 @@ class Submitter:
     def _draw(self, number: int) -> tuple[Submission, dict[str, object]]:
         rng = self._rng
         # Long enough that most threads are busy, and that many a run outlives its session.
-        seconds = rng.choice((0.0, rng.uniform(0, 2), rng.uniform(2, 8), rng.uniform(4, 14)))
+        seconds = rng.choice((0.0, rng.uniform(0, 4), rng.uniform(3, 12), rng.uniform(6, 20)))
         action = "boxed" if rng.random() < 0.12 else "trace"
         submission = Submission(
             tag=f"t{number}",

@@ -17,6 +17,7 @@ from tests.faults.bed.driver import Driver
 from tests.faults.bed.ensemble import Ensemble
 from tests.faults.bed.evidence import Document, Evidence
 from tests.faults.bed.journal import Journal
+from tests.faults.bed.kinds import KINDS
 from tests.faults.bed.load import BURST, Client, Observer, Submitter
 from tests.faults.bed.proxy import Proxies
 from tests.faults.bed.world import THREADS, World
@@ -39,6 +40,8 @@ class Plan:
     faults: int
     gap_s: float
     """Mean seconds between two injections."""
+    kinds: tuple[str, ...] = tuple(KINDS)
+    """Those that faults are drawn from."""
 
 
 def run(plan: Plan, directory: Path, say: Callable[[str], None]) -> Evidence:
@@ -82,6 +85,7 @@ class _Run:
             plan.seed,
             plan.faults,
             plan.gap_s,
+            plan.kinds,
             # Faults without anybody who wants something would prove little.
             ready=lambda: self._submitter.behind <= BEHIND_SHARE * plan.jobs,
             on_fault=self._on_fault,
