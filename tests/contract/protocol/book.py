@@ -203,6 +203,24 @@ class Book:
     def _without_entry(known: Known) -> Known:
         return replace(known, state=JobState.QUEUED, entry=None, pushes_due=known.pushes_due + 1)
 
+    def stray(self, job: str, which: int) -> None:
+        """A claim or report that nobody living sends: late, or from a store since restored."""
+        known = self.jobs[job]
+        if known.fence is None:
+            return
+        incarnation, czxid = known.fence
+        fences = [Fence(incarnation, czxid - 1), Fence(incarnation - 1, czxid + 1)]
+        fences += [Fence(incarnation, czxid + 1), Fence(incarnation + 1, czxid - 1)]
+        fence = fences[which % len(fences)]
+        for kind in (ReportKind.PROGRESS, ReportKind.RETRY):
+            self.report([Report(job=job, fence=fence, kind=kind)])
+        runs = known.state is JobState.RUNNING
+        if fence < known.fence or runs:
+            # A newer one is none that holds the entry.
+            entry = known.entry if fence < known.fence else "entry-999-9999999999"
+            item = ClaimItem(job=job, entry=entry or "", fence=fence)
+            self.claim(ClaimRequest(executor="stray", actions=[known.action], claims=[item]))
+
     # --- leaders --------------------------------------------------------------
 
     def feed(self, action: str, window: int) -> FeedReply:

@@ -49,7 +49,9 @@ EVENTS = (
     + ["resume"] * 4
     + ["late"] * 3
     + ["elect", "kill", "cancel", "delete", "wipe", "back up", "restore", "incarnation"]
-    + ["foreign push", "foreign claim", "foreign end"]
+    + ["foreign push"] * 3
+    + ["foreign claim", "foreign end"]
+    + ["stray"] * 4
 )
 
 
@@ -167,6 +169,8 @@ class Protocol(RuleBasedStateMachine):
                 book.cancel(job)
             case "delete":
                 book.delete(job)
+            case "stray":
+                book.stray(job, which)
             case "foreign push":
                 self.world.push_as_foreign(job)
             case "foreign claim":
