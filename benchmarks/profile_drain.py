@@ -3,7 +3,9 @@
     python -m benchmarks.profile_drain [--jobs N] [--directory DIR]
 
 py-spy writes `<process>.raw` (stacks and their samples, as flame graphs are made of) into
-the directory; the functions in which most samples of a process were are printed.
+the directory; the functions in which most samples of a process were are printed: those
+that held the interpreter's lock, and, for the two threads whose round trips set the pace,
+all of them, so that it shows what they wait for.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from benchmarks.drain import THREADS
 from benchmarks.servers import Running, engine, start_executor, wait_for, zookeeper
 
 SERVICES: Final = ("api", "executor", "distributor")
+PACE: Final = {"executor": "Claimer._loop", "distributor": "ActionLeader.step"}
+"""The threads that set the pace, by what they are in."""
 LISTED: Final = 25
 OURS: Final = ("job_engine/", "executor/", "distributor/", "actions/")
 
@@ -44,26 +48,34 @@ def pids_of(running: Running) -> dict[str, int]:
 def record(running: Running, seconds: int, directory: Path) -> list[subprocess.Popen[bytes]]:
     """Start py-spy on each service."""
     directory.mkdir(parents=True, exist_ok=True)
-    command = [
-        *(shutil.which("py-spy") or str(Path(sys.executable).with_name("py-spy")), "record"),
-        *("--duration", str(seconds), "--rate", "100", "--format", "raw", "--gil"),
-    ]
+    wanted = [(name, "--gil", name) for name in SERVICES]
+    wanted += [(name, "--idle", f"{name}-waiting") for name in PACE]
+    spy = shutil.which("py-spy") or str(Path(sys.executable).with_name("py-spy"))
     return [
         subprocess.Popen(
-            [*command, "-o", str(directory / f"{name}.raw"), "-p", str(running.pid(name))],
+            [
+                *(spy, "record", "--duration", str(seconds), "--rate", "50", "--nonblocking"),
+                *("--format", "raw", mode, "--pid", str(running.pid(name))),
+                *("--output", str(directory / f"{file}.raw")),
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for name in SERVICES
+        for name, mode, file in wanted
     ]
 
 
-def heaviest(file: Path) -> tuple[int, list[tuple[str, int]]]:
-    """Return the samples of a profile, and our own functions by how many they were in."""
+def heaviest(file: Path, within: str = "") -> tuple[int, list[tuple[str, int]]]:
+    """Return the samples of a profile, and our own functions by how many they were in.
+
+    Only those stacks count that have `within` in them.
+    """
     inside: Counter[str] = Counter()
     total = 0
     for line in file.read_text().splitlines():
         stack, _, samples = line.rpartition(" ")
+        if within not in stack:
+            continue
         total += int(samples)
         for frame in {_function(frame) for frame in stack.split(";")}:
             inside[frame] += int(samples)
@@ -83,7 +95,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5, help="how long py-spy looks")
     parser.add_argument("--directory", type=Path, default=Path("profiles"))
     wanted = parser.parse_args()
-    console = Console()
+    console, files = Console(), wanted.directory
     with zookeeper() as hosts, engine(hosts, threads=THREADS) as running:
         running.engine.stop("executor")
         running.create([{"action": "nothing"}] * wanted.jobs)
@@ -92,7 +104,7 @@ def main() -> None:
         wait_for(lambda: running.succeeded() > already + wanted.jobs // 10, 60, "a tenth")
         pids = pids_of(running)
         done, before, started = running.succeeded(), cpu_s(pids), time.monotonic()
-        spies = record(running, wanted.seconds, wanted.directory)
+        spies = record(running, wanted.seconds, files)
         running.wait_drained()
         took, after = time.monotonic() - started, cpu_s(pids)
         for spy in spies:
@@ -104,10 +116,22 @@ def main() -> None:
         table.add_row(name, f"{1000 * used / jobs:.3f}", f"{100 * used / took:.0f} %")
     console.print(table)
     for name in SERVICES:
-        total, functions = heaviest(wanted.directory / f"{name}.raw")
-        console.print(f"[bold]{name}[/], {total} samples with the interpreter's lock")
-        for function, samples in functions:
-            console.print(f"  {100 * samples / max(1, total):3.0f} %  {function}", highlight=False)
+        show(
+            console,
+            f"{name}, while it holds the interpreter's lock",
+            heaviest(files / f"{name}.raw"),
+        )
+    for name, within in PACE.items():
+        found = heaviest(files / f"{name}-waiting.raw", within)
+        show(console, f"{name}, {within}, waiting or not", found)
+
+
+def show(console: Console, title: str, found: tuple[int, list[tuple[str, int]]]) -> None:
+    """Print functions by their part of the samples."""
+    total, functions = found
+    console.print(f"[bold]{title}[/], {total} samples")
+    for function, samples in functions:
+        console.print(f"  {100 * samples / max(1, total):3.0f} %  {function}", highlight=False)
 
 
 if __name__ == "__main__":
