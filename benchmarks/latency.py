@@ -70,7 +70,7 @@ def in_turns(systems: Mapping[str, Measure], jobs: int) -> dict[str, list[float]
 
 def run(scale: Scale) -> Figure:
     """Measure both."""
-    jobs = scale.pick(50, 300)
+    jobs = scale.pick(40, 300)
     missing = dramatiq.missing()
     with ExitStack() as stack:
         running = stack.enter_context(engine(stack.enter_context(zookeeper()), threads=THREADS))

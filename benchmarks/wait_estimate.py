@@ -77,7 +77,7 @@ def asked(running: Running, ids: list[str], file: Path) -> list[Asked]:
 
 def run(scale: Scale) -> Figure:
     """Work a backlog off, and ask meanwhile."""
-    jobs = scale.pick(3000, 12_000)
+    jobs = scale.pick(2400, 12_000)
     with zookeeper() as hosts, engine(hosts, threads=THREADS) as running:
         file = running.directory / "marks"
         running.engine.stop("executor")
