@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Final
 
-from job_engine.queue.local import HOST, MAIN_CLASS, ask, die_with_parent, find_zookeeper, free_port
+from job_engine.queue.local import HOST, MAIN_CLASS, ask, die_with_parent, find_zookeeper
 
 SIZE: Final = 3
 QUORUM: Final = 2
@@ -29,13 +32,26 @@ admin.enableServer=false
 """
 
 
+def lasting_port() -> int:
+    """Return a free port of loopback that stays free while its server is dead.
+
+    The kernel gives none of this range to outgoing connections. One that is tried again
+    and again could else be given the very port that it wants, and be connected to itself.
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+
+
 class Server:
     """One of them. A process that dies with the thread that started it."""
 
     def __init__(self, number: int, directory: Path) -> None:
         self.number = number
-        self.port = free_port()
-        self.peers = (free_port(), free_port())
+        self.port = lasting_port()
+        self.peers = (lasting_port(), lasting_port())
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 

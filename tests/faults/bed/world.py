@@ -21,7 +21,7 @@ from typing import Final
 import psutil
 
 from tests.faults.bed.boxes import IMAGE, Boxes
-from tests.faults.bed.ensemble import Ensemble
+from tests.faults.bed.ensemble import Ensemble, lasting_port
 from tests.faults.bed.journal import Journal, Restore
 from tests.faults.bed.proxy import Conduct, Link, Proxies
 from tests.support.engine import ADMIN_PASSWORD, Engine, eventually
@@ -41,6 +41,8 @@ class World(Engine):
         self, directory: Path, ensemble: Ensemble, proxies: Proxies, boxes: Boxes, journal: Journal
     ) -> None:
         super().__init__(directory, ensemble.hosts)
+        self.port = lasting_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.ensemble = ensemble
         self.journal = journal
         self._boxes = boxes
