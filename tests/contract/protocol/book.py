@@ -27,25 +27,10 @@ from job_engine.model.protocol import (
 )
 from job_engine.store.jobs import Edit
 from job_engine.store.store import Store
+from tests.contract.protocol.known import Known
 from tests.contract.store.support import Clock, add
 
 MOST_INTERRUPTIONS: Final = 10
-
-
-@dataclass(frozen=True)
-class Known:
-    """One job as it has to be."""
-
-    action: str
-    state: JobState = JobState.QUEUED
-    entry: str | None = None
-    fence: Fence | None = None
-    due_ms: int | None = None
-    interruptions: int = 0
-    attempts: int = 0
-    resumed: bool = False
-    pushes_due: int = 1
-    """How often leaders may still push it: once at first, and once for each entry it lost."""
 
 
 @dataclass
@@ -195,13 +180,9 @@ class Book:
             case ReportKind.RETRY:
                 wait_ms = round((report.retry_after_s or 0) * 1000)
                 due_ms = self.clock() + wait_ms if wait_ms else None
-                again = self._without_entry(known)
+                again = known.without_entry()
                 self._set(report.job, replace(again, due_ms=due_ms, attempts=known.attempts + 1))
         return Receipt.ACCEPTED
-
-    @staticmethod
-    def _without_entry(known: Known) -> Known:
-        return replace(known, state=JobState.QUEUED, entry=None, pushes_due=known.pushes_due + 1)
 
     def stray(self, job: str, which: int) -> None:
         """A claim or report that nobody living sends: late, or from a store since restored."""
@@ -214,11 +195,14 @@ class Book:
         fence = fences[which % len(fences)]
         for kind in (ReportKind.PROGRESS, ReportKind.RETRY):
             self.report([Report(job=job, fence=fence, kind=kind)])
-        runs = known.state is JobState.RUNNING
-        if fence < known.fence or runs:
-            # A newer one is none that holds the entry.
-            entry = known.entry if fence < known.fence else "entry-999-9999999999"
-            item = ClaimItem(job=job, entry=entry or "", fence=fence)
+        late = min(fence, known.fence)
+        entry = known.entry if late < known.fence else "entry-999-9999999999"
+        claims = [ClaimItem(job=job, entry=entry or "", fence=late)]
+        if known.state is JobState.RUNNING or (known.due_ms or 0) > self.clock():
+            # What holds an entry that came too often, or too early.
+            newer = Fence(incarnation, czxid + 1)
+            claims.append(ClaimItem(job=job, entry="entry-999-9999999999", fence=newer))
+        for item in claims:
             self.claim(ClaimRequest(executor="stray", actions=[known.action], claims=[item]))
 
     # --- leaders --------------------------------------------------------------
@@ -227,17 +211,13 @@ class Book:
         """Ask what to push: as many as there is room for, and none that has an entry."""
         with self._answering("bounded-window"):
             reply = self.store.feed.feed(action, window)
-        waiting = [k for k in self.jobs.values() if k.action == action and self._waits(k)]
+        waiting = [k for k in self.jobs.values() if k.action == action and k.waits]
         ready = [job for job, k in self.jobs.items() if k.action == action and self._is_ready(k)]
         fed = [item.job for item in reply.jobs]
         self.check(set(fed) <= set(ready), "bounded-window", f"{fed} fed of {ready}")
         room = max(0, window - len(waiting))
         self.check(len(fed) == min(room, len(ready)), "bounded-window", f"{fed}, room for {room}")
         return reply
-
-    @staticmethod
-    def _waits(known: Known) -> bool:
-        return known.state is JobState.QUEUED and known.entry is not None
 
     def _is_ready(self, known: Known) -> bool:
         due = known.due_ms is None or known.due_ms <= self.clock()
@@ -254,7 +234,7 @@ class Book:
                 if item.entry in self.claimed:
                     self.unsure.add(item.entry)
             known = self.jobs.get(item.job)
-            waits = known is not None and self._waits(known) and known.entry == item.entry
+            waits = known is not None and known.waits and known.entry == item.entry
             # Where it runs under this entry both are right: nobody removes a claimed one.
             ours = known is not None and known.entry == item.entry
             self.check(waits <= there <= ours, "bounded-window", f"{item} {there} of {known}")
@@ -266,18 +246,13 @@ class Book:
             written = self.store.feed.cleared(entries)
         for item, there in zip(entries, written, strict=True):
             known = self.jobs.get(item.job)
-            right = known is not None and known.entry == item.entry and self._may_lose(known)
+            right = known is not None and known.entry == item.entry and known.may_lose_its_entry
             self.check(there == right, "no-silent-loss", f"cleared {item} {there} of {known}")
             if known is not None and right:
                 interrupted = known.state is JobState.RUNNING
                 lost = replace(known, interruptions=known.interruptions + interrupted)
-                self._set(item.job, self._without_entry(lost))
+                self._set(item.job, lost.without_entry())
         return written
-
-    @staticmethod
-    def _may_lose(known: Known) -> bool:
-        runs = known.state is JobState.RUNNING and known.fence is not None
-        return runs or known.state is JobState.QUEUED
 
     # --- disasters ------------------------------------------------------------
 
@@ -285,7 +260,7 @@ class Book:
         """ZooKeeper lost everything: what was pushed and not recorded is pushed again."""
         self.unsure.clear()
         self.claimed.clear()
-        self.jobs = {j: self._pushable(known) for j, known in self.jobs.items()}
+        self.jobs = {j: known.pushable() for j, known in self.jobs.items()}
 
     def copy(self) -> dict[str, Known]:
         """The jobs as a backup of the store has them."""
@@ -294,11 +269,7 @@ class Book:
     def restored(self, jobs: dict[str, Known], entries: set[str]) -> None:
         """The store has forgotten what came after its backup, while `entries` are there."""
         self.unsure |= entries
-        self.jobs = {j: self._pushable(known) for j, known in jobs.items()}
-
-    @staticmethod
-    def _pushable(known: Known) -> Known:
-        return replace(known, pushes_due=1 if known.entry is None else 0)
+        self.jobs = {j: known.pushable() for j, known in jobs.items()}
 
     # --- the store ------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from tests.contract.protocol.small_zookeeper import SmallZooKeeper
 
 ACTIONS: Final = ("one", "two")
 THREADS: Final = 2
-ENDS: Final = ("success", "success", "failure", "fault", "fault", "drained")
+ENDS: Final = ("success", "success", "failure", "fault", "fault", "drained", "drained")
 """How runs end."""
 
 

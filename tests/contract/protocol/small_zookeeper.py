@@ -37,41 +37,15 @@ from kazoo.protocol.serialization import (
     stat_struct,
     write_buffer,
 )
-from kazoo.protocol.states import EventType, KeeperState, WatchedEvent, ZnodeStat
+from kazoo.protocol.states import EventType, ZnodeStat
 
 from job_engine.queue import layout
+from tests.contract.protocol.watches import Change, Node, Watched, disconnect, fire, is_child
 
 EPHEMERAL: Final = 1
 SEQUENCE: Final = 2
 MULTI_READ: Final = 22
 """ZooKeeper's `multiRead`, which kazoo has no class for."""
-
-Watch = Callable[[WatchedEvent], None]
-
-
-@dataclass(frozen=True)
-class Node:
-    """What is at one path."""
-
-    data: bytes
-    owner: int = 0
-    """Session of an ephemeral node; 0: it is none."""
-    czxid: int = 0
-    mzxid: int = 0
-    version: int = 0
-    births: int = 0
-    """Children that it ever had; the next one's sequence."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One path before and after a transaction; `by` is None where a session's end did it."""
-
-    path: str
-    before: Node | None
-    after: Node | None
-    by: int | None
-
 
 Nodes = dict[str, Node]
 
@@ -82,7 +56,7 @@ class SmallZooKeeper:
 
     nodes: Nodes = field(default_factory=lambda: {"/": Node(b"")})
     zxid: int = 0
-    sessions: dict[int, list[tuple[str, EventType | None, Watch]]] = field(default_factory=dict)
+    sessions: dict[int, list[Watched]] = field(default_factory=dict)
     """Live sessions, and their watches: (path, what for, callback); None: for children."""
     observers: list[Callable[[Sequence[Change]], None]] = field(default_factory=list)
     drawn: int = 0
@@ -104,18 +78,18 @@ class SmallZooKeeper:
         self.zxid += 1
         kept = {path: node for path, node in self.nodes.items() if node.owner != session}
         self._become(kept, by=None)
-        _disconnect(watches)
+        disconnect(watches)
 
     def drop(self, session: int) -> None:
         """Break a connection whose session goes on: its watches are gone."""
         watches, self.sessions[session] = self.sessions[session], []
-        _disconnect(watches)
+        disconnect(watches)
 
     def wipe(self) -> None:
         """Lose everything, as when the data directory is gone."""
         watches = [watch for of_session in self.sessions.values() for watch in of_session]
         self.nodes, self.sessions, self.zxid = {"/": Node(b"")}, {}, 0
-        _disconnect(watches)
+        disconnect(watches)
 
     # --- requests -------------------------------------------------------------
 
@@ -230,7 +204,7 @@ class SmallZooKeeper:
         for observer in self.observers:
             observer(changes)
         for watches in list(self.sessions.values()):
-            _fire(watches, changes)
+            fire(watches, changes)
 
     # --- what is in the queue -------------------------------------------------
 
@@ -257,11 +231,7 @@ class SmallZooKeeper:
 
 def _children(nodes: Nodes, path: str) -> list[str]:
     prefix = path.rstrip("/") + "/"
-    return sorted(p[len(prefix) :] for p in nodes if _is_child(p, prefix))
-
-
-def _is_child(path: str, prefix: str) -> bool:
-    return path.startswith(prefix) and path != prefix and "/" not in path[len(prefix) :]
+    return sorted(p[len(prefix) :] for p in nodes if is_child(p, prefix))
 
 
 def _checked(nodes: Nodes, path: str, version: int) -> Node:
@@ -288,37 +258,6 @@ def _stat(nodes: Nodes, path: str) -> ZnodeStat:
         numChildren=children,
         pzxid=0,
     )
-
-
-def _fire(watches: list[tuple[str, EventType | None, Watch]], changes: Sequence[Change]) -> None:
-    for watched in list(watches):
-        path, kind, watch = watched
-        event = next((e for c in changes if (e := _event(c, path, kind)) is not None), None)
-        if event is not None and watched in watches:
-            watches.remove(watched)
-            watch(WatchedEvent(event, KeeperState.CONNECTED, path))
-
-
-def _event(change: Change, path: str, kind: EventType | None) -> EventType | None:
-    """What a watch on `path` is told of one change; None: nothing."""
-    appeared, vanished = change.before is None, change.after is None
-    if change.path == path and vanished:
-        return EventType.DELETED
-    if kind is None:
-        child = _is_child(change.path, path.rstrip("/") + "/")
-        return EventType.CHILD if child and (appeared or vanished) else None
-    if change.path != path:
-        return None
-    if appeared:
-        return EventType.CREATED
-    if change.before is not None and change.after is not None:
-        return EventType.CHANGED if change.before.version != change.after.version else None
-    return None
-
-
-def _disconnect(watches: Sequence[tuple[str, EventType | None, Watch]]) -> None:
-    for _, _, watch in watches:
-        watch(WatchedEvent(EventType.NONE, KeeperState.CONNECTING, None))
 
 
 def push(zk: SmallZooKeeper, session: int, job: str, priority: int = 999) -> str:

@@ -9,7 +9,8 @@ from typing import Final
 from job_engine.model import JobState
 from job_engine.queue import layout
 from tests.contract.protocol.book import Book
-from tests.contract.protocol.small_zookeeper import Change, SmallZooKeeper
+from tests.contract.protocol.small_zookeeper import SmallZooKeeper
+from tests.contract.protocol.watches import Change
 
 ENTRIES: Final = "/job/entries/"
 TAKEN: Final = "/job/taken/"

@@ -14,9 +14,10 @@ from job_engine.queue import layout
 from job_engine.store.factory import open_store
 from job_engine.store.store import Store
 from tests.contract.protocol.api import StoreApi
-from tests.contract.protocol.book import Book, Known
+from tests.contract.protocol.book import Book
 from tests.contract.protocol.distributors import TIMEOUT_S, LeaderProcess
 from tests.contract.protocol.executors import ACTIONS, ExecutorProcess
+from tests.contract.protocol.known import Known
 from tests.contract.protocol.small_client import Net, SmallSession
 from tests.contract.protocol.small_zookeeper import SmallZooKeeper, push
 from tests.contract.protocol.witness import Witness
