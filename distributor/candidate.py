@@ -71,6 +71,8 @@ class Term:
             return self._duty.step(self._leadership)
         except (LeadershipLostError, SessionLostError):
             return None
+        except QueueRefusedError:
+            raise
         except QueueError as error:
             # What was asked for may have happened: look before doing it again.
             self._known = False

@@ -4,15 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
+from job_engine.model import JobState
 from job_engine.store.base import EVENTS_TOPIC
+
+
+@dataclass(eq=False)
+class Waiter:
+    """A stream, and how long after an event of each state it is to be woken, in seconds."""
+
+    delays: Mapping[str, float]
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    due: asyncio.TimerHandle | None = None
+
+    def wake(self, delay_s: float) -> None:
+        """Set `woken`, at once or once within that time; on the stream's own loop."""
+        if delay_s == 0:
+            self._set()
+        elif self.due is None:
+            self.due = self.loop.call_later(delay_s, self._set)
+
+    def _set(self) -> None:
+        if self.due is not None:
+            self.due.cancel()
+            self.due = None
+        self.woken.set()
 
 
 class Streams:
     """Told by the writer's thread; waited for on event loops."""
 
     def __init__(self) -> None:
-        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._waiting: set[Waiter] = set()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -22,29 +48,39 @@ class Streams:
         return self._closed
 
     def committed(self, topics: frozenset[str]) -> None:
-        """Wake every stream if events were committed; the store calls this."""
-        if EVENTS_TOPIC in topics:
-            self._wake()
+        """Wake the streams that wait for events of the states in `topics`; the store calls this."""
+        states = [topic.removeprefix(EVENTS_TOPIC) for topic in topics if EVENTS_TOPIC in topic]
+        with self._lock:
+            for waiter in self._waiting:
+                delays = [waiter.delays[state] for state in states if state in waiter.delays]
+                if delays:
+                    self._wake(waiter, min(delays))
 
     def close(self) -> None:
         """End every stream, and those that are opened later."""
         self._closed = True
-        self._wake()
-
-    def open(self) -> asyncio.Event:
-        """Return an event that is set whenever there may be something new."""
-        woken = asyncio.Event()
         with self._lock:
-            self._waiting[woken] = asyncio.get_running_loop()
-        return woken
+            for waiter in self._waiting:
+                self._wake(waiter, 0)
 
-    def leave(self, woken: asyncio.Event) -> None:
-        """Forget an event of `open`."""
+    def open(self, delays: Mapping[str, float]) -> Waiter:
+        """Return what is woken when there is something new."""
+        waiter = Waiter(delays)
         with self._lock:
-            self._waiting.pop(woken, None)
+            self._waiting.add(waiter)
+        return waiter
 
-    def _wake(self) -> None:
+    def leave(self, waiter: Waiter) -> None:
+        """Forget what `open` returned."""
         with self._lock:
-            for woken, loop in self._waiting.items():
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(woken.set)
+            self._waiting.discard(waiter)
+
+    @staticmethod
+    def _wake(waiter: Waiter, delay_s: float) -> None:
+        if not waiter.loop.is_closed():
+            waiter.loop.call_soon_threadsafe(waiter.wake, delay_s)
+
+
+def at_once(states: Iterable[str]) -> dict[str, float]:
+    """Return the delays of who wants to know of these states, or with none of all, at once."""
+    return dict.fromkeys(states or JobState, 0.0)

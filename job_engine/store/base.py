@@ -18,8 +18,9 @@ Clock = Callable[[], int]
 Unit = Callable[[Connection], T]
 """A piece of work in one transaction; what it raises undoes what it did, and only that."""
 
-EVENTS_TOPIC = "events"
-"""Said after a commit that made new events visible."""
+EVENTS_TOPIC = "events/"
+"""What the topics begin with that are said after a commit made new events visible; what
+follows is the state that they tell of."""
 
 
 def system_clock_ms() -> int:

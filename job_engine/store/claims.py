@@ -148,6 +148,9 @@ class _Batch:
         # A claimer may be faster than the leader with its word that the job was pushed.
         fed = [row for row, new in self.updates if row["entry"] is None and "entry" in new]
         fairness.charge(connection, fed)
+        # One that its claim failed was fed for nothing.
+        unrun = [row for row, new in self.updates if "entry" not in new and row["entry"]]
+        fairness.settle(connection, unrun, [0.0] * len(unrun))
         started = Counter(row["action"] for row, new in self.updates if "entry" in new)
         starts.count(connection, self.now_ms, started)
 

@@ -81,7 +81,8 @@ def append_many(connection: Connection, at_ms: int, values: Sequence[dict[str, A
     newest = newest_id(connection)
     if newest % _TRIM_EVERY < len(values):
         connection.execute(delete(events).where(events.c.id <= newest - KEPT))
-    announce(connection, EVENTS_TOPIC)
+    for state in {value["state"] for value in values}:
+        announce(connection, EVENTS_TOPIC + state)
 
 
 def newest_id(connection: Connection) -> int:

@@ -275,8 +275,12 @@ def _is_caught_up() -> ColumnElement[bool]:
     return and_(~lanes.c.ready, lanes.c.virtual_s <= func.coalesce(frontier, 0.0))
 
 
+caught_up: Final = select(lanes.c.share).where(_is_caught_up()).limit(1)
+"""Finds a closed lane that the others have caught up with, if there is one."""
+
+
 def forget_caught_up(connection: Connection) -> None:
-    """Forget closed lanes that the others have caught up with."""
+    """Forget the closed lanes that the others have caught up with."""
     connection.execute(delete(lanes).where(_is_caught_up()))
 
 

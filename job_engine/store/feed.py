@@ -116,10 +116,17 @@ class Feed:
                 failed += batch
         return failed
 
+    def forget_caught_up(self) -> None:
+        """Forget the shares that owe nothing any more, and for which nothing waits."""
+        if self._database.read(lambda c: c.execute(fairness.caught_up).first()):
+            self._database.write(fairness.forget_caught_up)
+
     def _fail(self, action: str, before_ms: int, connection: Connection) -> int:
         now_ms = self._clock()
         failed = 0
-        for condition in (is_ready(), is_retrying()):
+        # One that is not due yet has not waited for anybody so far.
+        due = is_retrying() & (jobs.c.not_before_ms <= before_ms)
+        for condition in (is_ready(), due):
             found = (
                 select(jobs.c.seq)
                 .where(condition, jobs.c.action == action, jobs.c.created_ms <= before_ms)

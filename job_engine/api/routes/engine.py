@@ -159,6 +159,7 @@ def sweep(services: Shared, who: Caller) -> SweepReply:
     """Fail the jobs that have expired, and forget what is out of date."""
     allow(who, DISTRIBUTOR)
     services.store.estimates.prune()
+    services.store.feed.forget_caught_up()
     return SweepReply(
         expired=services.store.expiry.fail_expired(),
         keys=services.store.idempotency.forget_old(),

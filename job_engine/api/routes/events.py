@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
 from job_engine.api.routes.common import Caller, Shared, allow
 from job_engine.api.services import Services
+from job_engine.api.streams import Waiter, at_once
 from job_engine.model import JobState
 from job_engine.model.protocol import Changes
 from job_engine.store.events import StoredEvent
@@ -31,12 +32,17 @@ KEEPALIVE_S: Final = 15
 POLL_S: Final = 2.0
 PAGE: Final = 500
 PACE_S: Final = 0.1
-"""Least time between two sums of what was only claimed; what is new is told at once. A
-window holds a second's worth of jobs, so it does not run empty meanwhile."""
+"""How long claims are summed up for leaders; what is new they are told at once. A window
+holds a second's worth of jobs, so it does not run empty meanwhile."""
 SEND_TIMEOUT_S: Final = 30.0
 """Seconds after which a reader that takes nothing is dropped; it can resume."""
 
-NOTHING: Final = Changes()
+_NOTHING: Final = Changes()
+_DELAYS: Final[dict[str, float]] = {
+    JobState.QUEUED: 0.0,
+    JobState.CANCELED: 0.0,
+    JobState.RUNNING: PACE_S,
+}
 
 
 @router.get("/events", response_class=EventSourceResponse)
@@ -88,12 +94,12 @@ async def _start(services: Services, last: str | None) -> int:
 async def _stream(
     services: Services, after: int, actions: Sequence[str], states: Sequence[str]
 ) -> AsyncIterator[ServerSentEvent | bytes]:
-    woken = services.streams.open()
+    waiter = services.streams.open(at_once(states))
     # Said at once, so that a reader knows it is connected, and from where to resume.
     yield ServerSentEvent(comment="connected", id=str(after))
     try:
         while not services.streams.closed:
-            woken.clear()
+            waiter.woken.clear()
             page = await run_in_threadpool(
                 services.store.events.after, after, actions=actions, states=states, limit=PAGE
             )
@@ -102,32 +108,25 @@ async def _stream(
                 # In one piece: a thousand small writes cost more than all the rest.
                 yield b"".join(_encode(stored) for stored in page.events)
             if not page.more:
-                await _wait(woken, POLL_S)
+                await _wait(waiter)
     finally:
-        services.streams.leave(woken)
+        services.streams.leave(waiter)
 
 
 async def _sums(services: Services, after: int) -> AsyncIterator[ServerSentEvent | bytes]:
-    woken = services.streams.open()
-    clock = asyncio.get_running_loop().time
+    waiter = services.streams.open(_DELAYS)
     yield ServerSentEvent(comment="connected", id=str(after))
-    told_at = clock()
     try:
         while not services.streams.closed:
-            woken.clear()
+            waiter.woken.clear()
             page = await run_in_threadpool(services.store.events.changes, after)
-            early_s = told_at + PACE_S - clock()
-            if page.changes == NOTHING:
-                after = page.upto
-                await _wait(woken, POLL_S)
-            elif early_s > 0 and not (page.changes.waiting or page.changes.cancelled):
-                await _wait(woken, early_s)
-            else:
-                after, told_at = page.upto, clock()
+            after = page.upto
+            if page.changes != _NOTHING:
                 data = page.changes.model_dump_json()
                 yield ServerSentEvent(data=data, id=str(after), event="changes").encode()
+            await _wait(waiter)
     finally:
-        services.streams.leave(woken)
+        services.streams.leave(waiter)
 
 
 def _encode(stored: StoredEvent) -> bytes:
@@ -135,8 +134,8 @@ def _encode(stored: StoredEvent) -> bytes:
     return ServerSentEvent(data=data, id=str(stored.id), event="job").encode()
 
 
-async def _wait(woken: asyncio.Event, timeout_s: float) -> None:
+async def _wait(waiter: Waiter) -> None:
     try:
-        await asyncio.wait_for(woken.wait(), timeout_s)
+        await asyncio.wait_for(waiter.woken.wait(), POLL_S)
     except TimeoutError:
         return

@@ -110,7 +110,7 @@ def test_listeners_are_told_before_the_writer_is(store: Store) -> None:
     told: list[frozenset[str]] = []
     store.database.listen(told.append)
     job = add(store)
-    assert told == [frozenset({EVENTS_TOPIC})]
+    assert told == [frozenset({EVENTS_TOPIC + "QUEUED"})]
     store.jobs.edit(job, lambda _: None, lambda before: Edit({**before, "name": "x"}), None)
     assert len(told) == 1
     store.database.unlisten(told.append)
