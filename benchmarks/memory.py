@@ -34,13 +34,13 @@ def over_jobs(running: Running, jobs: int) -> list[tuple[float, float]]:
     return points
 
 
-def of_dramatiq(messages: int) -> float:
-    """Return the RSS of all of dramatiq's processes after it drained that many, in MB."""
+def of_dramatiq(messages: int) -> tuple[float, float]:
+    """Return RSS and PSS of all of dramatiq's processes after it drained that many, in MB."""
     with dramatiq.dramatiq(fsync=True) as peer:
         peer.send(messages)
         with peer.workers() as pid:
             wait_for(lambda: peer.left() == 0, 600, "dramatiq to drain")
-            return of_processes(pid)[0]
+            return of_processes(pid)
 
 
 def run(scale: Scale) -> Figure:
@@ -50,10 +50,12 @@ def run(scale: Scale) -> Figure:
         at_rest, pss = of_processes(running.pid("executor"))
         points = over_jobs(running, jobs)
     missing = dramatiq.missing()
-    peers = []
+    peers, shared = [], {}
     if not missing:
+        rss, theirs = of_dramatiq(scale.pick(1000, 5000))
         name = f"dramatiq, {dramatiq.PROCESSES} x {dramatiq.THREADS} threads"
-        peers = [Peer(name, of_dramatiq(scale.pick(1000, 5000)), dramatiq.DURABILITY[True])]
+        peers = [Peer(name, rss, dramatiq.DURABILITY[True])]
+        shared = {f"{name}, PSS, MB": theirs}
     second_half = points[STEPS // 2 :]
     grown = slope(second_half) * jobs / 2
     return Figure(
@@ -71,6 +73,7 @@ def run(scale: Scale) -> Figure:
         ],
         details={
             "at rest, PSS, MB": pss,
+            **shared,
             f"after {jobs:,} jobs, MB": points[-1][1],
             "slope over the second half, MB for each 10,000 jobs": slope(second_half) * 10_000,
         },

@@ -50,7 +50,11 @@ def rows(results: Results) -> str:
             f"{_bound(bound)}: {'met' if bound['met'] else '**not met**'}"
             for bound in found["bounds"]
         )
-        value = f"**{found['value']:g} {found['unit']}**<br>{found['what']}; {found['jobs']:,} jobs"
+        scale = ", at quick scale" if found.get("quick") else ""
+        value = (
+            f"**{found['value']:g} {found['unit']}**<br>{found['what']}; "
+            f"{found['jobs']:,} jobs{scale}"
+        )
         lines.append(f"| `{name}` | {value} | {peers} | {ratios} | {targets} |")
     return "\n".join([*lines, "", *_machines(results)])
 
@@ -71,10 +75,11 @@ def _machines(results: Results) -> list[str]:
         return []
     first = notes[0]
     fsyncs = [note["fsync_ms"] for note in notes]
-    scale = "quick" if any(found.get("quick") for found in results.values()) else "full"
+    loads = [note["load_1min"] for note in notes]
     return [
-        f"Measured at {scale} scale on {first['cores']} cores ({first['cpu']}), Python "
-        f"{first['python']}, with an fsync of {min(fsyncs):g} to {max(fsyncs):g} ms."
+        f"Measured on {first['cores']} cores ({first['cpu']}), Python {first['python']}, with "
+        f"an fsync of {min(fsyncs):g} to {max(fsyncs):g} ms, under a load of "
+        f"{min(loads):g} to {max(loads):g}, by what else ran, when each began."
     ]
 
 
