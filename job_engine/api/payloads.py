@@ -14,19 +14,28 @@ from referencing.exceptions import Unresolvable
 
 from job_engine.errors import ForbiddenError, InvalidResourceError
 from job_engine.log import get_logger
+from job_engine.model.protocol import ActionDescription
 from job_engine.store.actions import Actions
 
 log = get_logger(__name__)
 
+_REMEMBERED: Final = 1000
+"""Characters of a payload that is not checked again when it comes again."""
 _SHOWN: Final = 200
 """Characters of a wrong value that an error repeats."""
 
 
 class Payloads:
-    """Checks a payload when its job is created; an action that nobody published takes any."""
+    """Checks the payloads of one request, by what is published when it is made.
+
+    An action that nobody published takes any payload. A request may create thousands of
+    jobs; what they have in common is looked at once.
+    """
 
     def __init__(self, actions: Actions) -> None:
         self._actions = actions
+        self._described: dict[str, ActionDescription | None] = {}
+        self._good: set[tuple[str, str | None]] = set()
 
     def check(self, action: str, payload: str | None, *, admin: bool) -> None:
         """Check what a creator asks of an action; `admin` is whether they administer.
@@ -34,13 +43,24 @@ class Payloads:
         Raises `InvalidResourceError`, saying what to change, for a payload that will not
         do, and `ForbiddenError` for an action that is the administrators'.
         """
-        description = self._actions.get(action)
+        description = self._describe(action)
         if description is None:
             return
         if description.restricted and not admin:
             raise ForbiddenError(f"only administrators create jobs of the action {action!r}")
-        schema = json.dumps(description.payload_schema, sort_keys=True)
-        validator = _validator(schema)
+        if (action, payload) in self._good:
+            return
+        self._validate(description, action, payload)
+        if len(payload or "") <= _REMEMBERED:
+            self._good.add((action, payload))
+
+    def _describe(self, action: str) -> ActionDescription | None:
+        if action not in self._described:
+            self._described[action] = self._actions.get(action)
+        return self._described[action]
+
+    def _validate(self, description: ActionDescription, action: str, payload: str | None) -> None:
+        validator = _validator(json.dumps(description.payload_schema, sort_keys=True))
         if validator is None:
             return
         value = _value(action, payload)

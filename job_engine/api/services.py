@@ -12,7 +12,6 @@ from starlette.requests import HTTPConnection
 from job_engine.api.errors import TooManySearchesError
 from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, from_header
 from job_engine.api.limiter import LoginLimiter
-from job_engine.api.payloads import Payloads
 from job_engine.api.secrets import ClaimTokens, Passwords, Tokens
 from job_engine.api.sessions import Sessions
 from job_engine.api.streams import Streams
@@ -39,7 +38,6 @@ class Services:
     claim_tokens: ClaimTokens
     passwords: Passwords
     limiter: LoginLimiter
-    payloads: Payloads
     blob_files: BlobFiles
     streams: Streams
     searches: Turns
@@ -72,7 +70,6 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
         claim_tokens=ClaimTokens(key),
         passwords=Passwords(),
         limiter=LoginLimiter(),
-        payloads=Payloads(store.actions),
         blob_files=blob_files,
         streams=Streams(),
         searches=Turns(SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError),

@@ -13,6 +13,7 @@ from typing import Any, Final
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import RequestError
 from job_engine.api.identity import Identity
+from job_engine.api.payloads import Payloads
 from job_engine.api.references import check_blobs
 from job_engine.api.schema import JobSchema, invalid, validate
 from job_engine.api.types.base import created
@@ -51,7 +52,7 @@ def create(call: Call) -> Reply:
     body = call.json_object()
     if "bulk" in call.headers:
         return _create_once(call, lambda: _many(call, body), _bulk_reply)
-    return _create_once(call, lambda: [new_job(call, body)], _reply)
+    return _create_once(call, lambda: [new_job(call, body, _payloads(call))], _reply)
 
 
 def create_from(call: Call, old: Job) -> Reply:
@@ -61,7 +62,7 @@ def create_from(call: Call, old: Job) -> Reply:
         body = {k: old.document[k] for k in _ASKED_FOR if k in old.document}
         if old.priority != DEFAULT_PRIORITY:
             body["priority"] = old.priority  # a claim has taken it off the document
-        return [new_job(call, body) | {"resubmitted-from": old.id}]
+        return [new_job(call, body, _payloads(call)) | {"resubmitted-from": old.id}]
 
     return _create_once(call, make, _reply)
 
@@ -113,17 +114,22 @@ def _many(call: Call, body: Document) -> list[Document]:
     if not isinstance(bodies, list) or not bodies or len(bodies) > MAX_BULK:
         raise invalid([f"jobs: must be a list of 1 to {MAX_BULK} jobs"])
     documents = []
+    payloads = _payloads(call)
     for index, item in enumerate(bodies):
         if not isinstance(item, dict):
             raise invalid([f"jobs/{index}: must be an object"])
         try:
-            documents.append(new_job(call, item))
+            documents.append(new_job(call, item, payloads))
         except InvalidResourceError as error:
             raise InvalidResourceError(f"jobs/{index}: {error.message}") from error
     return documents
 
 
-def new_job(call: Call, body: Document) -> Document:
+def _payloads(call: Call) -> Payloads:
+    return Payloads(call.services.store.actions)
+
+
+def new_job(call: Call, body: Document, payloads: Payloads) -> Document:
     """Make the document of a job that is created. Raises `InvalidResourceError`."""
     document = {k: v for k, v in body.items() if k not in SERVER_SET}
     document |= {"id": f"job/{uuid.uuid4()}", "resource-type": "job", "state": "QUEUED"}
@@ -146,9 +152,7 @@ def new_job(call: Call, body: Document) -> Document:
     _append_target(document)
     document["acl"] = _new_acl(call.who, document.get("acl"))
     validate(JobSchema, {**document, **_TIMES})
-    call.services.payloads.check(
-        document["action"], document.get("payload"), admin=call.who.is_admin
-    )
+    payloads.check(document["action"], document.get("payload"), admin=call.who.is_admin)
     check_blobs(call, document.get("payload"))
     return document
 
