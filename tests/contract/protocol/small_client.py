@@ -104,6 +104,8 @@ class SmallSession(ZooKeeperSession):
         self._zk = zk
         self._client = SmallClient(zk, net)
         self._connection.granted_s = granted_s
+        self.heard_s = time.monotonic()
+        """When ZooKeeper last heard of it."""
 
     @property
     def session_id(self) -> int:
@@ -124,5 +126,6 @@ class SmallSession(ZooKeeperSession):
         if not self._net.cut:
             if self.ended:
                 self._client._connected(self._zk.connect())
-            self._note_answer(self.session_id, time.monotonic())
+            self.heard_s = time.monotonic()
+            self._note_answer(self.session_id, self.heard_s)
         self._check_clock()

@@ -36,7 +36,7 @@ EXAMPLES = int(os.environ.get("PROTOCOL_EXAMPLES", "60"))
 SHRINK = os.environ.get("PROTOCOL_SHRINK", "1") != "0"
 
 executors = st.integers(0, EXECUTORS - 1)
-pick = st.integers(0, 20)
+pick = st.integers(0, 999)
 faults = st.one_of(
     st.just([]),
     st.builds(
@@ -172,7 +172,9 @@ class Protocol(RuleBasedStateMachine):
         book = self.world.book
         if not book.jobs:
             return
-        job = list(book.jobs)[which % len(book.jobs)]
+        unfinished = [job for job, known in book.jobs.items() if not known.state.is_final]
+        jobs = unfinished if unfinished and which % 4 else list(book.jobs)
+        job = jobs[which % len(jobs)]
         entry = book.jobs[job].entry
         match what:
             case "cancel":
@@ -180,7 +182,7 @@ class Protocol(RuleBasedStateMachine):
             case "delete":
                 book.delete(job)
             case "stray":
-                book.stray(job, which)
+                book.stray(job, which // 7)
             case "foreign push":
                 self.world.push_as_foreign(job)
             case "foreign claim":

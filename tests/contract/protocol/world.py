@@ -63,7 +63,6 @@ class World:
         self.witness = Witness(self.zk, lambda: self.book)
         self.witness.foreign.add(self.zk.connect())
         self._backup: dict[str, Known] | None = None
-        self._heard_s: dict[int, float] = {}
         self.executors = [self._executor(n) for n in range(EXECUTORS)]
         places = [(n, action) for action in ACTIONS for n in range(2)]
         self.leaders = {
@@ -108,15 +107,11 @@ class World:
             self._tick()
 
     def _tick(self) -> None:
-        now_s = self._seconds()
         for process in self.processes:
             session_id = process.session.session_id
-            if not process.net.cut and not process.paused:
-                self._heard_s[session_id] = now_s
-            silent_s = now_s - self._heard_s.setdefault(session_id, now_s)
             if not process.paused:
                 process.session.tick()
-            if silent_s > TIMEOUT_S:
+            if self._seconds() - process.session.heard_s > TIMEOUT_S:
                 self.zk.expire(session_id)
                 knows = process.paused or not process.session.holds(session_id)
                 self.book.check(knows, "lost-means-stop", f"{session_id:x} believed in")
