@@ -57,7 +57,9 @@ EVENTS = (
     + ["elect", "kill", "cancel", "delete", "wipe", "back up", "restore", "incarnation"]
     + ["foreign push"] * 3
     + ["foreign claim", "foreign end"]
-    + ["stray"] * 4
+    + ["stray"] * 6
+    + ["work"] * 8
+    + ["drain"] * 4
 )
 
 
@@ -137,6 +139,11 @@ class Protocol(RuleBasedStateMachine):
     def happens(self, what: str, n: int, which: int) -> None:
         world, executor = self.world, self.world.executors[n]
         match what:
+            case "work":
+                self._work(executor)
+            case "drain":
+                executor.ends(which, "drained")
+                executor.reports()
             case "time":
                 world.pass_time([1, 5, 11, 61][which % 4])
             case "pause":
