@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,7 +23,7 @@ from job_engine.api.errors import MalformedJsonError, body_of, status_of
 from job_engine.api.registry import make_registry
 from job_engine.api.routes import blobs, engine, events, health
 from job_engine.api.routes.cimi import cimi_router
-from job_engine.api.routes.common import json_response
+from job_engine.api.routes.common import SCHEMAS, json_response
 from job_engine.api.services import Services, make_services
 from job_engine.errors import JobEngineError
 from job_engine.log import get_logger
@@ -73,7 +76,19 @@ def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI
     for router in (health.router, engine.router, events.router, blobs.router):
         app.include_router(router)
     app.include_router(cimi_router(make_registry()))
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with the messages that are read without FastAPI."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        models = [(model, "validation") for model in engine.SPOKEN]
+        _, schemas = models_json_schema(models, ref_template=SCHEMAS)  # type: ignore[arg-type]
+        document["components"]["schemas"] |= schemas["$defs"]
+        app.openapi_schema = document
+    return app.openapi_schema
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
@@ -63,7 +63,10 @@ async def read_message(request: Request, kind: type[M]) -> M:
     try:
         return kind.model_validate_json(await request.body())
     except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False)) from error
+        problems = error.errors(include_url=False)
+        raise RequestValidationError(
+            [{**p, "loc": ("body", *p["loc"])} for p in problems]
+        ) from error
 
 
 def write_message(message: BaseModel) -> Response:
@@ -71,9 +74,15 @@ def write_message(message: BaseModel) -> Response:
     return Response(message.model_dump_json(), media_type="application/json")
 
 
+SCHEMAS: Final = "#/components/schemas/{model}"
+
+
 def spoken(asked: type[BaseModel], answered: type[BaseModel]) -> dict[str, Any]:
-    """Return what OpenAPI has to be told of a route that reads and writes messages itself."""
-    content = {"application/json": {"schema": asked.model_json_schema()}}
+    """Return what OpenAPI has to be told of a route that reads and writes messages itself.
+
+    The schema of `asked` has to be put into the document besides.
+    """
+    content = {"application/json": {"schema": {"$ref": SCHEMAS.format(model=asked.__name__)}}}
     return {
         "response_model": answered,
         "openapi_extra": {"requestBody": {"content": content, "required": True}},

@@ -62,6 +62,10 @@ Version = Annotated[int, Query(ge=0, le=ANY_VERSION)]
 Name = Annotated[str, Query(min_length=1)]
 
 
+SPOKEN: Final = (ClaimRequest, ReportRequest, EntriesRequest)
+"""Requests that are read without FastAPI, which then does not know their schemas."""
+
+
 @router.post("/claim", **spoken(ClaimRequest, ClaimReplies))
 async def claim(request: Request, services: Shared, who: Caller) -> Response:
     """Answer claims: which of them to run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 
 import pytest
 
@@ -170,7 +171,11 @@ def test_openapi_and_health(api: Client) -> None:
     document = api.http.get("/openapi.json").json()
     paths = document["paths"]
     assert {"/api/job", "/api/job/{uuid}", "/api/engine/claim", "/api/blob"} <= paths.keys()
-    assert "ClaimRequest" in document["components"]["schemas"]
+    assert {"ClaimRequest", "ClaimItem"} <= document["components"]["schemas"].keys()
+    claim = paths["/api/engine/claim"]["post"]["requestBody"]["content"]["application/json"]
+    assert claim["schema"] == {"$ref": "#/components/schemas/ClaimRequest"}
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert named <= document["components"]["schemas"].keys()
     ids = [op["operationId"] for path in paths.values() for op in path.values()]
     assert len(ids) == len(set(ids))
     assert api.http.get("/api/health/live").json() == {"status": "live"}
