@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -37,6 +38,9 @@ GUARD: Final = 0
 
 BATCH: Final = 64
 """Most entries that one transaction touches; ZooKeeper refuses requests over 1 MiB."""
+
+LOOK_S: Final = 0.1
+"""How long one look at the queue serves; a more urgent entry is not seen meanwhile."""
 
 
 class _Paths:
@@ -67,6 +71,8 @@ class ZooKeeperClaimQueue(ClaimQueue):
         self._paths = _Paths(session, root)
         self._name = name
         self._lookout = Lookout(session, layout.line(root))
+        self._left: list[EntryName] = []
+        self._looked_at = 0.0
 
     # --- registration ---------------------------------------------------------
 
@@ -125,14 +131,29 @@ class ZooKeeperClaimQueue(ClaimQueue):
         """See the base class."""
         self._session.require(registration.session_id)
         limit = min(limit, BATCH)
-        waiting = self._waiting(limit, skip)
-        if not waiting:
-            return []
-        claims = self._take(registration, waiting[:limit])
+        waiting = self._left_over(limit, skip)
+        claims = self._take(registration, waiting[:limit]) if waiting else None
+        if claims is None:
+            waiting = self._waiting(limit, skip)
+            if not waiting:
+                return []
+            claims = self._take(registration, waiting[:limit])
+        self._left = waiting[limit:] if claims is not None else []
         if claims is None:
             claims = self._claim_singly(registration, waiting, limit)
         self._lookout.claimed(len(waiting), len(claims), limit)
         return claims
+
+    def _left_over(self, limit: int, skip: Callable[[str], bool]) -> list[EntryName]:
+        """What the last look found beyond what was claimed then, if that is enough for a claim.
+
+        To list a full window costs as much as to claim from it. Who was faster is noticed
+        by the claim.
+        """
+        left, self._left = self._left, []
+        if len(left) < limit or time.monotonic() - self._looked_at > LOOK_S:
+            return []
+        return [entry for entry in left if not skip(entry.text)]
 
     def _waiting(self, limit: int, skip: Callable[[str], bool]) -> list[EntryName]:
         """Entries to claim, in order: nobody has claimed them, and `skip` lets them be."""
@@ -148,6 +169,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
         skipped = {name for name in free if skip(name)}
         waiting = in_order([name for name in free if name not in skipped])
         self._lookout.found(names, skipped, surplus=len(waiting) > limit)
+        self._looked_at = time.monotonic()
         return waiting
 
     def _take(
