@@ -27,9 +27,10 @@ from sqlalchemy import Connection, Select, delete, func, literal, select
 from job_engine.model import ExecutionMode, JobState
 from job_engine.store import fairness
 from job_engine.store.base import Clock, Database, Document
-from job_engine.store.fairness import DEFAULT_WEIGHT, Key, Queue
+from job_engine.store.fairness import DEFAULT_WEIGHT
 from job_engine.store.starts import SLOT_MS
 from job_engine.store.tables import is_ready, is_waiting, jobs, lanes, shares, starts
+from job_engine.store.turns import Key, Queue
 from job_engine.store.waiting import (
     MEASURED_SLOTS,
     OtherLane,

@@ -3,9 +3,10 @@
 Each share (a job's `parent`, else who created it) has a virtual time in such a queue: the
 thread seconds that it was given there, over its weight. Whoever has the smallest is next.
 A job is charged with its action's cost when it is fed, and with the difference when it is
-known how long it really took. A share that had nothing waiting joins where the others
-are, so nobody saves turns up by being idle (start-time fair queueing; Goyal, Vin and
-Cheng, "Start-time Fair Queuing", SIGCOMM 1996).
+known how long it really took. A share that had nothing waiting joins where the next one
+stands by what its jobs really took, so nobody saves turns up by being idle, and what
+others have in the queue by then is not held against who has nothing there (start-time
+fair queueing; Goyal, Vin and Cheng, "Start-time Fair Queuing", SIGCOMM 1996).
 
 The table `lanes` holds the virtual times: every ready job has the lane of its action,
 priority, share and version there. So a refill looks at as many lanes as it feeds jobs,
@@ -15,30 +16,29 @@ records its entry calls `charge`; both in the same transaction.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    RowMapping,
-    Select,
+    Table,
     and_,
     bindparam,
     delete,
     exists,
     func,
     insert,
-    literal,
+    literal_column,
     select,
     update,
 )
 
 from job_engine.model import ExecutionMode, JobState
+from job_engine.store.many import Many
 from job_engine.store.tables import actions, frontiers, is_ready, jobs, lanes, shares
+from job_engine.store.turns import Key, Queue, Row
 
 DEFAULT_WEIGHT: Final = 1.0
 """Weight of a share that nobody has given another."""
@@ -46,72 +46,6 @@ DEFAULT_COST_S: Final = 1.0
 """Cost of an action that nobody has published."""
 _VARIABLES: Final = 500
 """Values in one list of a statement; a database has a limit."""
-
-Row = Mapping[str, Any] | RowMapping
-
-
-class Queue(NamedTuple):
-    """Jobs among which turns are taken."""
-
-    action: str
-    priority: int
-
-
-class Key(NamedTuple):
-    """What names a lane."""
-
-    action: str
-    priority: int
-    share: str
-    version: int
-
-    @classmethod
-    def of(cls, row: Row) -> Key:
-        """Return the lane of a job."""
-        return cls(row["action"], row["priority"], row["share"], row["version"])
-
-    @property
-    def queue(self) -> Queue:
-        """The queue that the lane belongs to."""
-        return Queue(self.action, self.priority)
-
-
-# --- turns ----------------------------------------------------------------------
-
-
-@dataclass
-class Lane:
-    """A lane while turns are dealt out."""
-
-    key: Key
-    virtual_s: float
-    weight: float
-    waiting: int | None = None
-    """How many jobs wait in it; None: as many as you like."""
-
-
-def deal(lanes_: Sequence[Lane], turns: int, cost_s: float) -> list[Lane]:
-    """Deal out up to `turns` turns; returns whose each one is, in order.
-
-    Ties go to the lane that comes first, and a lane has no more turns than jobs.
-    """
-    heap = [
-        (lane.virtual_s, n, lane)
-        for n, lane in enumerate(lanes_)
-        if lane.waiting is None or lane.waiting > 0
-    ]
-    heapq.heapify(heap)
-    dealt: Counter[int] = Counter()
-    order: list[Lane] = []
-    while heap and len(order) < turns:
-        virtual_s, n, lane = heap[0]
-        order.append(lane)
-        dealt[n] += 1
-        if lane.waiting is not None and dealt[n] >= lane.waiting:
-            heapq.heappop(heap)
-        else:
-            heapq.heapreplace(heap, (virtual_s + cost_s / lane.weight, n, lane))
-    return order
 
 
 # --- what waits -----------------------------------------------------------------
@@ -140,46 +74,47 @@ def open_lanes(connection: Connection, rows: Iterable[Row]) -> None:
         closed = [key for key in mine if key not in found or not found[key].ready]
         if not closed:
             continue
-        start_s = _next_s(connection, queue)
-        for key in closed:
-            ahead_s = _virtual_s(found, key.share)
-            values = {"virtual_s": max(start_s, ahead_s), "ready": True}
-            if key in found:
-                connection.execute(update(lanes).where(*_is(key)).values(values))
-            else:
-                connection.execute(insert(lanes).values(**key._asdict(), **values))
+        start_s = _start_s(connection, queue)
+        places = {key: _place(found, key.share, start_s) for key in closed}
+        for statement, known in ((_REOPEN, True), (_OPEN, False)):
+            values = [places[key] | _in_lane(key) for key in closed if (key in found) is known]
+            statement.run(connection, values)
 
 
 class _Found(NamedTuple):
     virtual_s: float
+    settled_s: float
     ready: bool
 
 
 def _lanes_of(connection: Connection, queue: Queue, names: Sequence[str]) -> dict[Key, _Found]:
     found: dict[Key, _Found] = {}
     for batch in _batches(sorted(set(names))):
-        query = select(lanes).where(
-            lanes.c.action == queue.action,
-            lanes.c.priority == queue.priority,
-            lanes.c.share.in_(batch),
-        )
-        for row in connection.execute(query).mappings():
-            found[Key.of(row)] = _Found(row["virtual_s"], row["ready"])
+        rows = connection.execute(_LANES, {**queue._asdict(), "names": batch})
+        found.update((Key(*row[:4]), _Found(*row[4:])) for row in rows)
     return found
 
 
-def _virtual_s(found: Mapping[Key, _Found], share: str) -> float:
-    """Where a share stands, by what was found of its lanes; 0 where it has none."""
-    return max((lane.virtual_s for key, lane in found.items() if key.share == share), default=0.0)
+def _place(found: Mapping[Key, _Found], share: str, start_s: float) -> dict[str, Any]:
+    """Return where a share stands that has nothing ready, by what was found of its lanes."""
+    mine = [lane for key, lane in found.items() if key.share == share]
+    return {
+        "new_virtual_s": max([start_s, *(lane.virtual_s for lane in mine)]),
+        "new_settled_s": max([start_s, *(lane.settled_s for lane in mine)]),
+        "new_ready": True,
+    }
 
 
-def _next_s(connection: Connection, queue: Queue) -> float:
+def _in_lane(key: Key) -> dict[str, Any]:
+    return {f"in_{name}": value for name, value in key._asdict().items()}
+
+
+def _start_s(connection: Connection, queue: Queue) -> float:
     """Return where the share that is next stands; while none waits, where the last one stood."""
-    first = select(func.min(lanes.c.virtual_s)).where(lanes.c.ready, *_in(lanes, queue))
-    if (start_s := connection.execute(first).scalar()) is not None:
-        return float(start_s)
-    frontier = select(frontiers.c.virtual_s).where(*_in(frontiers, queue))
-    return float(connection.execute(frontier).scalar() or 0.0)
+    start_s = connection.execute(_NEXT, queue._asdict()).scalar()
+    if start_s is None:
+        start_s = connection.execute(_FRONTIER, queue._asdict()).scalar()
+    return float(start_s or 0.0)
 
 
 # --- what was fed ---------------------------------------------------------------
@@ -189,18 +124,14 @@ def charge(connection: Connection, rows: Sequence[Row]) -> None:
     """Charge the shares of jobs that got their entry just now, in the order of `rows`."""
     for queue in dict.fromkeys(Key.of(row).queue for row in rows):
         keys = [key for row in rows if (key := Key.of(row)).queue == queue]
-        names = list(dict.fromkeys(key.share for key in keys))
-        weights = weights_of(connection, names)
-        found = _lanes_of(connection, queue, names)
+        turns = Counter(key.share for key in keys)
+        weights = weights_of(connection, list(turns))
         cost_s = cost_of(connection, queue.action)
-        last_s = _virtual_s(found, keys[-1].share)
-        _advance(connection, queue, {n: cost_s / weights[n] * _count(keys, n) for n in names})
-        _set_frontier(connection, queue, last_s)
+        found = _lanes_of(connection, queue, [keys[-1].share])
+        _advance(connection, queue, {n: (cost_s / weights[n] * turns[n], 0.0) for n in turns})
+        if found:
+            _set_frontier(connection, queue, max(lane.settled_s for lane in found.values()))
         close_empty(connection, set(keys))
-
-
-def _count(keys: Sequence[Key], share: str) -> int:
-    return sum(key.share == share for key in keys)
 
 
 def settle(connection: Connection, rows: Sequence[Row], taken_s: Sequence[float]) -> None:
@@ -209,41 +140,55 @@ def settle(connection: Connection, rows: Sequence[Row], taken_s: Sequence[float]
     `taken_s` is 0 for a job that will not run after all, or will be fed again. A share
     that nothing waits for any more keeps what it owes, and forgets what it is owed.
     """
-    more_s: dict[Queue, Counter[str]] = {}
-    costs: dict[str, float] = {}
+    taken: dict[Queue, dict[str, list[float]]] = {}
+    versions: dict[tuple[Queue, str], int] = {}
     for row, took_s in zip(rows, taken_s, strict=True):
         key = Key.of(row)
-        if key.action not in costs:
-            costs[key.action] = cost_of(connection, key.action)
-        more_s.setdefault(key.queue, Counter())[key.share] += took_s - costs[key.action]  # type: ignore[assignment]
-    versions = {(key.queue, key.share): key.version for key in map(Key.of, rows)}
-    for queue, of_shares in more_s.items():
+        taken.setdefault(key.queue, {}).setdefault(key.share, []).append(took_s)
+        versions[key.queue, key.share] = key.version
+    for queue, of_shares in taken.items():
         weights = weights_of(connection, list(of_shares))
-        debts = {name: more / weights[name] for name, more in of_shares.items()}
-        found = {key.share for key in _lanes_of(connection, queue, list(debts))}
-        _advance(connection, queue, {n: debt for n, debt in debts.items() if n in found})
-        for name, debt in debts.items():
-            if name not in found and debt > 0:
-                key = Key(*queue, name, versions[queue, name])
-                start_s = _next_s(connection, queue)
-                values = {"virtual_s": start_s + debt, "ready": False}
-                connection.execute(insert(lanes).values(**key._asdict(), **values))
+        cost_s = cost_of(connection, queue.action)
+        moves = {
+            name: ((sum(took) - cost_s * len(took)) / weights[name], sum(took) / weights[name])
+            for name, took in of_shares.items()
+        }
+        known = {key.share for key in _lanes_of(connection, queue, list(moves))}
+        _advance(connection, queue, {n: move for n, move in moves.items() if n in known})
+        start_s = _start_s(connection, queue)
+        debts = [
+            _in_lane(Key(*queue, name, versions[queue, name]))
+            | {"new_virtual_s": start_s + owed, "new_settled_s": start_s + took, "new_ready": False}
+            for name, (owed, took) in moves.items()
+            if name not in known and owed > 0
+        ]
+        _OPEN.run(connection, debts)
+        _let_time_pass(connection, queue, list(moves))
 
 
-def _advance(connection: Connection, queue: Queue, by_s: Mapping[str, float]) -> None:
-    if by_s:
-        values = [{"name": name, "by_s": more} for name, more in by_s.items()]
-        connection.execute(
-            update(lanes)
-            .where(*_in(lanes, queue), lanes.c.share == bindparam("name"))
-            .values(virtual_s=lanes.c.virtual_s + bindparam("by_s")),
-            values,
-        )
+def _let_time_pass(connection: Connection, queue: Queue, names: Sequence[str]) -> None:
+    """While nobody waits nobody is kept from anything, so nobody owes anything."""
+    if connection.execute(_NEXT, queue._asdict()).first() is not None:
+        return
+    found = _lanes_of(connection, queue, names)
+    latest_s = max((lane.virtual_s for lane in found.values()), default=0.0)
+    if latest_s > float(connection.execute(_FRONTIER, queue._asdict()).scalar() or 0.0):
+        _set_frontier(connection, queue, latest_s)
+
+
+def _advance(connection: Connection, queue: Queue, by_s: Mapping[str, tuple[float, float]]) -> None:
+    """Move shares on, by what they are charged and by what of it is settled."""
+    values = [
+        {"in_action": queue.action, "in_priority": queue.priority, "in_share": name}
+        | {"by_s": by, "settled_by_s": settled}
+        for name, (by, settled) in by_s.items()
+    ]
+    _ADVANCE.run(connection, values)
 
 
 def _set_frontier(connection: Connection, queue: Queue, virtual_s: float) -> None:
-    moved = update(frontiers).where(*_in(frontiers, queue)).values(virtual_s=virtual_s)
-    if connection.execute(moved).rowcount == 0:
+    values = {"in_action": queue.action, "in_priority": queue.priority, "new_virtual_s": virtual_s}
+    if _MOVE_FRONTIER.run(connection, [values]) == 0:
         connection.execute(insert(frontiers).values(**queue._asdict(), virtual_s=virtual_s))
 
 
@@ -253,30 +198,9 @@ def close_empty(connection: Connection, keys: Iterable[Key]) -> None:
     A lane that is ahead of the frontier is kept, so that its share does not get rid of
     what it owes by letting its backlog run empty for a moment.
     """
-    values = [{f"in_{name}": value for name, value in key._asdict().items()} for key in keys]
-    if not values:
-        return
-    waits = exists(
-        select(literal(1)).where(is_ready(), *(jobs.c[n] == lanes.c[n] for n in Key._fields))
-    )
-    here = [lanes.c[name] == bindparam(f"in_{name}") for name in Key._fields]
-    emptied = update(lanes).where(*here, lanes.c.ready, ~waits).values(ready=False)
-    connection.execute(emptied, values)
-    connection.execute(delete(lanes).where(*here, _is_caught_up()), values)
-
-
-def _is_caught_up() -> ColumnElement[bool]:
-    """Closed, and not ahead of the frontier."""
-    frontier = (
-        select(frontiers.c.virtual_s)
-        .where(frontiers.c.action == lanes.c.action, frontiers.c.priority == lanes.c.priority)
-        .scalar_subquery()
-    )
-    return and_(~lanes.c.ready, lanes.c.virtual_s <= func.coalesce(frontier, 0.0))
-
-
-caught_up: Final = select(lanes.c.share).where(_is_caught_up()).limit(1)
-"""Finds a closed lane that the others have caught up with, if there is one."""
+    values = [_in_lane(key) for key in keys]
+    _CLOSE.run(connection, values)
+    _FORGET.run(connection, values)
 
 
 def forget_caught_up(connection: Connection) -> None:
@@ -291,62 +215,80 @@ def weights_of(connection: Connection, names: Sequence[str]) -> dict[str, float]
     """Return the weight of each share."""
     weights = dict.fromkeys(names, DEFAULT_WEIGHT)
     for batch in _batches(names):
-        query = select(shares.c.name, shares.c.weight).where(shares.c.name.in_(batch))
-        weights.update((row.name, row.weight) for row in connection.execute(query))
+        weights.update((row[0], row[1]) for row in connection.execute(_WEIGHTS, {"names": batch}))
     return weights
 
 
 def cost_of(connection: Connection, action: str) -> float:
     """Return the seconds of one thread that a run of an action is expected to take."""
-    query = select(actions.c.description["cost"].as_float()).where(actions.c.name == action)
-    cost_s = connection.execute(query).scalar()
+    cost_s = connection.execute(_COST, {"action": action}).scalar()
     return DEFAULT_COST_S if cost_s is None else float(cost_s)
-
-
-def ready_lanes(action: str, newest_version: int, limit: int) -> Select[Any]:
-    """Return the first `limit` ready lanes of an action by priority, then by whose turn it is."""
-    weight = func.coalesce(shares.c.weight, DEFAULT_WEIGHT).label("weight")
-    return (
-        select(*lanes.c["action", "priority", "share", "version", "virtual_s"], weight)
-        .select_from(lanes.outerjoin(shares, shares.c.name == lanes.c.share))
-        .where(lanes.c.ready, lanes.c.action == action, lanes.c.version <= newest_version)
-        .order_by(lanes.c.priority, lanes.c.virtual_s, lanes.c.share, lanes.c.version)
-        .limit(limit)
-    )
-
-
-def oldest_in(key: Key, limit: int) -> Select[Any]:
-    """Return the ids of the jobs that are next in a lane."""
-    return (
-        select(jobs.c.id)
-        .where(is_ready(), *(jobs.c[name] == value for name, value in key._asdict().items()))
-        .order_by(jobs.c.created_ms, jobs.c.seq)
-        .limit(limit)
-    )
-
-
-def oldest_of_each(queue: Queue, names: Sequence[str]) -> Select[Any]:
-    """Return the id of the job that is next in each lane of some shares."""
-    first = (
-        select(jobs.c.id)
-        .where(is_ready(), *(jobs.c[name] == lanes.c[name] for name in Key._fields))
-        .order_by(jobs.c.created_ms, jobs.c.seq)
-        .limit(1)
-        .correlate(lanes)
-        .scalar_subquery()
-    )
-    return select(lanes.c.share, lanes.c.version, first.label("id")).where(
-        *_in(lanes, queue), lanes.c.share.in_(names)
-    )
-
-
-def _is(key: Key) -> list[Any]:
-    return [lanes.c[name] == value for name, value in key._asdict().items()]
-
-
-def _in(table: Any, queue: Queue) -> list[Any]:
-    return [table.c.action == queue.action, table.c.priority == queue.priority]
 
 
 def _batches(names: Sequence[str]) -> Iterable[Sequence[str]]:
     return (names[start : start + _VARIABLES] for start in range(0, len(names), _VARIABLES))
+
+
+# --- the statements, built once -----------------------------------------------------
+
+
+def _is_caught_up() -> ColumnElement[bool]:
+    """Closed, and not ahead of the frontier."""
+    frontier = (
+        select(frontiers.c.virtual_s)
+        .where(frontiers.c.action == lanes.c.action, frontiers.c.priority == lanes.c.priority)
+        .scalar_subquery()
+    )
+    return and_(~lanes.c.ready, lanes.c.virtual_s <= func.coalesce(frontier, 0.0))
+
+
+def _in_queue(table: Table, prefix: str = "") -> list[Any]:
+    return [table.c[name] == bindparam(prefix + name) for name in Queue._fields]
+
+
+_waits = exists(
+    select(literal_column("1")).where(is_ready(), *(jobs.c[n] == lanes.c[n] for n in Key._fields))
+)
+_here: Final = [lanes.c[name] == bindparam(f"in_{name}") for name in Key._fields]
+_places: Final = ("virtual_s", "settled_s", "ready")
+_names: Final[Any] = bindparam("names", expanding=True)
+
+_LANES: Final = select(*lanes.c[(*Key._fields, *_places)]).where(
+    *_in_queue(lanes), lanes.c.share.in_(_names)
+)
+_NEXT: Final = (
+    select(lanes.c.settled_s)
+    .where(lanes.c.ready, *_in_queue(lanes))
+    .order_by(lanes.c.virtual_s)
+    .limit(1)
+)
+_FRONTIER: Final = select(frontiers.c.virtual_s).where(*_in_queue(frontiers))
+_WEIGHTS: Final = select(shares.c.name, shares.c.weight).where(shares.c.name.in_(_names))
+_COST: Final = select(actions.c.description["cost"].as_float()).where(
+    actions.c.name == bindparam("action")
+)
+_OPEN: Final = Many(
+    insert(lanes).values(
+        {n: bindparam(f"in_{n}") for n in Key._fields} | {n: bindparam(f"new_{n}") for n in _places}
+    )
+)
+_REOPEN: Final = Many(
+    update(lanes).where(*_here).values({n: bindparam(f"new_{n}") for n in _places})
+)
+_ADVANCE: Final = Many(
+    update(lanes)
+    .where(*_in_queue(lanes, "in_"), lanes.c.share == bindparam("in_share"))
+    .values(
+        virtual_s=lanes.c.virtual_s + bindparam("by_s"),
+        settled_s=lanes.c.settled_s + bindparam("settled_by_s"),
+    )
+)
+_MOVE_FRONTIER: Final = Many(
+    update(frontiers)
+    .where(*_in_queue(frontiers, "in_"))
+    .values(virtual_s=bindparam("new_virtual_s"))
+)
+_CLOSE: Final = Many(update(lanes).where(*_here, lanes.c.ready, ~_waits).values(ready=False))
+_FORGET: Final = Many(delete(lanes).where(*_here, _is_caught_up()))
+caught_up: Final = select(lanes.c.share).where(_is_caught_up()).limit(1)
+"""Finds a closed lane that the others have caught up with, if there is one."""

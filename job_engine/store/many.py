@@ -13,7 +13,7 @@ from sqlalchemy.sql.dml import UpdateBase
 
 
 class Many:
-    """An update or insert; its values have to be text, numbers, booleans or None."""
+    """An update, insert or delete; its values have to be text, numbers, booleans or None."""
 
     def __init__(self, statement: UpdateBase, names: Sequence[str] | None = None) -> None:
         """`names` are the columns that an insert sets."""

@@ -10,17 +10,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, func, select
 
 from job_engine.model.protocol import FeedItem, FeedReply
-from job_engine.store.fairness import (
-    Key,
-    Lane,
-    Queue,
-    cost_of,
-    deal,
-    oldest_in,
-    oldest_of_each,
-    ready_lanes,
-)
-from job_engine.store.tables import is_retrying, is_waiting, jobs
+from job_engine.store.fairness import DEFAULT_WEIGHT, cost_of
+from job_engine.store.tables import is_ready, is_retrying, is_waiting, jobs, lanes, shares
+from job_engine.store.turns import Key, Lane, Queue, deal
 
 ANY_VERSION: Final = 2**31 - 1
 """Newer than every job."""
@@ -43,10 +35,10 @@ class Refill:
         waiting = most_urgent_waiting(self._action, self._newest_version, self._window)
         priorities = connection.execute(waiting).scalars().all()
         # Each turn is taken by one lane, so lanes beyond the window have none.
-        lanes = ready_lanes(self._action, self._newest_version, self._window + 1)
+        wanted = ready_lanes(self._action, self._newest_version, self._window + 1)
         found = [
             Lane(Key(row.action, row.priority, row.share, row.version), row.virtual_s, row.weight)
-            for row in connection.execute(lanes)
+            for row in connection.execute(wanted)
         ]
         self.complete = len(found) <= self._window
         cost_s = cost_of(connection, self._action)
@@ -63,22 +55,22 @@ class Refill:
         return FeedReply(jobs=self._chosen, next_due_ms=later, more=full)
 
     def _take(
-        self, connection: Connection, lanes: Sequence[Lane], room: int, cost_s: float
+        self, connection: Connection, in_turn: Sequence[Lane], room: int, cost_s: float
     ) -> list[str]:
         """Return the ids of up to `room` jobs of one priority, in the order of their turns."""
         read: dict[Key, list[str]] = {}
         while True:
-            order = deal(lanes, room, cost_s)
+            order = deal(in_turn, room, cost_s)
             turns = Counter(lane.key for lane in order)
             missing = {key: n for key, n in turns.items() if n > len(read.get(key, ()))}
             if not missing:
                 break
             read |= _next_jobs(connection, missing)
-            for lane in lanes:
+            for lane in in_turn:
                 # Fewer than asked for: that is all it has, and its other turns pass on.
                 if len(read.get(lane.key, ())) < missing.get(lane.key, 0):
                     lane.waiting = len(read[lane.key])
-        self.empty += [lane.key for lane in lanes if lane.waiting == 0]
+        self.empty += [lane.key for lane in in_turn if lane.waiting == 0]
         ids = {key: iter(found) for key, found in read.items()}
         return [next(ids[lane.key]) for lane in order]
 
@@ -89,8 +81,8 @@ def _next_jobs(connection: Connection, wanted: dict[Key, int]) -> dict[Key, list
     single = [key for key, count in wanted.items() if count == 1]
     if single:
         queue: Queue = single[0].queue
-        shares = sorted({key.share for key in single})
-        for row in connection.execute(oldest_of_each(queue, shares)):
+        names = sorted({key.share for key in single})
+        for row in connection.execute(oldest_of_each(queue, names)):
             key = Key(*queue, row.share, row.version)
             if row.id is not None and wanted.get(key) == 1:
                 found[key] = [row.id]
@@ -101,6 +93,45 @@ def _next_jobs(connection: Connection, wanted: dict[Key, int]) -> dict[Key, list
 
 
 # --- the hot statements; tests read their query plans ---------------------------
+
+
+def ready_lanes(action: str, newest_version: int, limit: int) -> Select[Any]:
+    """Return the first `limit` ready lanes of an action by priority, then by whose turn it is."""
+    weight = func.coalesce(shares.c.weight, DEFAULT_WEIGHT).label("weight")
+    return (
+        select(*lanes.c["action", "priority", "share", "version", "virtual_s"], weight)
+        .select_from(lanes.outerjoin(shares, shares.c.name == lanes.c.share))
+        .where(lanes.c.ready, lanes.c.action == action, lanes.c.version <= newest_version)
+        .order_by(lanes.c.priority, lanes.c.virtual_s, lanes.c.share, lanes.c.version)
+        .limit(limit)
+    )
+
+
+def oldest_in(key: Key, limit: int) -> Select[Any]:
+    """Return the ids of the jobs that are next in a lane."""
+    return (
+        select(jobs.c.id)
+        .where(is_ready(), *(jobs.c[name] == value for name, value in key._asdict().items()))
+        .order_by(jobs.c.created_ms, jobs.c.seq)
+        .limit(limit)
+    )
+
+
+def oldest_of_each(queue: Queue, names: Sequence[str]) -> Select[Any]:
+    """Return the id of the job that is next in each lane of some shares."""
+    first = (
+        select(jobs.c.id)
+        .where(is_ready(), *(jobs.c[name] == lanes.c[name] for name in Key._fields))
+        .order_by(jobs.c.created_ms, jobs.c.seq)
+        .limit(1)
+        .correlate(lanes)
+        .scalar_subquery()
+    )
+    return select(lanes.c.share, lanes.c.version, first.label("id")).where(
+        lanes.c.action == queue.action,
+        lanes.c.priority == queue.priority,
+        lanes.c.share.in_(names),
+    )
 
 
 def most_urgent_waiting(action: str, newest_version: int, limit: int) -> Select[Any]:

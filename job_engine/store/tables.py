@@ -174,6 +174,8 @@ lanes: Final = Table(
     Column("share", Text, primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("virtual_s", Float, nullable=False),
+    # The same by what runs really took, without what is still waiting or running.
+    Column("settled_s", Float, nullable=False),
     # False: nothing waits in it; kept while the share is ahead of the others.
     Column("ready", Boolean, nullable=False),
     Index("lanes_order", "action", "ready", "priority", "virtual_s", "share", "version"),

@@ -9,8 +9,8 @@ import pytest
 from job_engine.model import Fence, JobState
 from job_engine.model.protocol import EntryItem, Share
 from job_engine.store import estimate
-from job_engine.store.fairness import Key, Queue
 from job_engine.store.store import Store
+from job_engine.store.turns import Key, Queue
 from tests.contract.store.support import (
     Clock,
     add,

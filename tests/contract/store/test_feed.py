@@ -6,9 +6,9 @@ import pytest
 
 from job_engine.model import Fence
 from job_engine.model.protocol import EntryItem, ReportKind
-from job_engine.store import fairness, feed, refill
-from job_engine.store.fairness import Key, Queue
+from job_engine.store import feed, refill
 from job_engine.store.store import Store
+from job_engine.store.turns import Key, Queue
 from tests.contract.store.support import (
     Clock,
     add,
@@ -144,10 +144,10 @@ def test_orphans_fail_after_their_grace(store: Store, clock: Clock) -> None:
         (refill.most_urgent_waiting("noop", 2, 100), ["jobs_waiting"]),
         (refill.next_due("noop"), ["jobs_retrying"]),
         (feed.recorded("noop", "job/0", 100), ["jobs_entries"]),
-        (fairness.oldest_in(Key("noop", 5, "a", 2), 100), ["jobs_ready"]),
-        (fairness.ready_lanes("noop", 2, 100), ["lanes_order", "sqlite_autoindex_shares_1"]),
+        (refill.oldest_in(Key("noop", 5, "a", 2), 100), ["jobs_ready"]),
+        (refill.ready_lanes("noop", 2, 100), ["lanes_order", "sqlite_autoindex_shares_1"]),
         (
-            fairness.oldest_of_each(Queue("noop", 5), ["a", "b"]),
+            refill.oldest_of_each(Queue("noop", 5), ["a", "b"]),
             ["PRIMARY KEY (action=? AND priority=? AND share=?)", None, "jobs_ready"],
         ),
     ],

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job_engine.store.fairness import Key, Lane, deal
 from job_engine.store.starts import SLOT_MS
+from job_engine.store.turns import Key, Lane, deal
 from job_engine.store.waiting import (
     OtherLane,
     ahead_in_queue,

@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.Column("share", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("virtual_s", sa.Float(), nullable=False),
+        sa.Column("settled_s", sa.Float(), nullable=False),
         sa.Column("ready", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("action", "priority", "share", "version"),
         sqlite_with_rowid=False,
@@ -85,6 +86,6 @@ def upgrade() -> None:
     op.create_index("jobs_waiting", "jobs", ["action", "priority", "version"], **_where(WAITING))
     op.create_index("jobs_expiring", "jobs", ["state", "expiry_ms"], **_where(EXPIRING))
     op.execute(
-        "INSERT INTO lanes (action, priority, share, version, virtual_s, ready) "
-        f"SELECT DISTINCT action, priority, share, version, 0.0, true FROM jobs WHERE {READY}"
+        "INSERT INTO lanes (action, priority, share, version, virtual_s, settled_s, ready) "
+        f"SELECT DISTINCT action, priority, share, version, 0.0, 0.0, true FROM jobs WHERE {READY}"
     )
