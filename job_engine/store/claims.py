@@ -29,7 +29,7 @@ from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report,
 from job_engine.store import events, fairness, logs, starts
 from job_engine.store.base import Clock, Database
 from job_engine.store.documents import assemble, to_job
-from job_engine.store.many import Many
+from job_engine.store.many import Many, by_id
 from job_engine.store.tables import jobs
 from job_engine.store.transitions import finished, message_columns, touch, truncate
 
@@ -61,7 +61,7 @@ class Claims:
 
         def unit(connection: Connection) -> Sequence[ClaimReply]:
             found = connection.execute(_WHOLE, {"ids": [claim.job_id for claim in claims]})
-            rows: dict[str, Row] = {row["id"]: dict(row) for row in found.mappings()}
+            rows: dict[str, Row] = {**by_id(found)}
             batch = _Batch(rows, request.executor, by, self._clock(), _ability(request))
             replies = [batch.answer(claim) for claim in claims]
             batch.write(connection)
@@ -80,7 +80,7 @@ class Claims:
 
         def unit(connection: Connection) -> Sequence[Receipt]:
             found = connection.execute(_HOT, {"ids": [report.job for report in reports]})
-            rows = {row["id"]: dict(row) for row in found.mappings()}
+            rows = by_id(found)
             batch = _Reports(rows, by, self._clock())
             receipts = [batch.take(report) for report in reports]
             batch.write(connection)

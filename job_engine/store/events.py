@@ -23,6 +23,7 @@ KEPT: Final = 100_000
 _TRIM_EVERY: Final = 1024
 
 
+_NEWEST: Final = select(func.max(events.c.id))
 _APPEND: Final = Many(insert(events), ("at_ms", "job", "action", "state", "priority", "entry"))
 
 
@@ -87,7 +88,7 @@ def append_many(connection: Connection, at_ms: int, values: Sequence[dict[str, A
 
 def newest_id(connection: Connection) -> int:
     """Return the id of the newest event; 0: there is none."""
-    return connection.execute(select(func.max(events.c.id))).scalar() or 0
+    return connection.execute(_NEWEST).scalar() or 0
 
 
 class Events:

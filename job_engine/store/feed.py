@@ -20,7 +20,7 @@ from job_engine.model import JobState
 from job_engine.model.protocol import EntryItem, FeedReply, RecordedEntries
 from job_engine.store import events, fairness
 from job_engine.store.base import Clock, Database
-from job_engine.store.many import Many
+from job_engine.store.many import Many, by_id
 from job_engine.store.refill import ANY_VERSION, Refill, next_due
 from job_engine.store.tables import holds_entry, is_ready, is_retrying, jobs
 from job_engine.store.transitions import finished_blind, message_columns
@@ -72,8 +72,7 @@ class Feed:
         """Do as `pushed`, without waiting."""
 
         def unit(connection: Connection) -> Sequence[bool]:
-            found = connection.execute(_NAMED, {"ids": [item.job for item in entries]}).mappings()
-            rows = {row["id"]: dict(row) for row in found}
+            rows = by_id(connection.execute(_NAMED, {"ids": [item.job for item in entries]}))
             recorded: list[dict[str, Any]] = []
             written = [_record(rows.get(item.job), item.entry, recorded) for item in entries]
             if recorded:

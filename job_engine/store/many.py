@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, CursorResult
 from sqlalchemy.sql.dml import UpdateBase
 
 
@@ -47,3 +47,10 @@ class Many:
         }
         order = compiled.positiontup if compiled.positional else None
         return str(compiled), order, constants
+
+
+def by_id(result: CursorResult[Any]) -> dict[str, dict[str, Any]]:
+    """Return rows as dictionaries, by their column `id`."""
+    names = list(result.keys())
+    place = names.index("id")
+    return {row[place]: dict(zip(names, row, strict=True)) for row in result}

@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, bindparam, insert, update
 
+from job_engine.store.many import Many
 from job_engine.store.tables import starts
 
 SLOT_MS: Final = 10_000
 """Length of a slot."""
 
 
+_ADD: Final = Many(
+    update(starts)
+    .where(
+        starts.c.action == bindparam("in_action"),
+        starts.c.slot == bindparam("in_slot"),
+    )
+    .values(count=starts.c.count + bindparam("more"))
+)
+
+
 def count(connection: Connection, now_ms: int, started: Mapping[str, int]) -> None:
     """Add jobs of some actions that were started now."""
     slot = now_ms // SLOT_MS
     for action, number in started.items():
-        here = (starts.c.action == action) & (starts.c.slot == slot)
-        added = update(starts).where(here).values(count=starts.c.count + number)
-        if connection.execute(added).rowcount == 0:
+        added = {"in_action": action, "in_slot": slot, "more": number}
+        if _ADD.run(connection, [added]) == 0:
             connection.execute(insert(starts).values(action=action, slot=slot, count=number))
