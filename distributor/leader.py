@@ -46,6 +46,8 @@ class ActionLeader(Duty):
         self._fleet = fleet
         self._settings = settings
         self._meter = DrainMeter()
+        self._in_queue: int | None = None
+        """Entries that waited after the last feed; None: unknown."""
         self._reconcile_at = 0.0
         self.backlogged = True
         """Whether jobs may wait behind a full window: then it is filled as it empties."""
@@ -59,6 +61,7 @@ class ActionLeader(Duty):
         # From before this term, perhaps from before ZooKeeper was wiped: a name that was
         # another job's then. Whoever claims a cancelled job is answered `final` anyway.
         self._cancelled.clear()
+        self._in_queue = None
         self._reconcile(adopt=True)
 
     def step(self, leadership: Leadership) -> float:
@@ -91,7 +94,9 @@ class ActionLeader(Duty):
             if not leadership.holds():
                 return None
             self._push(leadership, reply.jobs[start : start + BATCH])
-        self._meter.add(len(reply.jobs), now)
+        if self._in_queue is not None:
+            self._meter.add(max(0, self._in_queue - reply.waiting), now)
+        self._in_queue = reply.waiting + len(reply.jobs)
         self.backlogged = reply.more
         return reply.next_due_ms
 

@@ -17,17 +17,21 @@ def window_size(threads: int, drained_per_s: float) -> int:
 
 
 class DrainMeter:
-    """Measures how fast entries are taken, by how many had to be pushed to keep up."""
+    """Measures how fast entries are taken.
+
+    Not by how many are pushed: those that make the window larger would count as taken,
+    and it would grow by itself.
+    """
 
     def __init__(self) -> None:
-        self._pushes: deque[tuple[float, int]] = deque()
+        self._taken: deque[tuple[float, int]] = deque()
 
     def add(self, count: int, now: float) -> None:
-        """`count` entries were pushed at `now` (monotonic seconds)."""
-        self._pushes.append((now, count))
+        """`count` entries were found gone at `now` (monotonic seconds)."""
+        self._taken.append((now, count))
 
     def per_s(self, now: float) -> float:
         """Entries a second over the last second."""
-        while self._pushes and self._pushes[0][0] < now - SPAN_S:
-            self._pushes.popleft()
-        return sum(count for _, count in self._pushes) / SPAN_S
+        while self._taken and self._taken[0][0] < now - SPAN_S:
+            self._taken.popleft()
+        return sum(count for _, count in self._taken) / SPAN_S

@@ -137,12 +137,14 @@ class FeedReply(Message):
     A job is in it while fewer than `window` waiting entries of its action are as
     urgent or more. Versions beyond `version` are passed over, waiting or not.
     `next_due_ms` is when the next retry of this action falls due; `more` says that
-    the window is full, so that jobs may wait behind it.
+    the window is full, so that jobs may wait behind it; `waiting` counts the entries
+    that wait already, up to some thousand.
     """
 
     jobs: list[FeedItem]
     next_due_ms: int | None = None
     more: bool = False
+    waiting: int = 0
 
 
 class EntryItem(Message):

@@ -21,7 +21,7 @@ from job_engine.model.protocol import EntryItem, FeedReply, RecordedEntries
 from job_engine.store import events, fairness
 from job_engine.store.base import Clock, Database
 from job_engine.store.many import Many, by_id
-from job_engine.store.refill import ANY_VERSION, Refill, next_due
+from job_engine.store.refill import ANY_VERSION, Refill
 from job_engine.store.tables import holds_entry, is_ready, is_retrying, jobs
 from job_engine.store.transitions import finished_blind, message_columns
 
@@ -48,16 +48,16 @@ class Feed:
         version beyond `newest_version`, which nobody alive can run, are passed over.
         """
         now_ms = self._clock()
-        due = self._database.read(lambda c: c.execute(next_due(action)).scalar())
-        if due is not None and due <= now_ms:
-            self._database.write(lambda c: _promote(c, action, now_ms))
         while True:
             refill = Refill(action, window, newest_version)
             reply = self._database.read(refill.choose)
+            due = reply.next_due_ms is not None and reply.next_due_ms <= now_ms
+            if due:
+                self._database.write(lambda c: _promote(c, action, now_ms))
             if refill.empty:
                 # What waited there was cancelled, or edited away: met once, and never again.
                 self._database.write(partial(fairness.close_empty, keys=refill.empty))
-            if refill.complete or not refill.empty:
+            if not due and (refill.complete or not refill.empty):
                 return reply
 
     def pushed(self, entries: Sequence[EntryItem]) -> Sequence[bool]:

@@ -16,6 +16,8 @@ from job_engine.store.turns import Key, Lane, Queue, deal
 
 ANY_VERSION: Final = 2**31 - 1
 """Newer than every job."""
+COUNTED: Final = 2000
+"""Waiting entries that are counted, also where the window is smaller."""
 
 
 class Refill:
@@ -32,7 +34,8 @@ class Refill:
 
     def choose(self, connection: Connection) -> FeedReply:
         """Return what to push, and what comes after it."""
-        waiting = most_urgent_waiting(self._action, self._newest_version, self._window)
+        counted = max(self._window, COUNTED)
+        waiting = most_urgent_waiting(self._action, self._newest_version, counted)
         priorities = connection.execute(waiting).scalars().all()
         # Each turn is taken by one lane, so lanes beyond the window have none.
         wanted = ready_lanes(self._action, self._newest_version, self._window + 1)
@@ -52,7 +55,7 @@ class Refill:
             self._chosen += [FeedItem(job=id_, priority=priority) for id_ in ids]
             full = full or len(ids) >= room
         later = connection.execute(next_due(self._action)).scalar()
-        return FeedReply(jobs=self._chosen, next_due_ms=later, more=full)
+        return FeedReply(jobs=self._chosen, next_due_ms=later, more=full, waiting=len(priorities))
 
     def _take(
         self, connection: Connection, in_turn: Sequence[Lane], room: int, cost_s: float

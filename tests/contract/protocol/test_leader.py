@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from job_engine.model import Fence, JobState
 from job_engine.model.protocol import EntryItem
 from job_engine.queue import layout
 from job_engine.store.factory import open_store
@@ -16,7 +17,7 @@ from tests.contract.protocol.distributors import LeaderProcess
 from tests.contract.protocol.small_client import Fault, Net, SmallClient
 from tests.contract.protocol.small_zookeeper import SmallZooKeeper, push
 from tests.contract.protocol.witness import Witness
-from tests.contract.store.support import Clock
+from tests.contract.store.support import Clock, claim
 
 WINDOW = 2
 """Of one live thread."""
@@ -83,6 +84,29 @@ def test_a_store_that_takes_no_writes_does_not_fill_the_queue(
     leader.step()
     assert len(zk.entries) == WINDOW
     assert set(zk.entries.values()) <= jobs
+
+
+def test_the_window_grows_by_what_is_taken_and_not_by_itself(
+    lead: Lead, book: Book, zk: SmallZooKeeper
+) -> None:
+    """bounded-window: a second's worth of jobs, and what was pushed was not taken."""
+    leader = lead("noop")
+    for _ in range(200):
+        book.create("noop")
+    taken = 0
+    for _ in range(20):
+        leader.step()
+        waiting = [(name, job) for name, job in zk.entries.items() if _waits(book, job)]
+        assert len(waiting) <= max(WINDOW, taken)
+        (name, job), *_ = waiting
+        assert claim(book.store, job, name, Fence(1, 10_000 + taken)).answer.runs
+        taken += 1
+    assert len(waiting) > WINDOW
+    book.broken.clear()  # it was not told that anything was taken
+
+
+def _waits(book: Book, job: str) -> bool:
+    return book.store.jobs.get_job(job).state is JobState.QUEUED
 
 
 def test_an_entry_that_is_recorded_twice_stays(lead: Lead, book: Book, zk: SmallZooKeeper) -> None:

@@ -42,7 +42,12 @@ def claim_body(job: str) -> dict[str, Any]:
 def test_the_life_of_a_job(api: Client) -> None:
     job = api.add_job(action="life", priority=3)
     fed = ok(api(DISTRIBUTOR, "GET", "engine/feed?action=life&window=5"))
-    assert fed == {"jobs": [{"job": job, "priority": 3}], "next_due_ms": None, "more": False}
+    assert fed == {
+        "jobs": [{"job": job, "priority": 3}],
+        "next_due_ms": None,
+        "more": False,
+        "waiting": 0,
+    }
     entries = {"entries": [{"job": job, "entry": entry(1)}]}
     assert ok(api(DISTRIBUTOR, "POST", "engine/pushed", entries)) == {"written": [True]}
     found = ok(api(DISTRIBUTOR, "GET", "engine/entries?action=life&after="))
