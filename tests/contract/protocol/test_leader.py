@@ -93,14 +93,12 @@ def test_the_window_grows_by_what_is_taken_and_not_by_itself(
     leader = lead("noop")
     for _ in range(200):
         book.create("noop")
-    taken = 0
-    for _ in range(20):
+    for taken in range(20):
         leader.step()
         waiting = [(name, job) for name, job in zk.entries.items() if _waits(book, job)]
         assert len(waiting) <= max(WINDOW, taken)
         (name, job), *_ = waiting
         assert claim(book.store, job, name, Fence(1, 10_000 + taken)).answer.runs
-        taken += 1
     assert len(waiting) > WINDOW
     book.broken.clear()  # it was not told that anything was taken
 
