@@ -28,6 +28,7 @@ RECONCILE_S: Final = 60.0
 
 _TIMED: Final = (
     "job_engine.queue.session.time",
+    "job_engine.queue.zookeeper.time",
     "executor.skips.time",
     "executor.reporter.time",
     "distributor.leader.time",
