@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from distributor.candidate import Duty, Leadership
@@ -13,7 +14,7 @@ from distributor.ticks import newest_tick_ms
 from distributor.window import LARGEST, DrainMeter, window_size
 from job_engine.client import Api
 from job_engine.log import get_logger
-from job_engine.model.protocol import ActionDescription, EntryItem, FeedItem
+from job_engine.model.protocol import ActionDescription, EntryItem, FeedItem, NewJob
 from job_engine.queue import PushQueue, ZooKeeperSession
 from job_engine.settings import DistributorSettings
 
@@ -21,6 +22,9 @@ log = get_logger(__name__)
 
 BATCH: Final = 128
 """Jobs that one transaction pushes."""
+
+REMEMBERED: Final = 256
+"""Jobs that were pushed last."""
 
 LEAST_S: Final = 0.1
 """Shortest wait for a retry that is due by this clock, and not yet by the API's."""
@@ -46,6 +50,9 @@ class ActionLeader(Duty):
         self._fleet = fleet
         self._settings = settings
         self._meter = DrainMeter()
+        self._offered: deque[Sequence[NewJob]] = deque(maxlen=LARGEST)
+        self._last_pushed: deque[str] = deque(maxlen=REMEMBERED)
+        self._next_due_ms: int | None = None
         self._in_queue: int | None = None
         """Entries that waited after the last feed; None: unknown."""
         self._reconcile_at = 0.0
@@ -61,6 +68,7 @@ class ActionLeader(Duty):
         # From before this term, perhaps from before ZooKeeper was wiped: a name that was
         # another job's then. Whoever claims a cancelled job is answered `final` anyway.
         self._cancelled.clear()
+        self._offered.clear()
         self._in_queue = None
         self._reconcile(adopt=True)
 
@@ -71,24 +79,56 @@ class ActionLeader(Duty):
             self._reconcile(adopt=False)
         self._remove_cancelled(leadership)
         self._schedule()
-        next_due_ms = self._feed(leadership)
+        if not self._push_offered(leadership):
+            self._next_due_ms = self._feed(leadership)
         patience_s = min(self._settings.poll_s, self._reconcile_at - now)
-        if next_due_ms is not None:
+        if self._next_due_ms is not None:
             # The API's clock says when it is due, and may be behind this one.
-            patience_s = min(patience_s, max(LEAST_S, next_due_ms / 1000 - time.time()))
+            patience_s = min(patience_s, max(LEAST_S, self._next_due_ms / 1000 - time.time()))
         return max(0.0, patience_s)
 
     # --- feed -----------------------------------------------------------------
 
+    def offer(self, items: Sequence[NewJob]) -> None:
+        """Have jobs pushed that are QUEUED since just now, without asking for them.
+
+        None: some are, but not these alone; so ask. From any thread.
+        """
+        self._offered.append(items)
+
+    def _push_offered(self, leadership: Leadership) -> bool:
+        """Push what was offered, where there is room for all of it and nothing goes before.
+
+        Returns whether that was all there was to do. It saves an idle engine a question.
+        """
+        offers = [self._offered.popleft() for _ in range(len(self._offered))]
+        offered = [item for items in offers for item in items]
+        window = window_size(self._fleet.threads(self._action), 0.0)
+        newest = self._fleet.newest_version(self._action)
+        if (
+            not offers
+            or len(offers) == LARGEST  # and perhaps some were dropped
+            or not all(offers)
+            or self.backlogged
+            or self._in_queue is None
+            or self._in_queue + len(offered) > window
+            or any(item.version > newest or item.job in self._last_pushed for item in offered)
+            or not leadership.holds()
+        ):
+            return False
+        self._push(leadership, offered)
+        self._in_queue += len(offered)
+        return True
+
     def _feed(self, leadership: Leadership) -> int | None:
         """Push what the window has room for; return when the next retry is due."""
+        # Said before it is known, so that a claim meanwhile is not missed.
+        self.backlogged = True
         threads = self._fleet.threads(self._action)
         if not threads:
             return None
         now = time.monotonic()
         window = window_size(threads, self._meter.per_s(now))
-        # Said before it is known, so that a claim meanwhile is not missed.
-        self.backlogged = True
         reply = self._api.feed(self._action, window, self._fleet.newest_version(self._action))
         for start in range(0, len(reply.jobs), BATCH):
             if not leadership.holds():
@@ -100,7 +140,9 @@ class ActionLeader(Duty):
         self.backlogged = reply.more
         return reply.next_due_ms
 
-    def _push(self, leadership: Leadership, jobs: list[FeedItem]) -> None:
+    def _push(self, leadership: Leadership, jobs: Sequence[FeedItem]) -> None:
+        # Events come behind: one of these may still be offered.
+        self._last_pushed.extend(item.job for item in jobs)
         names = self._queue.push(leadership.node, [(j.job, j.priority) for j in jobs])
         entries = [EntryItem(job=j.job, entry=n) for j, n in zip(jobs, names, strict=True)]
         log.debug("jobs.pushed", action=self._action, count=len(entries))

@@ -110,6 +110,8 @@ class Distributor:
         with self._lock:
             leaders = dict(self._leaders)
         concerned = set(changes.waiting)
+        for action in concerned & leaders.keys():
+            leaders[action][1].offer([item for item in changes.new if item.action == action])
         for cancelled in changes.cancelled:
             if cancelled.action in leaders:
                 leaders[cancelled.action][1].forget(cancelled.entry)

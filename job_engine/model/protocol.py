@@ -326,6 +326,13 @@ class Cancelled(Message):
     entry: str
 
 
+class NewJob(FeedItem):
+    """A job that became ready just now."""
+
+    action: str
+    version: int
+
+
 class Changes(Message):
     """One server-sent event of `GET /api/engine/changes`: what leaders have to look at.
 
@@ -337,6 +344,8 @@ class Changes(Message):
     moving: list[str] = []
     """Actions of which jobs were claimed, so that there is room in the window."""
     cancelled: list[Cancelled] = []
+    new: list[NewJob] = []
+    """What became ready, where that is little: it need not be asked for."""
 
 
 class JobEvent(Message):

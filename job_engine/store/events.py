@@ -6,6 +6,7 @@ visible after a greater one, because the transactions that draw them commit in o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,14 +14,16 @@ from typing import Any, Final
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select
 
 from job_engine.model import JobState
-from job_engine.model.protocol import Cancelled, Changes, JobEvent
+from job_engine.model.protocol import Cancelled, Changes, JobEvent, NewJob
 from job_engine.store.base import EVENTS_TOPIC, Database, announce
 from job_engine.store.many import Many
-from job_engine.store.tables import events
+from job_engine.store.tables import events, is_ready, jobs
 
 KEPT: Final = 100_000
 """Newest events that can be resumed from; older ones are trimmed."""
 _TRIM_EVERY: Final = 1024
+FEW: Final = 16
+"""Most new jobs that leaders are told of one by one."""
 
 
 _NEWEST: Final = select(func.max(events.c.id))
@@ -129,18 +132,37 @@ class Events:
     def changes(self, event_id: int) -> ChangePage:
         """Return what all events with greater ids come to."""
         new = events.c.id > event_id
-        kinds = select(events.c.action, events.c.state).where(new).distinct()
+        kinds = (
+            select(events.c.action, events.c.state, func.count().label("many"))
+            .where(new)
+            .group_by(events.c.action, events.c.state)
+        )
         cancelled = select(events.c.action, events.c.entry).where(
             new, events.c.state == JobState.CANCELED, events.c.entry.is_not(None)
+        )
+        ready = (
+            select(jobs.c.id.label("job"), *jobs.c["action", "priority", "version"])
+            .where(is_ready(), jobs.c.id == events.c.job, new, events.c.state == JobState.QUEUED)
+            .order_by(events.c.id)
         )
 
         def unit(connection: Connection) -> ChangePage:
             found = connection.execute(kinds).all()
             ended = connection.execute(cancelled).all()
+            queued = {row.action: row.many for row in found if row.state == JobState.QUEUED}
+            few = queued and sum(queued.values()) <= FEW
+            became = (
+                [NewJob.model_validate(r._mapping) for r in connection.execute(ready)]
+                if few
+                else []
+            )
+            told = Counter(job.action for job in became)
             changes = Changes(
-                waiting=sorted({row.action for row in found if row.state == JobState.QUEUED}),
+                waiting=sorted(queued),
                 moving=sorted({row.action for row in found if row.state == JobState.RUNNING}),
                 cancelled=[Cancelled(action=row.action, entry=row.entry) for row in ended],
+                # All that became QUEUED of an action, or none: the rest would be forgotten.
+                new=[job for job in became if told[job.action] == queued[job.action]],
             )
             return ChangePage(changes, max(event_id, newest_id(connection)))
 

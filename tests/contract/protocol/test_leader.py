@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from job_engine.model import Fence, JobState
-from job_engine.model.protocol import EntryItem
+from job_engine.model.protocol import EntryItem, NewJob
 from job_engine.queue import layout
 from job_engine.store.factory import open_store
 from tests.contract.protocol.book import Book
@@ -101,6 +101,45 @@ def test_the_window_grows_by_what_is_taken_and_not_by_itself(
         assert claim(book.store, job, name, Fence(1, 10_000 + taken)).answer.runs
     assert len(waiting) > WINDOW
     book.broken.clear()  # it was not told that anything was taken
+
+
+def test_an_idle_leader_pushes_what_it_is_told_of_without_asking(
+    lead: Lead, book: Book, zk: SmallZooKeeper
+) -> None:
+    leader = lead("noop")
+    leader.api.faults["feed"] = Fault.REQUEST_LOST
+    job = book.create("noop")
+    leader.duty.offer([NewJob(job=job, action="noop", priority=999, version=2)])
+    leader.step()
+    assert list(zk.entries.values()) == [job]
+    assert leader.api.faults  # nobody asked
+
+
+@pytest.mark.parametrize("too_many", [True, False])
+def test_a_leader_asks_where_not_all_is_told(
+    lead: Lead, book: Book, zk: SmallZooKeeper, *, too_many: bool
+) -> None:
+    """bounded-window, and nothing that waits is forgotten."""
+    leader = lead("noop")
+    jobs = [book.create("noop") for _ in range(WINDOW + 1 if too_many else WINDOW)]
+    told = jobs if too_many else jobs[:1]
+    items = [NewJob(job=job, action="noop", priority=999, version=2) for job in told]
+    leader.duty.offer(items)
+    if not too_many:
+        leader.duty.offer([])
+    leader.step()
+    assert list(zk.entries.values()) == jobs[:WINDOW]
+
+
+def test_what_was_pushed_already_is_not_pushed_again(
+    lead: Lead, book: Book, zk: SmallZooKeeper
+) -> None:
+    leader = lead("noop")
+    job = book.create("noop")
+    leader.step()
+    leader.duty.offer([NewJob(job=job, action="noop", priority=999, version=2)])
+    leader.step()
+    assert list(zk.entries.values()) == [job]
 
 
 def _waits(book: Book, job: str) -> bool:

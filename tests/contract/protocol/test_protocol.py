@@ -25,7 +25,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from executor.run import Run
-from job_engine.model import JobState
+from job_engine.model import DEFAULT_PRIORITY, JobState
+from job_engine.model.protocol import NewJob
 from tests.contract.protocol.executors import ACTIONS, ENDS, ExecutorProcess
 from tests.contract.protocol.small_client import Fault, Net
 from tests.contract.protocol.world import EXECUTORS, World
@@ -203,7 +204,11 @@ class Protocol(RuleBasedStateMachine):
     def _create(self, action: str) -> None:
         open_jobs = [k for k in self.world.book.jobs.values() if not k.state.is_final]
         if len(open_jobs) < JOBS:
-            self.world.book.create(action)
+            job = self.world.book.create(action)
+            told = [NewJob(job=job, action=action, priority=DEFAULT_PRIORITY, version=2)]
+            for leader in self.world.leaders.values():
+                if leader.action == action:
+                    leader.duty.offer(told)
 
     def _arrives_late(self, which: int) -> None:
         late = [process.api.late for process in self.world.processes if process.api.late]

@@ -12,6 +12,7 @@ from job_engine.model import Fence
 from job_engine.model.protocol import Cancelled, Changes
 from job_engine.store import events
 from job_engine.store.base import EVENTS_TOPIC
+from job_engine.store.events import FEW
 from job_engine.store.factory import open_store
 from job_engine.store.jobs import Edit
 from job_engine.store.store import Store
@@ -151,6 +152,22 @@ def test_changes_sum_up_what_leaders_have_to_look_at(store: Store) -> None:
         waiting=["noop", "wait"],
         moving=["noop"],
         cancelled=[Cancelled(action="wait", entry=name)],
-    )
+    )  # nothing is new alone: some that were created are no longer waiting
     finish(store, ran, FENCE)
     assert store.events.changes(page.upto).changes == Changes()
+
+
+def test_new_jobs_are_named_where_they_are_few_and_nothing_else_waits(store: Store) -> None:
+    before = store.events.newest()
+    jobs = [add(store, priority=n) for n in range(FEW)]
+    new = store.events.changes(before).changes.new
+    assert [(job.job, job.action, job.priority, job.version) for job in new] == [
+        (job, "noop", n, 2) for n, job in enumerate(jobs)
+    ]
+    other = add(store, action="other")
+    assert store.events.changes(before).changes.new == []  # one too many
+    page = store.events.changes(before + FEW).changes
+    assert [job.job for job in page.new] == [other]
+    add(store, action="other", not_before="2100-01-01T00:00:00.000Z")
+    # It has to be asked when that one is due.
+    assert store.events.changes(before + FEW).changes.new == []
