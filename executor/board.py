@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 
 from executor.run import Run
 from job_engine.errors import Interruption
@@ -25,6 +26,7 @@ class Board:
         # By identity: after a lost session the next run of the same entry may begin here
         # before the thread of the last one has ended.
         self._runs: dict[int, Run] = {}
+        self._of_actions: Counter[str] = Counter()
         self._held: dict[str, QueueClaim] = {}
 
     # --- runs -----------------------------------------------------------------
@@ -33,17 +35,26 @@ class Board:
         """This run has a thread, or is the next to get one."""
         with self._changed:
             self._runs[id(run)] = run
+            self._of_actions[run.action.name] += 1
 
     def remove(self, run: Run) -> None:
         """It has ended, and its thread is free again."""
         with self._changed:
-            self._runs.pop(id(run), None)
+            if self._runs.pop(id(run), None) is not None:
+                self._of_actions[run.action.name] -= 1
             self._changed.notify_all()
 
     def runs(self) -> list[Run]:
         """The runs that have a thread, or wait for one."""
         with self._changed:
             return list(self._runs.values())
+
+    def count(self, actions: Collection[str] | None = None) -> int:
+        """How many runs there are, or only of these actions."""
+        with self._changed:
+            if actions is None:
+                return len(self._runs)
+            return sum(self._of_actions[name] for name in actions)
 
     def of_job(self, job_id: str) -> list[Run]:
         """The runs of this job; an interrupted one may be among them."""

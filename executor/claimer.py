@@ -85,6 +85,8 @@ class Claimer:
         self._skips = Skips()
         self._prefetch = Prefetch(board, {action.name for action in published if action.short})
         self._registration: Registration | None = None
+        self._ahead: list[QueueClaim] = []
+        """Claims of which the API is asked next; the board holds them."""
         self._outdated = threading.Event()
         self._asking: Sequence[QueueClaim] = ()
         """Claims that the API is being asked about."""
@@ -115,43 +117,78 @@ class Claimer:
             try:
                 self._pass()
             except SessionLostError:
-                self._registration = None
+                self._start_over()
             except QueueRefusedError as error:
-                self._registration = None
+                self._start_over()
                 log.error("queue.refused", error=error.message)
                 self._stopping.wait(REFUSED_S)
             except QueueError as error:
                 # The reply may be lost and the claim made: list before claiming again.
-                self._registration = None
+                self._start_over()
                 log.info("queue.unanswered", error=error.message)
                 self._stopping.wait(PAUSE_S)
             except Exception:
-                self._registration = None
+                self._start_over()
                 log.exception("claimer.failed")
                 self._stopping.wait(PAUSE_S)
+        self._reporter.let_go(self._take_ahead(), Disposal.RELEASE)
+
+    def _start_over(self) -> None:
+        """Register anew; what is claimed and not yet asked about is deleted with that."""
+        self._registration = None
+        self._board.let_go(self._take_ahead())
+
+    def _take_ahead(self) -> list[QueueClaim]:
+        ahead, self._ahead = self._ahead, []
+        return ahead
 
     def _pass(self) -> None:
         if not self._ready():
+            self._reporter.let_go(self._take_ahead(), Disposal.RELEASE)
             self._queue.stand_aside()
             self._stopping.wait(PAUSE_S)
             return
-        room = self._prefetch.wait_room(PAUSE_S)
-        if room < 1 or self._stopping.is_set():
+        if not self._ahead and not self._has_room():
             self._queue.stand_aside()
             return
         registration = self._registered()
         if registration is None:
             return
+        # A new session has none of the claims that were made in the last one.
+        ahead = [
+            c for c in self._take_ahead() if c.registration.session_id == registration.session_id
+        ]
+        claims = ahead or self._claim(registration)
+        if claims:
+            self._settle_and_claim_ahead(registration, claims)
+
+    def _has_room(self) -> bool:
+        return self._prefetch.wait_room(PAUSE_S) > 0 and not self._stopping.is_set()
+
+    def _claim(self, registration: Registration) -> list[QueueClaim]:
+        """Claim what is at the head of the queue, or wait until it is time to look again."""
+        room = self._prefetch.wait_room(0)
+        if room < 1:
+            return []
         # Asked before the look: a back-off that ends meanwhile is not over for it.
         due_in_s = self._skips.next_s()
         claims = self._queue.claim(registration, room, self._skips)
-        if not claims:
-            # A look takes back a wake that came before it, and the one to stop is the last.
-            if not self._stopping.is_set():
-                self._queue.wait(max(0.05, due_in_s))
-            return
         self._board.hold(claims)
-        self._settle(claims)
+        # A look takes back a wake that came before it, and the one to stop is the last.
+        if not claims and not self._stopping.is_set():
+            self._queue.wait(max(0.05, due_in_s))
+        return claims
+
+    def _settle_and_claim_ahead(self, registration: Registration, claims: list[QueueClaim]) -> None:
+        """Ask the API about claims; where it is worth it, ZooKeeper makes the next meanwhile."""
+        room = self._prefetch.room_beyond(len(claims))
+        collect = room and self._queue.claim_ahead(registration, room, self._skips)
+        try:
+            self._settle(claims)
+        finally:
+            if collect:
+                self._ahead = collect()
+                self._board.hold(self._ahead)
 
     def _ready(self) -> bool:
         """Whether the API answers, and knows our actions."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -16,6 +17,7 @@ _PATTERN: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)  # what is written together mostly happened at the same moment
 def format_ms(at_ms: int) -> str:
     """Write epoch milliseconds as `2024-01-01T10:00:00.000Z`."""
     at = _EPOCH + timedelta(milliseconds=at_ms)

@@ -76,6 +76,10 @@ class QueueClaim:
     registration: Registration
 
 
+Ahead = Callable[[], list[QueueClaim]]
+"""Collects the claims that `claim_ahead` began to make; none where somebody was faster."""
+
+
 class ClaimQueue(ABC):
     """The executor's side of the queue. Called by one claimer thread, but for `wake`.
 
@@ -99,6 +103,16 @@ class ClaimQueue(ABC):
         self, registration: Registration, limit: int, skip: Callable[[str], bool]
     ) -> list[QueueClaim]:
         """Claim up to `limit` entries from the head, but those whose name `skip` accepts."""
+
+    @abstractmethod
+    def claim_ahead(
+        self, registration: Registration, limit: int, skip: Callable[[str], bool]
+    ) -> Ahead | None:
+        """Begin to claim what the last look left over, `limit` entries of it, without waiting.
+
+        None where that is not enough, or too old. Before the next call of this object's,
+        but for `consume` and `release`, the claims have to be collected.
+        """
 
     @abstractmethod
     def consume(self, claims: Sequence[QueueClaim]) -> None:

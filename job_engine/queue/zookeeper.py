@@ -20,6 +20,7 @@ from job_engine.errors import LeadershipLostError, QueueError, SessionLostError
 from job_engine.model import Fence
 from job_engine.queue import layout
 from job_engine.queue.base import (
+    Ahead,
     ClaimQueue,
     EntryName,
     PushQueue,
@@ -36,7 +37,7 @@ from job_engine.queue.transaction import Outcome, Transaction, answered
 GUARD: Final = 0
 """Index of the operation that checks the own node."""
 
-BATCH: Final = 64
+BATCH: Final = 128
 """Most entries that one transaction touches; ZooKeeper refuses requests over 1 MiB."""
 
 LOOK_S: Final = 0.1
@@ -144,6 +145,26 @@ class ZooKeeperClaimQueue(ClaimQueue):
         self._lookout.claimed(len(waiting), len(claims), limit)
         return claims
 
+    def claim_ahead(
+        self, registration: Registration, limit: int, skip: Callable[[str], bool]
+    ) -> Ahead | None:
+        """See the base class."""
+        self._session.require(registration.session_id)
+        limit = min(limit, BATCH)
+        waiting = self._left_over(limit, skip) if limit > 0 else []
+        if not waiting:
+            return None
+        taking = self._begin(registration, waiting[:limit])
+
+        def collect() -> list[QueueClaim]:
+            claims = self._usable(taking.claims())
+            # Where somebody was faster, it is time for another look.
+            self._left = [] if claims is None else waiting[limit:]
+            self._lookout.claimed(len(waiting), len(claims or ()), limit)
+            return claims or []
+
+        return collect
+
     def _left_over(self, limit: int, skip: Callable[[str], bool]) -> list[EntryName]:
         """What the last look found beyond what was claimed then, if that is enough for a claim.
 
@@ -175,31 +196,17 @@ class ZooKeeperClaimQueue(ClaimQueue):
     def _take(
         self, registration: Registration, entries: Sequence[EntryName]
     ) -> list[QueueClaim] | None:
-        """Create the claim nodes of all `entries`, or of none: then None is returned.
+        """Create the claim nodes of all `entries`, or of none: then None is returned."""
+        return self._usable(self._begin(registration, entries).claims())
 
-        A transaction has one zxid, so one of its nodes tells the fence of all. What is
-        read was sent right behind the transaction, and is answered after it.
-        """
-        client = self._session.client
-        transaction = Transaction(client, registration.node)
-        for entry in entries:
-            transaction.check(self._paths.entry(entry.text))
-            transaction.create(self._paths.claim(entry.text), self._name.encode(), ephemeral=True)
-        pending = transaction.send()
-        paths = [self._paths.claim(entries[0].text)]
-        reading = Reading(client, paths + [self._paths.entry(e.text) for e in entries])
-        if not _guarded(pending.outcome(), SessionLostError).done:
+    def _begin(self, registration: Registration, entries: Sequence[EntryName]) -> _Taking:
+        return _Taking(self._session, self._paths, self._name, registration, entries)
+
+    def _usable(self, claims: list[QueueClaim] | None) -> list[QueueClaim] | None:
+        """Release the claims of entries that were consumed behind our back."""
+        if claims is None:
             return None
-        first, *nodes = reading.nodes()
-        if first is None or first.stat.ephemeralOwner != registration.session_id:
-            # Deleted behind our back. Whatever else was claimed is found by `recover`.
-            raise QueueError("A claim was gone as soon as it was made.")
-        fence = Fence(registration.incarnation, first.stat.czxid)
-        claims = [
-            QueueClaim(entry.text, job_id_of(node.data) if node else "", fence, registration)
-            for entry, node in zip(entries, nodes, strict=True)
-        ]
-        # Consumed under our claim by somebody who does not look at claims.
+        # By somebody who does not look at claims.
         self.release([claim for claim in claims if not claim.job_id])
         return [claim for claim in claims if claim.job_id]
 
@@ -306,6 +313,48 @@ class ZooKeeperClaimQueue(ClaimQueue):
     def wake(self) -> None:
         """See the base class."""
         self._lookout.wake()
+
+
+class _Taking:
+    """Claims that are being made, all of them or none.
+
+    A transaction has one zxid, so one of its nodes tells the fence of all. What is
+    read was sent right behind the transaction, and is answered after it.
+    """
+
+    def __init__(
+        self,
+        session: ZooKeeperSession,
+        paths: _Paths,
+        name: str,
+        registration: Registration,
+        entries: Sequence[EntryName],
+    ) -> None:
+        """Send the transaction, and what is read behind it."""
+        self._registration = registration
+        self._entries = entries
+        transaction = Transaction(session.client, registration.node)
+        for entry in entries:
+            transaction.check(paths.entry(entry.text))
+            transaction.create(paths.claim(entry.text), name.encode(), ephemeral=True)
+        self._pending = transaction.send()
+        read = [paths.claim(entries[0].text), *(paths.entry(e.text) for e in entries)]
+        self._reading = Reading(session.client, read)
+
+    def claims(self) -> list[QueueClaim] | None:
+        """Wait for them; None: somebody was faster. A claim without a job has no entry."""
+        registration = self._registration
+        if not _guarded(self._pending.outcome(), SessionLostError).done:
+            return None
+        first, *nodes = self._reading.nodes()
+        if first is None or first.stat.ephemeralOwner != registration.session_id:
+            # Deleted behind our back. Whatever else was claimed is found by `recover`.
+            raise QueueError("A claim was gone as soon as it was made.")
+        fence = Fence(registration.incarnation, first.stat.czxid)
+        return [
+            QueueClaim(entry.text, job_id_of(node.data) if node else "", fence, registration)
+            for entry, node in zip(self._entries, nodes, strict=True)
+        ]
 
 
 class ZooKeeperPushQueue(PushQueue):

@@ -65,15 +65,16 @@ FIELDS: Final = (
 )
 
 _NAMES: Final = frozenset(field.name for field in FIELDS)
+_ASSEMBLED: Final = [(field.name, field.column, field.kind is Kind.DATE) for field in FIELDS]
 
 
 def assemble(row: RowMapping | Mapping[str, Any]) -> Document:
     """Make the CIMI document of a row."""
     document: Document = {"id": row["id"], "resource-type": "job"}
-    for field in FIELDS:
-        value = row[field.column]
+    for name, column, is_date in _ASSEMBLED:
+        value = row[column]
         if value is not None:
-            document[field.name] = format_ms(value) if field.kind is Kind.DATE else value
+            document[name] = format_ms(value) if is_date else value
     document.update(row["document"])
     if row["entry"] is not None and "tags" not in document:
         # Until a client edits the tags, they say where the job is in the queue.

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select
 
 from job_engine.model import JobState
 from job_engine.model.protocol import Cancelled, Changes, JobEvent, NewJob
 from job_engine.store.base import EVENTS_TOPIC, Database, announce
-from job_engine.store.many import Many
+from job_engine.store.many import Many, Rows
 from job_engine.store.tables import events, is_ready, jobs
+from job_engine.store.turns import Row
 
 KEPT: Final = 100_000
 """Newest events that can be resumed from; older ones are trimmed."""
@@ -26,7 +27,7 @@ FEW: Final = 16
 """Most new jobs that leaders are told of one by one."""
 
 
-_NEWEST: Final = select(func.max(events.c.id))
+_NEWEST: Final = Rows(select(func.max(events.c.id)))
 _APPEND: Final = Many(insert(events), ("at_ms", "job", "action", "state", "priority", "entry"))
 
 
@@ -59,39 +60,40 @@ class ChangePage:
 
 
 def append(
-    connection: Connection, at_ms: int, row: Any, state: JobState, entry: str | None
+    connection: Connection, at_ms: int, row: Row, state: JobState, entry: str | None
 ) -> None:
-    """Add the event of a job that is in `state` from now on. `row` has id, action, priority."""
-    append_many(
+    """Add the event of a job that is in `state` from now on, with this entry."""
+    append_many(connection, at_ms, [{**row, "state": state, "entry": entry}])
+
+
+def append_many(connection: Connection, at_ms: int, rows: Sequence[Row]) -> None:
+    """Add the events of jobs whose rows are these from now on, in order."""
+    if not rows:
+        return
+    _APPEND.run(
         connection,
-        at_ms,
         [
             {
+                "at_ms": at_ms,
                 "job": row["id"],
                 "action": row["action"],
+                "state": str(row["state"]),
                 "priority": row["priority"],
-                "state": state,
-                "entry": entry,
+                "entry": row["entry"],
             }
+            for row in rows
         ],
     )
-
-
-def append_many(connection: Connection, at_ms: int, values: Sequence[dict[str, Any]]) -> None:
-    """Add several events at once, in order."""
-    if not values:
-        return
-    _APPEND.run(connection, [{"at_ms": at_ms, **value} for value in values])
     newest = newest_id(connection)
-    if newest % _TRIM_EVERY < len(values):
+    if newest % _TRIM_EVERY < len(rows):
         connection.execute(delete(events).where(events.c.id <= newest - KEPT))
-    for state in {value["state"] for value in values}:
+    for state in {row["state"] for row in rows}:
         announce(connection, EVENTS_TOPIC + state)
 
 
 def newest_id(connection: Connection) -> int:
     """Return the id of the newest event; 0: there is none."""
-    return connection.execute(_NEWEST).scalar() or 0
+    return _NEWEST.scalar(connection) or 0
 
 
 class Events:

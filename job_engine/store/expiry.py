@@ -51,7 +51,7 @@ class Expiry:
         )
         rows = connection.execute(statement).mappings().all()
         # With its entry, so that the leader takes it out of the queue.
-        events.append_many(connection, now_ms, [_event(row) for row in rows])
+        events.append_many(connection, now_ms, rows)
         waited: Sequence[Any] = [row for row in rows if row["entry"] is not None]
         fairness.settle(connection, waited, [0.0] * len(waited))
         return len(rows)
@@ -65,9 +65,3 @@ def expired(now_ms: int, limit: int) -> Select[Any]:
         .order_by(jobs.c.expiry_ms)
         .limit(limit)
     )
-
-
-def _event(row: Any) -> dict[str, Any]:
-    return {name: row[name] for name in ("action", "priority", "state", "entry")} | {
-        "job": row["id"]
-    }

@@ -36,7 +36,7 @@ from sqlalchemy import (
 )
 
 from job_engine.model import ExecutionMode, JobState
-from job_engine.store.many import Many
+from job_engine.store.many import Many, Rows
 from job_engine.store.tables import actions, frontiers, is_ready, jobs, lanes, shares
 from job_engine.store.turns import Key, Queue, Row
 
@@ -90,7 +90,7 @@ class _Found(NamedTuple):
 def _lanes_of(connection: Connection, queue: Queue, names: Sequence[str]) -> dict[Key, _Found]:
     found: dict[Key, _Found] = {}
     for batch in _batches(sorted(set(names))):
-        rows = connection.execute(_LANES, {**queue._asdict(), "names": batch})
+        rows = _LANES.all(connection, **queue._asdict(), names=batch)
         found.update((Key(*row[:4]), _Found(*row[4:])) for row in rows)
     return found
 
@@ -111,10 +111,12 @@ def _in_lane(key: Key) -> dict[str, Any]:
 
 def _start_s(connection: Connection, queue: Queue) -> float:
     """Return where the share that is next stands; while none waits, where the last one stood."""
-    start_s = connection.execute(_NEXT, queue._asdict()).scalar()
-    if start_s is None:
-        start_s = connection.execute(_FRONTIER, queue._asdict()).scalar()
-    return float(start_s or 0.0)
+    start_s = _NEXT.scalar(connection, **queue._asdict())
+    return _frontier_s(connection, queue) if start_s is None else float(start_s)
+
+
+def _frontier_s(connection: Connection, queue: Queue) -> float:
+    return float(_FRONTIER.scalar(connection, **queue._asdict()) or 0.0)
 
 
 # --- what was fed ---------------------------------------------------------------
@@ -122,16 +124,21 @@ def _start_s(connection: Connection, queue: Queue) -> float:
 
 def charge(connection: Connection, rows: Sequence[Row]) -> None:
     """Charge the shares of jobs that got their entry just now, in the order of `rows`."""
-    for queue in dict.fromkeys(Key.of(row).queue for row in rows):
-        keys = [key for row in rows if (key := Key.of(row)).queue == queue]
-        turns = Counter(key.share for key in keys)
+    # Rows are many and lanes few: what can be done once a lane is.
+    fed: dict[Queue, dict[Key, int]] = {}
+    for key, count in Counter(map(Key.of, reversed(rows))).items():
+        fed.setdefault(key.queue, {})[key] = count
+    for queue, keys in fed.items():
+        turns: Counter[str] = Counter()
+        for key, count in keys.items():
+            turns[key.share] += count
         weights = weights_of(connection, list(turns))
         cost_s = cost_of(connection, queue.action)
-        found = _lanes_of(connection, queue, [keys[-1].share])
+        found = _lanes_of(connection, queue, [next(iter(keys)).share])
         _advance(connection, queue, {n: (cost_s / weights[n] * turns[n], 0.0) for n in turns})
         if found:
             _set_frontier(connection, queue, max(lane.settled_s for lane in found.values()))
-        close_empty(connection, set(keys))
+        close_empty(connection, keys)
 
 
 def settle(connection: Connection, rows: Sequence[Row], taken_s: Sequence[float]) -> None:
@@ -140,26 +147,28 @@ def settle(connection: Connection, rows: Sequence[Row], taken_s: Sequence[float]
     `taken_s` is 0 for a job that will not run after all, or will be fed again. A share
     that nothing waits for any more keeps what it owes, and forgets what it is owed.
     """
+    of_keys: dict[Key, list[float]] = {}
+    for row, took_s in zip(rows, taken_s, strict=True):
+        of_keys.setdefault(Key.of(row), []).append(took_s)
     taken: dict[Queue, dict[str, list[float]]] = {}
     versions: dict[tuple[Queue, str], int] = {}
-    for row, took_s in zip(rows, taken_s, strict=True):
-        key = Key.of(row)
-        taken.setdefault(key.queue, {}).setdefault(key.share, []).append(took_s)
+    for key, took in of_keys.items():
+        taken.setdefault(key.queue, {}).setdefault(key.share, []).extend(took)
         versions[key.queue, key.share] = key.version
     for queue, of_shares in taken.items():
         weights = weights_of(connection, list(of_shares))
         cost_s = cost_of(connection, queue.action)
         moves = {
-            name: ((sum(took) - cost_s * len(took)) / weights[name], sum(took) / weights[name])
-            for name, took in of_shares.items()
+            name: ((sum(runs) - cost_s * len(runs)) / weights[name], sum(runs) / weights[name])
+            for name, runs in of_shares.items()
         }
         known = {key.share for key in _lanes_of(connection, queue, list(moves))}
         _advance(connection, queue, {n: move for n, move in moves.items() if n in known})
         start_s = _start_s(connection, queue)
         debts = [
             _in_lane(Key(*queue, name, versions[queue, name]))
-            | {"new_virtual_s": start_s + owed, "new_settled_s": start_s + took, "new_ready": False}
-            for name, (owed, took) in moves.items()
+            | {"new_virtual_s": start_s + owed, "new_settled_s": start_s + ran, "new_ready": False}
+            for name, (owed, ran) in moves.items()
             if name not in known and owed > 0
         ]
         _OPEN.run(connection, debts)
@@ -168,11 +177,11 @@ def settle(connection: Connection, rows: Sequence[Row], taken_s: Sequence[float]
 
 def _let_time_pass(connection: Connection, queue: Queue, names: Sequence[str]) -> None:
     """While nobody waits nobody is kept from anything, so nobody owes anything."""
-    if connection.execute(_NEXT, queue._asdict()).first() is not None:
+    if _NEXT.scalar(connection, **queue._asdict()) is not None:
         return
     found = _lanes_of(connection, queue, names)
     latest_s = max((lane.virtual_s for lane in found.values()), default=0.0)
-    if latest_s > float(connection.execute(_FRONTIER, queue._asdict()).scalar() or 0.0):
+    if latest_s > _frontier_s(connection, queue):
         _set_frontier(connection, queue, latest_s)
 
 
@@ -215,13 +224,13 @@ def weights_of(connection: Connection, names: Sequence[str]) -> dict[str, float]
     """Return the weight of each share."""
     weights = dict.fromkeys(names, DEFAULT_WEIGHT)
     for batch in _batches(names):
-        weights.update((row[0], row[1]) for row in connection.execute(_WEIGHTS, {"names": batch}))
+        weights.update(_WEIGHTS.all(connection, names=batch))
     return weights
 
 
 def cost_of(connection: Connection, action: str) -> float:
     """Return the seconds of one thread that a run of an action is expected to take."""
-    cost_s = connection.execute(_COST, {"action": action}).scalar()
+    cost_s = _COST.scalar(connection, action=action)
     return DEFAULT_COST_S if cost_s is None else float(cost_s)
 
 
@@ -253,19 +262,22 @@ _here: Final = [lanes.c[name] == bindparam(f"in_{name}") for name in Key._fields
 _places: Final = ("virtual_s", "settled_s", "ready")
 _names: Final[Any] = bindparam("names", expanding=True)
 
-_LANES: Final = select(*lanes.c[(*Key._fields, *_places)]).where(
-    *_in_queue(lanes), lanes.c.share.in_(_names)
+_LANES: Final = Rows(
+    select(*lanes.c[(*Key._fields, *_places)]).where(*_in_queue(lanes), lanes.c.share.in_(_names)),
+    many="names",
 )
-_NEXT: Final = (
+_NEXT: Final = Rows(
     select(lanes.c.settled_s)
     .where(lanes.c.ready, *_in_queue(lanes))
     .order_by(lanes.c.virtual_s)
     .limit(1)
 )
-_FRONTIER: Final = select(frontiers.c.virtual_s).where(*_in_queue(frontiers))
-_WEIGHTS: Final = select(shares.c.name, shares.c.weight).where(shares.c.name.in_(_names))
-_COST: Final = select(actions.c.description["cost"].as_float()).where(
-    actions.c.name == bindparam("action")
+_FRONTIER: Final = Rows(select(frontiers.c.virtual_s).where(*_in_queue(frontiers)))
+_WEIGHTS: Final = Rows(
+    select(shares.c.name, shares.c.weight).where(shares.c.name.in_(_names)), many="names"
+)
+_COST: Final = Rows(
+    select(actions.c.description["cost"].as_float()).where(actions.c.name == bindparam("action"))
 )
 _OPEN: Final = Many(
     insert(lanes).values(

@@ -20,7 +20,7 @@ from job_engine.model import JobState
 from job_engine.model.protocol import EntryItem, FeedReply, RecordedEntries
 from job_engine.store import events, fairness
 from job_engine.store.base import Clock, Database
-from job_engine.store.many import Many, by_id
+from job_engine.store.many import Many, Rows
 from job_engine.store.refill import ANY_VERSION, Refill
 from job_engine.store.tables import holds_entry, is_ready, is_retrying, jobs
 from job_engine.store.transitions import finished_blind, message_columns
@@ -72,7 +72,7 @@ class Feed:
         """Do as `pushed`, without waiting."""
 
         def unit(connection: Connection) -> Sequence[bool]:
-            rows = by_id(connection.execute(_NAMED, {"ids": [item.job for item in entries]}))
+            rows = _NAMED.by_id(connection, ids=[item.job for item in entries])
             recorded: list[dict[str, Any]] = []
             written = [_record(rows.get(item.job), item.entry, recorded) for item in entries]
             if recorded:
@@ -146,20 +146,10 @@ class Feed:
                     **message_columns(message, now_ms),
                     updated_ms=now_ms,
                 )
-                .returning(jobs.c.id, jobs.c.priority)
+                .returning(*jobs.c["id", "action", "priority", "state", "entry"])
             )
-            rows = connection.execute(statement).all()
-            ended = [
-                {
-                    "job": row.id,
-                    "action": action,
-                    "priority": row.priority,
-                    "state": JobState.FAILED,
-                    "entry": None,
-                }
-                for row in rows
-            ]
-            events.append_many(connection, now_ms, ended)
+            rows = connection.execute(statement).mappings().all()
+            events.append_many(connection, now_ms, rows)
             failed += len(rows)
         return failed
 
@@ -184,7 +174,9 @@ _HOT: Final = (
 )
 """Columns that the writes here decide by."""
 
-_NAMED: Final = select(*jobs.c[_HOT]).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_NAMED: Final = Rows(
+    select(*jobs.c[_HOT]).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids"
+)
 _RECORD: Final = Many(
     update(jobs)
     .where(

@@ -237,17 +237,7 @@ def insert_jobs(
         raise ConflictError(f"conflict with {connection.execute(taken).scalar()}") from error
     fairness.open_lanes(connection, rows)
     access.grant_many(connection, [(d["id"], d["acl"]) for d in documents])
-    created = [
-        {
-            "job": row["id"],
-            "action": row["action"],
-            "priority": row["priority"],
-            "state": row["state"],
-            "entry": None,
-        }
-        for row in rows
-    ]
-    events.append_many(connection, now_ms, created)
+    events.append_many(connection, now_ms, rows)
     return [assemble(row) for row in rows]
 
 
@@ -293,14 +283,6 @@ def _delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int
     fairness.settle(connection, waited, [0.0] * len(waited))
     # Who carries or runs an unfinished one has to let go of it, as after a cancel.
     ended = [
-        {
-            "job": row["id"],
-            "action": row["action"],
-            "priority": row["priority"],
-            "state": JobState.CANCELED,
-            "entry": row["entry"],
-        }
-        for row in rows
-        if row["state"] not in FINAL_STATES
+        {**row, "state": JobState.CANCELED} for row in rows if row["state"] not in FINAL_STATES
     ]
     events.append_many(connection, now_ms, ended)

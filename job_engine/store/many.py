@@ -1,56 +1,179 @@
-"""Statements that are run for many rows at once, and often: compiled a single time.
+"""The statements that are run most, compiled a single time and given to the driver itself.
 
-SQLAlchemy prepares the values of each row anew, which costs more than the row's write.
+SQLAlchemy builds them, once; but on each run it prepares the values of every row and the
+types of every result anew, which costs more than the database's own work. So values have
+to be text, numbers, booleans or None here, and results are what the driver makes of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Final
 
-from sqlalchemy import Connection, CursorResult
+import sqlalchemy as sa
+from sqlalchemy import Connection, Select
 from sqlalchemy.sql.dml import UpdateBase
 
+Row = dict[str, Any]
 
-class Many:
-    """An update, insert or delete; its values have to be text, numbers, booleans or None."""
+_LISTS: Final = tuple(2**n for n in range(16))
+"""Lengths of a list in a statement: few, so that the driver knows the statement already."""
 
-    def __init__(self, statement: UpdateBase, names: Sequence[str] | None = None) -> None:
-        """`names` are the columns that an insert sets."""
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A statement as one dialect writes it."""
+
+    sql: str
+    order: tuple[str, ...] | None
+    """Names of the values where they go by position; None: they go by name."""
+    constants: Row
+    """Values that never change."""
+    values: Callable[[Mapping[str, Any]], Any]
+    """Makes what the driver wants of a row that has every value, the constants too."""
+
+
+class _Statement:
+    def __init__(self, statement: UpdateBase | Select[Any], names: Sequence[str] | None) -> None:
         self._statement = statement
         self._names = names
-        self._prepared: dict[str, tuple[str, list[str] | None, dict[str, Any]]] = {}
+        self._by_dialect: dict[str, _Compiled] = {}
+
+    def _compiled(self, connection: Connection) -> _Compiled:
+        found = self._by_dialect.get(connection.dialect.name)
+        if found is None:
+            found = self._by_dialect[connection.dialect.name] = self._compile(connection)
+        return found
+
+    def _compile(self, connection: Connection) -> _Compiled:
+        compiled: Any = self._statement.compile(dialect=connection.dialect, column_keys=self._names)
+        constants = {
+            name: _constant(bind, connection)
+            for name, bind in compiled.binds.items()
+            if not bind.required
+        }
+        order = tuple(compiled.positiontup) if compiled.positional else None
+        return _Compiled(str(compiled), order, constants, _picker(order))
+
+
+class Many(_Statement):
+    """An update, insert or delete of many rows at once."""
+
+    def __init__(self, statement: UpdateBase, names: Sequence[str] | None = None) -> None:
+        """`names` are the columns that it sets, where the statement itself names none."""
+        super().__init__(statement, names)
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
         """Run it for each row, and return how many rows of the table were met."""
         if not rows:
             return 0
-        prepared = self._prepared.get(connection.dialect.name)
-        if prepared is None:
-            prepared = self._prepared[connection.dialect.name] = self._prepare(connection)
-        sql, order, constants = prepared
-        if order is None:
-            values: list[Any] = [{**constants, **row} for row in rows]
-        elif constants:
-            values = [tuple([{**constants, **row}[name] for name in order]) for row in rows]
-        else:
-            values = [tuple([row[name] for name in order]) for row in rows]
-        return connection.exec_driver_sql(sql, values).rowcount
+        compiled = self._compiled(connection)
+        constants, values = compiled.constants, compiled.values
+        given = [values({**constants, **row}) for row in rows] if constants else map(values, rows)
+        cursor: Any = connection.connection.cursor()
+        try:
+            cursor.executemany(compiled.sql, list(given))
+            return int(cursor.rowcount)
+        except Exception as error:
+            raise _as_sqlalchemy(error, connection) from error
+        finally:
+            cursor.close()
 
-    def _prepare(self, connection: Connection) -> tuple[str, list[str] | None, dict[str, Any]]:
-        """Return the text, the order of the values (None: by name), and those that never change."""
-        compiled = self._statement.compile(dialect=connection.dialect, column_keys=self._names)
-        constants = {
-            name: str(bind.value) if isinstance(bind.value, str) else bind.value
-            for name, bind in compiled.binds.items()
-            if not bind.required
+
+class Rows(_Statement):
+    """A select. Its values are given by name; the one named `many` is a list, in an `IN`."""
+
+    def __init__(self, statement: Select[Any], many: str | None = None) -> None:
+        super().__init__(statement, None)
+        self._many = many
+        self._columns = [str(column.key) for column in statement.selected_columns]
+        self._json = [str(c.key) for c in statement.selected_columns if isinstance(c.type, sa.JSON)]
+
+    def all(self, connection: Connection, **values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows, as tuples."""
+        compiled = self._compiled(connection)
+        sql, given = self._filled(compiled, {**compiled.constants, **values})
+        cursor: Any = connection.connection.cursor()
+        try:
+            cursor.execute(sql, given)
+            found: list[tuple[Any, ...]] = cursor.fetchall()
+        except Exception as error:
+            raise _as_sqlalchemy(error, connection) from error
+        finally:
+            cursor.close()
+        return found
+
+    def by_id(self, connection: Connection, **values: Any) -> dict[str, Row]:
+        """Return the rows as dictionaries, by their column `id`.
+
+        Columns of JSON are read, and rows may share what was the same in them.
+        """
+        names, place = self._columns, self._columns.index("id")
+        found = {
+            row[place]: dict(zip(names, row, strict=True)) for row in self.all(connection, **values)
         }
-        order = compiled.positiontup if compiled.positional else None
-        return str(compiled), order, constants
+        for name in self._json:
+            parsed: dict[str, Any] = {}  # rows that come together are often alike
+            for row in found.values():
+                text = row[name]
+                if isinstance(text, str):  # where the database keeps it as text
+                    if text not in parsed:
+                        parsed[text] = json.loads(text)
+                    row[name] = parsed[text]
+        return found
+
+    def scalar(self, connection: Connection, **values: Any) -> Any:
+        """Return the first value of the first row; None where there is no row."""
+        found = self.all(connection, **values)
+        return found[0][0] if found else None
+
+    def _filled(self, compiled: _Compiled, values: Row) -> tuple[str, Any]:
+        """Write the list into the statement, value by value."""
+        many = self._many
+        if many is None:
+            return compiled.sql, compiled.values(values)
+        given = list(values.pop(many))
+        length = next(n for n in _LISTS if n >= len(given))
+        # Repeating a value changes nothing, and keeps the number of statements small.
+        given += given[-1:] * (length - len(given)) if given else [None] * length
+        marker = f"__[POSTCOMPILE_{many}]"
+        if compiled.order is None:
+            names = [f"{many}_{n}" for n in range(length)]
+            places = ", ".join(f"%({name})s" for name in names)
+            return compiled.sql.replace(marker, places), values | dict(
+                zip(names, given, strict=True)
+            )
+        ordered: list[Any] = []
+        for name in compiled.order:
+            ordered += given if name == many else [values[name]]
+        return compiled.sql.replace(marker, ", ".join("?" * length)), ordered
 
 
-def by_id(result: CursorResult[Any]) -> dict[str, dict[str, Any]]:
-    """Return rows as dictionaries, by their column `id`."""
-    names = list(result.keys())
-    place = names.index("id")
-    return {row[place]: dict(zip(names, row, strict=True)) for row in result}
+def _constant(bind: Any, connection: Connection) -> Any:
+    """Return a value that is part of a statement as the driver takes it."""
+    processed = bind.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+    value = processed(bind.value) if processed else bind.value
+    return str(value) if isinstance(value, str) else value  # an enum's member is no plain text
+
+
+def _picker(order: tuple[str, ...] | None) -> Callable[[Mapping[str, Any]], Any]:
+    """Return what makes the values of one row: a dictionary, or a tuple in that order."""
+    if order is None:
+        return dict
+    if len(order) < 2:
+        return lambda row: tuple(row[name] for name in order)
+    return itemgetter(*order)
+
+
+def _as_sqlalchemy(error: Exception, connection: Connection) -> Exception:
+    """Return a driver's error as SQLAlchemy raises it, without statement and values."""
+    driver: Any = connection.dialect.loaded_dbapi
+    if not isinstance(error, driver.Error):
+        return error
+    wrapped: Exception = sa.exc.DBAPIError.instance(
+        None, None, error, driver.Error, hide_parameters=True, dialect=connection.dialect
+    )
+    return wrapped
