@@ -27,7 +27,11 @@ from benchmarks.drain import THREADS
 from benchmarks.servers import Running, engine, start_executor, wait_for, zookeeper
 
 SERVICES: Final = ("api", "executor", "distributor")
-PACE: Final = {"executor": "Claimer._loop", "distributor": "ActionLeader.step"}
+PACE: Final = {
+    "executor": "Claimer._loop",
+    "distributor": "ActionLeader.step",
+    "api": "SqliteDatabase._run",
+}
 """The threads that set the pace, by what they are in."""
 LISTED: Final = 25
 OURS: Final = ("job_engine/", "executor/", "distributor/", "actions/")

@@ -9,6 +9,8 @@ LARGEST: Final = 1000
 """Most entries of one action that may wait, however fast they drain."""
 
 SPAN_S: Final = 1.0
+LEAST_SPAN_S: Final = 0.1
+"""Shortest time that a rate is told from; in less, chance has too much to say."""
 
 
 def window_size(threads: int, drained_per_s: float) -> int:
@@ -31,7 +33,15 @@ class DrainMeter:
         self._taken.append((now, count))
 
     def per_s(self, now: float) -> float:
-        """Entries a second over the last second."""
+        """Entries a second over the last second, or over what there was of it so far.
+
+        How long the first of them took is not known: idle threads take what they find at
+        once, and then perhaps nothing for long. So those do not count for a shorter time.
+        """
         while self._taken and self._taken[0][0] < now - SPAN_S:
             self._taken.popleft()
-        return sum(count for _, count in self._taken) / SPAN_S
+        if not self._taken:
+            return 0.0
+        (began, first), (last, _) = self._taken[0], self._taken[-1]
+        total = sum(count for _, count in self._taken)
+        return max(total / SPAN_S, (total - first) / max(LEAST_SPAN_S, last - began))

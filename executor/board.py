@@ -49,12 +49,10 @@ class Board:
         with self._changed:
             return list(self._runs.values())
 
-    def count(self, actions: Collection[str] | None = None) -> int:
-        """How many runs there are, or only of these actions."""
+    def count(self, actions: Collection[str]) -> tuple[int, int]:
+        """How many runs there are, and how many of them are of these actions."""
         with self._changed:
-            if actions is None:
-                return len(self._runs)
-            return sum(self._of_actions[name] for name in actions)
+            return len(self._runs), sum(self._of_actions[name] for name in actions)
 
     def of_job(self, job_id: str) -> list[Run]:
         """The runs of this job; an interrupted one may be among them."""

@@ -17,11 +17,15 @@ from executor.board import Board
 AHEAD: Final = 64
 """Short jobs that wait in this process for a thread, however slow it is."""
 
-MOST_AHEAD: Final = 256
+MOST_AHEAD: Final = 512
 """Most of them, however fast it is."""
 
-SPAN_S: Final = 0.1
+SPAN_S: Final = 0.2
 """Otherwise as many as it takes on in this time."""
+
+PARTS: Final = 4
+"""Part of them that has to be gone before more is claimed: some wait for a thread while the
+API is asked about others, and ZooKeeper for yet others."""
 
 PROVEN: Final = 2
 """Claims in a row that brought nothing but short jobs, before it is claimed ahead."""
@@ -47,9 +51,10 @@ class Prefetch:
         """Wait until it is worth claiming; return how many jobs there is room for."""
         if self._in_a_row < PROVEN:
             return self._board.wait_room(0, 1, timeout_s)
-        # Half of it at a time: a claim for each that ends would cost as much as for all.
+        # Some at a time: a claim for each that ends would cost as much as for all.
         ahead = self._ahead()
-        return self._board.wait_room(ahead, ahead // 2, timeout_s)
+        room = self._board.wait_room(ahead, ahead // PARTS, timeout_s)
+        return min(room, ahead // 2)
 
     def room_beyond(self, claimed: int) -> int:
         """Return how many more there is room for already, if `claimed` jobs are short too.
@@ -60,7 +65,7 @@ class Prefetch:
             return 0
         ahead = self._ahead()
         room = self._board.wait_room(ahead, 0, 0) - claimed
-        return room if room >= ahead // 2 else 0
+        return min(room, ahead // 2) if room >= ahead // PARTS else 0
 
     def saw(self, actions: Sequence[str]) -> None:
         """Note what one claim brought; nothing to run says nothing."""
@@ -84,8 +89,7 @@ class Prefetch:
         A job that is not short gets a thread at once or is given back, and one that is
         short does not wait where every thread may be busy for long.
         """
-        running = self._board.count()
+        running, short = self._board.count(self._short)
         if running < self._board.threads:
             return True
-        long = running - self._board.count(self._short)
-        return action in self._short and long < self._board.threads
+        return action in self._short and running - short < self._board.threads

@@ -6,15 +6,15 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from job_engine.model import Fence
 
 _ENTRY: Final = re.compile(r"entry-(\d{3})-(-?\d+)\Z")
 
 
-@dataclass(frozen=True)
-class EntryName:
+class EntryName(NamedTuple):
     """A parsed `entry-PPP-SSSSSSSSSS`.
 
     The sequence is a signed 32-bit counter of ZooKeeper's that can turn negative;
@@ -25,11 +25,12 @@ class EntryName:
     sequence: int
     text: str
 
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
+    @staticmethod
+    @lru_cache(maxsize=4096)  # one look at a queue finds most of what the last one found
+    def parse(text: str) -> EntryName | None:
         """Parse a node's name; None for one that is no entry."""
         match = _ENTRY.match(text)
-        return cls(int(match[1]), int(match[2]), text) if match else None
+        return EntryName(int(match[1]), int(match[2]), text) if match else None
 
 
 def in_order(names: Sequence[str]) -> list[EntryName]:

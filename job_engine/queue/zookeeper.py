@@ -181,11 +181,12 @@ class ZooKeeperClaimQueue(ClaimQueue):
         on_entries, on_taken = self._lookout.look()
         client = self._session.client
         with answered():
-            # Both are on their way before either is waited for.
-            entries = client.get_children_async(self._paths.entries, watch=on_entries)
+            # Both are on their way before either is waited for. Claims first: an entry that
+            # is consumed between the two would look as if nobody had claimed it.
             claimed = client.get_children_async(self._paths.taken, watch=on_taken)
-            names = entries.get()
+            entries = client.get_children_async(self._paths.entries, watch=on_entries)
             taken = set(claimed.get())
+            names = entries.get()
         free = [name for name in names if name not in taken]
         skipped = {name for name in free if skip(name)}
         waiting = in_order([name for name in free if name not in skipped])

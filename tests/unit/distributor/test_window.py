@@ -21,9 +21,24 @@ def test_the_meter_forgets_after_a_second() -> None:
     meter = DrainMeter()
     meter.add(10, now=100.0)
     meter.add(5, now=100.5)
-    assert meter.per_s(100.9) == 15
+    assert meter.per_s(101.0) == 15
     assert meter.per_s(101.2) == 5
     assert meter.per_s(110.0) == 0
+
+
+def test_the_meter_need_not_wait_for_a_second() -> None:
+    meter = DrainMeter()
+    meter.add(16, now=100.0)
+    meter.add(32, now=100.1)
+    meter.add(32, now=100.2)
+    assert meter.per_s(100.2) == pytest.approx(64 / 0.2)
+
+
+def test_what_idle_threads_take_at_once_is_no_rate() -> None:
+    meter = DrainMeter()
+    meter.add(16, now=100.0)
+    meter.add(0, now=100.01)
+    assert meter.per_s(100.01) == 16
 
 
 def described(**schedule: object) -> ActionDescription:
