@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 from distributor.candidate import Duty, Leadership
@@ -25,6 +26,10 @@ BATCH: Final = 128
 
 REMEMBERED: Final = 256
 """Jobs that were pushed last."""
+
+RECORD_S: Final = 0.02
+"""Longest that the entry of a job pushed by itself goes unrecorded: its claim, which records
+it too, is made meanwhile if anybody is idle, and need not wait for the store's writer."""
 
 LEAST_S: Final = 0.1
 """Shortest wait for a retry that is due by this clock, and not yet by the API's."""
@@ -52,6 +57,9 @@ class ActionLeader(Duty):
         self._meter = DrainMeter()
         self._offered: deque[Sequence[NewJob]] = deque(maxlen=LARGEST)
         self._last_pushed: deque[str] = deque(maxlen=REMEMBERED)
+        self._unrecorded: list[EntryItem] = []
+        """What was pushed by itself; recorded before the API is asked what else to push."""
+        self._record_at = inf
         self._next_due_ms: int | None = None
         self._in_queue: int | None = None
         """Entries that waited after the last feed; None: unknown."""
@@ -69,17 +77,22 @@ class ActionLeader(Duty):
         # another job's then. Whoever claims a cancelled job is answered `final` anyway.
         self._cancelled.clear()
         self._offered.clear()
+        self._forget_unrecorded()
         self._in_queue = None
         self._reconcile(adopt=True)
 
     def step(self, leadership: Leadership) -> float:
         """Do what is due."""
         now = time.monotonic()
+        asks = not self._unrecorded or bool(self._offered) or now < self._record_at
+        if self._push_offered(leadership):
+            return RECORD_S
+        self._record(leadership)
         if now >= self._reconcile_at:
             self._reconcile(adopt=False)
         self._remove_cancelled(leadership)
         self._schedule()
-        if not self._push_offered(leadership):
+        if asks or self.backlogged:
             self._next_due_ms = self._feed(leadership)
         patience_s = min(self._settings.poll_s, self._reconcile_at - now)
         if self._next_due_ms is not None:
@@ -112,11 +125,13 @@ class ActionLeader(Duty):
             or self.backlogged
             or self._in_queue is None
             or self._in_queue + len(offered) > window
+            or time.monotonic() >= self._record_at
             or any(item.version > newest or item.job in self._last_pushed for item in offered)
             or not leadership.holds()
         ):
             return False
-        self._push(leadership, offered)
+        self._unrecorded += self._push(leadership, offered)
+        self._record_at = min(self._record_at, time.monotonic() + RECORD_S)
         self._in_queue += len(offered)
         return True
 
@@ -133,23 +148,35 @@ class ActionLeader(Duty):
         for start in range(0, len(reply.jobs), BATCH):
             if not leadership.holds():
                 return None
-            self._push(leadership, reply.jobs[start : start + BATCH])
+            self._unrecorded = self._push(leadership, reply.jobs[start : start + BATCH])
+            self._record(leadership)
         if self._in_queue is not None:
             self._meter.add(max(0, self._in_queue - reply.waiting), now)
         self._in_queue = reply.waiting + len(reply.jobs)
         self.backlogged = reply.more
         return reply.next_due_ms
 
-    def _push(self, leadership: Leadership, jobs: Sequence[FeedItem]) -> None:
+    def _push(self, leadership: Leadership, jobs: Sequence[FeedItem]) -> list[EntryItem]:
         # Events come behind: one of these may still be offered.
         self._last_pushed.extend(item.job for item in jobs)
         names = self._queue.push(leadership.node, [(j.job, j.priority) for j in jobs])
         entries = [EntryItem(job=j.job, entry=n) for j, n in zip(jobs, names, strict=True)]
         log.debug("jobs.pushed", action=self._action, count=len(entries))
-        for item, written in zip(entries, self._api.pushed(entries), strict=True):
-            if not written:
+        return entries
+
+    def _record(self, leadership: Leadership) -> None:
+        """Tell the API of the entries that were pushed."""
+        entries = self._forget_unrecorded()
+        written = self._api.pushed(entries) if entries else []
+        for item, known in zip(entries, written, strict=True):
+            if not known:
                 # Cancelled, or claimed, in between; a claimed entry stays.
                 self._queue.remove(leadership.node, item.entry)
+
+    def _forget_unrecorded(self) -> list[EntryItem]:
+        entries, self._unrecorded = self._unrecorded, []
+        self._record_at = inf
+        return entries
 
     def forget(self, entry: str) -> None:
         """Have the entry of a cancelled job taken out of the queue at the next step."""

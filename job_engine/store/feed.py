@@ -192,7 +192,9 @@ def _record(row: dict[str, Any] | None, entry: str, recorded: list[dict[str, Any
     """Decide whether a job takes an entry; notes in `recorded` if it is to be written."""
     if row is None:
         return False
-    if row["entry"] is None and row["state"] == JobState.QUEUED:
+    # One that waits for a retry was claimed, and its entry consumed, before this was said.
+    waits = row["entry"] is None and row["not_before_ms"] is None
+    if waits and row["state"] == JobState.QUEUED:
         row["entry"] = entry
         recorded.append(row)
     return bool(row["entry"] == entry)

@@ -229,7 +229,10 @@ class Book:
             written = self.store.feed.pushed(entries)
         for item, there in zip(entries, written, strict=True):
             known = self.jobs.get(item.job)
-            if known and known.state is JobState.QUEUED and known.entry is None:
+            # One that waits for its retry had this entry, and has lost it: no late word of
+            # it is to be believed. Once its time has come and a leader asked, it may be.
+            free = known and known.entry is None and (known.due_ms is None or there)
+            if known and known.state is JobState.QUEUED and free:
                 self._set(item.job, replace(known, entry=item.entry))
                 if item.entry in self.claimed:
                     self.unsure.add(item.entry)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from executor.board import Board
-from executor.prefetch import AHEAD, PROVEN, Prefetch
+from executor.prefetch import AHEAD, MOST_AHEAD, PARTS, PROVEN, SPAN_S, Prefetch
 from executor.run import Run
 from job_engine.plugins import Action
 from tests.unit.executor.support import claim_of, idle, run_of, swift
@@ -44,7 +44,7 @@ def fill(board: Board, tmp_path: Path, of: Action[Any], count: int) -> list[Run]
 def test_nothing_is_claimed_ahead_before_all_was_short_for_a_while(prefetch: Prefetch) -> None:
     assert prefetch.wait_room(0) == THREADS
     prove(prefetch)
-    assert prefetch.wait_room(0) == THREADS + AHEAD
+    assert prefetch.wait_room(0) == AHEAD // 2
     prefetch.saw([SHORT, LONG])
     assert prefetch.wait_room(0) == THREADS
 
@@ -55,14 +55,31 @@ def test_claims_that_brought_nothing_to_run_prove_nothing(prefetch: Prefetch) ->
     assert prefetch.wait_room(0) == THREADS
 
 
-def test_it_is_worth_claiming_once_half_has_gone(
+def test_it_is_worth_claiming_once_a_part_has_gone(
     board: Board, prefetch: Prefetch, tmp_path: Path
 ) -> None:
     prove(prefetch)
-    runs = fill(board, tmp_path, swift, THREADS + AHEAD // 2 + 1)
-    assert prefetch.wait_room(0) == AHEAD // 2 - 1
+    part = AHEAD // PARTS
+    runs = fill(board, tmp_path, swift, THREADS + AHEAD - part + 1)
+    assert prefetch.wait_room(0) == part - 1
+    assert prefetch.room_beyond(0) == 0
     board.remove(runs[0])
-    assert prefetch.wait_room(10) == AHEAD // 2
+    assert prefetch.wait_room(10) == part
+    assert prefetch.room_beyond(0) == part
+    assert prefetch.room_beyond(1) == 0
+
+
+def test_who_is_fast_claims_further_ahead(board: Board) -> None:
+    now_s = 0.0
+    prefetch = Prefetch(board, {SHORT}, lambda: now_s)
+    prove(prefetch)
+    for _ in range(4):
+        prefetch.saw([SHORT] * AHEAD)
+    assert prefetch.wait_room(0) == (4 * AHEAD + 2 * PROVEN) // 2
+    prefetch.saw([SHORT] * MOST_AHEAD)
+    assert prefetch.wait_room(0) == MOST_AHEAD // 2
+    now_s += 2 * SPAN_S
+    assert prefetch.wait_room(0) == AHEAD // 2
 
 
 def test_a_long_job_gets_a_thread_or_goes_back(
