@@ -217,18 +217,29 @@ class ZooKeeperSession:
         granted_s = self._connection.granted_s or 0.0
         with self._lock:
             fresh = time.monotonic() - self._answered_at < granted_s * QUIET_FOR
-            known = not self._lost and self._session_id == self._client.client_id[0]
+            known = not self._lost and self._session_id == self._connected_id
         return fresh and known and self._quiet()
 
-    def _ask(self, outstanding: threading.Event) -> None:
+    @property
+    def _connected_id(self) -> int | None:
+        """Id of the session that kazoo is connected in; None: it is between two connections.
+
+        That is so for a moment while its state still says CONNECTED.
+        """
         client_id = self._client.client_id
+        return None if client_id is None else int(client_id[0])
+
+    def _ask(self, outstanding: threading.Event) -> None:
+        session_id = self._connected_id
+        if session_id is None:
+            return
         sent_at = time.monotonic()
 
         def answered(result: Any) -> None:
             outstanding.clear()
             # A reply to another session than the one that asked proves nothing.
-            if result.successful() and client_id == self._client.client_id:
-                self._note_answer(client_id[0], sent_at)
+            if result.successful() and session_id == self._connected_id:
+                self._note_answer(session_id, sent_at)
 
         outstanding.set()
         self._client.exists_async("/").rawlink(answered)
@@ -236,7 +247,7 @@ class ZooKeeperSession:
     def _note_pong(self, sent_at: float) -> None:
         with self._lock:
             # A new session is found, and told of, by an answer to a request only.
-            if self._session_id == self._client.client_id[0]:
+            if self._session_id == self._connected_id:
                 self._answered_at = max(self._answered_at, sent_at)
 
     def _note_answer(self, session_id: int, sent_at: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -83,6 +84,21 @@ def test_who_is_cut_off_stops_before_another_may_begin(world: World) -> None:
     one.ends(0, "success")
     one.reports()
     assert world.book.jobs[run.job.id].state is JobState.RUNNING
+
+
+def test_the_clock_goes_on_while_kazoo_is_between_two_connections(world: World) -> None:
+    """lost-means-stop: for a moment kazoo is CONNECTED, in no session."""
+    session = world.executors[0].session
+    lost = threading.Event()
+    session.on_lost(lost.set)
+    session.client._live.clear()
+    session._monitor.start()
+    for process in world.processes:
+        process.paused = True  # so that nobody but the session's own thread looks at its clock
+    world.pass_time(8)
+    assert lost.wait(10)
+    session._stopping.set()
+    session._monitor.join(10)
 
 
 def test_a_claim_that_is_answered_too_late_does_not_run(world: World) -> None:
