@@ -59,7 +59,7 @@ class Case:
         self.evidence = evidence
         self.by_job = {s.job: s for s in evidence.submissions if s.job is not None}
         self.by_tag = {s.tag: s for s in evidence.submissions}
-        self._names = {start.pid: start.name for start in evidence.starts}
+        self._starts = sorted(evidence.starts, key=lambda start: start.at)
 
     def runs(self, job: str) -> list[Execution]:
         """The executions of a job, in the order of their starts."""
@@ -71,7 +71,10 @@ class Case:
 
     def executor(self, execution: Execution) -> str:
         """Name of the process that ran it."""
-        return self._names.get(execution.pid, f"process {execution.pid}")
+        # In a long run the kernel gives process ids a second time.
+        before = execution.started_at + CLOCK_S
+        names = [s.name for s in self._starts if s.pid == execution.pid and s.at <= before]
+        return names[-1] if names else f"process {execution.pid}"
 
     def faults(self, execution: Execution, *kinds: str, after_s: float = AFTERMATH_S) -> list[Span]:
         """When faults of these kinds were felt by its executor; kinds may be prefixes."""
@@ -274,7 +277,10 @@ def jobs_run_again_only_after_a_fault(case: Case) -> Iterator[Violation]:
                 r.copy_began_at < first.last_at + SLACK_S and r.down_at < second.started_at
                 for r in case.evidence.restores
             )
-            hit = hit or any(d.pid == first.pid for d in case.evidence.deaths)
+            hit = hit or any(
+                d.pid == first.pid and first.started_at <= d.at <= second.started_at
+                for d in case.evidence.deaths
+            )
             if not hit:
                 told = f"ran as {first.run} on {case.executor(first)}, and again as {second.run}"
                 yield Violation(rule, job, f"{told}, for no reason")

@@ -19,6 +19,7 @@ from tests.faults.bed.evidence import Document, Evidence
 from tests.faults.bed.journal import Journal
 from tests.faults.bed.kinds import KINDS
 from tests.faults.bed.load import BURST, Client, Observer, Submitter
+from tests.faults.bed.progress import Progress
 from tests.faults.bed.proxy import Proxies
 from tests.faults.bed.world import THREADS, World
 from tests.support.trace import read_trace
@@ -29,6 +30,8 @@ BEHIND_SHARE: Final = 0.05
 """Of all jobs, how many the submitter may be behind before faults wait for it."""
 STUCK_S: Final = 90.0
 """Seconds without any job becoming final, after which the rest never will."""
+SUBMIT_S: Final = 0.1
+"""Seconds that a job may take to be accepted, on average, while nothing is broken."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,20 @@ class _Run:
         self._submitter = Submitter(client, trace, plan.seed, plan.jobs)
         self._observer = Observer(world.url, plan.seed, lambda: self._submitter.submissions)
         self._reader = Client(world.url)
+        self._injected = 0
+        self._progress = Progress(
+            world.url, self._submitter, plan.jobs, plan.faults, lambda: self._injected, say
+        )
 
     def go(self) -> Evidence:
         self._submitter.start()
         self._observer.start()
-        self._submitter.submit(round(self._plan.jobs * CALM_SHARE))
-        self._wait_unfinished(THREADS)
+        self._progress.start()
         plan = self._plan
+        patience_s = 60 + SUBMIT_S * plan.jobs
+        self._submitter.submit(round(plan.jobs * CALM_SHARE), patience_s)
+        self._wait_unfinished(THREADS)
+        self._say("now the faults")
         Driver(
             self._world,
             plan.seed,
@@ -93,17 +103,17 @@ class _Run:
         ).run()
         self._say("all faults are undone")
         self._wait_all_final()
-        self._submitter.finish(120)
+        self._submitter.finish(patience_s)
         self._wait_all_final()
-        self._observer.stop()
         self._say("all jobs are final")
+        self._observer.stop()
+        self._progress.stop()
         return self._collect()
 
     def _on_fault(self, count: int) -> None:
         share = CALM_SHARE + (1 - 2 * CALM_SHARE) * count / self._plan.faults
         self._submitter.allow(round(self._plan.jobs * share))
-        if count % max(1, self._plan.faults // 20) == 0:
-            self._say(f"{count} faults, {self._submitter.accepted} jobs accepted")
+        self._injected = count
 
     def _on_idle(self) -> None:
         # Some faults take jobs that run: a few more, unless there are enough.

@@ -150,13 +150,19 @@ class World(Engine):
                 self.start_one(name)
 
     def stop_all(self, timeout_s: float = 60.0) -> dict[str, int]:
-        """SIGTERM executors, then distributors, then the API; return exit codes."""
+        """SIGTERM executors, then distributors, then the API; return exit codes.
+
+        What does not stop in time is killed, which its code tells.
+        """
         codes = {}
         for group in (self.executors, self.distributors, [API]):
             for name in group:
                 self.signal(name, signal.SIGTERM)
             for name in group:
-                codes[name] = self.processes[name].wait(timeout_s)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.processes[name].wait(timeout_s)
+                self.kill(name)
+                codes[name] = self.processes[name].returncode
         return codes
 
     # --- links ----------------------------------------------------------------

@@ -284,6 +284,18 @@ def test_a_job_that_runs_again_for_no_reason() -> None:
     assert broken(replace(evidence, faults=[killed])) == set()
 
 
+def test_a_process_id_that_is_used_again_names_who_had_it_then() -> None:
+    """A long run starts more processes than there are ids."""
+    again = execution("b", 110.0, 111.0)
+    starts = [*CLEAN.starts, Start("e2", PID, 105.0)]
+    evidence = run(**outcome("b"), executions={JOB: [FIRST, again]}, starts=starts)
+    hit = fault("kill-executor", "e1", 102.0, 104.0)
+    assert broken(replace(evidence, faults=[hit])) == set()
+    assert broken(replace(evidence, faults=[replace(hit, target="e2")])) != set()
+    died = Death("e2", PID, 150.0, 86)
+    assert "jobs run again only after a fault" in broken(replace(evidence, deaths=[died]))
+
+
 # --- urgent jobs pass ---------------------------------------------------------
 
 
