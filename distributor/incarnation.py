@@ -22,7 +22,7 @@ def ensure_incarnation(client: KazooClient, api: Api) -> None:
         client.ensure_path(layout.ENGINE)
         if client.exists(layout.INCARNATION):
             return
-        incarnation = api.draw_incarnation(seen=None)
+        incarnation = api.draw_incarnation()
         try:
             client.create(layout.INCARNATION, str(incarnation).encode())
         except NodeExistsError:

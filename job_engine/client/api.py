@@ -38,7 +38,6 @@ from job_engine.model.protocol import (
     EntryItem,
     FeedReply,
     IncarnationReply,
-    IncarnationRequest,
     OrphansReply,
     OrphansRequest,
     Receipt,
@@ -195,10 +194,9 @@ class Api(NuvlaApi):  # type: ignore[misc]
             yield from page.entries
             after = page.next
 
-    def draw_incarnation(self, seen: int | None) -> int:
+    def draw_incarnation(self) -> int:
         """Draw a number that no ZooKeeper had before."""
-        body = IncarnationRequest(seen=seen)
-        return self._post("engine/incarnation", body, IncarnationReply).incarnation
+        return _parsed(self._call("POST", "engine/incarnation"), IncarnationReply).incarnation
 
     def schedule(self, action: str, tick_ms: int) -> ScheduleReply:
         """Create the scheduled job of this tick, unless there is one."""

@@ -182,14 +182,8 @@ class RecordedEntries(Message):
     next: str | None = None
 
 
-class IncarnationRequest(Message):
-    """`POST /api/engine/incarnation`: draw the next one, above `seen` where that is given."""
-
-    seen: int | None = None
-
-
 class IncarnationReply(Message):
-    """A number that was never drawn before."""
+    """`POST /api/engine/incarnation`: a number above all that were ever drawn."""
 
     incarnation: int
 

@@ -22,14 +22,15 @@ class Counters:
         self._database = database
         self._clock = clock
 
-    def draw_incarnation(self, seen: int | None = None) -> int:
-        """Draw an incarnation above all that were drawn, above `seen`, and above all fences.
+    def draw_incarnation(self) -> int:
+        """Draw an incarnation above all that were drawn, and above all fences.
 
         After the store was restored from a backup its counter lags behind what was
         drawn since, and behind the fences of claims made since; a claim of the next
         incarnation must be newer than all of them. Those claims went with the newer
         store, and a wiped ZooKeeper has forgotten its incarnation; what is left that
         nobody can put back is the time, in milliseconds: no incarnation is below it.
+        Raises `InvalidResourceError` where a fence that nobody drew leaves none.
         """
 
         def unit(connection: Connection) -> int:
@@ -37,9 +38,9 @@ class Counters:
                 select(counters.c.value).where(counters.c.name == _INCARNATION)
             ).scalar()
             used = connection.execute(select(func.max(jobs.c.fence_incarnation))).scalar()
-            value = max(self._clock(), 1 + max(drawn or 0, seen or 0, used or 0))
+            value = max(self._clock(), 1 + max(drawn or 0, used or 0))
             if value > MAX_INCARNATION:
-                raise InvalidResourceError(f"seen: {seen} leaves no incarnation to draw")
+                raise InvalidResourceError(f"A claim of incarnation {used} leaves none to draw.")
             if drawn is None:
                 connection.execute(insert(counters).values(name=_INCARNATION, value=value))
             else:

@@ -36,7 +36,6 @@ from job_engine.model.protocol import (
     EntriesRequest,
     FeedReply,
     IncarnationReply,
-    IncarnationRequest,
     OrphansReply,
     OrphansRequest,
     RecordedEntries,
@@ -134,10 +133,10 @@ def entries(
 
 
 @router.post("/incarnation")
-def incarnation(request: IncarnationRequest, services: Shared, who: Caller) -> IncarnationReply:
+def incarnation(services: Shared, who: Caller) -> IncarnationReply:
     """Draw an incarnation."""
     allow(who, DISTRIBUTOR)
-    return IncarnationReply(incarnation=services.store.counters.draw_incarnation(request.seen))
+    return IncarnationReply(incarnation=services.store.counters.draw_incarnation())
 
 
 @router.post("/schedule")

@@ -89,11 +89,9 @@ class StoreApi:
             "recorded_entries", lambda: self._book().store.feed.entries(action, "")
         ).entries
 
-    def draw_incarnation(self, seen: int | None) -> int:
+    def draw_incarnation(self) -> int:
         """See `Api`."""
-        return self._call(
-            "draw_incarnation", lambda: self._book().store.counters.draw_incarnation(seen)
-        )
+        return self._call("draw_incarnation", self._book().store.counters.draw_incarnation)
 
     def actions(self) -> list[ActionDescription]:
         """See `Api`."""

@@ -13,12 +13,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from job_engine.errors import ConfigurationError, MissingDependencyError, StoreError
+from job_engine.errors import (
+    ConfigurationError,
+    InvalidResourceError,
+    MissingDependencyError,
+    StoreError,
+)
+from job_engine.model import Fence
 from job_engine.model.protocol import ActionDescription
+from job_engine.store.counters import MAX_INCARNATION
 from job_engine.store.factory import open_store
 from job_engine.store.store import Store
 from job_engine.store.tables import counters, metadata
-from tests.contract.store.support import Clock, add, document
+from tests.contract.store.support import Clock, add, document, running
 
 
 def test_migrations_make_what_the_tables_say(store: Store) -> None:
@@ -119,10 +126,17 @@ def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 def test_incarnations_are_never_drawn_twice(store: Store) -> None:
     first = store.counters.draw_incarnation()
-    assert store.counters.draw_incarnation(first) == first + 1
-    # The store was restored from a backup; ZooKeeper knows better.
-    assert store.counters.draw_incarnation(first + 40) == first + 41
+    assert store.counters.draw_incarnation() == first + 1
+    # The store was restored from a backup, and claimed from by who knows better.
+    running(store, Fence(first + 40, 1))
+    assert store.counters.draw_incarnation() == first + 41
     assert store.counters.draw_incarnation() == first + 42
+
+
+def test_a_fence_that_nobody_drew_leaves_no_incarnation(store: Store) -> None:
+    running(store, Fence(MAX_INCARNATION, 1))
+    with pytest.raises(InvalidResourceError):
+        store.counters.draw_incarnation()
 
 
 def test_a_restored_store_draws_no_incarnation_again(store: Store, clock: Clock) -> None:
