@@ -209,7 +209,31 @@ class ActionLeader(Duty):
         self._description = next(
             (a for a in self._api.actions() if a.name == self._action), self._description
         )
+        self._requeue_abandoned()
         self._reconcile_at = time.monotonic() + self._settings.reconcile_s
+
+    def _requeue_abandoned(self) -> None:
+        """Queue again what a foreign consumer ran that is gone.
+
+        Its entry may have been consumed, or was never recorded. It is gone once nobody
+        has touched the job for as long as its action may take, and nobody claims an
+        entry of it; as long as its entry is there, whoever claims that resumes the job.
+        """
+        if self._description is None:
+            return
+        silent = self._api.foreign_runs(self._action, self._description.timeout_s)
+        if not silent:
+            return
+        claimed = self._queue.claimed()
+        there = self._queue.jobs([run.entry for run in silent if run.entry is not None])
+        gone = [
+            run
+            for run in silent
+            if run.job not in claimed and (run.entry is None or there.get(run.entry) != run.job)
+        ]
+        if gone:
+            requeued = sum(self._api.requeue(gone))
+            log.warning("jobs.abandoned", action=self._action, requeued=requeued)
 
     def _renamed(self, recorded: list[EntryItem]) -> list[EntryItem]:
         """Which entries carry another job now: a wiped ZooKeeper counts from 0 again."""

@@ -37,6 +37,8 @@ from job_engine.model.protocol import (
     EntriesRequest,
     EntryItem,
     FeedReply,
+    ForeignRun,
+    ForeignRuns,
     IncarnationReply,
     OrphansReply,
     OrphansRequest,
@@ -193,6 +195,14 @@ class Api(NuvlaApi):  # type: ignore[misc]
             page = self._get("engine/entries", RecordedEntries, action=action, after=after)
             yield from page.entries
             after = page.next
+
+    def foreign_runs(self, action: str, silent_s: float) -> list[ForeignRun]:
+        """Jobs that a foreign consumer runs, and that nobody has touched for so long."""
+        return self._get("engine/foreign", ForeignRuns, action=action, silent_s=silent_s).runs
+
+    def requeue(self, runs: Sequence[ForeignRun]) -> list[bool]:
+        """Queue foreign runs again that have ended without a word, if nobody touched them since."""
+        return self._post("engine/foreign", ForeignRuns(runs=list(runs)), EntriesReply).written
 
     def draw_incarnation(self) -> int:
         """Draw a number that no ZooKeeper had before."""

@@ -182,6 +182,26 @@ class RecordedEntries(Message):
     next: str | None = None
 
 
+class ForeignRun(Message):
+    """A job that a foreign consumer runs, as it was when somebody touched it last."""
+
+    job: str
+    entry: str | None
+    updated_ms: int
+
+
+class ForeignRuns(Message):
+    """`GET /api/engine/foreign?action=A&silent_s=S`: foreign runs that say nothing.
+
+    Those are jobs that are RUNNING without a fence, and that nobody has touched for
+    `silent_s`. Jobs of pull mode, and those under a monitor, are left out.
+    `POST /api/engine/foreign` queues the ones that nothing carries any more again, each
+    where it is as it was then, counted as interrupted; it answers an `EntriesReply`.
+    """
+
+    runs: list[ForeignRun] = Field(max_length=BATCH_LIMIT)
+
+
 class IncarnationReply(Message):
     """`POST /api/engine/incarnation`: a number above all that were ever drawn."""
 

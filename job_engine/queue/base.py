@@ -163,5 +163,9 @@ class PushQueue(ABC):
         """Read the job id of each entry that still exists."""
 
     @abstractmethod
+    def claimed(self) -> set[str]:
+        """Ids of the jobs whose entries somebody has claimed, after a sync."""
+
+    @abstractmethod
     def remove(self, leader_node: str, entry: str) -> bool:
         """Delete an entry unless it is claimed; return whether it was deleted."""

@@ -394,6 +394,15 @@ class ZooKeeperPushQueue(PushQueue):
             if node is not None
         }
 
+    def claimed(self) -> set[str]:
+        """See the base class."""
+        self._paths.ensure()
+        with answered():
+            self._session.client.sync(self._paths.taken)
+            names = self._session.client.get_children(self._paths.taken)
+        batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
+        return {job for batch in batches for job in self.jobs(batch).values()}
+
     def remove(self, leader_node: str, entry: str) -> bool:
         """See the base class."""
         transaction = Transaction(self._session.client, leader_node)

@@ -11,6 +11,7 @@ from job_engine.store.estimate import Estimates
 from job_engine.store.events import Events
 from job_engine.store.expiry import Expiry
 from job_engine.store.feed import Feed
+from job_engine.store.foreign import ForeignRuns
 from job_engine.store.idempotency import Idempotency
 from job_engine.store.jobs import Jobs
 from job_engine.store.logs import Logs
@@ -28,6 +29,7 @@ class Store:
         self.jobs = Jobs(database, clock)
         self.claims = Claims(database, clock)
         self.feed = Feed(database, clock)
+        self.foreign = ForeignRuns(database, clock)
         self.schedules = Schedules(database, clock)
         self.expiry = Expiry(database, clock)
         self.idempotency = Idempotency(database, clock)

@@ -57,3 +57,14 @@ def test_what_kazoo_releases_ours_takes(join: Join, zk: KazooClient) -> None:
     theirs.get(timeout=5)
     theirs.release()
     assert ours.claim() == ["job/1"]
+
+
+def test_a_leader_knows_what_both_have_claimed(join: Join, zk: KazooClient) -> None:
+    ours = join("ours")
+    assert ours.pushes.claimed() == set()
+    ours.push(*(f"job/{n}" for n in range(100)))
+    held = [*ours.claim(64), *ours.claim(16)]
+    theirs = LockingQueue(zk, "/job")
+    held.append(theirs.get(timeout=5).decode())
+    zk.create("/job/taken/entry-999-9999999999", b"whose entry is gone", ephemeral=True)
+    assert ours.pushes.claimed() == set(held)

@@ -21,7 +21,7 @@ from tests.conftest import require
 from tests.faults.bed.boxes import BUSYBOX
 from tests.faults.bed.checker import check
 from tests.faults.bed.kinds import KINDS
-from tests.faults.bed.report import explain, report
+from tests.faults.bed.report import commit, explain, report
 from tests.faults.bed.run import Plan, run
 
 JOBS = 1000
@@ -58,7 +58,9 @@ def test_a_thousand_jobs_under_every_fault(tmp_path: Path, seed: int) -> None:
     plan = Plan(seed, JOBS, TIMES_EACH * len(KINDS), GAP_S)
     evidence = run(plan, tmp_path, lambda text: print(text, flush=True))  # noqa: T201
     violations = check(evidence)
-    told = report(plan, evidence, violations, 0.0) + explain(violations, evidence, tmp_path)
+    told = report(plan, evidence, violations, 0.0, commit()) + explain(
+        violations, evidence, tmp_path
+    )
     assert not violations, told
     counts = Counter(fault.kind for fault in evidence.faults)
     assert all(counts[kind] >= TIMES_EACH for kind in KINDS), counts

@@ -35,6 +35,7 @@ from job_engine.model.protocol import (
     EntriesReply,
     EntriesRequest,
     FeedReply,
+    ForeignRuns,
     IncarnationReply,
     OrphansReply,
     OrphansRequest,
@@ -59,6 +60,7 @@ MAX_GRACE_S: Final = 1e9
 Window = Annotated[int, Query(ge=0, le=10 * BATCH_LIMIT)]
 Version = Annotated[int, Query(ge=0, le=ANY_VERSION)]
 Name = Annotated[str, Query(min_length=1)]
+Silence = Annotated[float, Query(ge=0, le=MAX_GRACE_S)]
 
 
 SPOKEN: Final = (ClaimRequest, ReportRequest, EntriesRequest)
@@ -130,6 +132,20 @@ def entries(
     """Return a page of recorded entries."""
     allow(who, DISTRIBUTOR)
     return services.store.feed.entries(action, after)
+
+
+@router.get("/foreign")
+def foreign(action: Name, silent_s: Silence, services: Shared, who: Caller) -> ForeignRuns:
+    """Return the foreign runs that say nothing."""
+    allow(who, DISTRIBUTOR)
+    return ForeignRuns(runs=list(services.store.foreign.silent(action, silent_s)))
+
+
+@router.post("/foreign")
+def requeue(request: ForeignRuns, services: Shared, who: Caller) -> EntriesReply:
+    """Queue again what nothing carries any more."""
+    allow(who, DISTRIBUTOR)
+    return EntriesReply(written=list(services.store.foreign.requeue(request.runs)))
 
 
 @router.post("/incarnation")

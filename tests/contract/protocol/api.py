@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from job_engine.errors import ApiUnavailableError
 from job_engine.model.protocol import (
@@ -12,14 +12,20 @@ from job_engine.model.protocol import (
     ClaimRequest,
     EntryItem,
     FeedReply,
+    ForeignRun,
     Receipt,
     ReportRequest,
     ScheduleReply,
 )
-from tests.contract.protocol.book import Book
+from tests.contract.protocol.book import SILENT_S, Book
 from tests.contract.protocol.small_client import Fault, Net
 
 T = TypeVar("T")
+
+_DESCRIBED: Final = [
+    ActionDescription(name=name, payload_schema={}, timeout_s=SILENT_S)
+    for name in ("one", "two", "noop", "other")
+]
 
 
 class StoreApi:
@@ -93,9 +99,19 @@ class StoreApi:
         """See `Api`."""
         return self._call("draw_incarnation", self._book().store.counters.draw_incarnation)
 
+    def foreign_runs(self, action: str, silent_s: float) -> Sequence[ForeignRun]:
+        """See `Api`."""
+        return self._call(
+            "foreign_runs", lambda: self._book().store.foreign.silent(action, silent_s)
+        )
+
+    def requeue(self, runs: Sequence[ForeignRun]) -> Sequence[bool]:
+        """See `Api`."""
+        return self._call("requeue", lambda: self._book().requeue(runs))
+
     def actions(self) -> list[ActionDescription]:
         """See `Api`."""
-        return []
+        return self._call("actions", lambda: _DESCRIBED)
 
     def schedule(self, _action: str, _tick_ms: int) -> ScheduleReply:
         """See `Api`."""

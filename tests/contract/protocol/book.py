@@ -21,6 +21,7 @@ from job_engine.model.protocol import (
     ClaimRequest,
     EntryItem,
     FeedReply,
+    ForeignRun,
     Receipt,
     Report,
     ReportKind,
@@ -31,6 +32,8 @@ from tests.contract.protocol.known import Known
 from tests.contract.store.support import Clock, add
 
 MOST_INTERRUPTIONS: Final = 10
+SILENT_S: Final = 30.0
+"""How long a foreign run may say nothing: the timeout of every action."""
 
 
 @dataclass
@@ -46,6 +49,8 @@ class Book:
     """Entries that the store may know wrongly: it was restored, or told late."""
     claimed: set[str] = field(default_factory=set)
     """Entries that were claimed in this life of ZooKeeper."""
+    held_abroad: Callable[[], set[str]] = set
+    """Jobs of which a foreign consumer holds an entry."""
     broken: list[str] = field(default_factory=list)
 
     def check(self, holds: bool, invariant: str, what: object) -> None:
@@ -102,7 +107,8 @@ class Book:
         right = known.state.is_final or (held and not claims)
         self.check(refused == right, "fenced", f"edit of {known} to {state}")
         if not refused:
-            self._set(job, replace(known, state=state, fence=None if claims else known.fence))
+            fence = None if claims else known.fence
+            self._set(job, replace(known, state=state, fence=fence, touched_ms=self.clock()))
 
     def _refused(self, act: Callable[[], object]) -> bool:
         try:
@@ -255,6 +261,23 @@ class Book:
                 interrupted = known.state is JobState.RUNNING
                 lost = replace(known, interruptions=known.interruptions + interrupted)
                 self._set(item.job, lost.without_entry())
+        return written
+
+    def requeue(self, runs: Sequence[ForeignRun]) -> Sequence[bool]:
+        """Queue what foreign consumers ran that are gone, each where nobody touched it since."""
+        with self._answering("no-silent-loss"):
+            written = self.store.foreign.requeue(runs)
+        for run, there in zip(runs, written, strict=True):
+            known = self.jobs.get(run.job)
+            as_it_was = known is not None and known.runs_abroad and known.entry == run.entry
+            right = as_it_was and known is not None and known.touched_ms == run.updated_ms
+            self.check(there == right, "no-silent-loss", f"requeue of {run} {there} of {known}")
+            if known is not None and right:
+                silent = self.clock() - known.touched_ms >= SILENT_S * 1000
+                gone = silent and run.job not in self.held_abroad()
+                self.check(gone, "one-outcome", f"{known} is in a foreign consumer's hands")
+                lost = replace(known, interruptions=known.interruptions + 1)
+                self._set(run.job, lost.without_entry().pushable())
         return written
 
     # --- disasters ------------------------------------------------------------

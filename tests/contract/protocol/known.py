@@ -19,6 +19,8 @@ class Known:
     interruptions: int = 0
     attempts: int = 0
     resumed: bool = False
+    touched_ms: int = 0
+    """When a client edited it last."""
     pushes_due: int = 1
     """How often leaders may still push it: once at first, and once for each entry it lost."""
 
@@ -26,6 +28,11 @@ class Known:
     def waits(self) -> bool:
         """Whether its entry waits in the queue."""
         return self.state is JobState.QUEUED and self.entry is not None
+
+    @property
+    def runs_abroad(self) -> bool:
+        """Whether a foreign consumer runs it, or ran it."""
+        return self.state is JobState.RUNNING and self.fence is None
 
     @property
     def may_lose_its_entry(self) -> bool:

@@ -260,6 +260,11 @@ def _stat(nodes: Nodes, path: str) -> ZnodeStat:
     )
 
 
+def take(zk: SmallZooKeeper, session: int, entry: str) -> None:
+    """Claim an entry as a foreign consumer does."""
+    zk.answer(session, Create(f"/job/taken/{entry}", b"foreign", [], EPHEMERAL))
+
+
 def push(zk: SmallZooKeeper, session: int, job: str, priority: int = 999) -> str:
     """Push as a foreign producer does, and return the entry's name."""
     prefix = f"/job/entries/entry-{priority:03d}-"

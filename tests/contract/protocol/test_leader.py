@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from distributor.window import LEAST_SPAN_S
-from job_engine.model import Fence, JobState
+from job_engine.model import Answer, Fence, JobState
 from job_engine.model.protocol import EntryItem, NewJob
 from job_engine.queue import layout
 from job_engine.store.factory import open_store
-from tests.contract.protocol.book import Book
+from tests.contract.protocol.book import SILENT_S, Book
 from tests.contract.protocol.distributors import LeaderProcess
 from tests.contract.protocol.small_client import Fault, Net, SmallClient
-from tests.contract.protocol.small_zookeeper import SmallZooKeeper, push
+from tests.contract.protocol.small_zookeeper import SmallZooKeeper, push, take
 from tests.contract.protocol.witness import Witness
 from tests.contract.store.support import Clock, claim
 
@@ -38,11 +38,14 @@ def book(tmp_path: Path) -> Iterator[Book]:
 
 
 @pytest.fixture
-def zk(book: Book) -> SmallZooKeeper:
-    made = SmallZooKeeper()
-    Witness(made, lambda: book)
-    _one_thread(made)
-    return made
+def witness(book: Book) -> Witness:
+    return Witness(SmallZooKeeper(), lambda: book)
+
+
+@pytest.fixture
+def zk(witness: Witness) -> SmallZooKeeper:
+    _one_thread(witness.zk)
+    return witness.zk
 
 
 def _one_thread(zk: SmallZooKeeper) -> None:
@@ -222,3 +225,68 @@ def test_recording_is_a_compare_and_set(book: Book) -> None:
     assert book.store.feed.pushed([EntryItem(job=job, entry="entry-999-0000000001")]) == [True]
     assert book.store.feed.pushed([EntryItem(job=job, entry="entry-999-0000000002")]) == [False]
     assert book.store.jobs.get_job(job).entry == "entry-999-0000000001"
+
+
+# --- foreign consumers that die -----------------------------------------------
+
+
+def _reconciled(leader: LeaderProcess) -> None:
+    """Have somebody take over, which reconciles."""
+    leader.elect({})
+    leader.step()
+
+
+def test_what_a_dead_foreign_consumer_ran_is_queued_again(
+    lead: Lead, book: Book, zk: SmallZooKeeper
+) -> None:
+    """no-silent-loss: it consumed the entry, and said nothing more."""
+    leader = lead("noop")
+    job = book.create("noop")
+    leader.step()
+    book.edit(job, JobState.RUNNING)
+    zk.nodes.pop(f"/job/entries/{book.store.jobs.get_job(job).entry}")
+    book.clock.advance(SILENT_S - 1)
+    _reconciled(leader)
+    assert not zk.entries
+    book.clock.advance(1)
+    _reconciled(leader)
+    leader.step()
+    assert list(zk.entries.values()) == [job]
+    assert book.store.jobs.get_job(job).interruptions == 1
+
+
+def test_what_a_foreign_consumer_holds_is_its_own(
+    lead: Lead, book: Book, zk: SmallZooKeeper, witness: Witness
+) -> None:
+    """However long it says nothing, and though nobody ever recorded the entry."""
+    leader = lead("noop")
+    job = book.create("noop")
+    consumer = zk.connect()
+    witness.foreign.add(consumer)
+    name = push(zk, consumer, job)
+    take(zk, consumer, name)
+    book.edit(job, JobState.RUNNING)
+    book.clock.advance(10 * SILENT_S)
+    _reconciled(leader)
+    assert book.jobs[job].state is JobState.RUNNING
+    # It dies, and an executor consumes the entry that it does not know.
+    zk.expire(consumer)
+    del zk.nodes[f"/job/entries/{name}"]
+    _reconciled(leader)
+    leader.step()
+    assert list(zk.entries.values()) == [job]
+
+
+def test_what_has_its_entry_is_resumed_by_who_claims_that(
+    lead: Lead, book: Book, zk: SmallZooKeeper
+) -> None:
+    leader = lead("noop")
+    job = book.create("noop")
+    leader.step()
+    (name,) = zk.entries
+    book.edit(job, JobState.RUNNING)
+    book.clock.advance(10 * SILENT_S)
+    _reconciled(leader)
+    assert book.jobs[job].state is JobState.RUNNING
+    assert claim(book.store, job, name, Fence(1, 10_000)).answer is Answer.RESUME
+    book.broken.clear()  # it was not told that anything was taken

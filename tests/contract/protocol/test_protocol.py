@@ -57,7 +57,8 @@ EVENTS = (
     + ["late"] * 3
     + ["elect", "kill", "cancel", "delete", "wipe", "back up", "restore", "incarnation"]
     + ["foreign push"] * 3
-    + ["foreign claim", "foreign end"]
+    + ["foreign claim"] * 3
+    + ["foreign end", "foreign death"]
     + ["stray"] * 6
     + ["work"] * 8
     + ["drain"] * 4
@@ -173,6 +174,8 @@ class Protocol(RuleBasedStateMachine):
                     self.from_before |= {id(run) for e in world.executors for run in e.runs}
             case "incarnation":
                 world.lose_incarnation()
+            case "foreign death":
+                world.kill_foreigners()
             case _:
                 self._to_a_job(what, which)
 
@@ -194,6 +197,8 @@ class Protocol(RuleBasedStateMachine):
             case "foreign push":
                 self.world.push_as_foreign(job)
             case "foreign claim":
+                if which % 3:
+                    self.world.claim_as_foreign(job)
                 book.edit(job, JobState.RUNNING)
             case "foreign end":
                 book.edit(job, JobState.SUCCESS)
@@ -313,6 +318,7 @@ class Protocol(RuleBasedStateMachine):
         world = self.world
         for n in range(EXECUTORS):
             world.resume(n)
+        world.kill_foreigners()
         for i in (0, 2):
             world.leaders[i].elect(world.leaders)
         for _ in range(40):
@@ -323,9 +329,6 @@ class Protocol(RuleBasedStateMachine):
                 while executor.runs:
                     executor.ends(0, "success")
                 executor.reports()
-            for job, known in list(world.book.jobs.items()):
-                if known.state is JobState.RUNNING and known.fence is None:
-                    world.book.edit(job, JobState.SUCCESS)
             self.nothing_is_broken()
             if self._settled():
                 world.book.count_ends()

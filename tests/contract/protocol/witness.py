@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from job_engine.model import JobState
 from job_engine.queue import layout
 from tests.contract.protocol.book import Book
 from tests.contract.protocol.small_zookeeper import SmallZooKeeper
@@ -20,7 +19,7 @@ class Witness:
     """Sees every transaction. `foreign` are the sessions of foreign producers and consumers."""
 
     def __init__(self, zk: SmallZooKeeper, book: Callable[[], Book]) -> None:
-        self._zk = zk
+        self.zk = zk
         self._book = book
         self.foreign: set[int] = set()
         zk.observers.append(self)
@@ -64,22 +63,28 @@ class Witness:
         if change.by not in self.foreign:
             # With its claim, by who holds it; or unclaimed, by a leader.
             held = name in released
-            waiting = name not in self._zk.taken and self._leads(change.by)
+            waiting = name not in self.zk.taken and self._leads(change.by)
             book.check(held or waiting, "session-bound", f"{change} without its claim")
         known = book.jobs.get(change.before.data.decode())
         lost = known is not None and not known.state.is_final and known.entry == name
-        foreign = known is not None and known.state is JobState.RUNNING and known.fence is None
+        foreign = known is not None and known.runs_abroad
         sure = name not in book.unsure and not foreign
         book.check(not (lost and sure), "no-silent-loss", f"{name} consumed, and {known}")
 
+    def held_abroad(self) -> set[str]:
+        """Jobs of which a foreign consumer holds an entry."""
+        entries = self.zk.entries
+        held = [name for name, node in self.zk.taken.items() if node.owner in self.foreign]
+        return {entries[name] for name in held if name in entries}
+
     def _leads(self, session: int | None) -> bool:
-        elections = [p for p in self._zk.nodes if p.startswith(layout.ELECTION + "/")]
-        return any(self._zk.nodes[path].owner == session for path in elections)
+        elections = [p for p in self.zk.nodes if p.startswith(layout.ELECTION + "/")]
+        return any(self.zk.nodes[path].owner == session for path in elections)
 
     def _leader(self, action: str) -> int | None:
         """Whose node is the first in an election."""
         prefix = layout.election(action) + "/"
-        nodes = [(path[-10:], n.owner) for path, n in self._zk.nodes.items() if prefix in path]
+        nodes = [(path[-10:], n.owner) for path, n in self.zk.nodes.items() if prefix in path]
         return min(nodes)[1] if nodes else None
 
 

@@ -19,7 +19,7 @@ from tests.contract.protocol.distributors import TIMEOUT_S, LeaderProcess
 from tests.contract.protocol.executors import ACTIONS, ExecutorProcess
 from tests.contract.protocol.known import Known
 from tests.contract.protocol.small_client import Net, SmallSession
-from tests.contract.protocol.small_zookeeper import SmallZooKeeper, push
+from tests.contract.protocol.small_zookeeper import SmallZooKeeper, push, take
 from tests.contract.protocol.witness import Witness
 from tests.contract.store.support import Clock
 
@@ -63,6 +63,7 @@ class World:
         self.book = Book(self._opened(), self.clock)
         self.witness = Witness(self.zk, lambda: self.book)
         self.witness.foreign.add(self.zk.connect())
+        self.book.held_abroad = self.witness.held_abroad
         self._backup: dict[str, Known] | None = None
         self.executors = [self._executor(n) for n in range(EXECUTORS)]
         places = [(n, action) for action in ACTIONS for n in range(2)]
@@ -158,8 +159,23 @@ class World:
     def push_as_foreign(self, job: str) -> None:
         """A producer that is none of ours pushes a job, which has two entries then."""
         if "/job/entries" in self.zk.nodes:
-            session = max(self.witness.foreign & set(self.zk.sessions))
-            push(self.zk, session, job)
+            push(self.zk, self._foreigner, job)
+
+    def claim_as_foreign(self, job: str) -> None:
+        """A consumer that is none of ours claims an entry of a job, where one is free."""
+        taken = self.zk.taken
+        free = [name for name, carried in self.zk.entries.items() if carried == job]
+        if entry := next((name for name in free if name not in taken), None):
+            take(self.zk, self._foreigner, entry)
+
+    def kill_foreigners(self) -> None:
+        """All foreign consumers end without a word; others come."""
+        self.zk.expire(self._foreigner)
+        self.witness.foreign.add(self.zk.connect())
+
+    @property
+    def _foreigner(self) -> int:
+        return max(self.witness.foreign & set(self.zk.sessions))
 
     def lose_incarnation(self) -> None:
         """Somebody deletes the node; the next leader that looks draws a new one."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.faults.bed.checker import check
 from tests.faults.bed.kinds import KINDS
-from tests.faults.bed.report import explain, report
+from tests.faults.bed.report import commit, explain, report
 from tests.faults.bed.run import Plan, run
 
 
@@ -42,9 +42,10 @@ def main() -> int:
         sys.stdout.flush()
 
     say(f"seed {plan.seed}, {len(kinds)} kinds of faults, everything in {directory}")
+    code = commit()  # before somebody commits, in the hours that this may take
     evidence = run(plan, directory, say)
     violations = check(evidence)
-    text = report(plan, evidence, violations, time.monotonic() - began)
+    text = report(plan, evidence, violations, time.monotonic() - began, code)
     if arguments.report:
         arguments.report.write_text(text)
     sys.stdout.write(text)

@@ -42,12 +42,14 @@ believes nothing that the engine says of itself.
 """
 
 
-def report(plan: Plan, evidence: Evidence, violations: Sequence[Violation], took_s: float) -> str:
+def report(
+    plan: Plan, evidence: Evidence, violations: Sequence[Violation], took_s: float, commit: str
+) -> str:
     """Return the report, in Markdown. `took_s` is how long all of it took."""
     case = Case(evidence)
     parts = [
         _HEAD,
-        _table(("", ""), _about(plan, violations, took_s)),
+        _table(("", ""), _about(plan, violations, took_s, commit)),
         "## What happened\n",
         _table(("", ""), [*_spans(evidence, took_s), *_work(case)]),
         "## The faults\n",
@@ -68,11 +70,11 @@ def _table(head: Sequence[str], rows: Rows) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _about(plan: Plan, violations: Sequence[Violation], took_s: float) -> Rows:
+def _about(plan: Plan, violations: Sequence[Violation], took_s: float, commit: str) -> Rows:
     command = f"scripts/soak --seed {plan.seed} --jobs {plan.jobs} --faults {plan.faults}"
     return [
         ("Verdict", "clean" if not violations else f"**{len(violations)} violations**"),
-        ("Commit", _commit()),
+        ("Commit", commit),
         ("Command", f"`{command} --gap {plan.gap_s:g}`"),
         ("Date", f"{datetime.now(UTC):%Y-%m-%d}"),
         ("Duration", f"{took_s / 60:.0f} min"),
@@ -85,8 +87,8 @@ def _about(plan: Plan, violations: Sequence[Violation], took_s: float) -> Rows:
     ]
 
 
-def _commit() -> str:
-    """Return which code ran, as git says; it runs for root, on a checkout that need not be his."""
+def commit() -> str:
+    """Return which code is there, as git says; asked by root, of a checkout that is another's."""
     here = Path(__file__).parent
     git = ("git", "-c", "safe.directory=*", "-C", str(here))
     try:
@@ -158,9 +160,10 @@ def _faults(evidence: Evidence) -> Rows:
 
 
 def _range(seconds: Sequence[float]) -> str:
-    if max(seconds, default=0.0) < INSTANT_S:
+    shortest, longest = (f"{pick(seconds, default=0.0):.1f}" for pick in (min, max))
+    if float(longest) < INSTANT_S:
         return ""
-    return f"{min(seconds):.1f} to {max(seconds):.1f} s"
+    return f"{longest} s" if shortest == longest else f"{shortest} to {longest} s"
 
 
 def _rules(violations: Sequence[Violation]) -> Rows:

@@ -84,6 +84,18 @@ def test_other_messages(api: Client) -> None:
     assert ok(api(DISTRIBUTOR, "POST", "engine/orphans", orphans)) == {"failed": 1}
 
 
+def test_a_foreign_run_that_says_nothing_is_queued_again(api: Client) -> None:
+    job = api.add_job()
+    ok(api(ADMIN, "PUT", job, {"state": "RUNNING"}))
+    path = "engine/foreign?action=noop&silent_s="
+    assert ok(api(DISTRIBUTOR, "GET", f"{path}3600")) == {"runs": []}
+    silent = ok(api(DISTRIBUTOR, "GET", f"{path}0"))
+    assert [(run["job"], run["entry"]) for run in silent["runs"]] == [(job, None)]
+    assert ok(api(DISTRIBUTOR, "POST", "engine/foreign", silent)) == {"written": [True]}
+    assert ok(api(DISTRIBUTOR, "POST", "engine/foreign", silent)) == {"written": [False]}
+    assert api.get(job)["state"] == "QUEUED"
+
+
 def test_a_claims_token_adds_to_the_log_of_its_job_while_it_runs(api: Client) -> None:
     job, other = api.add_job(), api.add_job()
     asked = {"job": job, "fence": FENCE}
@@ -123,6 +135,8 @@ def test_a_claims_token_adds_to_the_log_of_its_job_while_it_runs(api: Client) ->
             ("POST", "engine/pushed", (ANON, JANE, EXECUTOR)),
             ("POST", "engine/cleared", (ANON, JANE, EXECUTOR)),
             ("GET", "engine/entries?action=x", (ANON, JANE, EXECUTOR)),
+            ("GET", "engine/foreign?action=x&silent_s=1", (ANON, JANE, EXECUTOR)),
+            ("POST", "engine/foreign", (ANON, JANE, EXECUTOR)),
             ("POST", "engine/incarnation", (ANON, JANE, EXECUTOR)),
             ("POST", "engine/schedule", (ANON, JANE, EXECUTOR)),
             ("POST", "engine/orphans", (ANON, JANE, EXECUTOR)),
@@ -142,6 +156,7 @@ def test_each_message_is_its_services_own(api: Client, who: str, method: str, pa
         "engine/incarnation": {},
         "engine/schedule": {"action": "x", "tick_ms": 1},
         "engine/orphans": {"live_actions": [], "grace_s": 0},
+        "engine/foreign": {"runs": []},
     }
     refused(api(who, method, path, bodies.get(path)), 403, "credentials required")
 

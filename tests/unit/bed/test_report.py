@@ -15,10 +15,11 @@ PLAN = Plan(seed=7, jobs=1, faults=1, gap_s=4.0)
 
 
 def test_a_clean_run() -> None:
-    told = report(PLAN, run(faults=[CUT]), [], 120.0)
+    told = report(PLAN, run(faults=[CUT]), [], 120.0, "`c0ffee`")
     assert "| Verdict | clean |" in told
+    assert "| Commit | `c0ffee` |" in told
     assert "--seed 7 --jobs 1 --faults 1 --gap 4" in told
-    assert "| cut-zookeeper | 1 | 5.5 to 5.5 s |" in told
+    assert "| cut-zookeeper | 1 | 5.5 s |" in told
     assert "Nothing that breaks a rule." in told
     for name in [*KINDS, *(rule.__name__.replace("_", " ") for rule in RULES)]:
         assert f"| {name} |" in told
@@ -26,7 +27,7 @@ def test_a_clean_run() -> None:
 
 def test_what_broke_is_listed_and_counted() -> None:
     evidence = run(leftovers=[f"node {n}" for n in range(MOST_FOUND + 2)])
-    told = report(PLAN, evidence, check(evidence), 120.0)
+    told = report(PLAN, evidence, check(evidence), 120.0, "`c0ffee`")
     assert f"| Verdict | **{MOST_FOUND + 2} violations** |" in told
     assert f"| **{MOST_FOUND + 2} times** |" in told
     assert "- nothing is left: node 0\n" in told
@@ -34,14 +35,14 @@ def test_what_broke_is_listed_and_counted() -> None:
 
 
 def test_every_row_is_as_wide_as_its_table() -> None:
-    lines = report(PLAN, CLEAN, [], 1.0).splitlines()
+    lines = report(PLAN, CLEAN, [], 1.0, "").splitlines()
     for one, other in pairwise(lines):
         if one.startswith("|") and other.startswith("|"):
             assert one.count("|") == other.count("|"), other
 
 
 def test_nothing_is_in_it_of_a_job_that_nothing_happened_to() -> None:
-    assert JOB not in report(PLAN, CLEAN, [], 1.0)
+    assert JOB not in report(PLAN, CLEAN, [], 1.0, "")
 
 
 def test_the_rest_takes_what_the_pace_so_far_says() -> None:
