@@ -179,7 +179,7 @@ class ActionLeader(Duty):
         return entries
 
     def forget(self, entry: str) -> None:
-        """Have the entry of a cancelled job taken out of the queue at the next step."""
+        """Have the entry of a job that is over taken out of the queue at the next step."""
         self._cancelled.append(entry)
 
     def _remove_cancelled(self, leadership: Leadership) -> None:

@@ -334,7 +334,7 @@ class CleanupReply(Message):
 
 
 class Cancelled(Message):
-    """The queue entry of a job that was cancelled, or deleted, while it was pushed."""
+    """The queue entry of a job that was cancelled, deleted, expired or ended by a client."""
 
     action: str
     entry: str
@@ -374,3 +374,5 @@ class JobEvent(Message):
     state: JobState
     priority: int
     entry: str | None = None
+    """The queue entry that carries the job, or that its end left behind; None: there is none,
+    or whoever claimed it consumes it."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select
 
-from job_engine.model import JobState
+from job_engine.model import FINAL_STATES, JobState
 from job_engine.model.protocol import Cancelled, Changes, JobEvent, NewJob
 from job_engine.store.base import EVENTS_TOPIC, Database, announce
 from job_engine.store.many import Many, Rows
@@ -139,8 +139,9 @@ class Events:
             .where(new)
             .group_by(events.c.action, events.c.state)
         )
-        cancelled = select(events.c.action, events.c.entry).where(
-            new, events.c.state == JobState.CANCELED, events.c.entry.is_not(None)
+        # Cancelled, deleted, expired, or ended by a client.
+        left = select(events.c.action, events.c.entry).where(
+            new, events.c.state.in_(FINAL_STATES), events.c.entry.is_not(None)
         )
         ready = (
             select(jobs.c.id.label("job"), *jobs.c["action", "priority", "version"])
@@ -150,7 +151,7 @@ class Events:
 
         def unit(connection: Connection) -> ChangePage:
             found = connection.execute(kinds).all()
-            ended = connection.execute(cancelled).all()
+            ended = connection.execute(left).all()
             queued = {row.action: row.many for row in found if row.state == JobState.QUEUED}
             few = queued and sum(queued.values()) <= FEW
             became = (

@@ -123,7 +123,8 @@ class _Batch:
         if report.log:
             self.lines.append((row["seq"], report.log))
         if report.kind is ReportKind.FINISH:
-            row["state"] = values["end"]
+            # Whoever says so consumes the entry: nobody else has to be told of it.
+            row |= {"state": values["end"], "entry": None}
         elif report.kind is ReportKind.RETRY:
             row |= {"entry": None, "not_before_ms": values["due_ms"]}
         if report.kind in (ReportKind.RETRY, ReportKind.RELEASE):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job_engine.errors import ConflictError
-from job_engine.model import Fence
+from job_engine.model import Fence, JobState
 from job_engine.model.protocol import Cancelled, Changes
 from job_engine.store import events
 from job_engine.store.base import EVENTS_TOPIC
@@ -20,6 +20,7 @@ from tests.contract.store.support import (
     FENCE,
     Clock,
     add,
+    claim,
     document,
     finish,
     push,
@@ -155,6 +156,18 @@ def test_changes_sum_up_what_leaders_have_to_look_at(store: Store) -> None:
     )  # nothing is new alone: some that were created are no longer waiting
     finish(store, ran, FENCE)
     assert store.events.changes(page.upto).changes == Changes()
+
+
+def test_leaders_are_told_of_entries_that_nobody_consumes(store: Store) -> None:
+    edited, claimed = add(store), add(store)
+    name = push(store, claimed, 1)
+    left = push(store, edited, 2)
+    seen = store.events.newest()
+    assert claim(store, claimed, name, FENCE).answer.runs
+    finish(store, claimed, FENCE, JobState.FAILED)
+    store.jobs.edit(edited, lambda _: None, lambda d: Edit({**d, "state": "SUCCESS"}), None)
+    cancelled = store.events.changes(seen).changes.cancelled
+    assert cancelled == [Cancelled(action="noop", entry=left)]
 
 
 def test_new_jobs_are_named_where_they_are_few_and_nothing_else_waits(store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from job_engine.model import EXPIRED, Fence, JobState
-from job_engine.model.protocol import ReportKind
+from job_engine.model.protocol import Cancelled, ReportKind
 from job_engine.model.timestamps import format_ms
 from job_engine.store.expiry import expired
 from job_engine.store.jobs import Edit
@@ -49,6 +49,9 @@ def test_what_still_waits_when_it_expires_is_failed(store: Store, clock: Clock) 
     last = store.events.after(0, limit=100).events
     ended = {e.event.job: e.event.entry for e in last if e.event.state is JobState.FAILED}
     assert ended == {ready: None, pushed: name, pulled: None}
+    # So that its leader takes it out of the queue.
+    left = store.events.changes(0).changes.cancelled
+    assert left == [Cancelled(action="noop", entry=name)]
 
 
 def test_what_runs_or_is_over_does_not_expire(store: Store, clock: Clock) -> None:
