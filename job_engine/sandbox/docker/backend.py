@@ -19,6 +19,7 @@ from job_engine.sandbox.docker.confine import Place
 from job_engine.sandbox.docker.daemon import LABEL, SLOT_LABEL, Daemon
 from job_engine.sandbox.docker.images import Image, Images
 from job_engine.sandbox.docker.network import Gate
+from job_engine.sandbox.docker.removals import Removals
 from job_engine.sandbox.docker.slot import DockerSlot
 from job_engine.sandbox.policy import check_request
 from job_engine.settings import SandboxSettings
@@ -54,6 +55,7 @@ class DockerSandbox(Sandbox):
         self._images = Images(self._daemon, settings)
         self._gate = Gate(self._daemon, self._images, settings)
         self._background = ThreadPoolExecutor(4, thread_name_prefix="docker-remove")
+        self._removals = Removals()
         self._lock = threading.Lock()
         self._slots: dict[str, DockerSlot] = {}
         self._uids: set[int] = set()
@@ -136,6 +138,7 @@ class DockerSandbox(Sandbox):
         for slot in slots:
             slot.destroy()
         self._background.shutdown()
+        self._removals.close()
         self._daemon.close()
 
     def _register(
@@ -168,6 +171,7 @@ class DockerSandbox(Sandbox):
                 holder_image=holder_image,
                 gate=self._gate,
                 background=self._background,
+                removals=self._removals,
                 forget=self._forget,
                 timeout_s=self._settings.docker_timeout_s,
             )

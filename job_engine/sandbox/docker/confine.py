@@ -151,6 +151,8 @@ def _container(
         "User": f"{place.uid}:{place.uid}",
         "Labels": dict(place.labels),
         "Tty": False,
+        # A daemon that stops would wait ten seconds for a program that minds no other signal.
+        "StopSignal": "SIGKILL",
         "AttachStdout": True,
         "AttachStderr": True,
         # An image's health check would run beside the phase, and use its limits.

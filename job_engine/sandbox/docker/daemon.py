@@ -60,7 +60,9 @@ class Daemon:
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
-            return self._client
+            client = self._client
+        self._knock()
+        return client
 
     @cached_property
     def info(self) -> Mapping[str, Any]:
@@ -101,6 +103,18 @@ class Daemon:
         """Return the exit status of a container once all of its processes are dead."""
         with doing("wait for a container"):
             return int(self.api.wait(container, timeout=int(timeout_s) + 1)["StatusCode"])
+
+    def confirm(self) -> None:
+        """Raise `SandboxError` unless the daemon takes new connections.
+
+        One that is told to stop takes none any more, then kills all that runs, and tells
+        of it on the connections that there are: as if programs had been killed by themselves.
+        """
+        with (
+            doing("say whether it stops"),
+            contextlib.closing(self._client_of(self.api.api_version)) as probe,
+        ):
+            probe.ping()
 
     def inspect(self, container: str) -> Mapping[str, Any]:
         """Return what the daemon knows of a container."""
@@ -147,7 +161,8 @@ class Daemon:
             [(str(item["Name"]), str(item["Labels"].get(SLOT_LABEL, ""))) for item in volumes],
         )
 
-    def _connect(self) -> APIClient:
+    def _client_of(self, version: str) -> APIClient:
+        """Make a client, which connects at its first call."""
         tls: TLSConfig | bool = False
         if self._tls_dir is not None:
             cert, key = self._tls_dir / "cert.pem", self._tls_dir / "key.pem"
@@ -155,21 +170,23 @@ class Daemon:
                 client_cert=(str(cert), str(key)), ca_cert=str(self._tls_dir / "ca.pem")
             )
 
-        def client(version: str) -> APIClient:
-            timeout = round(self._timeout_s)
-            return APIClient(
-                self._url, version=version, timeout=timeout, tls=tls, max_pool_size=_POOL_SIZE
-            )
+        timeout = round(self._timeout_s)
+        return APIClient(
+            self._url, version=version, timeout=timeout, tls=tls, max_pool_size=_POOL_SIZE
+        )
 
+    def _connect(self) -> APIClient:
         with doing("connect to the Docker daemon"):
-            if self.is_local:
-                self._knock()
+            self._knock()
             # docker-py would ask for the version itself, and leak its sockets on failure.
-            with contextlib.closing(client(MINIMUM_DOCKER_API_VERSION)) as probe:
+            with contextlib.closing(self._client_of(MINIMUM_DOCKER_API_VERSION)) as probe:
                 version = str(probe.version(api_version=False)["ApiVersion"])
-            return client(version)
+            return self._client_of(version)
 
     def _knock(self) -> None:
+        """Raise where a local daemon takes no connections: docker-py would leak a socket."""
+        if not self.is_local:
+            return
         path = (self._url or f"unix://{_SOCKET}").removeprefix("unix:").removeprefix("//")
         with socket.socket(socket.AF_UNIX) as knock:
             knock.settimeout(self._timeout_s)

@@ -19,6 +19,8 @@ from job_engine.sandbox.policy import socket_bytes
 
 _DEATH_S: Final = 60.0
 """Longest that a killed container may take to die; past that the platform is broken."""
+_SIGKILL: Final = 128 + 9
+"""Docker's exit status of who was killed, whoever did it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,8 @@ class PhaseContainer:
         if state.get("Error"):
             raise SandboxError(f"Docker broke phase container {self._name}: {state['Error']}")
         usage = watch.usage
+        if status == _SIGKILL and watch.reason is None:
+            self._daemon.confirm()
         if state.get("OOMKilled") and not usage.oom_kills:
             # What the daemon heard counts where the cgroup is out of sight.
             usage = replace(usage, oom_kills=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from typing import Final
@@ -26,11 +27,15 @@ from job_engine.sandbox.docker.holder import SCRIPT, Holder
 from job_engine.sandbox.docker.images import Image
 from job_engine.sandbox.docker.network import Gate
 from job_engine.sandbox.docker.phase import Ending, PhaseContainer
+from job_engine.sandbox.docker.removals import Removals
 from job_engine.sandbox.docker.watch import Stop
 from job_engine.sandbox.policy import check_inputs
 from job_engine.sandbox.verdict import Observations, decide, split_status
 
 _JOIN_S: Final = 120.0
+_GONE_S: Final = 3.0
+"""How long whoever destroys a slot waits for a daemon that is away: what runs in it is dead
+only then. Less than an interrupted action has left to end."""
 
 log = get_logger(__name__)
 
@@ -49,6 +54,7 @@ class DockerSlot(Slot):
         holder_image: Image,
         gate: Gate,
         background: Executor,
+        removals: Removals,
         forget: Callable[[DockerSlot], None],
         timeout_s: float,
     ) -> None:
@@ -62,6 +68,7 @@ class DockerSlot(Slot):
         self._holder_image = holder_image
         self._gate = gate
         self._background = background
+        self._removals = removals
         self._forget = forget
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
@@ -76,8 +83,10 @@ class DockerSlot(Slot):
         self._destroyed = False
         self._holder: Holder | None = None
         self._holder_id: str | None = None
+        self._containers: list[str] = []
+        """Names of those that may be there: what is not answered may have been done."""
         self._volumes: list[str] = []
-        self._removals: list[Future[None]] = []
+        self._removed: list[Future[threading.Event]] = []
 
     def prepare(self) -> None:
         """Make the volumes and start their holder; `destroy` whatever comes of it."""
@@ -93,6 +102,7 @@ class DockerSlot(Slot):
             bytes_held=sum(tree.size_bytes for tree in self._trees),
             inodes=sum(tree.inodes for tree in self._trees),
         )
+        self._containers.append(self._name("holder"))
         self._holder_id = self._daemon.create(self._name("holder"), config)
         stream = self._daemon.attach(self._holder_id, stdin=True)
         self._holder = Holder(stream, self._timeout_s)
@@ -132,7 +142,7 @@ class DockerSlot(Slot):
             current.kill()
 
     def destroy(self) -> None:
-        """Kill, and remove containers before volumes; what fails is logged, and swept later."""
+        """Kill, and remove containers before volumes; what fails is tried again, and logged."""
         self.kill()
         with self._destroying:
             if self._destroyed:
@@ -142,12 +152,12 @@ class DockerSlot(Slot):
                 self._runner.join(_JOIN_S)
             if self._holder is not None:
                 self._holder.close()
-            for removal in self._removals:
-                removal.result()
-            if self._holder_id is not None:
-                self._tidy(self._daemon.remove, self._holder_id)
-            for volume in self._volumes:
-                self._tidy(self._daemon.remove_volume, volume)
+            gone = [removal.result() for removal in self._removed]
+            gone += [self._removals.remove(self._daemon.remove, c) for c in self._containers]
+            gone += [self._removals.remove(self._daemon.remove_volume, v) for v in self._volumes]
+            until = time.monotonic() + _GONE_S
+            for event in gone:
+                event.wait(max(0.0, until - time.monotonic()))
             self._forget(self)
 
     def _run(self, holder: Holder, inputs: Inputs) -> None:
@@ -182,7 +192,8 @@ class DockerSlot(Slot):
                 cores=int(self._daemon.info["NCPU"]),
                 stdin=stdin is not None,
             )
-            container = PhaseContainer(self._daemon, self._name(phase.name), config, phase.limits)
+            name = self._name(phase.name)
+            container = PhaseContainer(self._daemon, name, config, phase.limits)
             try:
                 with self._lock:
                     self._current = container
@@ -196,10 +207,9 @@ class DockerSlot(Slot):
             finally:
                 with self._lock:
                     self._current = None
-                if container.id is not None:
-                    self._removals.append(
-                        self._background.submit(self._tidy, self._daemon.remove, container.id)
-                    )
+                # By its name: it may be there though nobody answered with its id.
+                removing = self._background.submit(self._removals.remove, self._daemon.remove, name)
+                self._removed.append(removing)
         return self._result(holder, phase, ending)
 
     def _result(self, holder: Holder, phase: PhaseSpec, ending: Ending) -> PhaseResult:
@@ -264,12 +274,6 @@ class DockerSlot(Slot):
 
     def _name(self, part: str) -> str:
         return f"job-engine-{self.id}-{part}"
-
-    def _tidy(self, remove: Callable[[str], None], what: str) -> None:
-        try:
-            remove(what)
-        except SandboxError as error:
-            log.warning("docker.slot.leftover", slot=self.id, what=what, error=error.message)
 
 
 def _tmp(phase: PhaseSpec) -> str:

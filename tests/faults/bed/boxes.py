@@ -16,8 +16,11 @@ from typing import Final
 BUSYBOX: Final = Path("/bin/busybox")
 APPLETS: Final = ("sh", "usleep", "cat", "echo")
 IMAGE: Final = "tracing"
+PROGRAM: Final = "/bed/trace.sh"
+PIPE: Final = "/bed/trace"
+"""Where executions find the two."""
 
-_PROGRAM: Final = """\
+_SCRIPT: Final = """\
 # job, process id of the executor, hundredths of seconds to take, exit code
 read -r run < /proc/sys/kernel/random/uuid
 now() { read -r up rest < /proc/uptime; at=${up%.*}${up#*.}; }
@@ -37,7 +40,7 @@ class Boxes:
     def __init__(self, directory: Path, trace: Path) -> None:
         self.rootfs_dir = directory / "rootfs"
         self._trace = trace
-        self._pipe = self.rootfs_dir / IMAGE / "bed" / "trace"
+        self.pipe = self.rootfs_dir / IMAGE / "bed" / "trace"
         self._reader: int | None = None
         self._thread = threading.Thread(target=self._carry, name="boxes", daemon=True)
 
@@ -48,14 +51,14 @@ class Boxes:
         shutil.copy(BUSYBOX, root / "bin" / "busybox")
         for name in APPLETS:
             (root / "bin" / name).symlink_to("busybox")
-        (root / "bed" / "trace.sh").write_text(_PROGRAM)
-        os.mkfifo(self._pipe)
-        self._pipe.chmod(0o666)
+        (root / "bed" / "trace.sh").write_text(_SCRIPT)
+        os.mkfifo(self.pipe)
+        self.pipe.chmod(0o666)
         for path in (self.rootfs_dir, *self.rootfs_dir.rglob("*")):
             if path.is_dir():
                 path.chmod(0o755)
         # Open for writing too, so that it never comes to an end while nobody writes.
-        self._reader = os.open(self._pipe, os.O_RDWR)
+        self._reader = os.open(self.pipe, os.O_RDWR)
         self._thread.start()
         return self
 
