@@ -25,7 +25,7 @@ from tests.support.trace import read_trace
 pytestmark = pytest.mark.docker
 
 SLOTS = 3
-LONG = Limits()
+LONG_S = 600
 
 
 @pytest.fixture
@@ -58,7 +58,9 @@ def sandbox(daemon: DockerDaemon) -> Iterator[Sandbox]:
 def run(sandbox: Sandbox, number: int, begun: threading.Semaphore, seconds: int) -> PhaseResult:
     """Run the tracing program in a slot of its own, and destroy that."""
     command = ("/bin/sh", PROGRAM, f"job/{number}", "1", f"{100 * seconds}", "0")
-    phase = PhaseSpec(name="run", command=command, limits=LONG, mounts=(), workdir="/")
+    phase = PhaseSpec(
+        name="run", command=command, limits=Limits(wall_time_s=LONG_S), mounts=(), workdir="/"
+    )
     slot = sandbox.prepare(label="test", phases=(phase,), trees=())
     try:
         slot.go(Inputs(trees={}, stdin={}))
@@ -82,14 +84,14 @@ def test_a_daemon_that_goes_away_is_no_verdict(
         # Leaves connections behind, on which a daemon that stops still tells of its dead.
         for done in [threads.submit(run, sandbox, n, begun, 0) for n in range(SLOTS)]:
             assert done.result().exit_code == 0
-        runs = [threads.submit(run, sandbox, SLOTS + n, begun, 60) for n in range(SLOTS)]
+        runs = [threads.submit(run, sandbox, SLOTS + n, begun, LONG_S) for n in range(SLOTS)]
         for _ in range(2 * SLOTS):
-            assert begun.acquire(timeout=60)
-        eventually(lambda: len(read_trace(trace)) == 2 * SLOTS)
+            assert begun.acquire(timeout=120)
+        eventually(lambda: len(read_trace(trace)) == 2 * SLOTS, 120)
         how(daemon)
         for failed in runs:
-            assert isinstance(failed.exception(60), SandboxError)
+            assert isinstance(failed.exception(120), SandboxError)
     daemon.start()
-    eventually(lambda: not daemon.left(), what="nothing is left of the slots")
+    eventually(lambda: not daemon.left(), 120, "nothing is left of the slots")
     assert not any(found[0].ended for job, found in read_trace(trace).items() if job > "job/2")
     assert run(sandbox, 9, begun, 0).exit_code == 0

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from tests.faults.bed.checker import check
-from tests.faults.bed.kinds import KINDS
+from tests.faults.bed.kinds import KINDS, possible_kinds
 from tests.faults.bed.report import commit, explain, report
 from tests.faults.bed.run import Plan, run
 
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help="write a report in Markdown to this file")
     parser.add_argument("--directory", type=Path, help="keep logs, trace and journal there")
     arguments = parser.parse_args()
-    kinds = tuple(arguments.kind or KINDS)
+    kinds = tuple(arguments.kind or possible_kinds())
     plan = Plan(arguments.seed, arguments.jobs, arguments.faults, arguments.gap, kinds)
     directory = arguments.directory or Path(tempfile.mkdtemp(prefix="soak-"))
     directory.mkdir(parents=True, exist_ok=True)

@@ -98,6 +98,20 @@ class Case:
             return [span]
         return minus([span], self.faults(execution, "pause-", after_s=0.0))
 
+    def outlived(self, execution: Execution) -> list[Span]:
+        """When a container may have outlived its executor, or who starts its daemon again.
+
+        It lives until the next executor of the name sweeps, or until the daemon is back.
+        """
+        name = self.executor(execution)
+        if name not in self.evidence.in_docker:
+            return []
+        deaths = [d for d in self.evidence.deaths if d.name == name]
+        return [
+            *self.faults(execution, "restart-docker", "kill-executor"),
+            *((death.at, death.at + AFTERMATH_S) for death in deaths),
+        ]
+
     def forgotten(self, at: float) -> list[Restore]:
         """The restores after which something that happened at this time is not known."""
         return [r for r in self.evidence.restores if r.copy_began_at < at <= r.up_at]
@@ -222,7 +236,8 @@ def overlaps_are_excused(case: Case) -> Iterator[Violation]:
 
     Most faults excuse less. Who may have lost its session stops before others may claim,
     so that nothing but slack is left; only a ZooKeeper that was wiped lets others claim
-    at once, and only a sandbox goes on while its executor is stopped.
+    at once, and only a sandbox goes on while its executor is stopped (or, where it is
+    Docker's, dead; or while the daemon is).
     """
     rule = "overlaps are excused"
     for job in case.evidence.executions:
@@ -238,7 +253,9 @@ def overlaps_are_excused(case: Case) -> Iterator[Violation]:
             )
             by_a_session = case.faults(older, "wipe-zookeeper")
             if case.action(older) == "boxed":
-                by_a_session += case.faults(older, "pause-")
+                outlived = case.outlived(older)
+                excused += outlived
+                by_a_session += case.faults(older, "pause-") + outlived
             if total(minus(common, excused)) > CLOCK_S:
                 yield Violation(rule, job, f"{told}, without a reason")
             elif (
@@ -339,7 +356,7 @@ def nobody_dies_by_itself(case: Case) -> Iterator[Violation]:
     for death in case.evidence.deaths:
         excused = any(
             f.target == death.name
-            and f.kind in ("fill-disk", "kill-zygote", "kill-holders")
+            and f.kind in ("fill-disk", "kill-zygote", "kill-holders", "restart-docker")
             and f.began_at <= death.at <= f.ended_at + AFTERMATH_S
             for f in case.evidence.faults
         )

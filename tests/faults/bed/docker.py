@@ -18,6 +18,7 @@ from typing import Final
 
 import psutil
 
+from job_engine.queue.local import die_with_parent
 from tests.faults.bed.boxes import IMAGE, PIPE, PROGRAM, Boxes
 
 _RUNTIME: Final = """\
@@ -58,6 +59,7 @@ class DockerDaemon:
         self._log = directory / "dockerd.log"
         self._runtime = self._run / "runtime"
         self._process: subprocess.Popen[bytes] | None = None
+        self._wanted = False
         self.url = f"unix://{self._run}/socket"
 
     def __enter__(self) -> DockerDaemon:
@@ -90,21 +92,46 @@ class DockerDaemon:
 
     def start(self) -> None:
         """Start it, and wait until it answers; what ran under it before is dead then."""
+        self.launch()
+        deadline = time.monotonic() + _UP_S
+        while not self._answers():
+            assert self.runs, self._log.read_text()
+            assert time.monotonic() < deadline, "the Docker daemon does not answer"
+            time.sleep(0.05)
+
+    def launch(self) -> None:
+        """Start it; does not wait until it answers."""
         self.kill()
-        command = ["dockerd", *_QUIET, "--data-root", str(self._data)]
+        self._wanted = True
+        command = [str(shutil.which("dockerd")), *_QUIET, "--data-root", str(self._data)]
         command += ["--exec-root", f"{self._run}/exec", "--pidfile", f"{self._run}/pid"]
         command += ["--host", self.url]
         command += ["--add-runtime", f"bed={self._runtime}", "--default-runtime", "bed"]
         with self._log.open("ab") as sink:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=sink)
-        deadline = time.monotonic() + _UP_S
-        while not self._answers():
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < deadline, "the Docker daemon does not answer"
-            time.sleep(0.05)
+            self._process = subprocess.Popen(
+                die_with_parent(command), stdin=subprocess.DEVNULL, stderr=sink
+            )
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def revive(self) -> bool:
+        """Start it again if it ended by itself; return whether it had."""
+        died = self._wanted and not self.runs
+        if died:
+            self.launch()
+        return died
+
+    def busy(self) -> bool:
+        """Whether any container runs in it."""
+        tasks = self._run / "exec/containerd/daemon/io.containerd.runtime.v2.task/moby"
+        return tasks.is_dir() and any(tasks.iterdir())
 
     def kill(self) -> None:
         """`kill -9`; what runs in containers runs on, and nobody is told of its end."""
+        self._wanted = False
         if self._process is not None:
             self._process.kill()
             self._reap(None)
@@ -118,6 +145,7 @@ class DockerDaemon:
 
     def terminate(self) -> None:
         """Have it stop, with all containers; returns at once."""
+        self._wanted = False
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
 

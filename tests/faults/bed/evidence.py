@@ -69,5 +69,7 @@ class Evidence:
     leftovers: Sequence[str] = ()
     exits: Mapping[str, int] = field(default_factory=dict)
     """Exit codes of processes that were asked to stop in the end."""
+    in_docker: Sequence[str] = ()
+    """Executors whose sandboxes are Docker's, which outlive them."""
     threads: int = 24
     """Worker threads of all executors together."""

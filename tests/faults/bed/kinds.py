@@ -11,6 +11,7 @@ from typing import Final
 
 import psutil
 
+from tests.faults.bed.docker import has_docker
 from tests.faults.bed.ensemble import QUORUM
 from tests.faults.bed.proxy import GOOD, Conduct, Direction, Link
 from tests.faults.bed.world import API, World
@@ -197,6 +198,16 @@ def _kill_sandbox(
     return Plan(name, frozenset({f"process {name}"}), 0.0, inject)
 
 
+def _restart_docker(world: World, rng: random.Random) -> Plan | None:
+    docker = world.docker
+    if docker is None or not docker.busy():
+        return None
+    act, how = rng.choice([(docker.kill, "kill -9"), (docker.terminate, "SIGTERM")])
+    (name,) = world.in_docker
+    hold_s = rng.uniform(0.1, 2.0)
+    return Plan(name, frozenset({"docker"}), hold_s, _done(act), docker.launch, how)
+
+
 KINDS: Final[dict[str, Draw]] = {
     "kill-api": partial(_kill, lambda _: [API]),
     "kill-distributor": partial(_kill, lambda world: world.distributors),
@@ -219,6 +230,12 @@ KINDS: Final[dict[str, Draw]] = {
     "restore-store": _restore,
     "kill-zygote": partial(_kill_sandbox, World.zygotes),
     "kill-holders": partial(_kill_sandbox, World.holders),
+    "restart-docker": _restart_docker,
     "fill-disk": _fill_disk,
 }
 """Every kind, by the name that journals and reports say."""
+
+
+def possible_kinds() -> tuple[str, ...]:
+    """Those for which everything is there; without a Docker to be started, all but one."""
+    return tuple(kind for kind in KINDS if kind != "restart-docker" or has_docker())

@@ -143,6 +143,7 @@ def _work(case: Case) -> Rows:
         ("Two executions of a job at once", f"{len(overlaps)} times{longest}"),
         ("Jobs seen final during the run", f"{len(evidence.observations)} times"),
         ("Less urgent jobs that went before one", f"{ahead} at most, over {len(waits)} in calm"),
+        ("Executors with Docker's sandboxes", f"{len(evidence.in_docker)}, the rest bubblewrap's"),
         ("Starts of processes", f"{len(evidence.starts)}"),
         (
             "Processes that ended by themselves",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from kazoo.client import KazooClient
 
 from tests.faults.bed import leftovers
 from tests.faults.bed.boxes import Boxes
+from tests.faults.bed.docker import DockerDaemon, has_docker
 from tests.faults.bed.driver import Driver
 from tests.faults.bed.ensemble import Ensemble
 from tests.faults.bed.evidence import Document, Evidence
@@ -57,13 +59,18 @@ def run(plan: Plan, directory: Path, say: Callable[[str], None]) -> Evidence:
         with (
             Proxies() as proxies,
             Boxes(directory, trace) as boxes,
-            World(directory, ensemble, proxies, boxes, journal) as world,
+            _docker(directory, boxes) as docker,
+            World(directory, ensemble, proxies, boxes, docker, journal) as world,
         ):
             world.start_all()
             say("everything is up")
             return _Run(plan, world, trace, say).go()
     finally:
         ensemble.stop()
+
+
+def _docker(directory: Path, boxes: Boxes) -> AbstractContextManager[DockerDaemon | None]:
+    return DockerDaemon(directory, boxes) if has_docker() else nullcontext()
 
 
 class _Run:
@@ -157,6 +164,8 @@ class _Run:
         zookeeper.stop()
         zookeeper.close()
         found += leftovers.of_sandboxes(world.executors)
+        if world.docker is not None:
+            found += world.docker.left()
         return Evidence(
             submissions=self._submitter.submissions,
             executions=read_trace(self._trace),
@@ -169,6 +178,7 @@ class _Run:
             deaths=world.journal.deaths,
             leftovers=found,
             exits=codes,
+            in_docker=world.in_docker,
             threads=THREADS * len(world.executors),
         )
 

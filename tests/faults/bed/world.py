@@ -21,6 +21,7 @@ from typing import Final
 import psutil
 
 from tests.faults.bed.boxes import IMAGE, Boxes
+from tests.faults.bed.docker import DockerDaemon
 from tests.faults.bed.ensemble import Ensemble, lasting_port
 from tests.faults.bed.journal import Journal, Restore
 from tests.faults.bed.proxy import Conduct, Link, Proxies
@@ -38,12 +39,19 @@ class World(Engine):
     """All processes of the engine, on an ensemble, behind links."""
 
     def __init__(
-        self, directory: Path, ensemble: Ensemble, proxies: Proxies, boxes: Boxes, journal: Journal
+        self,
+        directory: Path,
+        ensemble: Ensemble,
+        proxies: Proxies,
+        boxes: Boxes,
+        docker: DockerDaemon | None,
+        journal: Journal,
     ) -> None:
         super().__init__(directory, ensemble.hosts)
         self.port = lasting_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ensemble = ensemble
+        self.docker = docker
         self.journal = journal
         self._boxes = boxes
         self._proxies = proxies
@@ -51,6 +59,8 @@ class World(Engine):
         mark = uuid.uuid4().hex[:6]
         self.distributors = [f"d{n}-{mark}" for n in (1, 2)]
         self.executors = [f"e{n}-{mark}" for n in (1, 2, 3)]
+        self.in_docker = self.executors[-1:] if docker is not None else []
+        """Executors whose sandboxes are Docker's; those of the others are bubblewrap's."""
         self.services = [*self.distributors, *self.executors]
         zk_ports = [server.port for server in ensemble.servers]
         self.zk_links = {name: proxies.link(*zk_ports) for name in self.services}
@@ -92,9 +102,8 @@ class World(Engine):
                 **self._service(name, "executor"),
                 threads=THREADS,
                 actions_dir=ACTIONS_DIR,
-                sandbox="bubblewrap",
-                rootfs_dir=self._boxes.rootfs_dir,
                 default_image=IMAGE,
+                **self._sandbox(name),
                 scratch_dir=self.scratch(name),
                 bundle_cache_dir=self.directory / "bundles",
                 api_retry_s=API_RETRY_S,
@@ -102,6 +111,11 @@ class World(Engine):
             )
         self._down.discard(name)
         self.journal.started(name, process.pid)
+
+    def _sandbox(self, name: str) -> dict[str, object]:
+        if self.docker is not None and name in self.in_docker:
+            return {"sandbox": "docker", "docker_url": self.docker.url}
+        return {"sandbox": "bubblewrap", "rootfs_dir": self._boxes.rootfs_dir}
 
     def _service(self, name: str, kind: str) -> dict[str, object]:
         more = {"reconcile_s": 10, "poll_s": 2} if kind == "distributor" else {}
@@ -143,6 +157,8 @@ class World(Engine):
 
     def revive(self) -> None:
         """Start again what ended by itself."""
+        if self.docker is not None and self.docker.revive():
+            self.journal.note("docker-died")
         for name, process in list(self.processes.items()):
             code = process.poll()
             if code is not None and name not in self._down:

@@ -264,6 +264,23 @@ def test_what_is_stopped_does_not_run() -> None:
     assert broken(evidence) == {"overlaps are excused"}
 
 
+def test_a_container_outlives_its_executor_and_its_daemon_for_less_than_a_session() -> None:
+    boxed = {JOB: replace(document("b"), action="boxed")}
+    evidence = run(first=boxed, second=boxed, in_docker=["e1"], **two_at_once(5.0))
+    away = fault("restart-docker", "e1", 101.5, 105.0)
+    killed = fault("kill-executor", "e1", 101.5, 105.0)
+    died = Death("e1", PID, 105.0, 1)
+    for cause in ({"faults": [away]}, {"faults": [killed]}, {"deaths": [died], "faults": [away]}):
+        assert broken(replace(evidence, **cause)) == set()
+    assert "overlaps are excused" in broken(evidence)
+    # Nothing else does: neither a thread of the executor, nor what bubblewrap runs.
+    for other in ({"in_docker": ["e2"]}, {"first": outcome("b")["first"]}):
+        changed = replace(evidence, faults=[killed], **other)
+        assert "overlaps are excused" in broken(changed)
+    long = two_at_once(SESSION_TIMEOUT_S + SLACK_S + 0.1)
+    assert "overlaps are excused" in broken(replace(evidence, faults=[away], **long))  # type: ignore[arg-type]
+
+
 # --- jobs run again only after a fault ----------------------------------------
 
 
