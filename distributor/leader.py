@@ -143,7 +143,8 @@ class ActionLeader(Duty):
         if not threads:
             return None
         now = time.monotonic()
-        window = window_size(threads, self._meter.per_s(now))
+        short = self._description is not None and self._description.short
+        window = window_size(threads, self._meter.per_s(now), short=short)
         reply = self._api.feed(self._action, window, self._fleet.newest_version(self._action))
         for start in range(0, len(reply.jobs), BATCH):
             if not leadership.holds():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from job_engine.model.ahead import held_ahead
+
 LARGEST: Final = 1000
 """Most entries of one action that may wait, however fast they drain."""
 
@@ -13,9 +15,15 @@ LEAST_SPAN_S: Final = 0.1
 """Shortest time that a rate is told from; in less, chance has too much to say."""
 
 
-def window_size(threads: int, drained_per_s: float) -> int:
-    """Twice the live threads, or one second of measured drain, whichever is more."""
-    return min(LARGEST, max(2 * threads, int(drained_per_s)))
+def window_size(threads: int, drained_per_s: float, *, short: bool = False) -> int:
+    """Twice the live threads, or one second of measured drain, whichever is more.
+
+    What executors hold ahead of their threads, where the action is `short`, is part of it.
+    """
+    least = 2 * threads
+    second = int(drained_per_s)
+    ahead = held_ahead(drained_per_s) if short else 0
+    return min(LARGEST, max(least, min(LARGEST, second) - ahead))
 
 
 class DrainMeter:

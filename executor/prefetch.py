@@ -13,15 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from executor.board import Board
-
-AHEAD: Final = 64
-"""Short jobs that wait in this process for a thread, however slow it is."""
-
-MOST_AHEAD: Final = 512
-"""Most of them, however fast it is."""
-
-SPAN_S: Final = 0.2
-"""Otherwise as many as it takes on in this time."""
+from job_engine.model.ahead import AHEAD_S, held_ahead
 
 PARTS: Final = 4
 """Part of them that has to be gone before more is claimed: some wait for a thread while the
@@ -45,7 +37,7 @@ class Prefetch:
         self._monotonic_s = monotonic_s
         self._in_a_row = 0
         self._taken: deque[tuple[float, int]] = deque()
-        """How many jobs were taken on, and when, in the last `SPAN_S`."""
+        """How many jobs were taken on, and when, in the last `AHEAD_S`."""
 
     def wait_room(self, timeout_s: float) -> int:
         """Wait until it is worth claiming; return how many jobs there is room for."""
@@ -78,10 +70,10 @@ class Prefetch:
             self._in_a_row = 0
 
     def _ahead(self) -> int:
-        since = self._monotonic_s() - SPAN_S
+        since = self._monotonic_s() - AHEAD_S
         while self._taken and self._taken[0][0] < since:
             self._taken.popleft()
-        return min(MOST_AHEAD, max(AHEAD, sum(count for _, count in self._taken)))
+        return held_ahead(sum(count for _, count in self._taken) / AHEAD_S)
 
     def admits(self, action: str) -> bool:
         """Whether a job of this action may wait for a thread here, or gets one now.

@@ -6,6 +6,7 @@ import pytest
 
 from distributor.ticks import newest_tick_ms
 from distributor.window import LARGEST, DrainMeter, window_size
+from job_engine.model.ahead import MOST_AHEAD
 from job_engine.model.protocol import ActionDescription
 
 
@@ -15,6 +16,22 @@ from job_engine.model.protocol import ActionDescription
 )
 def test_window(threads: int, drained: float, window: int) -> None:
     assert window_size(threads, drained) == window
+
+
+@pytest.mark.parametrize(
+    ("threads", "drained", "window"),
+    [
+        (16, 0.0, 32),
+        (16, 100.0, 36),
+        (16, 1000.0, 1000 - 200),
+        (16, 1e6, LARGEST - MOST_AHEAD),
+        (2000, 1e6, LARGEST),
+    ],
+)
+def test_what_executors_hold_ahead_is_part_of_the_window(
+    threads: int, drained: float, window: int
+) -> None:
+    assert window_size(threads, drained, short=True) == window
 
 
 def test_the_meter_forgets_after_a_second() -> None:

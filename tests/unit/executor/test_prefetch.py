@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from executor.board import Board
-from executor.prefetch import AHEAD, MOST_AHEAD, PARTS, PROVEN, SPAN_S, Prefetch
+from executor.prefetch import PARTS, PROVEN, Prefetch
 from executor.run import Run
+from job_engine.model.ahead import AHEAD_S, LEAST_AHEAD, MOST_AHEAD
 from job_engine.plugins import Action
 from tests.unit.executor.support import claim_of, idle, run_of, swift
 
@@ -44,7 +45,7 @@ def fill(board: Board, tmp_path: Path, of: Action[Any], count: int) -> list[Run]
 def test_nothing_is_claimed_ahead_before_all_was_short_for_a_while(prefetch: Prefetch) -> None:
     assert prefetch.wait_room(0) == THREADS
     prove(prefetch)
-    assert prefetch.wait_room(0) == AHEAD // 2
+    assert prefetch.wait_room(0) == LEAST_AHEAD // 2
     prefetch.saw([SHORT, LONG])
     assert prefetch.wait_room(0) == THREADS
 
@@ -59,8 +60,8 @@ def test_it_is_worth_claiming_once_a_part_has_gone(
     board: Board, prefetch: Prefetch, tmp_path: Path
 ) -> None:
     prove(prefetch)
-    part = AHEAD // PARTS
-    runs = fill(board, tmp_path, swift, THREADS + AHEAD - part + 1)
+    part = LEAST_AHEAD // PARTS
+    runs = fill(board, tmp_path, swift, THREADS + LEAST_AHEAD - part + 1)
     assert prefetch.wait_room(0) == part - 1
     assert prefetch.room_beyond(0) == 0
     board.remove(runs[0])
@@ -74,12 +75,12 @@ def test_who_is_fast_claims_further_ahead(board: Board) -> None:
     prefetch = Prefetch(board, {SHORT}, lambda: now_s)
     prove(prefetch)
     for _ in range(4):
-        prefetch.saw([SHORT] * AHEAD)
-    assert prefetch.wait_room(0) == (4 * AHEAD + 2 * PROVEN) // 2
+        prefetch.saw([SHORT] * LEAST_AHEAD)
+    assert prefetch.wait_room(0) == (4 * LEAST_AHEAD + 2 * PROVEN) // 2
     prefetch.saw([SHORT] * MOST_AHEAD)
     assert prefetch.wait_room(0) == MOST_AHEAD // 2
-    now_s += 2 * SPAN_S
-    assert prefetch.wait_room(0) == AHEAD // 2
+    now_s += 2 * AHEAD_S
+    assert prefetch.wait_room(0) == LEAST_AHEAD // 2
 
 
 def test_a_long_job_gets_a_thread_or_goes_back(
