@@ -14,8 +14,9 @@ from job_engine.errors import InvalidFilterError
 from job_engine.model.acl import METADATA, Right
 from job_engine.store.aggregate import aggregate
 from job_engine.store.base import Document
+from job_engine.store.documents import Kind
 from job_engine.store.filter import Filter, attributes_of, compile_filter
-from job_engine.store.json_paths import scalar
+from job_engine.store.json_paths import by_code_point, values_of
 from job_engine.store.source import Source
 
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z@][A-Za-z0-9_:@-]*(?:[./][A-Za-z@][A-Za-z0-9_:@-]*)*")
@@ -23,8 +24,9 @@ _ATTRIBUTE: Final = re.compile(r"[A-Za-z@][A-Za-z0-9_:@-]*(?:[./][A-Za-z@][A-Za-
 
 _TOO_COMPLEX: Final = re.compile(
     r"too large|too many|parser stack overflow|tables in a join|too complex|out of range"
+    r"|stack depth limit"
 )
-"""How SQLite says that a statement is beyond its limits."""
+"""How SQLite, and PostgreSQL, say that a statement is beyond their limits."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def _run(connection: Connection, source: Source, query: Query, now_ms: int) -> P
         statement = (
             select(source.table)
             .where(condition)
-            .order_by(*_ordered(source, query.orderby), *source.newest_first)
+            .order_by(*_ordered(source, query.orderby))
             .offset(query.offset)
             .limit(query.limit)
         )
@@ -116,10 +118,25 @@ def _ordered(source: Source, orderby: Sequence[tuple[str, bool]]) -> Iterable[Co
     for name, descending in orderby:
         if not _ATTRIBUTE.fullmatch(name):
             raise InvalidFilterError(f"cannot order by {name!r}: it is no attribute")
-        path = re.split(r"[./]", name)
-        column = source.column("/".join(path))
-        if column is None and source.document is not None:
-            column = scalar(source.document, path)
-        if column is not None:
+        for column in _sorted_by(source, re.split(r"[./]", name), descending=descending):
             way = column.desc() if descending else column.asc()
             yield way if getattr(column, "nullable", True) is False else way.nulls_last()
+    # Who comes first among equals: the newest, or the oldest of what is sorted upwards.
+    upwards = bool(orderby) and not orderby[0][1]
+    yield from (column.asc() if upwards else column.desc() for column in source.age)
+
+
+def _sorted_by(
+    source: Source, path: Sequence[str], *, descending: bool
+) -> Iterable[ColumnElement[Any]]:
+    """Yield what an attribute is sorted by: numbers first, then texts, arrays by an extreme."""
+    column = source.column("/".join(path))
+    if column is not None:
+        text = source.kind("/".join(path)) is Kind.TEXT
+        yield by_code_point(column) if text else column
+        return
+    array = source.array(path[0])
+    if array is not None:
+        found = values_of(array, path[1:])
+        yield found.extreme(found.number, largest=descending)
+        yield found.extreme(found.word, largest=descending)

@@ -12,7 +12,6 @@ from sqlalchemy import (
     RowMapping,
     Table,
     case,
-    func,
     literal,
     true,
 )
@@ -22,7 +21,7 @@ from job_engine.store.access import allowed
 from job_engine.store.base import Document
 from job_engine.store.blobs import assemble_blob
 from job_engine.store.documents import ENTRIES_PATH, FIELDS, Field, Kind, assemble
-from job_engine.store.json_paths import member
+from job_engine.store.json_paths import array_of, lacks, member
 from job_engine.store.resources import assemble_resource
 from job_engine.store.tables import blobs, jobs, resources
 
@@ -40,7 +39,8 @@ class Source:
     """Who with these claims has this right."""
     base: ColumnElement[bool]
     """What makes a row of the table one of this collection."""
-    newest_first: tuple[ColumnElement[Any], ...]
+    age: tuple[ColumnElement[Any], ...]
+    """What sorts rows by when they were made, no two alike."""
     document: Column[Any] | None = None
     arrays: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
     """Attributes of the JSON that are shown otherwise than stored, as JSON arrays."""
@@ -74,14 +74,12 @@ def _by_name(*fields: Field) -> dict[str, Field]:
     return {item.name: item for item in fields}
 
 
-_stored_tags: Final = member(jobs.c.document, "tags")
 _shown_tags: Final = case(
     (
-        func.json_type(func.json(jobs.c.document), '$."tags"').is_(None)
-        & jobs.c.entry.is_not(None),
-        func.json_array(literal(ENTRIES_PATH) + jobs.c.entry),
+        lacks(jobs.c.document, "tags") & jobs.c.entry.is_not(None),
+        array_of(literal(ENTRIES_PATH) + jobs.c.entry),
     ),
-    else_=_stored_tags,
+    else_=member(jobs.c.document, "tags"),
 )
 
 JOBS: Final = Source(
@@ -91,7 +89,7 @@ JOBS: Final = Source(
     assemble,
     lambda claims, right: allowed(jobs.c.id, claims, right),
     true(),
-    (jobs.c.seq.desc(),),
+    (jobs.c.created_ms, jobs.c.seq),
     document=jobs.c.document,
     arrays={"tags": _shown_tags},
 )
@@ -111,7 +109,7 @@ BLOBS: Final = Source(
     # Owners see all of their own rows, and nobody else sees any.
     lambda claims, _right: blobs.c.owner.in_(sorted(claims)),
     true(),
-    (blobs.c.created_ms.desc(), blobs.c.digest),
+    (blobs.c.created_ms, blobs.c.digest),
     computed={
         "id": literal("blob/") + blobs.c.digest,
         "digest": literal("sha256:") + blobs.c.digest,
@@ -134,7 +132,7 @@ def resources_of(type_name: str) -> Source:
         assemble_resource,
         lambda claims, right: allowed(resources.c.id, claims, right),
         resources.c.type == type_name,
-        (resources.c.created_ms.desc(), resources.c.id),
+        (resources.c.created_ms, resources.c.id),
         document=resources.c.document,
         date_texts=frozenset({"expiry"}),
     )

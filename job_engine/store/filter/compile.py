@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
-    Text,
+    Float,
     and_,
-    case,
-    cast,
     false,
     func,
     not_,
     or_,
     true,
+    type_coerce,
 )
 
 from job_engine.errors import InvalidFilterError
-from job_engine.model.timestamps import FIRST_MS, LAST_MS, format_ms
+from job_engine.model.timestamps import format_ms
 from job_engine.store.documents import Kind
-from job_engine.store.filter.dates import Span, parse_span
+from job_engine.store.filter.dates import Span, moment, parse_span
+from job_engine.store.filter.fulltext import compile_words
 from job_engine.store.filter.nodes import And, Compare, Filter, Member, Op, Or, Value
-from job_engine.store.json_paths import Values, values_of
+from job_engine.store.json_paths import Values, by_code_point, contains, values_of
 from job_engine.store.source import Source
 
 Condition = ColumnElement[bool]
@@ -36,9 +38,7 @@ MAX_STEPS: Final = 2_500
 
 Each is a sub-query: thousands take many seconds to prepare, before the first row.
 """
-MAX_WORDS: Final = 100
-"""Words that one full-text comparison may look for."""
-_FULLTEXT: Final = ("id", "name", "description", "tags")
+_FULLTEXT: Final = ("id", "name", "description", "subtype", "tags")
 _RELATIONS: Final[dict[Op, Callable[[Any, Any], Any]]] = {
     Op.LT: operator.lt,
     Op.LE: operator.le,
@@ -46,6 +46,9 @@ _RELATIONS: Final[dict[Op, Callable[[Any, Any], Any]]] = {
     Op.GE: operator.ge,
 }
 _MAX_INT: Final = 2**63 - 1
+_LAST: Final = chr(0x10FFFF)
+_INTEGER: Final = re.compile(r"-?[0-9]{1,400}")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,300}(\.[0-9]{1,300})?")
 
 
 def compile_filter(tree: Filter, source: Source, now_ms: int) -> Condition:
@@ -118,7 +121,7 @@ class _Compiler:
         if column is not None:
             return column.is_(None)
         values = self._values(name)
-        return true() if values is None else not_(values.any(values.type != "null"))
+        return true() if values is None else not_(values.any(values.present))
 
     def _equals(self, name: str, values: Sequence[Value]) -> Condition:
         column = self._source.column(name)
@@ -133,15 +136,15 @@ class _Compiler:
         if found is None:
             return false()
         if name in self._source.date_texts:
-            return or_(*(found.any(_within_text(found.value, self._span(v))) for v in values))
-        return found.any(_as_text(found).in_([_text(value) for value in values]))
+            return or_(*(found.any(_within_text(found.string, self._span(v))) for v in values))
+        return found.any(_one_of(found, values))
 
     def _relation(self, name: str, op: Op, value: Value) -> Condition:
         column = self._source.column(name)
         kind = self._source.kind(name)
         compare = _RELATIONS[op]
         if column is not None and kind is Kind.TEXT:
-            return compare(column, _text(value))  # type: ignore[no-any-return]
+            return compare(by_code_point(column), _text(value))  # type: ignore[no-any-return]
         if column is not None and kind is Kind.INTEGER:
             return compare(column, _integer(name, value))  # type: ignore[no-any-return]
         if column is not None:
@@ -151,14 +154,12 @@ class _Compiler:
             return false()
         if name in self._source.date_texts:
             end = format_ms(_end(op, self._span(value)))
-            return found.any(compare(found.value, end))
-        texts = and_(found.type == "text", compare(found.value, _text(value)))
-        if not _text(value).isdecimal():
-            return found.any(texts)
-        numbers = and_(
-            found.type.in_(["integer", "real"]), compare(found.value, _integer(name, value))
-        )
-        return found.any(or_(texts, numbers))
+            return found.any(compare(found.string, end))
+        either = compare(found.string, _text(value))
+        number = _number(value)
+        if number is not None:
+            either = or_(either, compare(_typed(found.number, number), number))
+        return found.any(either)
 
     def _prefix(self, name: str, prefix: str) -> Condition:
         column = self._source.column(name)
@@ -166,38 +167,31 @@ class _Compiler:
             raise InvalidFilterError(
                 f"Invalid CIMI filter. {name!r} is no text: ^= cannot be used."
             )
-        # Not LIKE, which is blind to case in SQLite.
         if column is not None:
-            return func.substr(column, 1, len(prefix)) == prefix
+            return _starts_with(by_code_point(column), prefix)
         found = self._values(name)
-        if found is None:
-            return false()
-        return found.any(
-            and_(found.type == "text", func.substr(found.value, 1, len(prefix)) == prefix)
-        )
+        return false() if found is None else found.any(_starts_with(found.string, prefix))
 
     def _fulltext(self, name: str, query: str) -> Condition:
-        words = [word.strip('*"+').lower() for word in query.split()]
-        if len(words) > MAX_WORDS:
-            raise InvalidFilterError(f"Invalid CIMI filter. More than {MAX_WORDS} words in a ==.")
+        if self._source.column(name) is not None and self._source.kind(name) is not Kind.TEXT:
+            return self._equals(name, (query,))
         names = _FULLTEXT if name == "fulltext" else (name,)
-        return or_(false(), *(self._contains(n, word) for n in names for word in words if word))
+        return compile_words(
+            query, lambda word: or_(false(), *(self._contains(n, word) for n in names))
+        )
 
     def _contains(self, name: str, word: str) -> Condition:
         column = self._source.column(name)
         if column is not None:
-            return func.instr(func.lower(cast(column, Text)), word) > 0
+            return contains(column, word)
         found = self._values(name)
-        if found is None:
-            return false()
-        return found.any(func.instr(func.lower(cast(found.value, Text)), word) > 0)
+        return false() if found is None else found.any(contains(found.word, word))
 
     def _span(self, value: Value) -> Span:
         if isinstance(value, bool) or value is None:
             raise InvalidFilterError(f"Invalid CIMI filter. {_text(value)} is no date.")
         if isinstance(value, int):
-            at_ms = max(FIRST_MS, min(value, LAST_MS))
-            return Span(at_ms, at_ms)
+            return moment(value)
         return parse_span(value, self._now_ms)
 
 
@@ -212,17 +206,55 @@ def _text(value: Value) -> str:
 
 def _integer(name: str, value: Value) -> int:
     text = _text(value).strip()
-    try:
-        number = int(text)
-    except ValueError:
+    if not _INTEGER.fullmatch(text):
         raise InvalidFilterError(
-            f"Invalid CIMI filter. {name!r} is a number, and {text!r} is none."
-        ) from None
-    return max(-_MAX_INT, min(number, _MAX_INT))
+            f"Invalid CIMI filter. {name!r} is a number, and {text[:50]!r} is none."
+        )
+    return max(-_MAX_INT, min(int(text), _MAX_INT))
 
 
-def _as_text(values: Values) -> ColumnElement[str]:
-    return case((values.type.in_(["true", "false"]), values.type), else_=cast(values.value, Text))
+def _number(value: Value) -> int | float | None:
+    """Return the number that a value is, or is the text of; None for none."""
+    text = _text(value)
+    if isinstance(value, bool) or not _DECIMAL.fullmatch(text):
+        return None
+    number = float(text) if "." in text else int(text)
+    # Larger integers have no room in a statement, nor in a document.
+    return number if -_MAX_INT <= number <= _MAX_INT else float(number)
+
+
+def _typed(column: ColumnElement[Any], number: float) -> ColumnElement[Any]:
+    return type_coerce(column, BigInteger if isinstance(number, int) else Float)
+
+
+def _one_of(found: Values, values: Sequence[Value]) -> Condition:
+    """Say that a value of a document is one of a filter's, as a text or as a number."""
+    numbers = [n for n in map(_number, values) if n is not None]
+    conditions = [found.word.in_([_text(value) for value in values])]
+    for kind in (int, float):
+        of_kind = [n for n in numbers if type(n) is kind]
+        if of_kind:
+            conditions.append(_typed(found.number, of_kind[0]).in_(of_kind))
+    return or_(*conditions)
+
+
+def _starts_with(text: ColumnElement[Any], prefix: str) -> Condition:
+    """Say that a text starts with another: as a range, which an index can answer.
+
+    Not LIKE either, which is blind to case in SQLite.
+    """
+    end = _after(prefix)
+    return text >= prefix if end is None else and_(text >= prefix, text < end)
+
+
+def _after(prefix: str) -> str | None:
+    """Return the first text, by code points, after all that start with `prefix`."""
+    kept = prefix.rstrip(_LAST)
+    if not kept:
+        return None
+    last = ord(kept[-1]) + 1
+    # Surrogates are no characters, and have no bytes in UTF-8.
+    return kept[:-1] + chr(0xE000 if 0xD800 <= last <= 0xDFFF else last)
 
 
 def _within(column: ColumnElement[Any], span: Span) -> Condition:

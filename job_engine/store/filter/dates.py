@@ -12,15 +12,17 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
 from job_engine.errors import InvalidFilterError
+from job_engine.model.timestamps import FIRST_MS, LAST_MS
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
 
 _DATE: Final = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?)?)?)?"
-    r"(Z|[+-]\d\d:\d\d)?"
+    r"(Z|[+-]\d\d:\d\d)?",
+    re.ASCII,
 )
-_STEP: Final = re.compile(r"([+-])(\d{1,9})([yMwdhHms])|/([yMwdhHms])")
+_STEP: Final = re.compile(r"([+-])(\d{1,9})([yMwdhHms])|/([yMwdhHms])", re.ASCII)
 _UNITS: Final = {
     "w": timedelta(weeks=1),
     "d": timedelta(days=1),
@@ -40,11 +42,17 @@ class Span:
     last_ms: int
 
 
+def moment(epoch_ms: int) -> Span:
+    """Return a moment as a span; one that no timestamp can say is the nearest that one can."""
+    nearest = max(FIRST_MS, min(epoch_ms, LAST_MS))
+    return Span(nearest, nearest)
+
+
 def parse_span(text: str, now_ms: int) -> Span:
     """Read a date, digits of epoch milliseconds, or date math. Raises `InvalidFilterError`."""
     try:
-        if text.isdecimal() and len(text) > 4:
-            return Span(int(text), int(text))
+        if text.isascii() and text.isdecimal() and len(text) > 4:
+            return moment(int(text))
         return _span(text, now_ms)
     except (ValueError, OverflowError) as error:
         raise InvalidFilterError(
@@ -71,7 +79,14 @@ def _span(text: str, now_ms: int) -> Span:
             at = _add(at, int(count) if sign == "+" else -int(count), of)
         position = step.end()
     first = (at - _EPOCH) // _MS
-    return Span(first, (_add(at, 1, unit) - _EPOCH) // _MS - 1 if unit else first)
+    return Span(first, _last_ms(at, unit) if unit else first)
+
+
+def _last_ms(at: datetime, unit: str) -> int:
+    try:
+        return (_add(at, 1, unit) - _EPOCH) // _MS - 1
+    except (ValueError, OverflowError):  # the last unit of the calendar
+        return LAST_MS
 
 
 def _anchor(text: str) -> tuple[datetime, str]:

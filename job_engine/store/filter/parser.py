@@ -24,6 +24,8 @@ _CONSTANTS: Final[dict[str, Value]] = {"true": True, "false": False, "null": Non
 
 def parse_filter(text: str) -> Filter:
     """Parse one filter. Raises `InvalidFilterError`, which says where it went wrong."""
+    if "\0" in text:
+        raise InvalidFilterError("Invalid CIMI filter. It has a NUL, which no document has.")
     _limit_depth(text)
     try:
         tree: Filter = _parser().parse(text)  # type: ignore[assignment]

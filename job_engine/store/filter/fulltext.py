@@ -1,0 +1,60 @@
+"""What `==` looks for: Elasticsearch's simple query strings (specs/cimi-api.md §2.2).
+
+`backup weekly` is either word, `backup +weekly` both, `-old` none of it, `"a b"` the words
+together; `|` is what stands between words anyway. Operators are read from left to right.
+A word is found wherever a text has it, whatever the case of its ASCII letters, so the
+`*` of a prefix adds nothing and is dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, and_, false, func, not_, or_
+
+from job_engine.errors import InvalidFilterError
+
+MAX_WORDS: Final = 100
+"""Words that one full-text comparison may look for."""
+
+_TOKEN: Final = re.compile(r'([+|\s]*)(-?)(?:"([^"]*)"?|([^\s+|"]+))')
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word to look for, and how it stands to what is before it."""
+
+    text: str
+    both: bool
+    """Whether what is before it has to hold too; else either is enough."""
+    negated: bool
+
+
+def words_of(query: str) -> Iterator[Word]:
+    """Yield the words of a simple query string."""
+    for operators, minus, phrase, word in _TOKEN.findall(query):
+        text = phrase or word.removesuffix("*")
+        if text:
+            yield Word(text, "+" in operators, bool(minus))
+
+
+def compile_words(query: str, has: Callable[[str], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Return the condition of a query; `has` makes that of a word. No words: nothing.
+
+    Raises `InvalidFilterError` for too many words.
+    """
+    words = list(words_of(query))
+    if len(words) > MAX_WORDS:
+        raise InvalidFilterError(f"Invalid CIMI filter. More than {MAX_WORDS} words in a ==.")
+    found: ColumnElement[bool] | None = None
+    for word in words:
+        one: ColumnElement[bool] = func.coalesce(has(word.text), false())
+        if word.negated:
+            one = not_(one)
+        if found is not None:
+            one = and_(found, one) if word.both else or_(found, one)
+        found = one
+    return false() if found is None else found
