@@ -26,6 +26,7 @@ from job_engine.store.documents import Kind
 from job_engine.store.filter.dates import Span, moment, parse_span
 from job_engine.store.filter.fulltext import compile_words
 from job_engine.store.filter.nodes import And, Compare, Filter, Member, Op, Or, Value
+from job_engine.store.filter.parser import MAX_DIGITS
 from job_engine.store.json_paths import Values, by_code_point, contains, values_of
 from job_engine.store.source import Source
 
@@ -47,8 +48,8 @@ _RELATIONS: Final[dict[Op, Callable[[Any, Any], Any]]] = {
 }
 _MAX_INT: Final = 2**63 - 1
 _LAST: Final = chr(0x10FFFF)
-_INTEGER: Final = re.compile(r"-?[0-9]{1,400}")
-_DECIMAL: Final = re.compile(r"-?[0-9]{1,300}(\.[0-9]{1,300})?")
+_INTEGER: Final = re.compile(rf"-?[0-9]{{1,{MAX_DIGITS + 1}}}")
+_DECIMAL: Final = re.compile(rf"-?[0-9]{{1,{MAX_DIGITS + 1}}}(\.[0-9]{{1,{MAX_DIGITS}}})?")
 
 
 def compile_filter(tree: Filter, source: Source, now_ms: int) -> Condition:

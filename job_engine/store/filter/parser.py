@@ -18,6 +18,9 @@ MAX_TERMS: Final = 5_000
 MAX_DEPTH: Final = 100
 """Parentheses that may be open at once; the database has a limit on depth too."""
 
+MAX_DIGITS: Final = 300
+"""Digits of a number that count; one with more is larger than anything stored."""
+
 _TURNED: Final = {Op.LT: Op.GT, Op.GT: Op.LT, Op.LE: Op.GE, Op.GE: Op.LE}
 _CONSTANTS: Final[dict[str, Value]] = {"true": True, "false": False, "null": None}
 
@@ -103,7 +106,8 @@ def _value(token: Token) -> Value:
         case "STRING":
             return token[1:-1]  # escapes are lexical only: backslashes stay
         case "INT":
-            return int(token) if len(token) < 20 else 10**19
+            digits = token.lstrip("0") or "0"
+            return int(digits) if len(digits) <= MAX_DIGITS else 10**MAX_DIGITS
         case "DATE":
             return DateText(token)
         case _:
