@@ -98,20 +98,18 @@ def values(document: Document, name: str) -> Iterator[Any]:
 
 def searched(query: str, words: list[str]) -> bool:
     """Whether texts satisfy a simple query, read from left to right."""
-    result: bool | None = None
-    both = negated = False
+    results: list[bool] = []
+    both = False
     for token in query.split():
         if token in ("+", "|"):
             both = both or token == "+"
             continue
-        negated, bare = token.startswith("-"), token.lstrip("-").rstrip("*")
-        found = any(lowered(bare) in lowered(w) for w in words) is not negated
-        if result is None:
-            result = found
-        else:
-            result = (result and found) if both else (result or found)
+        bare = token.lstrip("-").rstrip("*")
+        found = any(lowered(bare) in lowered(w) for w in words) is not token.startswith("-")
+        before = results[-1:] or [both]
+        results.append(before[0] and found if both else before[0] or found)
         both = False
-    return bool(result)
+    return bool(results) and results[-1]
 
 
 def lowered(of: str) -> str:
@@ -143,12 +141,9 @@ def number(value: Value) -> int | float | None:
 
 def ordered(op: Op, left: Any, right: Any) -> bool:
     """Compare two of a kind."""
-    return {
-        Op.LT: left < right,
-        Op.LE: left <= right,
-        Op.GT: left > right,
-        Op.GE: left >= right,
-    }[op]
+    if op in (Op.LT, Op.LE):
+        return bool(left < right or (op is Op.LE and left == right))
+    return bool(left > right or (op is Op.GE and left == right))
 
 
 def sort_key(document: Document, name: str, *, descending: bool) -> tuple[Any, ...]:

@@ -76,7 +76,7 @@ json_values = (
 attributes = st.fixed_dictionaries(
     {},
     optional={
-        **{name: json_values for name in ("a", "b", "tags", "x:y", "affected-resources")},
+        **dict.fromkeys(("a", "b", "tags", "x:y", "affected-resources"), json_values),
         **{name: st.sampled_from(TEXTS) for name in ("name", "description", "payload", "parent")},
         "target-resource": st.fixed_dictionaries(
             {"href": st.sampled_from(TEXTS)}, optional={"a": json_values}
@@ -164,7 +164,7 @@ def _value(value: Value) -> str:
     return {"None": "null", "True": "true", "False": "false"}.get(repr(value)) or str(value)
 
 
-class Undo(Exception):
+class UndoError(Exception):
     """Carries what was found out of a transaction that must leave nothing behind."""
 
 
@@ -187,9 +187,9 @@ def searched(
     def unit(connection: Connection) -> None:
         stored = insert_jobs(connection, documents, NOW_MS)
         page = run(connection, JOBS, query, NOW_MS)
-        raise Undo(stored, [str(d["id"]) for d in page.documents], page.count)
+        raise UndoError(stored, [str(d["id"]) for d in page.documents], page.count)
 
-    with pytest.raises(Undo) as undone:
+    with pytest.raises(UndoError) as undone:
         store.database.write(unit)
     found: tuple[Sequence[Document], list[str], int] = undone.value.args
     return found
