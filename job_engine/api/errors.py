@@ -53,6 +53,12 @@ class UnknownRouteError(RequestError):
     status = 404
 
 
+class PreconditionFailedError(RequestError):
+    """The resource is no longer what `If-Match` names; read it again, then decide anew."""
+
+    status = 412
+
+
 class TooLargeError(RequestError):
     """The request is larger than this server accepts."""
 

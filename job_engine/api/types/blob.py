@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 from job_engine.api.access import rights, views_all
 from job_engine.api.access import select as select_attributes
 from job_engine.api.call import Call, Reply
+from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, links
 from job_engine.api.types.base import Collection, ResourceType, deleted, refuse
@@ -36,8 +37,10 @@ class BlobType(ResourceType):
     def get(self, call: Call, resource_id: str) -> Reply:
         """Return the metadata of one's upload."""
         document = visible_blob(call, resource_id)
-        operations = blob_operations(document, rights(call.who, document), call.who)
-        return Reply(select_attributes({**document, "operations": operations}, call.params.select))
+        held = rights(call.who, document)
+        operations = blob_operations(document, held, call.who)
+        seen = select_attributes({**document, "operations": operations}, call.params.select)
+        return Reply(seen, headers={"ETag": etag_of(document, held)})
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Forget one's upload; the bytes go with the last owner's."""
@@ -45,6 +48,7 @@ class BlobType(ResourceType):
         owner = str(document["created-by"])
         if owner not in call.who:
             raise refuse(resource_id)
+        require_match(call, document, rights(call.who, document))
         digest = resource_id.partition("/")[2]
 
         def authorise(connection: Connection) -> None:

@@ -14,6 +14,7 @@ from job_engine.api.access import keep_editable, project, rights, select
 from job_engine.api.call import Call, Reply
 from job_engine.api.collections import run_query
 from job_engine.api.errors import MethodNotAllowedError
+from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import SUBMITTER, Identity
 from job_engine.api.operations import job_operations
 from job_engine.api.schema import JobSchema, invalid, validate
@@ -27,6 +28,7 @@ from job_engine.api.types.base import (
     refuse,
 )
 from job_engine.api.types.job_create import SERVER_SET, WAITING, create, create_from, normal
+from job_engine.api.types.stored import may_delete
 from job_engine.errors import ConflictError
 from job_engine.model import SUPPORTED_VERSION, JobState
 from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right
@@ -70,12 +72,13 @@ class JobType(ResourceType):
         document = call.services.store.jobs.get(resource_id)
         held = rights(call.who, document)
         check(held, VIEW, resource_id)
+        tag = etag_of(document, held)
         document = document | waiting_times(call, [document]).get(resource_id, {})
         operations = job_operations(document, held, call.who)
         seen = project(document, held)
         if operations:
             seen = {**seen, "operations": operations}
-        return Reply(select(seen, call.params.select))
+        return Reply(select(seen, call.params.select), headers={"ETag": tag})
 
     def edit(self, call: Call, resource_id: str) -> Reply:
         """Merge the body into a job that is not final, and return all of it."""
@@ -86,11 +89,11 @@ class JobType(ResourceType):
             lambda before: _merge(call, before, body),
             call.who.user_id,
         )
-        return Reply(project(edited, rights(call.who, edited)))
+        return _whole(call, edited)
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Delete a job in whatever state it is."""
-        call.services.store.jobs.delete(resource_id, partial(_may, call.who, Right.DELETE))
+        call.services.store.jobs.delete(resource_id, partial(may_delete, call))
         return deleted(resource_id)
 
     def bulk_delete(self, call: Call) -> Reply:
@@ -131,6 +134,7 @@ class JobType(ResourceType):
 
         def authorise(document: Document) -> None:
             _offered(call.who, document, operation)
+            require_match(call, document, rights(call.who, document))
 
         def children(cancelled: Document) -> Document:
             return _cancel_children(call.who, cancelled)
@@ -138,7 +142,7 @@ class JobType(ResourceType):
         jobs_ = call.services.store.jobs
         bulk = operation == "cancel" and _action_of(call, resource_id).startswith("bulk")
         ended = jobs_.cancel(resource_id, authorise, call.who.user_id, children if bulk else None)
-        return Reply(project(ended, rights(call.who, ended)))
+        return _whole(call, ended)
 
     def _get_context(self, call: Call, resource_id: str) -> Reply:
         _offered(call.who, call.services.store.jobs.get(resource_id), "get-context")
@@ -184,6 +188,12 @@ def waiting_times(call: Call, documents: Sequence[Document]) -> Mapping[str, Doc
     return call.services.store.estimates.of(ids)
 
 
+def _whole(call: Call, document: Document) -> Reply:
+    """Answer with a job that was just written, as far as the caller may see it."""
+    held = rights(call.who, document)
+    return Reply(project(document, held), headers={"ETag": etag_of(document, held)})
+
+
 def _may(who: Identity, needed: Right, document: Document) -> None:
     check(rights(who, document), needed, document["id"])
 
@@ -197,6 +207,7 @@ def _offered(who: Identity, document: Document, operation: str) -> None:
 def _merge(call: Call, before: Document, body: Document) -> Edit:
     """Make the new document of an edit (specs/cimi-api.md §1.9, §3.5)."""
     held = rights(call.who, before)
+    require_match(call, before, held)
     kept = keep_editable(body, held)
     ignored = _FIXED if call.who.is_admin else _FIXED | _ADMIN_ONLY
     kept = {k: v for k, v in kept.items() if k not in ignored}

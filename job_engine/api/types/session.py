@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar
 
-from job_engine.api.access import rights
 from job_engine.api.call import Call, Reply
 from job_engine.api.collections import window
 from job_engine.api.errors import MethodNotAllowedError
@@ -16,8 +16,8 @@ from job_engine.api.operations import Operations, links
 from job_engine.api.schema import Common, Schema
 from job_engine.api.secrets import verify_key
 from job_engine.api.services import COOKIE
-from job_engine.api.types.base import Collection, check, created, deleted, refuse
-from job_engine.api.types.stored import StoredType, template_of, text_of
+from job_engine.api.types.base import Collection, created, deleted, refuse
+from job_engine.api.types.stored import StoredType, may_delete, template_of, text_of
 from job_engine.errors import NotFoundError
 from job_engine.model.acl import ANON, USER, Right
 from job_engine.model.timestamps import parse_ms
@@ -77,11 +77,7 @@ class SessionType(StoredType):
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Log out: the session ends at once."""
-
-        def authorise(document: Document) -> None:
-            check(rights(call.who, document), Right.DELETE, resource_id)
-
-        call.services.store.resources.delete(resource_id, authorise)
+        call.services.store.resources.delete(resource_id, partial(may_delete, call))
         call.services.sessions.end(resource_id)
         expires = _http_date(call.services.store.clock())
         cookie = f"{COOKIE}=INVALID; Path=/; Max-Age=0; Expires={expires}"

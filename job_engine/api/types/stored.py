@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from job_engine.api.access import keep_editable, project, rights, select
 from job_engine.api.call import Call, Reply
+from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
 from job_engine.api.schema import Schema, invalid, validate
@@ -66,7 +68,7 @@ class StoredType(ResourceType):
         seen = project(document, held)
         if operations:
             seen = {**seen, "operations": operations}
-        return Reply(select(seen, call.params.select))
+        return Reply(select(seen, call.params.select), headers={"ETag": etag_of(document, held)})
 
     def edit(self, call: Call, resource_id: str) -> Reply:
         """Merge the body into a document, and return all of it."""
@@ -75,6 +77,7 @@ class StoredType(ResourceType):
         def change(before: Resource) -> Resource:
             held = rights(call.who, before.document)
             check(held, EDIT, resource_id)
+            require_match(call, before.document, held)
             return self.edited(call, before, merged(before.document, body, held, call, self.fixed))
 
         call.services.store.resources.edit(resource_id, change)
@@ -88,17 +91,20 @@ class StoredType(ResourceType):
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Delete a document."""
-
-        def authorise(document: Document) -> None:
-            check(rights(call.who, document), Right.DELETE, resource_id)
-
-        call.services.store.resources.delete(resource_id, authorise)
+        call.services.store.resources.delete(resource_id, partial(may_delete, call))
         return deleted(resource_id)
 
     def check_schema(self, document: Document) -> None:
         """Raise `InvalidResourceError` unless a document satisfies the schema."""
         times = dict.fromkeys(("created", "updated"), "2000-01-01T00:00:00.000Z")
         validate(self.schema, {**document, **times, "resource-type": self.name}, document["id"])
+
+
+def may_delete(call: Call, document: Document) -> None:
+    """Refuse who may not delete a document, or means an older version of it."""
+    held = rights(call.who, document)
+    check(held, Right.DELETE, document["id"])
+    require_match(call, document, held)
 
 
 def merged(

@@ -1,0 +1,158 @@
+"""`ETag` and `If-Match`: nobody overwrites what they have not read (RFC 9110 §13.1.1)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import pytest
+from httpx import Response
+
+from job_engine.model import Fence
+from tests.contract.store.support import claim, entry
+from tests.unit.api.support import ADMIN, JANE, JJ_ACL, JOE, TEACHER, Client, refused
+
+STALE: Final = "no longer what `If-Match` names"
+
+
+def tag_of(api: Client, resource: str, who: str = ADMIN) -> str:
+    """The tag of a resource, for somebody."""
+    reply = api(who, "GET", resource)
+    assert reply.status_code == 200, reply.text
+    tag = str(reply.headers["etag"])
+    assert tag.startswith('"')
+    return tag
+
+
+def if_match(tag: str) -> dict[str, Any]:
+    return {"headers": {"if-match": tag}}
+
+
+def user(api: Client) -> str:
+    template = {"href": "user-template/username-password", "password": "long enough"}
+    names = api.count(ADMIN, "id!=null", "user")
+    template["username"] = f"reader{names}"
+    return str(api(ADMIN, "POST", "user", {"template": template}).json()["resource-id"])
+
+
+def credential(api: Client) -> str:
+    body = {"template": {"href": "credential-template/generate-api-key"}}
+    return str(api(JANE, "POST", "credential", body).json()["resource-id"])
+
+
+def blob(api: Client) -> str:
+    raw = {"content-type": "application/octet-stream"}
+    reply = api(TEACHER, "POST", "blob", content=b"bytes", headers=raw)
+    return f"blob/{reply.json()['digest'].removeprefix('sha256:')}"
+
+
+EDITABLE: Final[dict[str, Callable[[Client], str]]] = {
+    "job": lambda api: api.add_job(),
+    "user": user,
+    "credential": credential,
+}
+
+
+@pytest.mark.parametrize("make", EDITABLE.values(), ids=EDITABLE)
+def test_an_edit_of_what_was_read_counts_and_any_other_does_not(
+    api: Client, make: Callable[[Client], str]
+) -> None:
+    resource = make(api)
+    read = tag_of(api, resource)
+    edited = api(ADMIN, "PUT", resource, {"description": "first"}, **if_match(read))
+    assert edited.status_code == 200
+    assert edited.headers["etag"] == tag_of(api, resource) != read
+    late = api(ADMIN, "PUT", resource, {"description": "second"}, **if_match(read))
+    refused(late, 412, STALE)
+    assert late.json()["resource-id"] == resource
+    assert api.get(resource)["description"] == "first"
+    refused(api(ADMIN, "DELETE", resource, **if_match(read)), 412, STALE)
+    gone = api(ADMIN, "DELETE", resource, **if_match(edited.headers["etag"]))
+    assert gone.status_code == 200
+
+
+def test_what_is_never_edited_is_deleted_by_its_tag(api: Client) -> None:
+    upload = blob(api)
+    tag = tag_of(api, upload, TEACHER)
+    refused(api(TEACHER, "DELETE", upload, **if_match('"else"')), 412, STALE)
+    assert api(TEACHER, "DELETE", upload, **if_match(tag)).status_code == 200
+
+
+def test_who_sends_no_tag_is_not_asked_for_one(api: Client) -> None:
+    job = api.add_job()
+    assert api(ADMIN, "PUT", job, {"name": "a"}).status_code == 200
+    assert api(ADMIN, "PUT", job, {"name": "b"}).status_code == 200
+    assert api(ADMIN, "DELETE", job).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status"),
+    [
+        ("*", 200),
+        ('"other", {tag}', 200),
+        ("{tag}", 200),
+        ("W/{tag}", 412),  # weak ones never match strongly
+        ('"other"', 412),
+        ("unquoted", 412),
+        ("", 412),
+    ],
+)
+def test_how_tags_are_compared(api: Client, wanted: str, status: int) -> None:
+    job = api.add_job()
+    tag = tag_of(api, job)
+    reply = api(ADMIN, "PUT", job, {"name": "x"}, **if_match(wanted.format(tag=tag)))
+    assert reply.status_code == status, reply.text
+
+
+def test_operations_that_end_a_job_mind_it_too(api: Client) -> None:
+    job = api.add_job(acl=JJ_ACL)
+    read = tag_of(api, job, JANE)
+    api(ADMIN, "PUT", job, {"name": "x"})
+    refused(api(JANE, "POST", f"{job}/cancel", **if_match(read)), 412, STALE)
+    assert api.get(job)["state"] == "QUEUED"
+    cancelled = api(JANE, "POST", f"{job}/cancel", **if_match(tag_of(api, job, JANE)))
+    assert cancelled.headers["etag"] == tag_of(api, job, JANE)
+
+
+def test_every_refusal_but_that_of_the_body_comes_first(api: Client) -> None:
+    """As RFC 9110 §13.2.1 has it: a condition only counts where the request would succeed."""
+    job = api.add_job()
+    refused(api(JOE, "PUT", job, {}, **if_match('"x"')), 403, "invalid credentials")
+    refused(api(ADMIN, "PUT", "job/none", {}, **if_match('"x"')), 404, "not found")
+    refused(api(ADMIN, "PUT", job, {"name": None}, **if_match('"x"')), 412, STALE)
+    api(ADMIN, "POST", f"{job}/cancel")
+    refused(api(ADMIN, "PUT", job, {}, **if_match('"x"')), 409, "final state")
+
+
+def test_a_tag_tells_of_what_one_sees(api: Client) -> None:
+    acl = {"owners": ["group/nuvla-admin"], "view-meta": ["user/jane"]}
+    job = api.add_job(acl=acl, output="42")
+    other = api.add_job(acl=acl, output="43")
+    assert len({tag_of(api, job), tag_of(api, job, JANE), tag_of(api, other, JANE)}) == 3
+    assert api(JANE, "GET", f"{job}?select=name").headers["etag"] == tag_of(api, job, JANE)
+    # Whoever comes before it in the queue changes its place there, and nothing else.
+    before = tag_of(api, job)
+    api.add_job(priority=0)
+    assert tag_of(api, job) == before
+    # A run of ours does.
+    assert claim(api.services.store, job, entry(7), Fence(1, 7)).answer.runs
+    assert tag_of(api, job) != before
+    assert tag_of(api, job, JANE) != before
+
+
+def test_of_writers_that_read_the_same_one_wins(api: Client) -> None:
+    writers = 8
+    barrier = threading.Barrier(writers)
+    for make in EDITABLE.values():
+        resource = make(api)
+        read = if_match(tag_of(api, resource))
+
+        def write(n: int, resource: str = resource, read: dict[str, Any] = read) -> Response:
+            barrier.wait(10)
+            return api(ADMIN, "PUT", resource, {"description": str(n)}, **read)
+
+        with ThreadPoolExecutor(writers) as pool:
+            statuses = [reply.status_code for reply in pool.map(write, range(writers))]
+        assert sorted(statuses) == [200] + [412] * (writers - 1)
