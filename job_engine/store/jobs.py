@@ -99,7 +99,7 @@ class Jobs:
         """
 
         def unit(connection: Connection) -> Document:
-            row = row_of(connection, job_id)
+            row = row_of(connection, job_id, lock=True)
             before = assemble(row)
             authorise(before)
             if JobState(before["state"]).is_final:
@@ -123,11 +123,11 @@ class Jobs:
         """
 
         def unit(connection: Connection) -> Document:
-            row = row_of(connection, job_id)
+            row = row_of(connection, job_id, lock=True)
             authorise(assemble(row))
             if JobState(row["state"]).is_final:
                 raise ConflictError(EDIT_OF_FINAL)
-            now_ms = self._clock()
+            now_ms = self._after(row)
             columns = {
                 **finished(row, JobState.CANCELED, now_ms),
                 **touch(now_ms, by),
@@ -144,7 +144,7 @@ class Jobs:
         """Delete a job in any state. Raises `NotFoundError`, and what `authorise` raises."""
 
         def unit(connection: Connection) -> None:
-            row = row_of(connection, job_id)
+            row = row_of(connection, job_id, lock=True)
             authorise(assemble(row))
             _delete_rows(connection, [row], self._clock())
 
@@ -189,7 +189,7 @@ class Jobs:
         after = dict(edit.document)
         if after.get("tags") == before.get("tags") and "tags" not in row["document"]:
             after.pop("tags", None)  # still what the queue says, not what a client wants
-        now_ms = self._clock()
+        now_ms = self._after(row)
         columns = {k: v for k, v in split(after).items() if k not in _UNSETTLED}
         columns = settle(row, columns, now_ms)
         columns |= {**touch(now_ms, by), "given_priority": None}
@@ -197,6 +197,13 @@ class Jobs:
             columns |= {"fence_incarnation": None, "fence_czxid": None, "claimed_by": by}
             columns["not_before_ms"] = None
         return columns
+
+    def _after(self, row: RowMapping) -> int:
+        """Return the time, and in any case a later one than of the last change.
+
+        So `updated` grows with every edit, within a millisecond and with a clock set back.
+        """
+        return max(self._clock(), int(row["updated_ms"]) + 1)
 
 
 def _refuse_fenced(row: RowMapping, before: Document, after: Document) -> None:
@@ -209,9 +216,13 @@ def _refuse_fenced(row: RowMapping, before: Document, after: Document) -> None:
         )
 
 
-def row_of(connection: Connection, job_id: str) -> RowMapping:
-    """Return a job's row. Raises `NotFoundError`."""
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+def row_of(connection: Connection, job_id: str, *, lock: bool = False) -> RowMapping:
+    """Return a job's row, locked for the rest of the transaction where several write at once.
+
+    Raises `NotFoundError`.
+    """
+    query = select(jobs).where(jobs.c.id == job_id)
+    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
     if row is None:
         raise NotFoundError(f"{job_id} not found")
     return row

@@ -81,7 +81,7 @@ class Resources:
         """Replace a document by what `change` makes of it; what that raises, the caller gets."""
 
         def unit(connection: Connection) -> Document:
-            before = _load(connection, resource_id)
+            before = _load(connection, resource_id, lock=True)
             after = change(before)
             now_ms = self._clock()
             columns = _columns(after, 0, now_ms)
@@ -101,7 +101,7 @@ class Resources:
         """Delete a document. Raises `NotFoundError`, and what `authorise` raises."""
 
         def unit(connection: Connection) -> None:
-            authorise(_load(connection, resource_id).document)
+            authorise(_load(connection, resource_id, lock=True).document)
             _delete(connection, resources.c.id == resource_id)
 
         self._database.write(unit)
@@ -151,9 +151,9 @@ def _columns(resource: Resource, created_ms: int, updated_ms: int) -> dict[str, 
     }
 
 
-def _load(connection: Connection, resource_id: str) -> Resource:
+def _load(connection: Connection, resource_id: str, *, lock: bool = False) -> Resource:
     query = select(resources).where(resources.c.id == resource_id)
-    row = connection.execute(query).mappings().first()
+    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
     if row is None:
         raise NotFoundError(f"{resource_id} not found")
     return _resource(row)
