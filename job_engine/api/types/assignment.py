@@ -37,7 +37,9 @@ class AssignmentType(StoredType):
     """The collection `assignment`."""
 
     name: ClassVar[str] = "assignment"
-    collection: ClassVar[Collection] = Collection(query=(USER,), add=(TEACHER,))
+    collection: ClassVar[Collection] = Collection(
+        query=(USER,), add=(TEACHER,), bulk_delete=(TEACHER,)
+    )
     schema: ClassVar[type[Schema]] = AssignmentSchema
     # A version never changes: jobs are graded by what it was when they were created.
     fixed: ClassVar[frozenset[str]] = frozenset({"name", "version", "digest", "document"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from job_engine.api.call import Call, Reply, status_map
 from job_engine.api.collections import run_query
@@ -19,7 +19,7 @@ from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
 from job_engine.errors import ForbiddenError
 from job_engine.model.acl import ADMIN, ANON, USER, Right
-from job_engine.store.base import Document
+from job_engine.store.base import Clock, Document
 from job_engine.store.query import Page
 from job_engine.store.source import Source
 
@@ -165,7 +165,15 @@ def created(resource_id: str, **more: Any) -> Reply:
     return status_map(201, f"{resource_id} created", resource_id, **more)
 
 
-BULK_SUMMARY = {
+def bulk_deleted(clock: Clock, delete: Callable[[], int]) -> Reply:
+    """Delete, and return the answer to a bulk delete; `delete` says how many there were."""
+    began_ms = clock()
+    count = delete()
+    took_ms = clock() - began_ms
+    return Reply({"took": took_ms, "total": count, "deleted": count, **_BULK_SUMMARY})
+
+
+_BULK_SUMMARY: Final = {
     "timed_out": False,
     "batches": 1,
     "version_conflicts": 0,

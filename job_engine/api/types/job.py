@@ -19,10 +19,10 @@ from job_engine.api.identity import SUBMITTER, Identity
 from job_engine.api.operations import job_operations
 from job_engine.api.schema import JobSchema, invalid, validate
 from job_engine.api.types.base import (
-    BULK_SUMMARY,
     Collection,
     Operation,
     ResourceType,
+    bulk_deleted,
     check,
     deleted,
     refuse,
@@ -99,11 +99,9 @@ class JobType(ResourceType):
     def bulk_delete(self, call: Call) -> Reply:
         """Delete the jobs that match the filter, in whatever state they are."""
         self.require_bulk(call)
-        condition = condition_of(JOBS, Query(call.params.filter), call.services.store.clock())
-        began_ms = call.services.store.clock()
-        count = call.services.store.jobs.delete_where(condition)
-        took = call.services.store.clock() - began_ms
-        return Reply({"took": took, "total": count, "deleted": count, **BULK_SUMMARY})
+        store = call.services.store
+        condition = condition_of(JOBS, Query(call.params.filter), store.clock())
+        return bulk_deleted(store.clock, lambda: store.jobs.delete_where(condition))
 
     # --- operations ------------------------------------------------------------
 

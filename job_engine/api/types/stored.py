@@ -7,16 +7,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+from sqlalchemy import and_
+
 from job_engine.api.access import keep_editable, project, rights, select
 from job_engine.api.call import Call, Reply
 from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
 from job_engine.api.schema import Schema, invalid, validate
-from job_engine.api.types.base import ResourceType, check, created, deleted
+from job_engine.api.types.base import ResourceType, bulk_deleted, check, created, deleted
 from job_engine.errors import InvalidResourceError
 from job_engine.model.acl import EDIT, VIEW, Right, normalise
 from job_engine.store.base import Document
+from job_engine.store.query import Query, condition_of
 from job_engine.store.resources import Resource
 from job_engine.store.source import resources_of
 
@@ -93,6 +96,19 @@ class StoredType(ResourceType):
         """Delete a document."""
         call.services.store.resources.delete(resource_id, partial(may_delete, call))
         return deleted(resource_id)
+
+    def bulk_delete(self, call: Call) -> Reply:
+        """Delete what matches the filter and the caller may delete; the rest does not count."""
+        if self.collection.bulk_delete is None:
+            return super().bulk_delete(call)
+        self.require_bulk(call)
+        store = call.services.store
+        source = resources_of(self.name)
+        claims = None if call.who.is_admin else call.who.claims
+        condition = condition_of(source, Query(call.params.filter, claims=claims), store.clock())
+        if claims is not None:
+            condition = and_(condition, source.visible(claims, Right.DELETE))
+        return bulk_deleted(store.clock, lambda: len(store.resources.delete_where(condition)))
 
     def check_schema(self, document: Document) -> None:
         """Raise `InvalidResourceError` unless a document satisfies the schema."""
