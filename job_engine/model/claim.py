@@ -102,7 +102,7 @@ def decide_claim(job: Job | None, claim: Claim, ability: Ability, now_ms: int) -
 
 
 def _decide_running(job: Job, claim: Claim, ability: Ability) -> Decision:
-    if job.entry != claim.entry:
+    if job.entry != claim.entry and not _runs_off_the_record(job):
         return Decision(Answer.DUPLICATE)
     if job.fence == claim.fence:
         again = Answer.RESUME if job.resumed else Answer.RUN
@@ -115,6 +115,15 @@ def _decide_running(job: Job, claim: Claim, ability: Ability) -> Decision:
         )
     resumed = Decision(Answer.RESUME, job.interruptions + 1)
     return _unless_unsupported(job, ability, resumed)
+
+
+def _runs_off_the_record(job: Job) -> bool:
+    """Whether a foreign consumer runs it that took an entry which nobody had recorded.
+
+    Its claim node may be gone, and this entry the last that there is (no-silent-loss).
+    """
+    foreign = job.fence is None and job.execution_mode is not ExecutionMode.PULL
+    return foreign and job.entry is None
 
 
 def _unless_unsupported(job: Job, ability: Ability, otherwise: Decision) -> Decision:

@@ -157,8 +157,8 @@ class EntryItem(Message):
 class EntriesRequest(Message):
     """`POST /api/engine/pushed` records entries; `POST /api/engine/cleared` forgets them.
 
-    Both are compare-and-set: `pushed` only where the job is QUEUED without an entry,
-    `cleared` only where the job is not final and still has this very entry. A job that
+    Both are compare-and-set: `pushed` only where the job has no entry and is QUEUED, or
+    was taken meanwhile by a foreign consumer, which has no fence; `cleared` only where the job is not final and still has this very entry. A job that
     is cleared while it runs under a fence is QUEUED again, counted as interrupted.
     """
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, select, update
 
 from job_engine.errors import ConflictError
-from job_engine.model import JobState
+from job_engine.model import ExecutionMode, JobState
 from job_engine.model.protocol import EntryItem, FeedReply, RecordedEntries
 from job_engine.store import events, fairness
 from job_engine.store.base import Clock, Database
@@ -61,7 +61,7 @@ class Feed:
                 return reply
 
     def pushed(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
-        """Record entries of jobs that are QUEUED and have none. True: the job has this entry.
+        """Record entries of jobs that wait and have none. True: the job has this entry.
 
         Also where it had it before: after a lost reply it is said again; and its claimer
         may have been faster. A leader takes an entry that is refused out of the queue.
@@ -76,7 +76,10 @@ class Feed:
             recorded: list[dict[str, Any]] = []
             written = [_record(rows.get(item.job), item.entry, recorded) for item in entries]
             if recorded:
-                values = [{"old_seq": r["seq"], "new_entry": r["entry"]} for r in recorded]
+                values = [
+                    {"old_seq": r["seq"], "old_state": r["state"], "new_entry": r["entry"]}
+                    for r in recorded
+                ]
                 if _RECORD.run(connection, values) != len(values):
                     raise ConflictError("Somebody else wrote to a pushed job; record it again.")
                 fairness.charge(connection, recorded)
@@ -181,7 +184,7 @@ _RECORD: Final = Many(
     update(jobs)
     .where(
         jobs.c.seq == bindparam("old_seq"),
-        jobs.c.state == JobState.QUEUED,
+        jobs.c.state == bindparam("old_state"),
         jobs.c.entry.is_(None),
     )
     .values(entry=bindparam("new_entry"))
@@ -194,10 +197,16 @@ def _record(row: dict[str, Any] | None, entry: str, recorded: list[dict[str, Any
         return False
     # One that waits for a retry was claimed, and its entry consumed, before this was said.
     waits = row["entry"] is None and row["not_before_ms"] is None
-    if waits and row["state"] == JobState.QUEUED:
+    if waits and (row["state"] == JobState.QUEUED or _runs_off_the_record(row)):
         row["entry"] = entry
         recorded.append(row)
     return bool(row["entry"] == entry)
+
+
+def _runs_off_the_record(row: dict[str, Any]) -> bool:
+    """Whether a foreign consumer was faster with its claim than the leader with its word."""
+    foreign = row["fence_czxid"] is None and row["execution_mode"] != ExecutionMode.PULL
+    return bool(foreign and row["state"] == JobState.RUNNING)
 
 
 def _clear(connection: Connection, item: EntryItem, now_ms: int) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, inse
 from sqlalchemy.exc import IntegrityError
 
 from job_engine.errors import ConflictError, NotFoundError
-from job_engine.model import FINAL_STATES, Job, JobState
+from job_engine.model import FINAL_STATES, ExecutionMode, Job, JobState
 from job_engine.store import access, events, fairness
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.documents import assemble, new_row, split, to_job
@@ -194,8 +194,12 @@ class Jobs:
         columns = settle(row, columns, now_ms)
         columns |= {**touch(now_ms, by), "given_priority": None}
         if edit.claims:
-            columns |= {"fence_incarnation": None, "fence_czxid": None, "claimed_by": by}
-            columns["not_before_ms"] = None
+            columns |= {"fence_incarnation": None, "fence_czxid": None, "resumed": False}
+            columns |= {"claimed_by": by, "claimed_ms": now_ms, "not_before_ms": None}
+        elif _is_left_to_agents(columns):
+            # Or it would fill the window until an agent comes; whoever meets the entry
+            # in the queue is told that it is not due, and consumes it.
+            columns["entry"] = None
         return columns
 
     def _after(self, row: RowMapping) -> int:
@@ -204,6 +208,11 @@ class Jobs:
         So `updated` grows with every edit, within a millisecond and with a clock set back.
         """
         return max(self._clock(), int(row["updated_ms"]) + 1)
+
+
+def _is_left_to_agents(columns: Mapping[str, Any]) -> bool:
+    waits = columns["state"] == JobState.QUEUED
+    return waits and columns["execution_mode"] == ExecutionMode.PULL
 
 
 def _refuse_fenced(row: RowMapping, before: Document, after: Document) -> None:
@@ -266,7 +275,7 @@ def _write(
         raise ConflictError(f"{row['id']} was changed by somebody else; try again")
     after = {**row, **columns}
     if after["state"] != row["state"]:
-        events.append(connection, now_ms, row, JobState(after["state"]), row["entry"])
+        events.append(connection, now_ms, row, JobState(after["state"]), after["entry"])
     _settle_shares(connection, row, after, now_ms)
     if "document" in columns and columns["document"].get("acl") != row["document"].get("acl"):
         access.regrant(connection, row["id"], columns["document"]["acl"])
@@ -277,7 +286,8 @@ def _settle_shares(
     connection: Connection, before: RowMapping, after: Mapping[str, Any], now_ms: int
 ) -> None:
     """Charge the share of a job that was fed and is over; give one that is ready its lane."""
-    if JobState(after["state"]).is_final and before["entry"] is not None:
+    over = JobState(after["state"]).is_final or after["entry"] is None
+    if over and before["entry"] is not None:
         ran = before["state"] == JobState.RUNNING and before["claimed_ms"] is not None
         taken_s = max(0, now_ms - before["claimed_ms"]) / 1000 if ran else 0.0
         fairness.settle(connection, [before], [taken_s])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from job_engine.model import Fence
+from job_engine.model import Answer, Fence
 from job_engine.model.protocol import EntryItem, ReportKind
 from job_engine.store import feed, refill
+from job_engine.store.jobs import Edit
 from job_engine.store.store import Store
 from job_engine.store.turns import Key, Queue
 from tests.contract.store.support import (
@@ -25,6 +26,12 @@ from tests.contract.store.support import (
 
 def fed(store: Store, window: int, action: str = "noop") -> list[str]:
     return [item.job for item in store.feed.feed(action, window).jobs]
+
+
+def edit(store: Store, job: str, **changes: str) -> None:
+    named = {key.replace("_", "-"): value for key, value in changes.items()}
+    claims = named.get("state") == "RUNNING"
+    store.jobs.edit(job, lambda _: None, lambda d: Edit({**d, **named}, claims), "user/peer")
 
 
 def push_many(store: Store, jobs: list[str]) -> None:
@@ -63,6 +70,33 @@ def test_a_claimed_job_makes_room(store: Store) -> None:
     assert fed(store, 2) == []
     claim(store, jobs[0], entry(0), Fence(1, 1))
     assert fed(store, 2) == [jobs[2]]
+
+
+def test_a_foreign_claimer_may_be_faster_than_the_leaders_word(store: Store) -> None:
+    """Refused, the entry would be removed, and nothing left to run the job by."""
+    for mode, written in (("push", True), ("mixed", True), ("pull", False)):
+        job = add(store, execution_mode=mode)
+        edit(store, job, state="RUNNING")
+        item = EntryItem(job=job, entry=entry(1))
+        assert store.feed.pushed([item]) == [written]
+        assert store.jobs.get_job(job).entry == (entry(1) if written else None)
+        assert store.feed.pushed([EntryItem(job=job, entry=entry(2))]) == [False]
+
+
+def test_a_job_that_is_left_to_agents_takes_no_room(store: Store) -> None:
+    """What foreign executors do with jobs of mixed mode whose action raised."""
+    mixed = [add(store, execution_mode="mixed") for _ in range(2)]
+    push_many(store, mixed)
+    waiting = add(store)
+    assert fed(store, 2) == []
+    edit(store, mixed[0], state="RUNNING")
+    edit(store, mixed[0], state="QUEUED", execution_mode="pull")
+    assert fed(store, 2) == [waiting]
+    left = store.jobs.get(mixed[0])
+    assert (left["state"], left["execution-mode"]) == ("QUEUED", "pull")
+    assert "tags" not in left
+    # Nobody waits for the entry any more, and it says so.
+    assert claim(store, mixed[0], entry(0), Fence(1, 1)).answer is Answer.NOT_DUE
 
 
 def test_neither_pulled_nor_cancelled_jobs_nor_other_actions_are_fed(store: Store) -> None:

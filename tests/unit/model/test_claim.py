@@ -63,6 +63,15 @@ def running(**changes: object) -> Job:
         # A foreign consumer ran it, and its claim node is gone.
         (running(fence=None), ENTRY, NEW, Answer.RESUME),
         (running(fence=None), OTHER, NEW, Answer.DUPLICATE),
+        # It took an entry that nobody had recorded: any may be the one, and the last.
+        (running(fence=None, entry=None), ENTRY, NEW, Answer.RESUME),
+        # An agent runs it, which takes nothing from the queue.
+        (
+            running(fence=None, entry=None, execution_mode=ExecutionMode.PULL),
+            ENTRY,
+            NEW,
+            Answer.DUPLICATE,
+        ),
         # A wiped ZooKeeper restarts its zxids under a newer incarnation.
         (running(), ENTRY, Fence(2, 1), Answer.RESUME),
         (job(JobState.SUCCESS), ENTRY, NEW, Answer.FINAL),
