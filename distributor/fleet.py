@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from kazoo.exceptions import NoNodeError
 
 from job_engine.errors import QueueError, QueueRefusedError
 from job_engine.log import get_logger
+from job_engine.model import OLDEST_VERSION
 from job_engine.queue import ZooKeeperSession, layout
 from job_engine.queue.fleet import ExecutorInfo, list_executors
 from job_engine.queue.transaction import answered
@@ -18,13 +19,26 @@ log = get_logger(__name__)
 
 REFRESH_S: Final = 5.0
 
+FOREIGN_THREADS: Final = 8
+"""Threads that foreign consumers are taken to have: they do not say how many they are."""
+
 
 class Fleet:
-    """Follows `/executors`, and calls `on_change` when somebody came, went or changed."""
+    """Follows `/executors`, and calls `on_change` when somebody came, went or changed.
 
-    def __init__(self, session: ZooKeeperSession, on_change: Callable[[], None]) -> None:
+    Consumers of the queue that do not register there, such as executors of the Nuvla job
+    engine, are never seen: `foreign` are the actions that the operator says they have.
+    """
+
+    def __init__(
+        self,
+        session: ZooKeeperSession,
+        on_change: Callable[[], None],
+        foreign: Collection[str] = (),
+    ) -> None:
         self._session = session
         self._on_change = on_change
+        self._foreign = frozenset(foreign)
         self._executors: tuple[ExecutorInfo, ...] = ()
         self._changed = threading.Event()
         self._watching = False
@@ -43,23 +57,25 @@ class Fleet:
 
     @property
     def actions(self) -> frozenset[str]:
-        """Actions that a live executor has, draining ones included."""
-        return frozenset(a for executor in self._executors for a in executor.actions)
+        """Actions that a live executor has, draining and foreign ones included."""
+        return self._foreign.union(a for executor in self._executors for a in executor.actions)
 
     @property
     def empty(self) -> bool:
-        """Whether no executor is alive."""
+        """Whether no executor is alive, as far as that can be seen."""
         return not self._executors
 
     def threads(self, action: str) -> int:
         """Threads of live executors that have this action and do not drain."""
-        return sum(e.threads for e in self._executors if action in e.actions and not e.draining)
+        ours = sum(e.threads for e in self._executors if action in e.actions and not e.draining)
+        return ours + (FOREIGN_THREADS if action in self._foreign else 0)
 
     def newest_version(self, action: str) -> int:
         """The newest job version that such an executor runs; 0 when there is none."""
         return max(
             (e.job_version for e in self._executors if action in e.actions and not e.draining),
-            default=0,
+            # A foreign one takes what is newer too, and lets go of it, over and over.
+            default=OLDEST_VERSION if action in self._foreign else 0,
         )
 
     def _loop(self) -> None:

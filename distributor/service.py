@@ -30,7 +30,7 @@ class Distributor:
         self._session = open_session(settings)
         self._session.on_lost(self._wake_all)
         self._queue = ZooKeeperPushQueue(self._session, settings.queue_root, settings.name)
-        self._fleet = Fleet(self._session, self._on_fleet)
+        self._fleet = Fleet(self._session, self._on_fleet, settings.foreign_actions)
         self._changes = change_stream(self._api, self._on_changes, self._wake_all)
         self._lock = threading.Lock()
         self._leaders: dict[str, tuple[Candidate, ActionLeader]] = {}
@@ -45,7 +45,7 @@ class Distributor:
         """Connect, and stand for election for every action that is asked for."""
         self._session.start()
         self._orphans.start()
-        for action in self._settings.actions:
+        for action in (*self._settings.actions, *self._settings.foreign_actions):
             self._stand_for(action)
         self._fleet.start()
         self._changes.start()

@@ -257,6 +257,11 @@ class DistributorSettings(ServiceSettings):
     actions: list[str] = Field(
         [], description="Actions to distribute; empty: all that a live executor has."
     )
+    foreign_actions: list[str] = Field(
+        [],
+        description="Actions that other consumers of the queue run, which do not register, such "
+        "as executors of the Nuvla job engine; they are distributed in any case.",
+    )
     reconcile_s: float = Field(
         60.0, gt=0, description="Seconds between comparisons of the store with the queue."
     )

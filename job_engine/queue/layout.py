@@ -33,8 +33,12 @@ def executor(name: str, session_id: int) -> str:
 
 
 def election(action: str) -> str:
-    """Where the leader for an action is elected."""
-    return f"{ELECTION}/{action}"
+    """Where the leader for an action is elected.
+
+    Not at the action's bare name: the Nuvla job engine's distributor, which creates jobs
+    and pushes none, holds that one for as long as it lives (specs/cimi-api.md §6.5).
+    """
+    return f"{ELECTION}/feed:{action}"
 
 
 def drain(name: str) -> str:
