@@ -28,6 +28,8 @@ from job_engine.model import Fence
 from job_engine.model.protocol import (
     ActionDescription,
     ActionsRequest,
+    CancelChildrenReply,
+    CancelChildrenRequest,
     ClaimReplies,
     ClaimReply,
     ClaimRequest,
@@ -162,6 +164,11 @@ class Api(NuvlaApi):  # type: ignore[misc]
         """Delete final jobs created that long ago; returns how many there were."""
         body = CleanupRequest(older_than_s=older_than_s)
         return self._post("engine/cleanup", body, CleanupReply).deleted
+
+    def cancel_children(self, job: str) -> int:
+        """Cancel what a cancelled job had started; returns how many there were."""
+        body = CancelChildrenRequest(job=job)
+        return self._post("engine/cancel-children", body, CancelChildrenReply).cancelled
 
     # --- the distributor's calls ----------------------------------------------
 

@@ -158,8 +158,9 @@ class EntriesRequest(Message):
     """`POST /api/engine/pushed` records entries; `POST /api/engine/cleared` forgets them.
 
     Both are compare-and-set: `pushed` only where the job has no entry and is QUEUED, or
-    was taken meanwhile by a foreign consumer, which has no fence; `cleared` only where the job is not final and still has this very entry. A job that
-    is cleared while it runs under a fence is QUEUED again, counted as interrupted.
+    was taken meanwhile by a foreign consumer, which has no fence; `cleared` only where the
+    job is not final and still has this very entry. A job that is cleared while it runs
+    under a fence is QUEUED again, counted as interrupted.
     """
 
     entries: list[EntryItem] = Field(max_length=BATCH_LIMIT)
@@ -331,6 +332,18 @@ class CleanupReply(Message):
     """How many jobs were deleted."""
 
     deleted: int
+
+
+class CancelChildrenRequest(Message):
+    """`POST /api/engine/cancel-children`: cancel what a cancelled job had started."""
+
+    job: str
+
+
+class CancelChildrenReply(Message):
+    """How many jobs were cancelled."""
+
+    cancelled: int
 
 
 class Cancelled(Message):

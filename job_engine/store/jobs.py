@@ -16,12 +16,12 @@ from job_engine.store import access, events, fairness
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.documents import assemble, new_row, split, to_job
 from job_engine.store.tables import access as access_table
-from job_engine.store.tables import jobs
+from job_engine.store.tables import is_unfinished, jobs
 from job_engine.store.transitions import finished, settle, touch
 
 EDIT_OF_FINAL: Final = "edit is not allowed in final state"
-DELETE_BATCH: Final = 500
-"""Jobs that one transaction deletes, so that a clean-up holds nobody else up for long."""
+BATCH: Final = 500
+"""Jobs that one transaction deletes or cancels, so that it holds nobody else up for long."""
 
 _EVER_S: Final = 10_000 * 366 * 86_400.0
 """Longer ago than anything; a larger number has no room in a column."""
@@ -33,8 +33,8 @@ _UNSETTLED: Final = ("seq", "id", "share", "created_ms", "created_by", "not_befo
 """Columns that an edit leaves as they are. `not-before` is the engine's after creation:
 retries set it, and claims clear it."""
 
-Change = Callable[[Document], Document]
-"""Makes a document of the stored one; what it raises, the caller gets."""
+FollowUp = Callable[[Document], Document | None]
+"""Makes a further job of one that was cancelled, where it needs one."""
 
 Authorise = Callable[[Document], None]
 """Looks at the stored document, and raises to refuse."""
@@ -113,11 +113,11 @@ class Jobs:
         return self._database.write(unit)
 
     def cancel(
-        self, job_id: str, authorise: Authorise, by: str | None, follow_up: Change | None = None
+        self, job_id: str, authorise: Authorise, by: str | None, follow_up: FollowUp | None = None
     ) -> Document:
         """Move an unfinished job to CANCELED; `authorise` may refuse.
 
-        `follow_up` makes a further job of the cancelled one, in the same transaction.
+        `follow_up` may make a further job of the cancelled one, in the same transaction.
         Raises `NotFoundError`, and what `authorise` raises, which also has to refuse
         final jobs.
         """
@@ -127,18 +127,16 @@ class Jobs:
             authorise(assemble(row))
             if JobState(row["state"]).is_final:
                 raise ConflictError(EDIT_OF_FINAL)
-            now_ms = self._after(row)
-            columns = {
-                **finished(row, JobState.CANCELED, now_ms),
-                **touch(now_ms, by),
-                "given_priority": None,
-            }
-            cancelled = _write(connection, row, columns, now_ms)
-            if follow_up is not None:
-                insert_jobs(connection, [follow_up(cancelled)], now_ms)
-            return cancelled
+            return self._cancel(connection, row, by, follow_up)
 
         return self._database.write(unit)
+
+    def cancel_children(self, parent: str, by: str | None, follow_up: FollowUp) -> int:
+        """Cancel the unfinished children of a job, in batches; returns how many there were."""
+        cancelled = 0
+        while batch := self._database.write(partial(self._cancel_batch, parent, by, follow_up)):
+            cancelled += batch
+        return cancelled
 
     def delete(self, job_id: str, authorise: Authorise) -> None:
         """Delete a job in any state. Raises `NotFoundError`, and what `authorise` raises."""
@@ -168,6 +166,36 @@ class Jobs:
             and_(jobs.c.state.in_(FINAL_STATES), jobs.c.created_ms < before_ms)
         )
 
+    def _cancel(
+        self, connection: Connection, row: RowMapping, by: str | None, follow_up: FollowUp | None
+    ) -> Document:
+        now_ms = self._after(row)
+        columns = {
+            **finished(row, JobState.CANCELED, now_ms),
+            **touch(now_ms, by),
+            "given_priority": None,
+        }
+        cancelled = _write(connection, row, columns, now_ms)
+        further = None if follow_up is None else follow_up(cancelled)
+        if further is not None:
+            insert_jobs(connection, [further], now_ms)
+        return cancelled
+
+    def _cancel_batch(
+        self, parent: str, by: str | None, follow_up: FollowUp, connection: Connection
+    ) -> int:
+        query = (
+            select(jobs)
+            .where(jobs.c.parent_job == parent, is_unfinished())
+            .order_by(jobs.c.seq)
+            .limit(BATCH)
+            .with_for_update()
+        )
+        rows = connection.execute(query).mappings().all()
+        for row in rows:
+            self._cancel(connection, row, by, follow_up)
+        return len(rows)
+
     def _delete_batch(
         self, condition: ColumnElement[bool], after: int, connection: Connection
     ) -> Sequence[RowMapping]:
@@ -175,7 +203,7 @@ class Jobs:
             select(*jobs.c["seq", "id", "action", "priority", "state", "entry", "share", "version"])
             .where(and_(condition, jobs.c.seq > after))
             .order_by(jobs.c.seq)
-            .limit(DELETE_BATCH)
+            .limit(BATCH)
         )
         rows = connection.execute(query).mappings().all()
         _delete_rows(connection, rows, self._clock())
@@ -212,7 +240,7 @@ class Jobs:
 
 def _is_left_to_agents(columns: Mapping[str, Any]) -> bool:
     waits = columns["state"] == JobState.QUEUED
-    return waits and columns["execution_mode"] == ExecutionMode.PULL
+    return bool(waits and columns["execution_mode"] == ExecutionMode.PULL)
 
 
 def _refuse_fenced(row: RowMapping, before: Document, after: Document) -> None:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from job_engine.api.children import cancel_children
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
 from job_engine.api.routes.common import (
     Caller,
@@ -28,6 +29,8 @@ from job_engine.model.acl import ADMIN
 from job_engine.model.protocol import (
     BATCH_LIMIT,
     ActionsRequest,
+    CancelChildrenReply,
+    CancelChildrenRequest,
     ClaimReplies,
     ClaimRequest,
     CleanupReply,
@@ -205,6 +208,15 @@ def cleanup(request: CleanupRequest, services: Shared, who: Caller) -> CleanupRe
     """Delete final jobs that are old enough."""
     allow(who, EXECUTOR)
     return CleanupReply(deleted=services.store.jobs.delete_old(request.older_than_s))
+
+
+@router.post("/cancel-children")
+def cancel_children_of(
+    request: CancelChildrenRequest, services: Shared, who: Caller
+) -> CancelChildrenReply:
+    """Cancel what a cancelled job had started."""
+    allow(who, EXECUTOR)
+    return CancelChildrenReply(cancelled=cancel_children(services.store, who, request.job))
 
 
 @router.post("/token")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Final
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from job_engine.api.access import keep_editable, project, rights, select
 from job_engine.api.call import Call, Reply
+from job_engine.api.children import for_children
 from job_engine.api.collections import run_query
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.etags import etag_of, require_match
@@ -30,7 +30,7 @@ from job_engine.api.types.base import (
 from job_engine.api.types.job_create import SERVER_SET, WAITING, create, create_from, normal
 from job_engine.api.types.stored import may_delete
 from job_engine.errors import ConflictError
-from job_engine.model import SUPPORTED_VERSION, JobState
+from job_engine.model import JobState
 from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right
 from job_engine.model.protocol import LogRequest, Receipt, Report, ReportKind
 from job_engine.store.base import Document
@@ -41,7 +41,6 @@ from job_engine.store.source import JOBS
 _FIXED: Final = SERVER_SET - {"updated-by"} | {"created-by", "not-before"}
 _UNDELETABLE: Final = _FIXED | {"acl"}
 _ADMIN_ONLY: Final = frozenset({"target-resource", "action"})
-_CANCEL_CHILDREN_PRIORITY: Final = 10
 
 
 class JobType(ResourceType):
@@ -134,13 +133,9 @@ class JobType(ResourceType):
             _offered(call.who, document, operation)
             require_match(call, document, rights(call.who, document))
 
-        def children(cancelled: Document) -> Document:
-            return _cancel_children(call.who, cancelled)
-
-        jobs_ = call.services.store.jobs
-        bulk = operation == "cancel" and _action_of(call, resource_id).startswith("bulk")
-        ended = jobs_.cancel(resource_id, authorise, call.who.user_id, children if bulk else None)
-        return _whole(call, ended)
+        follow_up = partial(for_children, call.who) if operation == "cancel" else None
+        cancel = call.services.store.jobs.cancel
+        return _whole(call, cancel(resource_id, authorise, call.who.user_id, follow_up))
 
     def _get_context(self, call: Call, resource_id: str) -> Reply:
         _offered(call.who, call.services.store.jobs.get(resource_id), "get-context")
@@ -226,24 +221,3 @@ def require_post(call: Call, resource_id: str) -> None:
     """Refuse to change a job by GET: a link must not be able to."""
     if call.method != "POST":
         raise MethodNotAllowedError(call.method, call.path)
-
-
-def _action_of(call: Call, resource_id: str) -> str:
-    return str(call.services.store.jobs.get(resource_id)["action"])
-
-
-def _cancel_children(who: Identity, cancelled: Document) -> Document:
-    target = {"href": cancelled["id"]}
-    return {
-        "id": f"job/{uuid.uuid4()}",
-        "action": "cancel_children_jobs",
-        "state": "QUEUED",
-        "progress": 0,
-        "execution-mode": "push",
-        "version": SUPPORTED_VERSION,
-        "priority": _CANCEL_CHILDREN_PRIORITY,
-        "created-by": who.creator,
-        "target-resource": target,
-        "affected-resources": [target],
-        "acl": cancelled["acl"],
-    }

@@ -69,8 +69,9 @@ def test_066_pull_has_no_node(queued: Http, nodes: KazooClient) -> None:
 
 def test_067_priorities_are_in_the_names(queued: Http) -> None:
     """Replaces statement 67, as 65: once it was pushed."""
-    for given, written in (({"priority": 50}, "050"), ({"priority": 0}, "000"), ({}, "999")):
-        job = queued.add_job(action="foreign", **given)
+    for given, written in ((50, "050"), (0, "000"), (None, "999")):
+        asked: dict[str, Any] = {} if given is None else {"priority": given}
+        job = queued.add_job(action="foreign", **asked)
         assert pushed(queued, job).startswith(f"{ENTRIES}/entry-{written}-")
 
 

@@ -40,6 +40,10 @@ def add(api: Api, payload: dict[str, Any], action: str = "trace", **attributes: 
     return str(api.add("job", body).data["resource-id"])
 
 
+def empty(nodes: KazooClient) -> bool:
+    return not any(nodes.get_children(f"/job/{kind}") for kind in ("entries", "taken"))
+
+
 def state_of(api: Api, job: str) -> str:
     return str(api.get(job).data["state"])
 
@@ -74,8 +78,7 @@ def test_side_by_side(
     try:
         jobs = [add(api, {"file": str(trace), "seconds": n % 4 * 0.05}) for n in range(60)]
         assert wait_final(api, jobs) == {"SUCCESS": 60}
-        for kind in ("entries", "taken"):
-            eventually(lambda kind=kind: not nodes.get_children(f"/job/{kind}"))
+        eventually(lambda: empty(nodes), what="an empty queue")
     finally:
         stop.set()
         for thread in threads:
@@ -198,3 +201,17 @@ def test_ours_does_not_touch_what_only_peers_have(
         peer.run_one(timeout_s=1.0)
     assert wait_final(api, jobs) == {"SUCCESS": 5}
     assert sorted(peer.ran) == sorted(jobs)
+
+
+def test_ours_cancels_the_children_of_a_peers_bulk_job(ours: Engine, api: Api) -> None:
+    """The action comes with the engine: no executor of the peer's has to be there for it."""
+    bulk = str(api.add("job", {"action": "bulk_foreign"}).data["resource-id"])
+    children = [
+        add(api, {}, "foreign", **{"parent-job": bulk, "execution-mode": "pull"}) for _ in range(3)
+    ]
+    api.operation(api.get(bulk), "cancel")
+    assert wait_final(api, children) == {"CANCELED": 3}
+    made = api.search("job", filter=f"target-resource/href='{bulk}'").resources
+    assert [job.data["action"] for job in made] == ["cancel_children_jobs"]
+    assert wait_final(api, [made[0].id]) == {"SUCCESS": 1}
+    assert api.get(made[0].id).data["status-message"] == "Cancelled 3 jobs."

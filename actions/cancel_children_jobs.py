@@ -1,0 +1,24 @@
+"""Cancel what a cancelled bulk job had started; the API makes these jobs (`restricted`)."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from job_engine.client import Api
+from job_engine.plugins import ActionFailedError, Context, Result, action
+
+
+class Payload(BaseModel):
+    """Nothing: the job's target is the bulk job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@action("cancel_children_jobs", payload=Payload, timeout_s=1800, restricted=True, needs=(Api,))
+def cancel_children_jobs(context: Context[Payload]) -> Result:
+    """Cancel every unfinished job whose `parent-job` is the target."""
+    target = context.job.document.get("target-resource")
+    if target is None:
+        raise ActionFailedError("The job names no `target-resource`, whose children to cancel.")
+    cancelled = context.need(Api).cancel_children(target["href"])
+    return Result(message=f"Cancelled {cancelled} jobs.")
