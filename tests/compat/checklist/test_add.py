@@ -125,6 +125,13 @@ def test_072_a_target_without_uuid(http: Http) -> None:
     assert http.read(job)["target-resource"] == {"href": "job"}
 
 
+def test_large_texts_are_stored_whole(http: Http) -> None:
+    """Improves on the peer, which fails with 500 beyond 32,766 bytes (D13)."""
+    text = "é" * 50_000
+    found = http.read(http.add_job(payload=text, output=text, description=text))
+    assert [len(found[name]) for name in ("payload", "output", "description")] == [50_000] * 3
+
+
 def test_bulk_create_is_all_or_none_in_order(http: Http) -> None:
     """Not of the contract: many jobs in one request."""
 

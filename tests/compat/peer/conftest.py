@@ -42,7 +42,7 @@ def connect(zookeeper: str) -> Iterator[Connect]:
     with ExitStack() as stack:
 
         def make() -> KazooClient:
-            client = KazooClient(zookeeper, timeout=4.0)
+            client = KazooClient(zookeeper, timeout=30.0)  # as the peer has it (§6.1)
             client.start()
             stack.callback(client.close)
             stack.callback(client.stop)
@@ -74,7 +74,7 @@ def _empty(api: Api, nodes: KazooClient) -> Iterator[None]:
     for job in left.resources:
         api.operation(job, "cancel")
     # Ours takes what is cancelled out of the queue, but for what a peer has claimed.
-    eventually(lambda: not nodes.get_children("/job/entries"), what="an empty queue")
+    eventually(lambda: not nodes.get_children("/job/entries"), 60, "an empty queue")
 
 
 def wait_pushed(api: Api, *jobs: str) -> list[str]:

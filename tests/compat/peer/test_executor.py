@@ -163,7 +163,7 @@ def test_147_a_foreign_fallback_takes_no_room_in_the_window(
 ) -> None:
     """More of them than the window holds, and the next job is still pushed."""
     peer = executor({"foreign": broken})
-    for _ in range(20):
+    for _ in range(17):
         job = add(api, execution_mode="mixed")
         wait_pushed(api, job)
         assert peer.run_one() == (job, "consumed")
@@ -277,7 +277,7 @@ def test_many_jobs_over_several_peers(api: Api, executor: MakeExecutor, nodes: K
     for thread in threads:
         thread.start()
     try:
-        jobs = {add(api, action): action for action in ["foreign", "foreign_too"] * 40}
+        jobs = {add(api, action): action for action in ["foreign", "foreign_too"] * 20}
         done = ["SUCCESS", "FAILED"]
         filter_ = f"id={list(jobs)} and state={done}"
         eventually(lambda: api.search("job", filter=filter_, last=0).count == len(jobs), 60)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from nuvla.api import Api
 
 from tests.compat.peer.conftest import MakeExecutor, wait_pushed
 from tests.support.engine import Engine, eventually
-from tests.support.trace import ACTIONS_DIR, read_trace
+from tests.support.trace import ACTIONS_DIR, longest_overlap_s, read_trace
 
 
 def restore(api: Api, zookeeper: KazooClient) -> int:
@@ -30,9 +29,8 @@ def restore(api: Api, zookeeper: KazooClient) -> int:
     return len(found.resources)
 
 
-def add(api: Api, action: str, payload: dict[str, Any] | None = None) -> str:
-    body = {"action": action} | ({} if payload is None else {"payload": json.dumps(payload)})
-    return str(api.add("job", body).data["resource-id"])
+def add(api: Api, action: str, **attributes: Any) -> str:
+    return str(api.add("job", {"action": action, **attributes}).data["resource-id"])
 
 
 def empty(nodes: KazooClient) -> bool:
@@ -58,25 +56,52 @@ def test_ours_takes_restored_entries_too(
     """Also those of jobs that run: another entry of theirs is no reason to start them again."""
     trace = tmp_path / "trace"
     engine.start_executor("ours", threads=2, actions_dir=ACTIONS_DIR)
-    jobs = [add(api, "trace", {"file": str(trace), "seconds": 1.0}) for _ in range(6)]
-    eventually(lambda: trace.exists() and len(read_trace(trace)) == 2)
-    assert restore(api, nodes) == 6
+    payload = json.dumps({"file": str(trace), "seconds": 1.0})
+    jobs = [add(api, "trace", payload=payload) for _ in range(6)]
+    eventually(trace.exists, 60)
+    assert restore(api, nodes)
     filter_ = f"id={jobs} and state='SUCCESS'"
-    eventually(lambda: api.search("job", filter=filter_, last=0).count == 6)
+    eventually(lambda: api.search("job", filter=filter_, last=0).count == 6, 60)
     eventually(lambda: empty(nodes), what="an empty queue")
-    assert Counter(len(runs) for runs in read_trace(trace).values()) == {1: 6}
+    executions = read_trace(trace)
+    assert set(executions) == set(jobs)
+    for runs in executions.values():
+        assert sum(run.ended for run in runs) == 1
+        assert longest_overlap_s(runs) <= 0
     assert engine.stop("ours") == 0
 
 
 def test_a_lost_queue_is_filled_again_without_it(
     engine: Engine, api: Api, executor: MakeExecutor, nodes: KazooClient
 ) -> None:
-    """Nobody has to run `job_restore` here: the leader compares the store with the queue."""
-    jobs = [add(api, "foreign") for _ in range(5)]
-    for name in wait_pushed(api, *jobs):
+    """Nobody has to run `job_restore` here: the leader compares the store with the queue.
+
+    Each job has the priority that it was created with, though its first edit has taken it
+    off the document (D3).
+    """
+    jobs = [add(api, "foreign", priority=priority) for priority in (30, 10, 20)]
+    for job in jobs:
+        assert "priority" not in api.edit(job, {"name": "edited"}).data
+    lost = wait_pushed(api, *jobs)
+    for name in lost:
         nodes.delete(f"/job/entries/{name}")
+    eventually(lambda: set(wait_pushed(api, *jobs)).isdisjoint(lost))
+    assert [name[:9] for name in wait_pushed(api, *jobs)] == ["entry-030", "entry-010", "entry-020"]
     peer = executor({"foreign": lambda _: 0})
-    while len(peer.ran) < 5:
-        assert eventually(lambda: peer.run_one(timeout_s=1.0))
-    assert sorted(peer.ran) == sorted(jobs)
-    assert engine.processes["distributor"].poll() is None
+    while len(peer.ran) < len(jobs):
+        assert peer.run_one()
+    assert peer.ran == [jobs[1], jobs[2], jobs[0]]
+
+
+def test_a_job_that_a_peer_puts_back_is_pushed_again(api: Api, executor: MakeExecutor) -> None:
+    """An edit to QUEUED is enough, though its entry was consumed (D5)."""
+    job = add(api, "foreign")
+    (before,) = wait_pushed(api, job)
+    peer = executor({"foreign": lambda _: 0})
+    api.edit(job, {"state": "RUNNING"})
+    api.edit(job, {"state": "QUEUED"})
+    assert peer.queue.get(timeout=5) == job.encode()
+    assert peer.queue.consume()
+    eventually(lambda: wait_pushed(api, job) != [before], what="another entry")
+    assert peer.run_one() == (job, "consumed")
+    assert api.get(job).data["state"] == "SUCCESS"
