@@ -47,7 +47,8 @@ def test_jobs_with_two_entries_run_once(
     while not empty(nodes):
         peer.run_one(timeout_s=0.5)
     assert sorted(peer.ran) == sorted(jobs)
-    assert len(peer.ended) >= 30  # every entry was met; two thirds of them in vain
+    # Entries were met in vain too; the leader takes out the one it knows of as a job ends.
+    assert len(peer.ended) >= 20
 
 
 def test_ours_takes_restored_entries_too(

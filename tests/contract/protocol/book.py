@@ -26,12 +26,15 @@ from job_engine.model.protocol import (
     Report,
     ReportKind,
 )
+from job_engine.model.timestamps import parse_ms
 from job_engine.store.jobs import Edit
 from job_engine.store.store import Store
 from tests.contract.protocol.known import Known
 from tests.contract.store.support import Clock, add
 
 MOST_INTERRUPTIONS: Final = 10
+MOMENT_MS: Final = 100
+"""More edits than anybody makes while the clock stands still."""
 SILENT_S: Final = 30.0
 """How long a foreign run may say nothing: the timeout of every action."""
 
@@ -107,8 +110,14 @@ class Book:
         right = known.state.is_final or (held and not claims)
         self.check(refused == right, "fenced", f"edit of {known} to {state}")
         if not refused:
-            fence = None if claims else known.fence
-            self._set(job, replace(known, state=state, fence=fence, touched_ms=self.clock()))
+            now = replace(known, state=state)
+            if claims:
+                now = replace(now, fence=None, resumed=False)
+            touched_ms = parse_ms(self.store.jobs.get(job)["updated"])
+            # Later than the last edit, also where the clock stands still.
+            late = self.clock() <= touched_ms < self.clock() + MOMENT_MS
+            self.check(late, "one-outcome", f"{known} edited at {touched_ms}")
+            self._set(job, replace(now, touched_ms=touched_ms))
 
     def _refused(self, act: Callable[[], object]) -> bool:
         try:
@@ -140,7 +149,7 @@ class Book:
             return Answer.STALE
         runs = replace(known, state=JobState.RUNNING, entry=item.entry, fence=item.fence)
         if known.state is JobState.RUNNING:
-            if known.entry != item.entry:
+            if known.entry != item.entry and not known.runs_off_the_record:
                 return Answer.DUPLICATE
             if known.fence == item.fence:
                 return Answer.RESUME if known.resumed else Answer.RUN
@@ -230,7 +239,7 @@ class Book:
         return known.state is JobState.QUEUED and known.entry is None and due
 
     def pushed(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
-        """Record entries, each where its job is QUEUED and has none."""
+        """Record entries, each where its job has none and is QUEUED, or runs abroad."""
         with self._answering("bounded-window"):
             written = self.store.feed.pushed(entries)
         for item, there in zip(entries, written, strict=True):
@@ -238,7 +247,7 @@ class Book:
             # One that waits for its retry had this entry, and has lost it: no late word of
             # it is to be believed. Once its time has come and a leader asked, it may be.
             free = known and known.entry is None and (known.due_ms is None or there)
-            if known and known.state is JobState.QUEUED and free:
+            if known and free and (known.state is JobState.QUEUED or known.runs_off_the_record):
                 self._set(item.job, replace(known, entry=item.entry))
                 if item.entry in self.claimed:
                     self.unsure.add(item.entry)

@@ -35,6 +35,11 @@ class Known:
         return self.state is JobState.RUNNING and self.fence is None
 
     @property
+    def runs_off_the_record(self) -> bool:
+        """Whether a foreign consumer took it by an entry that nobody had recorded."""
+        return self.runs_abroad and self.entry is None
+
+    @property
     def may_lose_its_entry(self) -> bool:
         """Whether it is queued again once its entry is gone; a foreign run is not."""
         runs = self.state is JobState.RUNNING and self.fence is not None

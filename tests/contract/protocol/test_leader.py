@@ -248,7 +248,7 @@ def test_what_a_dead_foreign_consumer_ran_is_queued_again(
     book.clock.advance(SILENT_S - 1)
     _reconciled(leader)
     assert not zk.entries
-    book.clock.advance(1)
+    book.clock.advance(1.1)
     _reconciled(leader)
     leader.step()
     assert list(zk.entries.values()) == [job]
