@@ -33,6 +33,12 @@ def announce(connection: Connection, topic: str) -> None:
     connection.info.setdefault("topics", set()).add(topic)
 
 
+def announced(connection: Connection) -> set[str]:
+    """Return the topics that were announced over a connection, and forget them."""
+    topics: set[str] = connection.info.pop("topics", set())
+    return topics
+
+
 class Database(ABC):
     """Runs units of work; how reads and writes are scheduled is the backend's affair.
 

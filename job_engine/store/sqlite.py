@@ -12,13 +12,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,26 +25,19 @@ from sqlalchemy import Connection, Engine
 from job_engine.errors import StoreError
 from job_engine.log import get_logger
 from job_engine.store.base import Database, T, Unit
+from job_engine.store.group_commit import Batch, Task, Writer
 from job_engine.store.migrate import upgrade
 
 log = get_logger(__name__)
 
 BUSY_TIMEOUT_S: Final = 30.0
 """Seconds to wait for another process that writes."""
-MAX_BATCH: Final = 256
-"""Most units that share a commit; bounds how long the first of them waits."""
 READERS: Final = 8
 """Connections for reading; further readers wait for one."""
 READ_LIMIT_S: Final = 10.0
 """Seconds that one read may take: a search that takes longer would hold everybody's up."""
 _LIMIT_CHECKED_EVERY: Final = 100_000
 """Steps of SQLite's machine, some milliseconds, between two looks at the clock."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    unit: Unit[Any]
-    future: Future[Any]
 
 
 class SqliteDatabase(Database):
@@ -59,11 +49,8 @@ class SqliteDatabase(Database):
         self._reads = _engine(path, "BEGIN", readers=READERS)
         _limit_reads(self._reads)
         self._writes = _engine(path, "BEGIN IMMEDIATE", readers=1)
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        # Taken to submit, so that nothing is queued behind the order to stop.
-        self._gate = threading.Lock()
-        self._open = False
+        self._connection: Connection | None = None
+        self._writer = Writer(self._commit)
 
     def start(self) -> None:
         """Create or upgrade the file, then start the writer."""
@@ -75,17 +62,11 @@ class SqliteDatabase(Database):
         except (sa.exc.SQLAlchemyError, OSError) as error:
             self._dispose()
             raise StoreError(f"Cannot open the store {self._path}: {error}") from error
-        self._open = True
         self._writer.start()
 
     def stop(self) -> None:
         """Commit what was submitted, then close."""
-        with self._gate:
-            was_open, self._open = self._open, False
-            if was_open:
-                self._tasks.put(None)
-        if was_open:
-            self._writer.join()
+        self._writer.stop()
         self._dispose()
 
     def read(self, unit: Unit[T]) -> T:
@@ -98,86 +79,35 @@ class SqliteDatabase(Database):
 
     def submit(self, unit: Unit[T]) -> Future[T]:
         """Queue `unit` for the writer."""
-        future: Future[T] = Future()
-        with self._gate:
-            if not self._open:
-                raise StoreError("The store is closed.")
-            self._tasks.put(_Task(unit, future))
-        return future
+        return self._writer.submit(unit)
 
-    def _run(self) -> None:
-        with self._writes.connect() as connection:
-            stopping = False
-            while not stopping:
-                batch, stopping = self._next_batch()
-                if batch:
-                    self._commit(connection, batch)
-
-    def _next_batch(self) -> tuple[Sequence[_Task], bool]:
-        """Wait for a task, then take what else is there. True: no further batch."""
-        batch: list[_Task] = []
-        task = self._tasks.get()
-        while task is not None:
-            batch.append(task)
-            if len(batch) == MAX_BATCH:
-                return batch, False
-            try:
-                task = self._tasks.get_nowait()
-            except queue.Empty:
-                return batch, False
-        return batch, True
-
-    def _commit(self, connection: Connection, batch: Sequence[_Task]) -> None:
-        done: list[tuple[Future[Any], Any]] = []
-        failed: list[tuple[Future[Any], Exception]] = []
-        topics: set[str] = set()
+    def _commit(self, tasks: Sequence[Task]) -> None:
+        batch = Batch(tasks, _explained)
         try:
-            with connection.begin():
-                for task in batch:
-                    if task.future.set_running_or_notify_cancel():
-                        _run_unit(connection, task, done, failed, topics)
+            with self._writing().begin():
+                batch.run(self._writing())
         except Exception as error:  # noqa: BLE001 - the disk is full, or the like: tell all
             log.error("store.commit_failed", error=repr(error), units=len(batch))
-            # Those too that were not run, since the transaction could not even begin.
-            told = {future for future, _ in failed}
-            refusal = _store_error(error)
-            failed += [(t.future, refusal) for t in batch if t.future not in told]
-            done, topics = [], set()
+            batch.refuse(_store_error(error))
         # Listeners first: whoever waits for the result may look for the event at once.
-        if topics:
-            self._publish(frozenset(topics))
-        for future, result in done:
-            future.set_result(result)
-        for future, reason in failed:
-            if not future.cancelled():
-                future.set_exception(reason)
+        if batch.topics:
+            self._publish(batch.topics)
+        batch.answer()
+
+    def _writing(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._writes.connect()
+        return self._connection
 
     def _dispose(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
         self._reads.dispose()
         self._writes.dispose()
 
 
-def _run_unit(
-    connection: Connection,
-    task: _Task,
-    done: list[tuple[Future[Any], Any]],
-    failed: list[tuple[Future[Any], Exception]],
-    topics: set[str],
-) -> None:
-    """Run one unit under its savepoint, so that its failure is its own."""
-    connection.info.pop("topics", None)
-    try:
-        with connection.begin_nested():
-            result = task.unit(connection)
-    except sa.exc.OperationalError as error:
-        refusal = _store_error(error)
-        refusal.__cause__ = error
-        failed.append((task.future, refusal))
-    except Exception as error:  # noqa: BLE001 - carried to who submitted the unit
-        failed.append((task.future, error))
-    else:
-        done.append((task.future, result))
-        topics |= connection.info.pop("topics", set())
+def _explained(error: Exception) -> Exception:
+    return _store_error(error) if isinstance(error, sa.exc.OperationalError) else error
 
 
 def _engine(path: Path, begin: str, *, readers: int) -> Engine:
