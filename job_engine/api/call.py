@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 MAX_DEPTH: Final = 100
 """Objects and arrays inside one another; what stores and writes them has a limit too."""
 _INT64: Final = 2**63
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL as JSON writes it, and not a backslash before the letters."""
 _SMALL: Final = 16 * 1024
 """Bytes of a request that are read at once; more would hold every other request up."""
 
@@ -110,15 +113,19 @@ def parse_json(raw: bytes) -> Any:
     """Read JSON that can be stored, and written again: one bad value spoils every search.
 
     Raises `MalformedJsonError` for numbers that are not finite or have more than 64 bits,
-    unpaired surrogates, and what is nested more than `MAX_DEPTH` deep.
+    unpaired surrogates, NUL characters (which PostgreSQL has no room for), and what is
+    nested more than `MAX_DEPTH` deep.
     """
     try:
         value = json.loads(
             raw, parse_constant=_refuse, parse_float=_finite, parse_int=_small_integer
         )
         _limit_depth(value)
-        if rb"\u" in raw:  # there is no other way to an unpaired surrogate
-            json.dumps(value, ensure_ascii=False).encode()
+        if rb"\u" in raw:  # there is no other way to an unpaired surrogate, or to a NUL
+            text = json.dumps(value, ensure_ascii=False)
+            text.encode()
+            if _NUL.search(text):
+                raise ValueError("NUL")
     except (ValueError, RecursionError) as error:
         raise MalformedJsonError from error
     return value

@@ -38,7 +38,17 @@ def send(api: Client, who: str, path: str, text: str, method: str = "POST") -> A
 
 @pytest.mark.parametrize(
     "value",
-    ['"\\ud800"', '{"\\uDC00": 1}', "1e400", "-1e400", "NaN", "9223372036854775808", "[" * 101],
+    [
+        '"\\ud800"',
+        '{"\\uDC00": 1}',
+        '"\\u0000"',
+        '{"\\u0000": 1}',
+        "1e400",
+        "-1e400",
+        "NaN",
+        "9223372036854775808",
+        "[" * 101,
+    ],
 )
 def test_values_that_cannot_be_stored_are_malformed(api: Client, value: str) -> None:
     """One of them in a document, and every search through it would fail."""
@@ -59,7 +69,7 @@ def test_names_that_are_no_text_do_not_log_in(api: Client, field: str) -> None:
 
 
 def test_what_fits_is_still_stored_as_it_is(api: Client) -> None:
-    value = {"deep": [[[1.5, -(2**63), 2**63 - 1, "\U0001f600", "\x00"]]]}
+    value = {"deep": [[[1.5, -(2**63), 2**63 - 1, "\U0001f600", "\\u0000"]]]}
     job = api.add_job(LMS, target_resource={"href": "a/b", "x": value})
     assert api.get(job)["target-resource"]["x"] == value
 
