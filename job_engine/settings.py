@@ -284,7 +284,9 @@ class ApiSettings(Settings):
         Path("job-engine-data"), description="Directory of everything that has to last."
     )
     database_url: str | None = Field(
-        None, description="Where the store is; unset: SQLite in `data_dir`."
+        None,
+        description="Where the store is: `postgresql://USER@HOST/NAME` (its password in a "
+        "`~/.pgpass`), or a SQLite file; unset: one in `data_dir`.",
     )
     blob_dir: Path | None = Field(
         None, description="Directory of uploaded files; unset: `blobs` in `data_dir`."

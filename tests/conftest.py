@@ -8,14 +8,19 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from kazoo.client import KazooClient
+from sqlalchemy import URL, make_url
 
 from job_engine.errors import JobEngineError
 from job_engine.queue.local import LocalZooKeeper
+from job_engine.store.factory import open_store
+from tests import postgres
 
 TEST_ZOOKEEPER = os.environ.get("JOB_ENGINE_TEST_ZK", "")
+TEST_POSTGRES = os.environ.get("JOB_ENGINE_TEST_POSTGRES", "")
 
 # Nothing that happens to be set on a developer's machine may decide a test.
 for _name in [name for name in os.environ if name.startswith("JOB_ENGINE_")]:
@@ -61,3 +66,28 @@ def zk_hosts(zookeeper_server: str) -> Iterator[str]:
     finally:
         client.stop()
         client.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[URL]:
+    """A PostgreSQL for the whole run; its user may create databases."""
+    if TEST_POSTGRES:
+        yield make_url(TEST_POSTGRES)
+        return
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(postgres.private_server())
+        except postgres.NoPostgresError as error:
+            require(False, str(error))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: URL) -> Iterator[str]:
+    """The name of a database with the newest schema, to be copied: quicker than migrations."""
+    with postgres.database(postgres_server) as url:
+        store = open_store(postgres.text_of(url))
+        store.start()
+        store.stop()
+        assert url.database is not None
+        yield url.database

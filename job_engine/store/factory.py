@@ -17,7 +17,9 @@ def open_store(url: str, clock: Clock = system_clock_ms) -> Store:
     """Return the store that `url` names; `start()` it before use.
 
     `sqlite:////var/lib/job-engine/store.sqlite` is an absolute path, with three slashes
-    a relative one. Raises `ConfigurationError` for a URL that names no known backend.
+    a relative one; `postgresql://user@host/name` is a database that several processes may
+    share. Raises `ConfigurationError` for a URL that names no known backend, and
+    `MissingDependencyError` where the backend's driver is not installed.
     """
     try:
         parsed = make_url(url)
@@ -35,10 +37,17 @@ def _database(url: URL) -> Database:
         from job_engine.store.sqlite import SqliteDatabase
 
         return SqliteDatabase(Path(url.database))
-    if url.get_backend_name() == "postgresql" and not importlib.util.find_spec("psycopg"):
-        raise MissingDependencyError(
-            "PostgreSQL needs its driver: pip install 'job-engine[postgres]'."
-        )
+    if url.get_backend_name() == "postgresql":
+        if not importlib.util.find_spec("psycopg"):
+            raise MissingDependencyError(
+                "PostgreSQL needs its driver: pip install 'job-engine[postgres]'."
+            )
+        if not url.database:
+            raise ConfigurationError("A PostgreSQL URL names a database: postgresql://HOST/NAME.")
+        from job_engine.store.postgres import PostgresDatabase
+
+        return PostgresDatabase(url)
     raise ConfigurationError(
-        f"No store for {url.get_backend_name()!r} databases; use sqlite:////path/to/file."
+        f"No store for {url.get_backend_name()!r} databases; use sqlite:////path/to/file, "
+        "or postgresql://USER@HOST/NAME."
     )

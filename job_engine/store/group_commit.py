@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,8 +55,12 @@ class Batch:
         """What the units announced."""
         return frozenset(self._topics)
 
-    def run(self, connection: Connection) -> None:
-        """Run the units, each under its savepoint, so that its failure is its own.
+    def run(
+        self,
+        connection: Connection,
+        apart: Callable[[Connection], AbstractContextManager[object]] = Connection.begin_nested,
+    ) -> None:
+        """Run the units, each `apart`: under its savepoint, so that its failure is its own.
 
         It may be run again, after a rollback.
         """
@@ -63,7 +68,7 @@ class Batch:
         for task in self._tasks:
             announced(connection)
             try:
-                with connection.begin_nested():
+                with apart(connection):
                     result = task.unit(connection)
             except Exception as error:
                 if self._ends(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -279,14 +280,24 @@ def insert_jobs(
             row["status_changed_ms"] = now_ms
         rows.append(row)
     try:
-        connection.execute(insert(jobs), rows)
+        # A savepoint, for PostgreSQL answers nothing more in a transaction that failed.
+        with connection.begin_nested() if len(rows) > 1 else nullcontext():
+            connection.execute(insert(jobs), rows)
     except IntegrityError as error:
-        taken = select(jobs.c.id).where(jobs.c.id.in_([d["id"] for d in documents])).limit(1)
-        raise ConflictError(f"conflict with {connection.execute(taken).scalar()}") from error
+        raise ConflictError(f"conflict with {_taken(connection, documents)}") from error
     fairness.open_lanes(connection, rows)
     access.grant_many(connection, [(d["id"], d["acl"]) for d in documents])
     events.append_many(connection, now_ms, rows)
     return [assemble(row) for row in rows]
+
+
+def _taken(connection: Connection, documents: Sequence[Document]) -> Any:
+    """Return which of several ids exists."""
+    if len(documents) == 1:
+        return documents[0]["id"]
+    known = select(jobs.c.id).where(jobs.c.id.in_([d["id"] for d in documents])).limit(1)
+    # None: one id is twice among them.
+    return connection.execute(known).scalar() or "another one of the same request"
 
 
 def _write(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -15,14 +16,22 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def upgrade(engine: Engine) -> None:
-    """Run every migration that is missing, all of them in one transaction.
+def upgrade(
+    engine: Engine,
+    lock: Callable[[Connection], None] | None = None,
+    *,
+    revision: str = "head",
+) -> None:
+    """Run every migration that is missing up to `revision`, all of them in one transaction.
 
     The transaction takes the write lock before it looks, so of two processes that
-    start together one migrates and the other finds it done.
+    start together one migrates and the other finds it done. `lock` takes it where
+    beginning does not.
     """
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     with _ONE_AT_A_TIME, engine.begin() as connection:
+        if lock is not None:
+            lock(connection)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)

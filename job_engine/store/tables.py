@@ -29,6 +29,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 metadata: Final = MetaData()
 
 _BIG = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER is a rowid there
+# Of 64 bits everywhere; SQLite's always are.
+_INT = Integer().with_variant(BigInteger(), "postgresql")
+# Compared and ordered by code point, whatever language a server speaks.
+_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 _JSON = JSON().with_variant(JSONB(), "postgresql")
 
 jobs: Final = Table(
@@ -36,41 +40,41 @@ jobs: Final = Table(
     metadata,
     # Creation order, also within one millisecond; never used again.
     Column("seq", _BIG, primary_key=True, autoincrement=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("action", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("priority", Integer, nullable=False),
-    Column("given_priority", Integer),
-    Column("execution_mode", Text, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("progress", Integer, nullable=False),
+    Column("id", _TEXT, nullable=False, unique=True),
+    Column("action", _TEXT, nullable=False),
+    Column("state", _TEXT, nullable=False),
+    Column("priority", _INT, nullable=False),
+    Column("given_priority", _INT),
+    Column("execution_mode", _TEXT, nullable=False),
+    Column("version", _INT, nullable=False),
+    Column("progress", _INT, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
     Column("started_ms", BigInteger),
     Column("expiry_ms", BigInteger),
     Column("status_changed_ms", BigInteger),
     Column("not_before_ms", BigInteger),
-    Column("entry", Text),
-    Column("share", Text, nullable=False),
+    Column("entry", _TEXT),
+    Column("share", _TEXT, nullable=False),
     Column("fence_incarnation", BigInteger),
     Column("fence_czxid", BigInteger),
     Column("resumed", Boolean, nullable=False),
-    Column("claimed_by", Text),
-    Column("attempts", Integer, nullable=False),
-    Column("interruptions", Integer, nullable=False),
-    Column("parent", Text),
-    Column("parent_job", Text),
-    Column("target_href", Text),
-    Column("created_by", Text),
-    Column("updated_by", Text),
+    Column("claimed_by", _TEXT),
+    Column("attempts", _INT, nullable=False),
+    Column("interruptions", _INT, nullable=False),
+    Column("parent", _TEXT),
+    Column("parent_job", _TEXT),
+    Column("target_href", _TEXT),
+    Column("created_by", _TEXT),
+    Column("updated_by", _TEXT),
     Column("scheduled_tick_ms", BigInteger),
     Column("return_code", BigInteger),
     Column("duration", BigInteger),
     # Large ones last: a row's hot columns then stay on its first page.
     Column("document", _JSON, nullable=False),
-    Column("status_message", Text),
-    Column("payload", Text),
-    Column("output", Text),
+    Column("status_message", _TEXT),
+    Column("payload", _TEXT),
+    Column("output", _TEXT),
     # When the newest claim was made.
     Column("claimed_ms", BigInteger),
     sqlite_autoincrement=True,
@@ -162,17 +166,17 @@ Index("jobs_created", _c.created_ms)
 shares: Final = Table(
     "shares",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", _TEXT, primary_key=True),
     Column("weight", Float, nullable=False),
 )
 
 lanes: Final = Table(
     "lanes",
     metadata,
-    Column("action", Text, primary_key=True),
-    Column("priority", Integer, primary_key=True),
-    Column("share", Text, primary_key=True),
-    Column("version", Integer, primary_key=True),
+    Column("action", _TEXT, primary_key=True),
+    Column("priority", _INT, primary_key=True),
+    Column("share", _TEXT, primary_key=True),
+    Column("version", _INT, primary_key=True),
     Column("virtual_s", Float, nullable=False),
     # The same by what runs really took, without what is still waiting or running.
     Column("settled_s", Float, nullable=False),
@@ -186,8 +190,8 @@ lanes: Final = Table(
 frontiers: Final = Table(
     "frontiers",
     metadata,
-    Column("action", Text, primary_key=True),
-    Column("priority", Integer, primary_key=True),
+    Column("action", _TEXT, primary_key=True),
+    Column("priority", _INT, primary_key=True),
     Column("virtual_s", Float, nullable=False),
 )
 
@@ -195,9 +199,9 @@ frontiers: Final = Table(
 starts: Final = Table(
     "starts",
     metadata,
-    Column("action", Text, primary_key=True),
+    Column("action", _TEXT, primary_key=True),
     Column("slot", BigInteger, primary_key=True),
-    Column("count", Integer, nullable=False),
+    Column("count", _INT, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -205,9 +209,9 @@ starts: Final = Table(
 idempotency_keys: Final = Table(
     "idempotency_keys",
     metadata,
-    Column("owner", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("digest", Text, nullable=False),
+    Column("owner", _TEXT, primary_key=True),
+    Column("key", _TEXT, primary_key=True),
+    Column("digest", _TEXT, nullable=False),
     Column("jobs", JSON, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Index("idempotency_keys_created", "created_ms"),
@@ -217,8 +221,8 @@ job_log: Final = Table(
     "job_log",
     metadata,
     Column("job_seq", ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
-    Column("n", Integer, primary_key=True, autoincrement=False),
-    Column("line", Text, nullable=False),
+    Column("n", _INT, primary_key=True, autoincrement=False),
+    Column("line", _TEXT, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -227,11 +231,11 @@ events: Final = Table(
     metadata,
     Column("id", _BIG, primary_key=True, autoincrement=True),
     Column("at_ms", BigInteger, nullable=False),
-    Column("job", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("priority", Integer, nullable=False),
-    Column("entry", Text),
+    Column("job", _TEXT, nullable=False),
+    Column("action", _TEXT, nullable=False),
+    Column("state", _TEXT, nullable=False),
+    Column("priority", _INT, nullable=False),
+    Column("entry", _TEXT),
     sqlite_autoincrement=True,
 )
 
@@ -239,9 +243,9 @@ events: Final = Table(
 access: Final = Table(
     "access",
     metadata,
-    Column("principal", Text, primary_key=True),
-    Column("resource", Text, primary_key=True),
-    Column("rights", Integer, nullable=False),
+    Column("principal", _TEXT, primary_key=True),
+    Column("resource", _TEXT, primary_key=True),
+    Column("rights", _INT, nullable=False),
     Index("access_resource", "resource"),
     sqlite_with_rowid=False,
 )
@@ -249,16 +253,16 @@ access: Final = Table(
 resources: Final = Table(
     "resources",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("type", Text, nullable=False),
+    Column("id", _TEXT, primary_key=True),
+    Column("type", _TEXT, nullable=False),
     # What makes it unique among its type, beside the id: a user's name, for one.
-    Column("key", Text),
+    Column("key", _TEXT),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger),
     Column("document", _JSON, nullable=False),
     # Password and key digests: never part of a document, so never shown.
-    Column("secret", Text),
+    Column("secret", _TEXT),
     Index("resources_key", "type", "key", unique=True),
     Index("resources_created", "type", "created_ms"),
 )
@@ -266,19 +270,19 @@ resources: Final = Table(
 blobs: Final = Table(
     "blobs",
     metadata,
-    Column("digest", Text, primary_key=True),
+    Column("digest", _TEXT, primary_key=True),
     # One row an owner: nobody learns that somebody else uploaded the same bytes.
-    Column("owner", Text, primary_key=True),
+    Column("owner", _TEXT, primary_key=True),
     Column("size", BigInteger, nullable=False),
-    Column("media_type", Text, nullable=False),
-    Column("name", Text),
+    Column("media_type", _TEXT, nullable=False),
+    Column("name", _TEXT),
     Column("created_ms", BigInteger, nullable=False),
 )
 
 actions: Final = Table(
     "actions",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", _TEXT, primary_key=True),
     Column("description", _JSON, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
 )
@@ -286,20 +290,20 @@ actions: Final = Table(
 schedules: Final = Table(
     "schedules",
     metadata,
-    Column("action", Text, primary_key=True),
+    Column("action", _TEXT, primary_key=True),
     Column("last_tick_ms", BigInteger, nullable=False),
 )
 
 counters: Final = Table(
     "counters",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", _TEXT, primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
 
 secrets: Final = Table(
     "secrets",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", _TEXT, primary_key=True),
+    Column("value", _TEXT, nullable=False),
 )

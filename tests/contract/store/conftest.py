@@ -10,8 +10,7 @@ import pytest
 from job_engine.store.factory import open_store
 from job_engine.store.store import Store
 from tests.contract.store.support import Clock
-
-BACKENDS = ("sqlite",)
+from tests.databases import BACKENDS, database
 
 
 @pytest.fixture
@@ -20,16 +19,17 @@ def clock() -> Clock:
     return Clock()
 
 
-def url_of(backend: str, directory: Path) -> str:
-    """The URL of an empty database of a backend."""
-    assert backend == "sqlite"
-    return f"sqlite:///{directory / 'store.sqlite'}"
-
-
 @pytest.fixture(params=BACKENDS)
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database."""
-    return url_of(request.param, tmp_path)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of a backend."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store_url(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without jobs."""
+    with database(request, backend, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects import sqlite
 
@@ -21,6 +22,12 @@ from job_engine.model.protocol import (
 )
 from job_engine.store.base import Document
 from job_engine.store.store import Store
+
+ON_SQLITE = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+"""For a test of how one backend does what all of them do."""
+ON_POSTGRES = pytest.mark.parametrize(
+    "backend", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
 
 NOW_MS = 1_700_000_000_000
 FENCE = Fence(1, 10)

@@ -7,19 +7,20 @@ the store says the same thing twice.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from job_engine.errors import ConflictError
 from job_engine.model import Answer, Fence, JobState
 from job_engine.model.protocol import Receipt, ReportKind
-from job_engine.store.factory import open_store
-from tests.contract.store.support import Clock, add, claim, entry, finish, report
+from job_engine.store.store import Store
+from tests.contract.store.support import add, claim, entry, finish, report, states
 
 FENCES = [Fence(i, c) for i in (1, 2) for c in (1, 2, 3)]
 
@@ -27,22 +28,14 @@ FENCES = [Fence(i, c) for i in (1, 2) for c in (1, 2, 3)]
 class Claimers(RuleBasedStateMachine):
     """Six possible claims of one job, through two entries."""
 
-    @initialize()
-    def open(self) -> None:
-        self.directory = Path(tempfile.mkdtemp())
-        self.clock = Clock()
-        self.store = open_store(f"sqlite:///{self.directory / 'store.sqlite'}", self.clock)
-        self.store.start()
-        self.job = add(self.store)
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self.store = store
+        self.job = add(store)
         self.holder: Fence | None = None
         """Who may write; None: nobody."""
         self.newest: Fence | None = None
         self.outcome: str | None = None
-
-    def teardown(self) -> None:
-        if hasattr(self, "store"):
-            self.store.stop()
-            shutil.rmtree(self.directory)
 
     @rule(fence=st.sampled_from(FENCES), number=st.integers(1, 2))
     def claims(self, fence: Fence, number: int) -> None:
@@ -86,21 +79,26 @@ class Claimers(RuleBasedStateMachine):
 
     @invariant()
     def the_document_agrees(self) -> None:
-        if not hasattr(self, "store"):
-            return
         found = self.store.jobs.get(self.job)
         if self.outcome is not None:
             assert found["state"] == self.outcome
         else:
             assert found["state"] == ("QUEUED" if self.holder is None else "RUNNING")
-        ends = [e for e in self.store.events.after(0).events if e.event.state.is_final]
+        ends = [s for job, s in states(self.store) if job == self.job and JobState(s).is_final]
         assert len(ends) == (0 if self.outcome is None else 1)
 
 
-TestClaimers = Claimers.TestCase
-TestClaimers.settings = settings(
-    max_examples=25,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def test_any_schedule_has_one_outcome(store: Store) -> None:
+    class OfThisStore(Claimers):
+        def __init__(self) -> None:
+            super().__init__(store)
+
+    run_state_machine_as_test(
+        OfThisStore,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )

@@ -25,7 +25,7 @@ from job_engine.store.counters import MAX_INCARNATION
 from job_engine.store.factory import open_store
 from job_engine.store.store import Store
 from job_engine.store.tables import counters, metadata
-from tests.contract.store.support import Clock, add, document, running
+from tests.contract.store.support import ON_SQLITE, Clock, add, document, running
 
 
 def test_migrations_make_what_the_tables_say(store: Store) -> None:
@@ -198,6 +198,7 @@ def test_exactly_one_of_many_leaders_creates_a_tick(store: Store) -> None:
     assert len([job for job in created if job is not None]) == 1
 
 
+@ON_SQLITE
 def test_who_waits_is_told_when_no_transaction_can_begin(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,13 +218,20 @@ def test_who_waits_is_told_when_no_transaction_can_begin(
         store.stop()
 
 
-def test_a_read_that_takes_too_long_is_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_that_takes_too_long_is_ended(
+    store_url: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A few searches of somebody's must not hold everybody's up."""
-    monkeypatch.setattr("job_engine.store.sqlite.READ_LIMIT_S", 0.05)
+    monkeypatch.setattr(f"job_engine.store.{backend}.READ_LIMIT_S", 0.05)
+    store = open_store(store_url, Clock())
+    store.start()
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
-    with pytest.raises(StoreError, match="narrow it"):
-        store.database.read(lambda c: c.exec_driver_sql(endless).scalar())
-    assert store.database.read(lambda c: c.execute(sa.select(1)).scalar()) == 1
+    try:
+        with pytest.raises(StoreError, match="narrow it"):
+            store.database.read(lambda c: c.exec_driver_sql(endless).scalar())
+        assert store.database.read(lambda c: c.execute(sa.select(1)).scalar()) == 1
+    finally:
+        store.stop()
 
 
 def test_errors_of_the_database_repeat_no_values(store: Store) -> None:

@@ -6,12 +6,12 @@ import threading
 
 from job_engine.store.store import Store
 
-FULL = 2
+_SAID_BY = {"sqlite": ("PRAGMA synchronous", 2), "postgres": ("SHOW synchronous_commit", "on")}
 
 
-def test_a_commit_waits_for_the_disk(store: Store) -> None:
-    pragma = "PRAGMA synchronous"
-    assert store.database.write(lambda c: c.exec_driver_sql(pragma).scalar()) == FULL
+def test_a_commit_waits_for_the_disk(store: Store, backend: str) -> None:
+    question, answer = _SAID_BY[backend]
+    assert store.database.write(lambda c: c.exec_driver_sql(question).scalar()) == answer
 
 
 def test_nothing_is_answered_before_its_commit(store: Store) -> None:

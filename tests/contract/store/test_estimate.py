@@ -12,6 +12,7 @@ from job_engine.store import estimate
 from job_engine.store.store import Store
 from job_engine.store.turns import Key, Queue
 from tests.contract.store.support import (
+    ON_SQLITE,
     Clock,
     add,
     claim,
@@ -110,6 +111,7 @@ def test_beyond_what_is_read_a_position_is_about_right(
         assert position(store, waiting[n]) == pytest.approx(n + 1, abs=20, rel=0.1), n
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("statement", "indexes"),
     [

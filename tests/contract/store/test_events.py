@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -127,11 +126,10 @@ def test_old_events_are_trimmed(store: Store, monkeypatch: pytest.MonkeyPatch) -
     assert 1500 <= len(ids) <= 1500 + 1024 + 200
 
 
-def test_ids_are_not_used_again_after_a_restart(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'store.sqlite'}"
+def test_ids_are_not_used_again_after_a_restart(store_url: str) -> None:
     ids = []
     for _ in range(2):
-        store = open_store(url, Clock())
+        store = open_store(store_url, Clock())
         store.start()
         add(store)
         ids.append(store.events.newest())

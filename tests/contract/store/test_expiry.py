@@ -11,6 +11,7 @@ from job_engine.store.store import Store
 from tests.contract.store.support import (
     FENCE,
     NOW_MS,
+    ON_SQLITE,
     Clock,
     add,
     claim,
@@ -84,6 +85,7 @@ def test_many_are_failed_in_batches(store: Store, clock: Clock) -> None:
     assert fed(store) == []
 
 
+@ON_SQLITE
 def test_the_sweep_reads_an_index(store: Store) -> None:
     (detail,) = store.database.read(lambda c: plan(c, expired(NOW_MS, 10)))
     searched = "(state=? AND expiry_ms>? AND expiry_ms<?)"

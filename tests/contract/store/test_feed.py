@@ -11,6 +11,7 @@ from job_engine.store.jobs import Edit
 from job_engine.store.store import Store
 from job_engine.store.turns import Key, Queue
 from tests.contract.store.support import (
+    ON_SQLITE,
     Clock,
     add,
     claim,
@@ -172,6 +173,7 @@ def test_orphans_fail_after_their_grace(store: Store, clock: Clock) -> None:
     assert store.jobs.get(retried)["state"] == store.jobs.get(young)["state"] == "FAILED"
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("statement", "indexes"),
     [

@@ -18,8 +18,8 @@ from job_engine.store.resources import Resource
 from job_engine.store.source import JOBS, Source, resources_of
 from job_engine.store.store import Store
 from job_engine.store.tables import jobs
-from tests.contract.store.conftest import BACKENDS, url_of
 from tests.contract.store.support import NOW_MS, Clock, add, document, plan, push
+from tests.databases import BACKENDS, database
 
 
 class Found(NamedTuple):
@@ -44,10 +44,11 @@ def found(
 ) -> Iterator[Found]:
     """Three jobs, a day apart, the newest at the clock's time; nobody writes to this store."""
     clock = Clock()
-    store = open_store(url_of(request.param, tmp_path_factory.mktemp("search")), clock)
-    store.start()
-    yield Found(store, three_jobs(store, clock))
-    store.stop()
+    with database(request, request.param, tmp_path_factory.mktemp("search")) as url:
+        store = open_store(url, clock)
+        store.start()
+        yield Found(store, three_jobs(store, clock))
+        store.stop()
 
 
 def three_jobs(store: Store, clock: Clock) -> dict[str, str]:

@@ -14,6 +14,8 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+INTEGER = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 UNPUSHED = "state = 'QUEUED' AND entry IS NULL AND execution_mode != 'pull'"
 READY = f"{UNPUSHED} AND not_before_ms IS NULL"
 WAITING = "state = 'QUEUED' AND entry IS NOT NULL"
@@ -28,16 +30,16 @@ def upgrade() -> None:
     """Sort what is ready by share, and give every share that waits its lane."""
     op.create_table(
         "shares",
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("name", TEXT, nullable=False),
         sa.Column("weight", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "lanes",
-        sa.Column("action", sa.Text(), nullable=False),
-        sa.Column("priority", sa.Integer(), nullable=False),
-        sa.Column("share", sa.Text(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("action", TEXT, nullable=False),
+        sa.Column("priority", INTEGER, nullable=False),
+        sa.Column("share", TEXT, nullable=False),
+        sa.Column("version", INTEGER, nullable=False),
         sa.Column("virtual_s", sa.Float(), nullable=False),
         sa.Column("settled_s", sa.Float(), nullable=False),
         sa.Column("ready", sa.Boolean(), nullable=False),
@@ -51,24 +53,24 @@ def upgrade() -> None:
     )
     op.create_table(
         "frontiers",
-        sa.Column("action", sa.Text(), nullable=False),
-        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("action", TEXT, nullable=False),
+        sa.Column("priority", INTEGER, nullable=False),
         sa.Column("virtual_s", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("action", "priority"),
     )
     op.create_table(
         "starts",
-        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("action", TEXT, nullable=False),
         sa.Column("slot", sa.BigInteger(), nullable=False),
-        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("count", INTEGER, nullable=False),
         sa.PrimaryKeyConstraint("action", "slot"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "idempotency_keys",
-        sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("key", TEXT, nullable=False),
+        sa.Column("digest", TEXT, nullable=False),
         sa.Column("jobs", sa.JSON(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("owner", "key"),

@@ -1,0 +1,114 @@
+"""What one process commits, told to the others: PostgreSQL's NOTIFY and LISTEN.
+
+It only wakes them, so that they look at once; a notice that is lost, with the connection it
+would have come over, costs the time until they look by themselves.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+
+from job_engine.log import get_logger
+from job_engine.model import JobState
+from job_engine.store.base import EVENTS_TOPIC
+
+log = get_logger(__name__)
+
+CHANNEL: Final = "job_engine"
+RECONNECT_S: Final = 1.0
+"""Seconds between two attempts to hear of the others again."""
+_LOOK_UP_S: Final = 5.0
+"""Seconds after which one who listens sees, at the latest, that it has to stop."""
+_EVERYTHING: Final = frozenset(EVENTS_TOPIC + state for state in JobState)
+
+
+class Notices:
+    """Tells the topics of this process's commits, and calls `hear` with those of the others."""
+
+    def __init__(self, engine: Engine, hear: Callable[[frozenset[str]], None]) -> None:
+        """`engine` makes connections that commit by themselves, each for this one purpose."""
+        self._engine = engine
+        self._hear = hear
+        # Notices come back to who sent them, and its own listeners were told already.
+        self._name = uuid.uuid4().hex
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Listen from now on. Raises what the driver raises where it cannot."""
+        connection = self._listen()
+        self._thread = threading.Thread(
+            target=self._run, args=(connection,), name="store-notices", daemon=True
+        )
+        self._thread.start()
+
+    def saying(self, topics: Iterable[str]) -> str:
+        """Return the SQL that has the other processes told of `topics` after the commit.
+
+        Topics are the engine's own words; no text of anybody else's is in them.
+        """
+        return self._saying(*sorted(topics)) + "; " if topics else ""
+
+    def _saying(self, *topics: str) -> str:
+        return f"NOTIFY {CHANNEL}, '{' '.join([self._name, *topics])}'"
+
+    def stop(self) -> None:
+        """Stop to listen. Idempotent."""
+        self._stopping.set()
+        if self._thread is None:
+            return
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql(self._saying())
+        except sa.exc.SQLAlchemyError:
+            log.debug("notices.not_woken")  # it looks up by itself
+        self._thread.join()
+        self._thread = None
+
+    def _run(self, connection: Connection) -> None:
+        listening: Connection | None = connection
+        while listening is not None:
+            try:
+                with listening:
+                    self._follow(listening.connection.driver_connection)
+            except (psycopg.Error, sa.exc.SQLAlchemyError) as error:
+                log.warning("notices.lost", error=type(error).__name__)
+            listening = self._listen_again()
+
+    def _listen_again(self) -> Connection | None:
+        """Connect, however long that takes; None once told to stop."""
+        while not self._stopping.wait(RECONNECT_S):
+            try:
+                connection = self._listen()
+            except sa.exc.SQLAlchemyError:
+                continue
+            # Whatever was said meanwhile was not heard.
+            self._hear(_EVERYTHING)
+            return connection
+        return None
+
+    def _listen(self) -> Connection:
+        connection = self._engine.connect()
+        try:
+            connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _follow(self, raw: Any) -> None:
+        """Hear what is told until told to stop; raises when the connection is lost."""
+        while not self._stopping.is_set():
+            for notice in raw.notifies(timeout=_LOOK_UP_S):
+                sender, *topics = notice.payload.split(" ")
+                if self._stopping.is_set():
+                    return
+                if sender != self._name and topics:
+                    self._hear(frozenset(topics))

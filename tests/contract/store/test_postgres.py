@@ -1,0 +1,440 @@
+"""What only PostgreSQL does: turns between processes, notices, lost connections."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, make_url
+
+from job_engine.errors import InvalidResourceError, StoreError
+from job_engine.model import JobState
+from job_engine.model.protocol import Share
+from job_engine.store import estimate, events, expiry, feed, refill
+from job_engine.store.base import EVENTS_TOPIC
+from job_engine.store.factory import open_store
+from job_engine.store.many import Rows
+from job_engine.store.postgres import take_turn
+from job_engine.store.store import Store
+from job_engine.store.tables import counters, jobs, metadata
+from job_engine.store.turns import Key, Queue
+from tests.contract.store.support import NOW_MS, ON_POSTGRES, Clock, add, document, states
+
+pytestmark = ON_POSTGRES
+
+QUEUED = frozenset({EVENTS_TOPIC + "QUEUED"})
+WAIT_S = 30.0
+END_THIS = sa.select(sa.func.pg_terminate_backend(sa.func.pg_backend_pid()))
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Store]:
+    """Another process's store."""
+    store = open_store(url, Clock())
+    store.start()
+    try:
+        yield store
+    finally:
+        store.stop()
+
+
+@pytest.fixture
+def foreign(store_url: str) -> Iterator[Engine]:
+    """Connections of somebody else, such as an operator's; each statement begins by itself."""
+    url = make_url(store_url).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen"
+        time.sleep(0.01)
+
+
+def waiting_for_a_lock(engine: Engine) -> int:
+    """How many transactions of this database wait for a lock."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with engine.connect() as connection:
+        return int(connection.exec_driver_sql(query).scalar_one())
+
+
+def job_row(job: str) -> dict[str, object]:
+    """What an event says of a job."""
+    return {"id": job, "action": "noop", "priority": 1}
+
+
+def add_counter(connection: Connection, name: str) -> None:
+    """Write a row."""
+    connection.execute(sa.insert(counters).values(name=name, value=1))
+
+
+def end_connections(engine: Engine, which: str) -> None:
+    """End the connections of this database that a condition on `pg_stat_activity` names."""
+    with engine.connect() as connection:
+        ended = connection.exec_driver_sql(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            f"WHERE datname = current_database() AND pid <> pg_backend_pid() AND {which}"
+        )
+        assert ended.scalar_one() > 0
+
+
+# --- turns --------------------------------------------------------------------------
+
+
+def test_no_event_becomes_visible_after_a_greater_one(
+    store: Store, store_url: str, foreign: Engine
+) -> None:
+    """Two processes' transactions, interleaved by hand: the first to draw an id is seen first."""
+    drawn, commit = threading.Event(), threading.Event()
+
+    def slow(connection: Connection) -> None:
+        events.append(connection, 0, job_row("job/slow"), JobState.QUEUED, None)
+        drawn.set()
+        assert commit.wait(WAIT_S)
+
+    with opened(store_url) as other:
+        first = store.database.submit(slow)
+        assert drawn.wait(WAIT_S)
+        second: Future[None] = other.database.submit(
+            lambda c: events.append(c, 0, job_row("job/quick"), JobState.QUEUED, None)
+        )
+        wait_for(lambda: second.done() or waiting_for_a_lock(foreign))
+        seen = states(other)
+        last = other.events.newest()
+        commit.set()
+        first.result(WAIT_S)
+        second.result(WAIT_S)
+        seen += states(other, last)  # what a reader who goes on from there is told
+        assert [job for job, _ in seen] == ["job/slow", "job/quick"]
+
+
+def test_who_was_paused_holds_nobody_up(
+    store_url: str, foreign: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends a transaction in which nothing happens; its unit is run again."""
+    monkeypatch.setattr("job_engine.store.postgres.PAUSE_LIMIT_S", 0.2)
+    runs: list[int] = []
+    paused, go_on = threading.Event(), threading.Event()
+
+    def pausing(connection: Connection) -> str:
+        runs.append(1)
+        connection.execute(sa.insert(counters).values(name="paused", value=len(runs)))
+        if len(runs) == 1:
+            paused.set()
+            assert go_on.wait(WAIT_S)
+        return "done"
+
+    with opened(store_url) as store, opened(store_url) as other:
+        future = store.database.submit(pausing)
+        assert paused.wait(WAIT_S)
+        job = add(other)
+        go_on.set()
+        assert future.result(WAIT_S) == "done"
+        assert store.jobs.get(job)["state"] == "QUEUED"
+        value = sa.select(counters.c.value).where(counters.c.name == "paused")
+        assert other.database.read(lambda c: c.execute(value).scalars().all()) == [2]
+
+
+def test_who_waits_for_its_turn_too_long_is_told(
+    store_url: str, foreign: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("job_engine.store.postgres.BUSY_TIMEOUT_S", 0.1)
+    with opened(store_url) as store, foreign.connect() as other:
+        take_turn(other)
+        with pytest.raises(StoreError, match="locked"):
+            add(store)
+        other.exec_driver_sql("ROLLBACK")
+        assert add(store)
+
+
+# --- what the server gives up ---------------------------------------------------------
+
+
+def test_a_deadlock_with_somebody_else_is_tried_again(store: Store, foreign: Engine) -> None:
+    """Only who writes without taking turns, such as an operator by hand, can cause one."""
+    names = ("one", "two")
+    store.database.write(
+        lambda c: c.execute(sa.insert(counters), [{"name": n, "value": 0} for n in names]) and None
+    )
+    runs: list[int] = []
+    locked, go_on = threading.Event(), threading.Event()
+
+    def bump(connection: Connection, name: str) -> None:
+        add_one = {"value": counters.c.value + 1}
+        connection.execute(sa.update(counters).where(counters.c.name == name).values(add_one))
+
+    def both(connection: Connection) -> None:
+        runs.append(1)
+        bump(connection, "two")
+        if len(runs) == 1:
+            locked.set()
+            assert go_on.wait(WAIT_S)
+        bump(connection, "one")
+
+    with foreign.connect() as connection:
+        # Its own look for deadlocks comes too late, so that it is ours that is ended.
+        connection.exec_driver_sql("SET deadlock_timeout = '60s'")
+        connection.exec_driver_sql("BEGIN")
+        bump(connection, "one")
+        future = store.database.submit(both)
+        assert locked.wait(WAIT_S)
+        other = threading.Thread(target=bump, args=(connection, "two"))
+        other.start()
+        wait_for(lambda: waiting_for_a_lock(foreign))
+        go_on.set()
+        other.join(WAIT_S)
+        connection.exec_driver_sql("COMMIT")
+    future.result(WAIT_S)
+    assert len(runs) == 2
+    values = sa.select(counters.c.value).order_by(counters.c.name)
+    assert store.database.read(lambda c: c.execute(values).scalars().all()) == [2, 2]
+
+
+def lose_by_sqlalchemy(connection: Connection) -> None:
+    connection.execute(END_THIS)
+
+
+def lose_by_driver(connection: Connection) -> None:
+    Rows(END_THIS).all(connection)
+
+
+@pytest.mark.parametrize("lose", [lose_by_sqlalchemy, lose_by_driver])
+def test_a_connection_that_is_lost_in_a_unit_costs_nothing(
+    store: Store, lose: Callable[[Connection], None]
+) -> None:
+    """All of its transaction is run again, those too that share it and were done."""
+    begun, go_on = threading.Event(), threading.Event()
+    runs: list[str] = []
+
+    def hold(_connection: Connection) -> None:
+        begun.set()
+        assert go_on.wait(WAIT_S)
+
+    def write(name: str, connection: Connection) -> None:
+        runs.append(name)
+        add_counter(connection, name)
+        if runs == ["a", "b"]:
+            lose(connection)
+
+    holding = store.database.submit(hold)
+    assert begun.wait(WAIT_S)
+    futures = [store.database.submit(lambda c, n=n: write(n, c)) for n in "ab"]  # type: ignore[misc]
+    go_on.set()
+    for future in (holding, *futures):
+        future.result(WAIT_S)
+    assert runs == ["a", "b", "a", "b"]
+    names = sa.select(counters.c.name).order_by(counters.c.name)
+    assert store.database.read(lambda c: c.execute(names).scalars().all()) == ["a", "b"]
+
+
+def test_a_connection_that_is_lost_in_the_commit_is_not_taken_for_a_no(
+    store: Store, foreign: Engine
+) -> None:
+    """Perhaps it was committed: running it again might do it twice."""
+    with foreign.connect() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'"
+        )
+        connection.exec_driver_sql(
+            "CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON counters "
+            "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lose()"
+        )
+    runs: list[int] = []
+
+    def write(connection: Connection) -> None:
+        runs.append(1)
+        add_counter(connection, "x")
+
+    with pytest.raises(StoreError, match="ask again"):
+        store.database.write(write)
+    assert runs == [1]
+    assert add(store)  # over a new connection
+
+
+def test_a_failure_that_is_hidden_fails_its_unit_alone(store: Store) -> None:
+    """The server would undo all of the transaction, and answer its commit without an error."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        connection.execute(sa.insert(counters).values(name="x", value=1))
+        begun.set()
+        assert go_on.wait(WAIT_S)
+
+    def hide(connection: Connection) -> None:
+        with suppress(sa.exc.IntegrityError):
+            connection.execute(sa.insert(counters).values(name="x", value=2))
+
+    holding = store.database.submit(hold)
+    assert begun.wait(WAIT_S)
+    hiding = store.database.submit(hide)
+    another = store.database.submit(lambda c: add_counter(c, "y"))
+    go_on.set()
+    holding.result(WAIT_S)
+    another.result(WAIT_S)
+    with pytest.raises(StoreError, match="did not say"):
+        hiding.result(WAIT_S)
+    names = sa.select(counters.c.name).order_by(counters.c.name)
+    assert store.database.read(lambda c: c.execute(names).scalars().all()) == ["x", "y"]
+
+
+def test_a_statement_that_cannot_be_sent_fails_its_unit_alone(store: Store) -> None:
+    """The driver's own errors look like those of a lost connection."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_connection: Connection) -> None:
+        begun.set()
+        assert go_on.wait(WAIT_S)
+
+    runs: list[int] = []
+
+    def too_long(connection: Connection) -> None:
+        runs.append(1)
+        names = [str(n) for n in range(70_000)]
+        connection.execute(sa.select(counters.c.name).where(counters.c.name.in_(names)))
+
+    holding = store.database.submit(hold)
+    assert begun.wait(WAIT_S)
+    refused = store.database.submit(too_long)
+    another = store.database.submit(lambda c: add_counter(c, "y"))
+    go_on.set()
+    holding.result(WAIT_S)
+    another.result(WAIT_S)
+    with pytest.raises(StoreError, match="parameters"):
+        refused.result(WAIT_S)
+    assert runs == [1]
+
+
+def test_a_restarted_server_is_found_again(store: Store, foreign: Engine) -> None:
+    job = add(store)
+    end_connections(foreign, "true")
+    assert store.jobs.get(job)["id"] == job
+    assert add(store)
+
+
+def test_a_store_that_cannot_be_reached_says_which_and_no_password(store_url: str) -> None:
+    url = make_url(store_url).set(password="hidden", database="none")
+    store = open_store(url.render_as_string(hide_password=False), Clock())
+    with pytest.raises(StoreError, match="none") as caught:
+        store.start()
+    assert "hidden" not in str(caught.value)
+
+
+# --- notices --------------------------------------------------------------------------
+
+
+def test_what_one_process_commits_wakes_the_others_once(store: Store, store_url: str) -> None:
+    told: list[frozenset[str]] = []
+    heard = threading.Event()
+    with opened(store_url) as other:
+        store.database.listen(told.append)
+        other.database.listen(lambda _topics: heard.set())
+        add(store)
+        assert told == [QUEUED]
+        assert heard.wait(WAIT_S)
+        add(other)
+        wait_for(lambda: len(told) > 1)
+        add(store)
+        assert told == [QUEUED] * 3
+
+
+def test_after_a_silence_everything_is_looked_at(store: Store, foreign: Engine) -> None:
+    told: list[frozenset[str]] = []
+    store.database.listen(told.append)
+    end_connections(foreign, "starts_with(query, 'LISTEN')")
+    wait_for(lambda: told)
+    assert told == [frozenset(EVENTS_TOPIC + state for state in JobState)]
+
+
+# --- values ---------------------------------------------------------------------------
+
+
+def test_text_is_compared_by_code_point(store: Store) -> None:
+    def collations(connection: Connection) -> set[tuple[str, str, str | None]]:
+        found = connection.exec_driver_sql(
+            "SELECT table_name, column_name, collation_name FROM information_schema.columns "
+            "WHERE table_schema = current_schema() AND data_type = 'text'"
+        )
+        return {(row[0], row[1], row[2]) for row in found}
+
+    found = store.database.read(collations)
+    assert {table for table, _, _ in found} <= set(metadata.tables)
+    assert {collation for _, _, collation in found} == {"C"}
+
+
+def test_names_are_in_the_same_order_as_on_sqlite(store: Store) -> None:
+    names = ["B", "Z", "_", "a", "b", "ä", "\uffff", "\U00010000"]
+    for name in reversed(names):
+        store.shares.set_weight(Share(name=name, weight=1))
+    assert [share.name for share in store.shares.list().shares] == names
+    assert [share.name for share in store.shares.list(after="Z").shares] == names[2:]
+
+
+def test_text_with_a_nul_is_refused(store: Store) -> None:
+    for bad in (document(name="a\0b"), document(payload="a\0b")):
+        with pytest.raises(InvalidResourceError):
+            store.jobs.add(bad)
+    with pytest.raises(InvalidResourceError):
+        store.jobs.get("job/\0")
+    assert add(store)
+
+
+def test_numbers_of_64_bits(store: Store) -> None:
+    job = add(store, return_code=2**63 - 1, priority=2**40, big=2**63 - 1, exact=0.1)
+    found = store.jobs.get(job)
+    assert (found["return-code"], found["priority"]) == (2**63 - 1, 2**40)
+    assert (found["big"], found["exact"]) == (2**63 - 1, 0.1)
+    above = sa.select(jobs.c.id).where(jobs.c.priority > 2**39)
+    assert store.database.read(lambda c: c.execute(above).scalars().all()) == [job]
+
+
+# --- plans ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "indexes"),
+    [
+        (refill.most_urgent_waiting("noop", 2, 100), {"jobs_waiting"}),
+        (refill.next_due("noop"), {"jobs_retrying"}),
+        (feed.recorded("noop", "job/0", 100), {"jobs_entries"}),
+        (refill.oldest_in(Key("noop", 5, "a", 2), 100), {"jobs_ready"}),
+        (refill.ready_lanes("noop", 2, 100), {"lanes_order", "shares_pkey"}),
+        (refill.oldest_of_each(Queue("noop", 5), ["a", "b"]), {"lanes_pkey", "jobs_ready"}),
+        (estimate.first_of(Key("noop", 5, "a", 2), 100), {"jobs_ready"}),
+        (estimate.count_urgent(Queue("noop", 5), 100), {"jobs_ready"}),
+        (expiry.expired(NOW_MS, 10), {"jobs_expiring"}),
+    ],
+    ids=[
+        *("waiting", "due", "entries", "oldest", "lanes", "oldest of each"),
+        *("first of a lane", "more urgent", "expired"),
+    ],
+)
+def test_hot_statements_walk_their_indexes(
+    store: Store, statement: sa.Select[tuple[object]], indexes: set[str]
+) -> None:
+    store.jobs.add_many([document(priority=n % 1000, parent=f"p/{n % 7}") for n in range(500)])
+
+    def plan(connection: Connection) -> str:
+        # A small table is read from end to end, whatever indexes there are.
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        compiled = statement.compile(
+            connection, compile_kwargs={"render_postcompile": True, "literal_binds": True}
+        )
+        lines = connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {compiled}").scalars()
+        return "\n".join(lines)
+
+    found = store.database.read(plan)
+    assert "Seq Scan" not in found, found
+    assert all(f" using {index} " in found for index in indexes), found
