@@ -10,19 +10,24 @@ from nuvla.api.api import NuvlaError
 from pydantic import SecretStr
 
 from job_engine.settings import ApiSettings
+from tests.databases import BACKENDS, database
 from tests.unit.api.support import Running, serving
 
 PASSWORD = "correct horse"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server that trusts nobody's header."""
-    settings = ApiSettings(
-        data_dir=tmp_path_factory.mktemp("compat"), port=0, admin_password=SecretStr(PASSWORD)
-    )
-    with serving(settings) as running:
-        yield running
+@pytest.fixture(scope="module", params=BACKENDS)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """A server that trusts nobody's header, on each kind of database."""
+    directory = tmp_path_factory.mktemp("compat")
+    with database(request, request.param, directory) as url:
+        settings = ApiSettings(
+            data_dir=directory, database_url=url, port=0, admin_password=SecretStr(PASSWORD)
+        )
+        with serving(settings) as running:
+            yield running
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tests.contract.protocol.small_client import Fault, Net, SmallClient
 from tests.contract.protocol.small_zookeeper import SmallZooKeeper, push, take
 from tests.contract.protocol.witness import Witness
 from tests.contract.store.support import Clock, claim
+from tests.databases import BACKENDS, database
 
 WINDOW = 2
 """Of one live thread."""
@@ -26,14 +27,15 @@ WINDOW = 2
 Lead = Callable[[str], LeaderProcess]
 
 
-@pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
+@pytest.fixture(params=BACKENDS)
+def book(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Book]:
     clock = Clock()
-    store = open_store(f"sqlite:///{tmp_path / 'store.sqlite'}", clock)
-    store.start()
-    opened = Book(store, clock)
-    yield opened
-    store.stop()
+    with database(request, request.param, tmp_path) as url:
+        store = open_store(url, clock)
+        store.start()
+        opened = Book(store, clock)
+        yield opened
+        store.stop()
     assert not opened.broken
 
 

@@ -21,14 +21,23 @@ from collections import Counter
 from collections.abc import Callable
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import URL
 
 from executor.run import Run
 from job_engine.model import DEFAULT_PRIORITY, JobState
 from job_engine.model.protocol import NewJob
 from tests.contract.protocol.executors import ACTIONS, ENDS, ExecutorProcess
 from tests.contract.protocol.small_client import Fault, Net
+from tests.contract.protocol.storage import File, ServerDatabase, Storage
 from tests.contract.protocol.world import EXECUTORS, World
 
 JOBS = 3
@@ -68,9 +77,13 @@ EVENTS = (
 class Protocol(RuleBasedStateMachine):
     """Distributors, executors and clients in any order."""
 
+    def storage(self) -> Storage:
+        """Where the store of a schedule is."""
+        return File()
+
     @initialize()
     def open(self) -> None:
-        self.world = World()
+        self.world = World(self.storage())
         self.from_before: set[int] = set()
         """Runs that the store, restored from a copy, does not know."""
         for action in ACTIONS:
@@ -343,11 +356,26 @@ class Protocol(RuleBasedStateMachine):
         return final and quiet and not world.zk.entries and not world.zk.taken
 
 
+def _settings(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=50,
+        deadline=None,
+        phases=[phase for phase in Phase if SHRINK or phase not in (Phase.shrink, Phase.explain)],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 TestProtocol = Protocol.TestCase
-TestProtocol.settings = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=50,
-    deadline=None,
-    phases=[phase for phase in Phase if SHRINK or phase not in (Phase.shrink, Phase.explain)],
-    suppress_health_check=list(HealthCheck),
-)
+TestProtocol.settings = _settings(EXAMPLES)
+
+
+@pytest.mark.postgres
+def test_the_protocol_on_postgres(postgres_server: URL, postgres_template: str) -> None:
+    """Fewer schedules: each makes a database, and one for every backup."""
+
+    class OnPostgres(Protocol):
+        def storage(self) -> Storage:
+            return ServerDatabase(postgres_server, postgres_template)
+
+    run_state_machine_as_test(OnPostgres, settings=_settings(max(1, EXAMPLES // 12)))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Final, Protocol
 from unittest import mock
@@ -20,6 +17,7 @@ from tests.contract.protocol.executors import ACTIONS, ExecutorProcess
 from tests.contract.protocol.known import Known
 from tests.contract.protocol.small_client import Net, SmallSession
 from tests.contract.protocol.small_zookeeper import SmallZooKeeper, push, take
+from tests.contract.protocol.storage import File, Storage
 from tests.contract.protocol.witness import Witness
 from tests.contract.store.support import Clock
 
@@ -49,9 +47,9 @@ class Process(Protocol):
 class World:
     """Two executors, and two distributors for each of two actions."""
 
-    def __init__(self) -> None:
-        memory = Path("/dev/shm")
-        self.directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    def __init__(self, storage: Storage | None = None) -> None:
+        """`storage` is where the store is; None: in a file."""
+        self.storage = storage or File()
         self.clock = Clock()
         self._patches = ExitStack()
         time = SimpleNamespace(monotonic=self._seconds, time=self._seconds)
@@ -78,13 +76,13 @@ class World:
         """Remove everything."""
         self._patches.close()
         self.book.store.stop()
-        shutil.rmtree(self.directory)
+        self.storage.close()
 
     def _seconds(self) -> float:
         return self.clock() / 1000
 
     def _opened(self) -> Store:
-        store = open_store(f"sqlite:///{self.directory / 'store.sqlite'}", self.clock)
+        store = open_store(self.storage.url, self.clock)
         store.start()
         return store
 
@@ -140,7 +138,7 @@ class World:
     def back_up(self) -> None:
         """Copy the store."""
         self.book.store.stop()
-        shutil.copy(self.directory / "store.sqlite", self.directory / "copy.sqlite")
+        self.storage.back_up()
         self._backup = self.book.copy()
         self.book.store = self._opened()
 
@@ -149,9 +147,7 @@ class World:
         if self._backup is None:
             return False
         self.book.store.stop()
-        for leftover in self.directory.glob("store.sqlite-*"):
-            leftover.unlink()
-        shutil.copy(self.directory / "copy.sqlite", self.directory / "store.sqlite")
+        self.storage.put_back()
         self.book.store = self._opened()
         self.book.restored(self._backup, set(self.zk.entries))
         return True
