@@ -17,6 +17,7 @@ from job_engine.api.secrets import generate_key
 from job_engine.api.services import Services
 from job_engine.api.types.credential import key_resource
 from job_engine.api.types.user import user_resource
+from job_engine.errors import ConflictError
 from job_engine.log import get_logger
 from job_engine.model.acl import ADMIN, ANON, USER
 from job_engine.store.tables import resources
@@ -44,7 +45,10 @@ def _make_admin(services: Services) -> str | None:
     given = services.settings.admin_password
     password = secrets.token_urlsafe(15) if given is None else given.get_secret_value()
     user = user_resource(ADMIN_NAME, services.passwords.hash(password), [ADMIN])
-    services.store.resources.add(user)
+    try:
+        services.store.resources.add(user)
+    except ConflictError:  # by another process, which started at the same time
+        return None
     log.info("admin.created", user=user.id)
     return password if given is None else None
 
@@ -57,7 +61,8 @@ def _make_key(services: Services, file: Path, identity: str, role: str) -> None:
     resource = key_resource(identity=identity, roles=[identity, role, USER, ANON], secret=secret)
     services.store.resources.add(resource)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.new")
+    # Another process, which starts at the same time, has a file of its own.
+    unfinished = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as stream:
         json.dump({"key": resource.id, "secret": secret}, stream)
