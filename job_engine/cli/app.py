@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from job_engine.cli import access, assignments, doctor, executors, jobs, login, logs, shares, submit
+from job_engine.cli import (
+    access,
+    assignments,
+    doctor,
+    executors,
+    jobs,
+    login,
+    logs,
+    shares,
+    stores,
+    submit,
+)
 from job_engine.cli.options import settings_command
 from job_engine.cli.up.command import up
 from job_engine.cli.up.settings import UpSettings
@@ -53,6 +64,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(executors.app, name="executor")
 app.add_typer(shares.app, name="share")
+app.add_typer(stores.app, name="store")
 app.command()(doctor.doctor)
 app.command()(login.login)
 app.command()(login.logout)

@@ -1,0 +1,69 @@
+"""Moving a store to another database: everything that is in it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text, tuple_
+
+from job_engine.errors import ConflictError
+from job_engine.store.base import Database
+from job_engine.store.store import Store
+from job_engine.store.tables import metadata
+
+_BATCH: Final = 500
+
+
+def copy(source: Store, target: Store) -> dict[str, int]:
+    """Copy every row to an empty store, in one transaction; both are started.
+
+    Returns how many rows each table has. Nobody may write to the source meanwhile: stop
+    the API first. Raises `ConflictError` where the target is not empty, and
+    `InvalidResourceError` for what its database cannot hold (a NUL in a text).
+    """
+
+    def unit(connection: Connection) -> dict[str, int]:
+        # Those that others refer to come first.
+        return {
+            table.name: _copy_table(source.database, connection, table)
+            for table in metadata.sorted_tables
+        }
+
+    return target.database.write(unit)
+
+
+def _copy_table(source: Database, target: Connection, table: Table) -> int:
+    if target.execute(select(table).limit(1)).first() is not None:
+        raise ConflictError(f"The target is not empty: it has {table.name}. Copy to a new one.")
+    copied = 0
+    for rows in _pages(source, table):
+        target.execute(insert(table), [dict(row) for row in rows])
+        copied += len(rows)
+    if copied and target.dialect.name == "postgresql":
+        _go_on_counting(target, table)
+    return copied
+
+
+def _pages(source: Database, table: Table) -> Iterator[Sequence[RowMapping]]:
+    """Yield all rows, by their primary key: no read takes long, however large the table."""
+    key = list(table.primary_key)
+    query = select(table).order_by(*key).limit(_BATCH)
+    page = query
+    while rows := source.read(lambda c, page=page: c.execute(page).mappings().all()):  # type: ignore[misc]
+        yield rows
+        last = [rows[-1][column.name] for column in key]
+        page = query.where(tuple_(*key) > tuple_(*last))
+
+
+def _go_on_counting(target: Connection, table: Table) -> None:
+    """Have numbers that the server draws begin after those that were copied."""
+    column = table.autoincrement_column
+    if column is None:
+        return
+    values: dict[str, Any] = {"table": table.name, "column": column.name}
+    sequence = target.execute(text("SELECT pg_get_serial_sequence(:table, :column)"), values)
+    name = sequence.scalar()
+    if name is not None:
+        newest = target.execute(select(func.max(column))).scalar_one()
+        target.execute(text("SELECT setval(:name, :newest)"), {"name": name, "newest": newest})
