@@ -79,12 +79,16 @@ class PostgresDatabase(Database):
     def start(self) -> None:
         """Create or upgrade the schema, then start the writer."""
         try:
+            with self._reads.begin() as connection:
+                encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+            if encoding != "UTF8":
+                raise StoreError(f"its encoding is {encoding}; make it with --encoding=UTF8")
             upgrade(self._writes, take_turn)
             self._notices.start()
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, StoreError) as error:
             self._dispose()
             where = self._url.render_as_string(hide_password=True)
-            raise StoreError(f"Cannot open the store {where}: {reason_of(error)}") from error
+            raise StoreError(f"Cannot open the store {where}: {_reason_of(error)}") from error
         self._writer.start()
 
     def stop(self) -> None:
@@ -115,7 +119,7 @@ class PostgresDatabase(Database):
                 with attempt:
                     self._try(batch)
         except Exception as error:  # noqa: BLE001 - the server is gone, or the like: tell all
-            log.error("store.commit_failed", error=reason_of(error), units=len(batch))
+            log.error("store.commit_failed", error=_reason_of(error), units=len(batch))
             batch.refuse(error)
         # Listeners first: whoever waits for the result may look for the event at once.
         if batch.topics:
@@ -294,7 +298,7 @@ def _may_run_again(error: BaseException) -> bool:
     return _undoes_all(error) or _is_lost(error)
 
 
-def reason_of(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     """Say what the server said, without statements and values."""
     cause = _cause(error)
     if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
@@ -318,11 +322,11 @@ def _explained(error: Exception) -> Exception:
         case pg.LockNotAvailable():
             return StoreError("The store is locked by another process that writes.")
         case psycopg.DataError():
-            return InvalidResourceError(f"This cannot be stored: {reason_of(error)}")
+            return InvalidResourceError(f"This cannot be stored: {_reason_of(error)}")
         case psycopg.IntegrityError() | JobEngineError():
             return error
         case psycopg.Error():
-            return StoreError(f"The store cannot answer: {reason_of(error)}")
+            return StoreError(f"The store cannot answer: {_reason_of(error)}")
     return error
 
 

@@ -21,9 +21,9 @@ from job_engine.store.jobs import insert_jobs
 from job_engine.store.query import Query, run
 from job_engine.store.source import JOBS
 from job_engine.store.store import Store
-from tests.contract.store.conftest import BACKENDS, url_of
 from tests.contract.store.evaluator import DATES, INTEGERS, holds, sort_key
 from tests.contract.store.support import NOW_MS, Clock, document
+from tests.databases import BACKENDS, database
 
 DAY_MS: Final = 86_400_000
 MIDNIGHT_MS: Final = 1_699_920_000_000
@@ -173,10 +173,11 @@ def empty(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Store]:
     """A store without a job, after each example too."""
-    store = open_store(url_of(request.param, tmp_path_factory.mktemp("model")), Clock())
-    store.start()
-    yield store
-    store.stop()
+    with database(request, request.param, tmp_path_factory.mktemp("model")) as url:
+        store = open_store(url, Clock())
+        store.start()
+        yield store
+        store.stop()
 
 
 def searched(

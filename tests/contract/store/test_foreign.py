@@ -14,6 +14,7 @@ from job_engine.store.jobs import Edit
 from job_engine.store.store import Store
 from tests.contract.store.support import (
     FENCE,
+    ON_SQLITE,
     Clock,
     add,
     claim,
@@ -131,6 +132,7 @@ def test_an_entry_that_is_recorded_late_is_all_that_is_left_of_a_run(
     assert store.foreign.requeue([run]) == [False]
 
 
+@ON_SQLITE
 def test_what_waits_and_what_is_over_is_not_read(store: Store) -> None:
     steps = store.database.read(lambda c: plan(c, foreign.silent("noop", 0)))
     assert any("jobs_state_created (state=?" in step for step in steps), steps

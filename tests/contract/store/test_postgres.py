@@ -331,6 +331,23 @@ def test_a_store_that_cannot_be_reached_says_which_and_no_password(store_url: st
     assert "hidden" not in str(caught.value)
 
 
+def test_a_database_that_cannot_hold_all_text_is_refused(store_url: str, foreign: Engine) -> None:
+    url = make_url(store_url)
+    name = f"{url.database}_latin"
+    with foreign.connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE {name} TEMPLATE template0 ENCODING LATIN1 "
+            "LOCALE_PROVIDER libc LOCALE 'C'"
+        )
+    try:
+        store = open_store(url.set(database=name).render_as_string(hide_password=False), Clock())
+        with pytest.raises(StoreError, match="LATIN1"):
+            store.start()
+    finally:
+        with foreign.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 # --- notices --------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from job_engine.store.resources import Resource
 from job_engine.store.source import JOBS, Source, resources_of
 from job_engine.store.store import Store
 from job_engine.store.tables import jobs
-from tests.contract.store.support import NOW_MS, Clock, add, document, plan, push
+from tests.contract.store.support import NOW_MS, ON_SQLITE, Clock, add, document, plan, push
 from tests.databases import BACKENDS, database
 
 
@@ -317,6 +317,7 @@ def test_other_resources_are_searched_the_same_way(store: Store, clock: Clock) -
     assert search(store, source=things, claims={"user/b"}).count == 0
 
 
+@ON_SQLITE
 def test_a_users_few_jobs_are_found_without_reading_everybodys(store: Store) -> None:
     acl = normalise({"owners": ["user/other"]})
     store.jobs.add_many([document(acl=acl) for _ in range(3000)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tomllib
 from typing import Any
 
 import pytest
@@ -103,3 +104,14 @@ def test_compose_reads_it() -> None:
         env={"DOCKER_GID": "999", "PATH": "/usr/local/bin:/usr/bin:/bin"},
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_postgres_is_for_the_api_alone(services: dict[str, Any]) -> None:
+    document = yaml.safe_load((ROOT / "compose.postgres.yaml").read_text())
+    assert set(document["services"]) == {"postgres", "api"}
+    added = document["services"]["api"]["environment"]
+    given = {key.removeprefix("JOB_ENGINE_").lower() for key in added if key != "PGPASSWORD"}
+    assert given <= set(ApiSettings.model_fields)
+    assert document["services"]["api"]["build"]["args"] == {"EXTRAS": "postgres"}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "postgres" in extras["optional-dependencies"]
