@@ -72,10 +72,15 @@ class Many(_Statement):
             return 0
         compiled = self._compiled(connection)
         constants, values = compiled.constants, compiled.values
-        given = [values({**constants, **row}) for row in rows] if constants else map(values, rows)
+        given = (
+            [values({**constants, **row}) for row in rows] if constants else [*map(values, rows)]
+        )
         cursor: Any = connection.connection.cursor()
         try:
-            cursor.executemany(compiled.sql, list(given))
+            if len(given) == 1:  # many at once are more to set up, where a server is asked
+                cursor.execute(compiled.sql, given[0])
+            else:
+                cursor.executemany(compiled.sql, given)
             return int(cursor.rowcount)
         except Exception as error:
             raise _as_sqlalchemy(error, connection) from error

@@ -3,7 +3,7 @@
 A write transaction begins by taking an advisory lock that it holds until it is committed,
 so at any time one process of all writes, as on SQLite, and each sees what the one before it
 did: what a unit has read cannot change under it, and event ids become visible in order.
-Units that wait share a transaction. docs/decisions/0012 says why.
+Units that wait share a transaction. docs/decisions/0013 says why.
 
 Reads are snapshots on connections of their own, and wait for nobody. What a commit
 announced is told to the other processes by NOTIFY, in that very transaction.
