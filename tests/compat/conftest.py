@@ -1,14 +1,18 @@
-"""An engine whose queue is shared: its API and its distributor, over a real ZooKeeper."""
+"""Real peers: releases of `nuvla-api` as they are, and an engine whose queue is shared."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 import pytest
 from kazoo.client import KazooClient
 
+from tests.compat.clients.environment import VERSIONS, client_python
+from tests.compat.clients.recorder import Recorder
+from tests.compat.clients.remote import Remote
 from tests.support.engine import Engine
 
 FOREIGN_ACTIONS: Final = [
@@ -52,3 +56,41 @@ def nodes(zookeeper: str) -> Iterator[KazooClient]:
     yield client
     client.stop()
     client.close()
+
+
+# --- releases of nuvla-api ---------------------------------------------------------
+
+DATABASES: Final = ("sqlite",)
+"""What `nuvla-api` is tried on."""
+
+
+def database_settings(_database: str) -> Mapping[str, object]:
+    """Return what an API is told to use a new database of that kind."""
+    return {}
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def api_process(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    """An API in a process of its own, which believes the header of who comes from loopback."""
+    # Nothing here needs a queue; the API itself does not talk to ZooKeeper.
+    with Engine(tmp_path_factory.mktemp("clients"), "127.0.0.1:1") as engine:
+        settings = database_settings(request.param)
+        engine.start_api(trusted_peers=["127.0.0.1"], log_level="WARNING", **settings)
+        yield engine
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def interpreter(request: pytest.FixtureRequest) -> tuple[str, Path]:
+    """A release of `nuvla-api`, and the interpreter that has it."""
+    return request.param, client_python(request.param)
+
+
+@pytest.fixture
+def client(interpreter: tuple[str, Path], api_process: Engine, tmp_path: Path) -> Iterator[Remote]:
+    """A client that nobody has logged in with yet, whose requests are written down."""
+    version, python = interpreter
+    with Recorder(api_process.url) as wire, Remote(python, version, tmp_path, wire) as remote:
+        remote.connect()
+        yield remote
