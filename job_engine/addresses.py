@@ -1,0 +1,78 @@
+"""Which addresses of the network are everybody's, and which are this machine's or its site's.
+
+Whoever connects to a place that somebody else named looks here first.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from typing import Final
+
+import psutil
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
+_OF_THE_CLOUD: Final = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "192.0.0.192")))
+"""What looks public, and is the cloud's own service for the machine: Azure's, Oracle's."""
+
+_SPECIAL: Final = tuple(
+    map(ipaddress.ip_network, ("192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20", "fec0::/10"))
+)
+"""What Python's tables of special ranges do not know, or not in each version of them."""
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Return every address of a name, best first. Raises `OSError`.
+
+    Asked once: what is checked and what is connected to have to be the same answer.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # A label that is empty or too long.
+        raise OSError(errno.EINVAL, "no possible name") from error
+    return [str(info[4][0]).split("%")[0] for info in found]
+
+
+def plain_host(host: str) -> str:
+    """Return a host as it is compared: no brackets, no last dot, small letters."""
+    return host.strip("[]").rstrip(".").lower()
+
+
+def split_pair(entry: str) -> tuple[str, int]:
+    """Read an operator's `host:port`. Raises `ValueError`."""
+    host, _, port = entry.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{entry!r} is not host:port")
+    return plain_host(host), int(port)
+
+
+def is_public(address: str) -> bool:
+    """True for a global unicast address that is none of this machine's own."""
+    bare = _unwrap(ipaddress.ip_address(address))
+    special = bare.is_multicast or bare.is_reserved or bare.is_unspecified or bare.is_link_local
+    special = special or any(bare in network for network in _SPECIAL)
+    return bare.is_global and not special and bare not in _OF_THE_CLOUD | _own_addresses()
+
+
+def _unwrap(address: _Address) -> _Address:
+    """Return the IPv4 address inside one of the IPv6 forms that carry one."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+    if inner is None and (address in _NAT64 or address in _V4_COMPATIBLE):
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return inner or address
+
+
+def _own_addresses() -> set[_Address]:
+    """Return this machine's addresses, a public one included: its services are private."""
+    return {
+        ipaddress.ip_address(entry.address.split("%")[0])
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in (socket.AF_INET, socket.AF_INET6)
+    }
