@@ -4,7 +4,7 @@ It imports no other room (`actions`, `distributor`, `executor`). Inside, imports
 only go down this list; `lint-imports` holds the line:
 
     cli, testing → api → grading → client, queue, sandbox, store
-        → plugins → model → settings, log → errors
+        → plugins, webhooks → model → settings, log, addresses → errors
 """
 
 __version__ = "0.1.0"

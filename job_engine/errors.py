@@ -72,6 +72,13 @@ class ApiUnavailableError(ApiError):
     """The API did not answer within the retry budget."""
 
 
+# --- webhooks -----------------------------------------------------------------
+
+
+class DestinationRefusedError(JobEngineError):
+    """Messages may not be sent there."""
+
+
 # --- the queue ----------------------------------------------------------------
 
 

@@ -1,0 +1,182 @@
+"""Sending one message, to the very address that was checked.
+
+What must hold, for the receiver is somebody's whom nobody here knows: the name is resolved
+once, and what was checked is connected to (no DNS rebinding); no redirect is followed, no
+proxy of the environment used; it all ends in time, however slowly the other side speaks;
+and nothing that it says is kept but its status.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from job_engine import __version__
+from job_engine.errors import DestinationRefusedError
+from job_engine.webhooks.destination import Destination, DestinationPolicy
+
+CONNECT_TIMEOUT_S: Final = 5.0
+"""To each address."""
+MAX_ANSWER_BYTES: Final = 16 * 1024
+"""What is read of an answer's body, so that a polite receiver is not cut off; then it ends."""
+_USER_AGENT: Final = f"job-engine-webhooks/{__version__}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a message."""
+
+    status: int | None = None
+    """The answer's; None: there was none."""
+    error: str | None = None
+    """Why there was none."""
+    refused: bool = False
+    """Whether it was not sent at all, and will not be another time either."""
+
+
+class Sender:
+    """Sends messages from any number of threads; `close` ends those that are on their way.
+
+    Args:
+        policy: where messages may go.
+        timeout_s: seconds that one message may take, from connecting to the answer.
+        ca_file: a PEM file of further authorities whose certificates are believed.
+    """
+
+    def __init__(
+        self, policy: DestinationPolicy, *, timeout_s: float, ca_file: Path | None = None
+    ) -> None:
+        self._policy = policy
+        self._timeout_s = timeout_s
+        self._tls = ssl.create_default_context()
+        if ca_file is not None:
+            self._tls.load_verify_locations(ca_file)
+        self._lock = threading.Lock()
+        self._open: set[_Connection] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """End every message that is on its way, and those to come. Idempotent."""
+        with self._lock:
+            self._closed = True
+            connections = list(self._open)
+        for connection in connections:
+            connection.cut()
+
+    def send(self, url: str, headers: Mapping[str, str], body: str) -> Outcome:
+        """Post one message."""
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            destination = Destination.parse(url)
+            addresses = self._policy.addresses(destination)
+        except ValueError as error:
+            return Outcome(error=f"The URL {error}", refused=True)
+        except DestinationRefusedError as error:
+            return Outcome(error=error.message, refused=True)
+        except OSError as error:
+            return Outcome(error=f"{destination.host} does not resolve: {error.strerror}")
+        sent = {**headers, "user-agent": _USER_AGENT, "connection": "close"}
+        connection = _Connection(destination, addresses, self._tls, deadline)
+        try:
+            with self._tracked(connection):
+                connection.request("POST", destination.path, body.encode(), sent)
+                answer = connection.getresponse()
+                answer.read(MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            return Outcome(error=self._reason(error, deadline))
+        return Outcome(status=answer.status)
+
+    @contextmanager
+    def _tracked(self, connection: _Connection) -> Iterator[None]:
+        """End the connection at its deadline, whatever it is in the middle of."""
+        watch = threading.Timer(connection.left_s(), connection.cut)
+        watch.daemon = True
+        with self._lock:
+            if self._closed:
+                raise OSError("the sender is closed")
+            self._open.add(connection)
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.cancel()
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+
+    def _reason(self, error: Exception, deadline: float) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"Its certificate is not believed: {error.verify_message}"
+        if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
+            return f"It did not answer within {self._timeout_s:g} s."
+        if isinstance(error, OSError):
+            return f"It cannot be reached: {error.strerror or error}"
+        return f"What answers does not speak HTTP: {type(error).__name__}"
+
+
+class _Connection(http.client.HTTPConnection):
+    """One connection to a name, over addresses that were found before."""
+
+    def __init__(
+        self, destination: Destination, addresses: list[str], tls: ssl.SSLContext, deadline: float
+    ) -> None:
+        super().__init__(destination.host, destination.port)
+        # What the `Host` header leaves the port out for.
+        self.default_port = 443 if destination.tls else 80
+        self._addresses = addresses
+        self._tls = tls if destination.tls else None
+        self._deadline = deadline
+        self._cut = threading.Event()
+
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.001, self._deadline - time.monotonic())
+
+    def connect(self) -> None:
+        """Connect to the first address that answers."""
+        self.sock = self._reach()
+        self.sock.settimeout(self.left_s())
+        if self._tls is not None:
+            # Known before it shakes hands, so that `cut` ends that as well.
+            self.sock = self._tls.wrap_socket(
+                self.sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+            self._refuse_cut()
+            self.sock.do_handshake()
+        self._refuse_cut()
+
+    def cut(self) -> None:
+        """End it at once, from another thread."""
+        self._cut.set()
+        sock = self.sock
+        if sock is not None:
+            with suppress(OSError):
+                # Not the TLS one's own, which would take its state from under who reads.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _reach(self) -> socket.socket:
+        failure: OSError = OSError("no address")
+        for address in self._addresses:
+            self._refuse_cut()
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            sock.settimeout(min(CONNECT_TIMEOUT_S, self.left_s()))
+            try:
+                sock.connect((address, self.port))
+            except OSError as error:
+                sock.close()
+                failure = error
+            else:
+                return sock
+        raise failure
+
+    def _refuse_cut(self) -> None:
+        if self._cut.is_set():
+            raise TimeoutError
