@@ -91,6 +91,7 @@ def split(document: Document) -> dict[str, Any]:
             value = parse_ms(value)
         columns[field.column] = value
     columns["target_href"] = (document.get("target-resource") or {}).get("href")
+    columns["notifies"] = bool(document.get("callbacks"))
     columns["share"] = document.get("parent") or document.get("created-by") or ""
     dropped = _NAMES | {"resource-type", "operations"}
     columns["document"] = {k: v for k, v in document.items() if k not in dropped}

@@ -51,8 +51,7 @@ class Resources:
         def unit(connection: Connection) -> Document:
             _refuse_taken(connection, resource)
             now_ms = self._clock()
-            connection.execute(insert(resources).values(_columns(resource, now_ms, now_ms)))
-            access.grant(connection, resource.id, resource.document["acl"])
+            insert_resources(connection, [resource], now_ms)
             return _assemble(resource.document, now_ms, now_ms)
 
         return self._database.write(unit)
@@ -63,7 +62,7 @@ class Resources:
 
     def load(self, resource_id: str) -> Resource:
         """Return a document and what is stored beside it. Raises `NotFoundError`."""
-        return self._database.read(lambda c: _load(c, resource_id))
+        return self._database.read(lambda c: load_resource(c, resource_id))
 
     def find(self, type_name: str, key: str) -> Resource | None:
         """Return the resource of a type that has this key."""
@@ -81,7 +80,7 @@ class Resources:
         """Replace a document by what `change` makes of it; what that raises, the caller gets."""
 
         def unit(connection: Connection) -> Document:
-            before = _load(connection, resource_id, lock=True)
+            before = load_resource(connection, resource_id, lock=True)
             after = change(before)
             now_ms = self._clock()
             columns = _columns(after, 0, now_ms)
@@ -93,7 +92,7 @@ class Resources:
                 update(resources).where(resources.c.id == resource_id).values(columns)
             )
             access.regrant(connection, resource_id, after.document["acl"])
-            return _load(connection, resource_id).document
+            return load_resource(connection, resource_id).document
 
         return self._database.write(unit)
 
@@ -101,7 +100,7 @@ class Resources:
         """Delete a document. Raises `NotFoundError`, and what `authorise` raises."""
 
         def unit(connection: Connection) -> None:
-            authorise(_load(connection, resource_id, lock=True).document)
+            authorise(load_resource(connection, resource_id, lock=True).document)
             _delete(connection, resources.c.id == resource_id)
 
         self._database.write(unit)
@@ -113,6 +112,23 @@ class Resources:
     def forget_expired(self) -> None:
         """Delete what had a time to be forgotten at, and is past it."""
         self.delete_where(resources.c.expires_ms <= self._clock())
+
+
+def insert_resources(connection: Connection, new: Sequence[Resource], now_ms: int) -> None:
+    """Insert resources whose ids and keys nobody has, with the rows of their ACLs."""
+    connection.execute(insert(resources), [_columns(item, now_ms, now_ms) for item in new])
+    access.grant_many(connection, [(item.id, item.document["acl"]) for item in new])
+
+
+def replace_document(
+    connection: Connection, document: Document, now_ms: int, expires_ms: int | None
+) -> Document:
+    """Write a document of the engine's own over the stored one; its ACL stays as it is."""
+    columns = _columns(Resource(document), 0, now_ms)
+    changed = {"document": columns["document"], "updated_ms": now_ms, "expires_ms": expires_ms}
+    here = resources.c.id == document["id"]
+    connection.execute(update(resources).where(here).values(changed))
+    return load_resource(connection, str(document["id"])).document
 
 
 def assemble_resource(row: RowMapping) -> Document:
@@ -151,7 +167,8 @@ def _columns(resource: Resource, created_ms: int, updated_ms: int) -> dict[str, 
     }
 
 
-def _load(connection: Connection, resource_id: str, *, lock: bool = False) -> Resource:
+def load_resource(connection: Connection, resource_id: str, *, lock: bool = False) -> Resource:
+    """Return a document and what is stored beside it. Raises `NotFoundError`."""
     query = select(resources).where(resources.c.id == resource_id)
     row = connection.execute(query.with_for_update() if lock else query).mappings().first()
     if row is None:

@@ -7,6 +7,7 @@ from job_engine.store.base import Clock, Database, system_clock_ms
 from job_engine.store.blobs import Blobs
 from job_engine.store.claims import Claims
 from job_engine.store.counters import Counters
+from job_engine.store.deliveries import Deliveries
 from job_engine.store.estimate import Estimates
 from job_engine.store.events import Events
 from job_engine.store.expiry import Expiry
@@ -38,6 +39,7 @@ class Store:
         self.events = Events(database)
         self.logs = Logs(database)
         self.resources = Resources(database, clock)
+        self.deliveries = Deliveries(database, clock)
         self.blobs = Blobs(database, clock)
         self.actions = Actions(database, clock)
         self.counters = Counters(database, clock)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    false,
     literal_column,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -77,6 +78,8 @@ jobs: Final = Table(
     Column("output", _TEXT),
     # When the newest claim was made.
     Column("claimed_ms", BigInteger),
+    # Whether it has callbacks: what writes the outbox looks no further where it has none.
+    Column("notifies", Boolean, nullable=False, server_default=false()),
     sqlite_autoincrement=True,
 )
 
@@ -265,6 +268,33 @@ resources: Final = Table(
     Column("secret", _TEXT),
     Index("resources_key", "type", "key", unique=True),
     Index("resources_created", "type", "created_ms"),
+)
+
+# What webhooks still have to be sent. `taken_by` is the job whose claim, that of the fence
+# beside it, has the message in its hands; it is free as soon as that claim has ended.
+webhook_outbox: Final = Table(
+    "webhook_outbox",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # Host and port, which take turns.
+    Column("destination", Text, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("tries_left", Integer, nullable=False),
+    Column("taken_by", Text),
+    Column("taken_incarnation", BigInteger),
+    Column("taken_czxid", BigInteger),
+    sqlite_with_rowid=False,
+)
+_partial(
+    "webhook_outbox_free",
+    *webhook_outbox.c["destination", "due_ms"],
+    where=webhook_outbox.c.taken_by.is_(None),
+)
+_partial(
+    "webhook_outbox_taken",
+    webhook_outbox.c.taken_by,
+    where=webhook_outbox.c.taken_by.is_not(None),
 )
 
 blobs: Final = Table(

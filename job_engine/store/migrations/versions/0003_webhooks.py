@@ -1,0 +1,39 @@
+"""Webhooks: the outbox, and which jobs have callbacks.
+
+Revision ID: 0003
+Revises: 0002
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add the outbox; no job so far has anybody to tell."""
+    op.add_column(
+        "jobs", sa.Column("notifies", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
+    op.create_table(
+        "webhook_outbox",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("due_ms", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("tries_left", sa.Integer(), nullable=False),
+        sa.Column("taken_by", sa.Text()),
+        sa.Column("taken_incarnation", sa.BigInteger()),
+        sa.Column("taken_czxid", sa.BigInteger()),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
+    )
+    for name, columns, condition in (
+        ("webhook_outbox_free", ["destination", "due_ms"], "taken_by IS NULL"),
+        ("webhook_outbox_taken", ["taken_by"], "taken_by IS NOT NULL"),
+    ):
+        where = sa.text(condition)
+        op.create_index(name, "webhook_outbox", columns, sqlite_where=where, postgresql_where=where)
