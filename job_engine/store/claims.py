@@ -21,6 +21,7 @@ from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report
 from job_engine.store import events, fairness, reports, starts
 from job_engine.store.base import Clock, Database
 from job_engine.store.documents import assemble, to_job
+from job_engine.store.jobs import tell_callbacks
 from job_engine.store.many import Many, Rows
 from job_engine.store.tables import jobs
 from job_engine.store.transitions import finished, message_columns, touch
@@ -122,6 +123,7 @@ class _Batch:
                 # may be made again, and are then answered by what is there.
                 raise ConflictError("Somebody else wrote to a claimed job; claim again.")
         events.append_many(connection, self.now_ms, self.moved)
+        tell_callbacks(connection, self.moved, self.now_ms)
         # A claimer may be faster than the leader with its word that the job was pushed.
         fairness.charge(connection, [row for row, _ in self.claimed if row["entry"] is None])
         # One that its claim failed was fed for nothing.

@@ -10,11 +10,16 @@ from sqlalchemy import Connection, Select, select, update
 from job_engine.model import EXPIRED, JobState
 from job_engine.store import events, fairness
 from job_engine.store.base import Clock, Database
+from job_engine.store.jobs import tell_callbacks
 from job_engine.store.tables import is_expiring, jobs
 from job_engine.store.transitions import finished_blind, message_columns
 
 _BATCH: Final = 500
 """Jobs that one transaction fails, so that it holds nobody else up for long."""
+
+_RETURNED: Final = (
+    *("id", "action", "priority", "share", "version", "state", "entry", "notifies"),
+)
 
 
 class Expiry:
@@ -47,11 +52,12 @@ class Expiry:
                 **message_columns(EXPIRED, now_ms),
                 updated_ms=now_ms,
             )
-            .returning(*jobs.c["id", "action", "priority", "share", "version", "state", "entry"])
+            .returning(*jobs.c[_RETURNED])
         )
         rows = connection.execute(statement).mappings().all()
         # With its entry, so that the leader takes it out of the queue.
         events.append_many(connection, now_ms, rows)
+        tell_callbacks(connection, rows, now_ms)
         waited: Sequence[Any] = [row for row in rows if row["entry"] is not None]
         fairness.settle(connection, waited, [0.0] * len(waited))
         return len(rows)

@@ -20,6 +20,7 @@ from job_engine.model import ExecutionMode, JobState
 from job_engine.model.protocol import EntryItem, FeedReply, RecordedEntries
 from job_engine.store import events, fairness
 from job_engine.store.base import Clock, Database
+from job_engine.store.jobs import tell_callbacks
 from job_engine.store.many import Many, Rows
 from job_engine.store.refill import ANY_VERSION, Refill
 from job_engine.store.tables import holds_entry, is_ready, is_retrying, jobs
@@ -149,10 +150,11 @@ class Feed:
                     **message_columns(message, now_ms),
                     updated_ms=now_ms,
                 )
-                .returning(*jobs.c["id", "action", "priority", "state", "entry"])
+                .returning(*jobs.c["id", "action", "priority", "state", "entry", "notifies"])
             )
             rows = connection.execute(statement).mappings().all()
             events.append_many(connection, now_ms, rows)
+            tell_callbacks(connection, rows, now_ms)
             failed += len(rows)
         return failed
 

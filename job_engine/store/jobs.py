@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model import FINAL_STATES, ExecutionMode, Job, JobState
-from job_engine.store import access, events, fairness
+from job_engine.store import access, events, fairness, outbox
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.documents import assemble, new_row, split, to_job
 from job_engine.store.tables import access as access_table
@@ -29,6 +29,11 @@ _EVER_S: Final = 10_000 * 366 * 86_400.0
 
 _GUARDED: Final = ("state", "progress", "status-message", "output", "return-code")
 """What only the holder of the claim may write while a job runs under a fence."""
+
+_DELETED: Final = (
+    *("seq", "id", "action", "priority", "state", "entry", "share", "version", "notifies"),
+)
+"""Columns that a deletion decides by."""
 
 _UNSETTLED: Final = ("seq", "id", "share", "created_ms", "created_by", "not_before_ms")
 """Columns that an edit leaves as they are. `not-before` is the engine's after creation:
@@ -201,7 +206,7 @@ class Jobs:
         self, condition: ColumnElement[bool], after: int, connection: Connection
     ) -> Sequence[RowMapping]:
         query = (
-            select(*jobs.c["seq", "id", "action", "priority", "state", "entry", "share", "version"])
+            select(*jobs.c[_DELETED])
             .where(and_(condition, jobs.c.seq > after))
             .order_by(jobs.c.seq)
             .limit(BATCH)
@@ -300,6 +305,15 @@ def _taken(connection: Connection, documents: Sequence[Document]) -> Any:
     return connection.execute(known).scalar() or "another one of the same request"
 
 
+def tell_callbacks(
+    connection: Connection, rows: Sequence[Any], now_ms: int, state: JobState | None = None
+) -> None:
+    """Write what those of these jobs that have callbacks tell of the state they are in now."""
+    ids = [row["id"] for row in rows if row["notifies"]]
+    if ids:
+        outbox.tell(connection, ids, now_ms, insert_jobs, state)
+
+
 def _write(
     connection: Connection, row: RowMapping, columns: dict[str, Any], now_ms: int
 ) -> Document:
@@ -315,6 +329,7 @@ def _write(
     after = {**row, **columns}
     if after["state"] != row["state"]:
         events.append(connection, now_ms, row, JobState(after["state"]), after["entry"])
+        tell_callbacks(connection, [row], now_ms)
     _settle_shares(connection, row, after, now_ms)
     if "document" in columns and columns["document"].get("acl") != row["document"].get("acl"):
         access.regrant(connection, row["id"], columns["document"]["acl"])
@@ -337,12 +352,12 @@ def _delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int
     if not rows:
         return
     seqs = [row["seq"] for row in rows]
+    unfinished = [row for row in rows if row["state"] not in FINAL_STATES]
+    tell_callbacks(connection, unfinished, now_ms, JobState.CANCELED)
     connection.execute(delete(jobs).where(jobs.c.seq.in_(seqs)))
     access.revoke(connection, access_table.c.resource.in_([row["id"] for row in rows]))
     waited = [row for row in rows if row["state"] == JobState.QUEUED and row["entry"] is not None]
     fairness.settle(connection, waited, [0.0] * len(waited))
     # Who carries or runs an unfinished one has to let go of it, as after a cancel.
-    ended = [
-        {**row, "state": JobState.CANCELED} for row in rows if row["state"] not in FINAL_STATES
-    ]
+    ended = [{**row, "state": JobState.CANCELED} for row in unfinished]
     events.append_many(connection, now_ms, ended)
