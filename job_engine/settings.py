@@ -227,7 +227,33 @@ class GradingSettings(Settings):
     )
 
 
-class ExecutorSettings(ServiceSettings, SandboxSettings, GradingSettings):
+class PlainWebhooks(Settings):
+    """What the API and executors both have to know of webhooks."""
+
+    webhook_allow_http: bool = Field(
+        False, description="Let webhooks go to http:// URLs, where anyone on the way can read them."
+    )
+
+
+class WebhookSettings(PlainWebhooks):
+    """Where an executor sends webhooks, and how long it waits."""
+
+    webhook_private_hosts: list[str] = Field(
+        [],
+        description="Private or loopback `host:port` that webhooks may go to; any other private "
+        "or special address is refused.",
+    )
+    webhook_timeout_s: float = Field(
+        10.0, gt=0, le=60, description="Seconds that a webhook's receiver gets to answer."
+    )
+    webhook_ca_file: Path | None = Field(
+        None,
+        description="PEM file of further authorities whose certificates webhooks' receivers may "
+        "have.",
+    )
+
+
+class ExecutorSettings(ServiceSettings, SandboxSettings, GradingSettings, WebhookSettings):
     """What an executor can be told."""
 
     name: str = Field(
@@ -275,7 +301,7 @@ class DistributorSettings(ServiceSettings):
     )
 
 
-class ApiSettings(Settings):
+class ApiSettings(PlainWebhooks):
     """What the API can be told."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")

@@ -21,7 +21,7 @@ from job_engine.api.body import BodyMiddleware
 from job_engine.api.bootstrap import bootstrap
 from job_engine.api.errors import MalformedJsonError, body_of, status_of
 from job_engine.api.registry import make_registry
-from job_engine.api.routes import blobs, engine, events, health
+from job_engine.api.routes import blobs, engine, events, health, webhooks
 from job_engine.api.routes.cimi import cimi_router
 from job_engine.api.routes.common import SCHEMAS, json_response
 from job_engine.api.services import Services, make_services
@@ -73,7 +73,7 @@ def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
-    for router in (health.router, engine.router, events.router, blobs.router):
+    for router in (health.router, engine.router, webhooks.router, events.router, blobs.router):
         app.include_router(router)
     app.include_router(cimi_router(make_registry()))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -17,6 +17,7 @@ from job_engine.api.types.templates import (
     UserTemplateType,
 )
 from job_engine.api.types.user import UserType
+from job_engine.api.types.webhook import WebhookDeliveryType, WebhookSecretType
 
 TYPES: Final[tuple[type[ResourceType], ...]] = (
     AssignmentType,
@@ -28,6 +29,8 @@ TYPES: Final[tuple[type[ResourceType], ...]] = (
     SessionType,
     UserTemplateType,
     UserType,
+    WebhookDeliveryType,
+    WebhookSecretType,
 )
 
 

@@ -83,6 +83,18 @@ class Reference(BaseModel):
     href: Href
 
 
+class Callback(Schema):
+    """Who is told of a job, in which states (docs/webhooks.md)."""
+
+    url: NonBlank
+    secret: Annotated[str, StringConstraints(pattern=r"^webhook-secret/[0-9a-f-]{36}$")]
+    states: Annotated[
+        list[Literal["RUNNING", "SUCCESS", "FAILED", "CANCELED"]] | None,
+        Given,
+        Field(min_length=1),
+    ] = None
+
+
 class JobSchema(Common):
     """A job (specs/cimi-api.md §3.1)."""
 
@@ -102,6 +114,7 @@ class JobSchema(Common):
     expiry: Annotated[Timestamp | None, Given] = None
     not_before: Annotated[Timestamp | None, Given] = None
     max_attempts: Annotated[int | None, Given, Field(ge=1, le=1000)] = None
+    callbacks: Annotated[list[Callback] | None, Given, Field(min_length=1, max_length=10)] = None
     resubmitted_from: Annotated[JobHref | None, Given] = None
     parent_job: Annotated[JobHref | None, Given] = None
     nested_jobs: Annotated[list[JobHref] | None, Given] = None

@@ -56,6 +56,14 @@ from job_engine.model.protocol import (
     TokenReply,
     TokenRequest,
 )
+from job_engine.model.webhooks import (
+    ResultsReply,
+    ResultsRequest,
+    SendResult,
+    SignedMessage,
+    TakeReply,
+    TakeRequest,
+)
 from job_engine.settings import ConnectionSettings
 
 REQUEST_TIMEOUT_S: Final = (3.05, 15.0)
@@ -169,6 +177,18 @@ class Api(NuvlaApi):  # type: ignore[misc]
         """Cancel what a cancelled job had started; returns how many there were."""
         body = CancelChildrenRequest(job=job)
         return self._post("engine/cancel-children", body, CancelChildrenReply).cancelled
+
+    def take_webhooks(
+        self, job: str, fence: Fence, *, closing: bool = False
+    ) -> list[SignedMessage]:
+        """Get webhooks to send now; none: nothing is due, or the sender is closing."""
+        body = TakeRequest(job=job, fence=fence, closing=closing)
+        return self._post("engine/webhooks/take", body, TakeReply).messages
+
+    def settle_webhooks(self, job: str, fence: Fence, results: Sequence[SendResult]) -> list[bool]:
+        """Tell what became of webhooks; false for those that are somebody else's by now."""
+        body = ResultsRequest(job=job, fence=fence, results=list(results))
+        return self._post("engine/webhooks/results", body, ResultsReply).written
 
     # --- the distributor's calls ----------------------------------------------
 

@@ -182,6 +182,7 @@ def sweep(services: Shared, who: Caller) -> SweepReply:
     allow(who, DISTRIBUTOR)
     services.store.estimates.prune()
     services.store.feed.forget_caught_up()
+    services.store.deliveries.watch_over()
     return SweepReply(
         expired=services.store.expiry.fail_expired(),
         keys=services.store.idempotency.forget_old(),

@@ -38,7 +38,7 @@ from job_engine.store.jobs import Edit
 from job_engine.store.query import Query, condition_of
 from job_engine.store.source import JOBS
 
-_FIXED: Final = SERVER_SET - {"updated-by"} | {"created-by", "not-before"}
+_FIXED: Final = SERVER_SET - {"updated-by"} | {"created-by", "not-before", "callbacks"}
 _UNDELETABLE: Final = _FIXED | {"acl"}
 _ADMIN_ONLY: Final = frozenset({"target-resource", "action"})
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from job_engine.api.call import Call, Reply
+from job_engine.api.callbacks import check_callbacks
 from job_engine.api.errors import RequestError
 from job_engine.api.identity import Identity
 from job_engine.api.payloads import Payloads
@@ -62,7 +63,9 @@ def create_from(call: Call, old: Job) -> Reply:
         body = {k: old.document[k] for k in _ASKED_FOR if k in old.document}
         if old.priority != DEFAULT_PRIORITY:
             body["priority"] = old.priority  # a claim has taken it off the document
-        return [new_job(call, body, _payloads(call)) | {"resubmitted-from": old.id}]
+        # Whoever sends it again need not manage the secrets: who is told was settled before.
+        kept = {k: old.document[k] for k in ("callbacks",) if k in old.document}
+        return [new_job(call, body, _payloads(call)) | kept | {"resubmitted-from": old.id}]
 
     return _create_once(call, make, _reply)
 
@@ -154,6 +157,7 @@ def new_job(call: Call, body: Document, payloads: Payloads) -> Document:
     validate(JobSchema, {**document, **_TIMES})
     payloads.check(document["action"], document.get("payload"), admin=call.who.is_admin)
     check_blobs(call, document.get("payload"))
+    check_callbacks(call, document.get("callbacks"))
     return document
 
 

@@ -60,6 +60,10 @@ class StoredType(ResourceType):
         resource = self.make(call, body)
         self.check_schema(resource.document)
         call.services.store.resources.add(resource)
+        return self.stored(resource)
+
+    def stored(self, resource: Resource) -> Reply:
+        """Return the answer to an add."""
         return created(resource.id)
 
     def get(self, call: Call, resource_id: str) -> Reply:

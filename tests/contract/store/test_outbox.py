@@ -21,7 +21,7 @@ from job_engine.store.jobs import Edit
 from job_engine.store.outbox import RETRY, senders
 from job_engine.store.resources import Resource
 from job_engine.store.store import Store
-from job_engine.store.tables import jobs, webhook_outbox
+from job_engine.store.tables import jobs, resources, webhook_outbox
 from tests.contract.store.support import (
     FENCE,
     Clock,
@@ -51,7 +51,7 @@ def _secret(store: Store) -> None:
 
 def told(store: Store) -> list[tuple[str, str, str]]:
     """Job, type and state of every delivery, in the order they were made."""
-    found = [r.document for r in store.resources.where(deliveries.resources.c.type == DELIVERY)]
+    found = [r.document for r in store.resources.where(resources.c.type == DELIVERY)]
     return [(d["job"], d["type"], d["state"]) for d in found]
 
 
@@ -216,7 +216,7 @@ def test_many_ends_have_one_sender_waiting(store: Store) -> None:
 def test_who_manages_the_job_sees_its_deliveries(store: Store) -> None:
     acl = {"owners": ["group/nuvla-admin"], "manage": ["user/lms"], "view-data": ["user/student"]}
     finish(store, running(store, callbacks=[HOOK], acl=acl), FENCE)
-    (found,) = store.resources.where(deliveries.resources.c.type == DELIVERY)
+    (found,) = store.resources.where(resources.c.type == DELIVERY)
     shown = found.document["acl"]
     assert "user/lms" in shown["view-acl"]
     assert "user/lms" in shown["manage"]

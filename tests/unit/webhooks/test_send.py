@@ -143,7 +143,11 @@ def test_who_speaks_slowly_is_cut_off() -> None:
 
 def test_who_says_nothing_is_not_waited_for() -> None:
     done = threading.Event()
-    with speaking(lambda _: done.wait(20) and None) as port:
+
+    def wait(_connection: socket.socket) -> None:
+        done.wait(20)
+
+    with speaking(wait) as port:
         sender = sender_to(f"127.0.0.1:{port}", timeout_s=0.3)
         assert sender.send(f"http://127.0.0.1:{port}/", {}, "{}").error is not None
         done.set()

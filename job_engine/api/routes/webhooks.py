@@ -1,0 +1,49 @@
+"""Webhooks as their sender sees them: what to send, and what became of it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from job_engine.api.identity import EXECUTOR
+from job_engine.api.routes.common import Caller, Shared, StrictRoute, allow
+from job_engine.model.webhooks import (
+    ResultsReply,
+    ResultsRequest,
+    SignedMessage,
+    TakeReply,
+    TakeRequest,
+)
+from job_engine.store.deliveries import Claimed, Taken
+from job_engine.webhooks import signed_headers
+
+router = APIRouter(prefix="/api/engine/webhooks", tags=["engine"], route_class=StrictRoute)
+
+
+@router.post("/take")
+def take(request: TakeRequest, services: Shared, who: Caller) -> TakeReply:
+    """Hand out what is due, signed."""
+    allow(who, EXECUTOR)
+    claim = Claimed(request.job, request.fence)
+    taken = services.store.deliveries.take(claim, closing=request.closing)
+    now_s = services.store.clock() // 1000
+    return TakeReply(messages=[_signed(item, now_s) for item in taken])
+
+
+@router.post("/results")
+def results(request: ResultsRequest, services: Shared, who: Caller) -> ResultsReply:
+    """Take what became of messages."""
+    allow(who, EXECUTOR)
+    claim = Claimed(request.job, request.fence)
+    return ResultsReply(written=list(services.store.deliveries.settle(claim, request.results)))
+
+
+def _signed(item: Taken, now_s: int) -> SignedMessage:
+    delivery = item.delivery
+    message_id = str(delivery["id"]).partition("/")[2]
+    return SignedMessage(
+        delivery=delivery["id"],
+        attempt=item.attempt,
+        url=delivery["url"],
+        headers=signed_headers(item.secret, message_id, now_s, delivery["body"]),
+        body=delivery["body"],
+    )

@@ -1,0 +1,94 @@
+"""Webhooks: the secrets that messages are signed with, and what became of each message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from job_engine.api.access import rights
+from job_engine.api.call import Call, Reply
+from job_engine.api.errors import MethodNotAllowedError
+from job_engine.api.identity import SUBMITTER, Identity
+from job_engine.api.operations import Operations, links
+from job_engine.api.schema import Common, Given, JobHref, NonBlank, Schema, Timestamp
+from job_engine.api.types.base import Collection, Operation, check, created
+from job_engine.api.types.stored import StoredType
+from job_engine.model.acl import USER, Right
+from job_engine.store.base import Document
+from job_engine.store.resources import Resource
+from job_engine.webhooks import new_secret
+
+
+class WebhookSecretType(StoredType):
+    """The collection `webhook-secret`: jobs name one, and never see what it is."""
+
+    name: ClassVar[str] = "webhook-secret"
+    collection: ClassVar[Collection] = Collection(query=(USER,), add=(SUBMITTER,))
+    schema: ClassVar[type[Schema]] = Common
+
+    def make(self, call: Call, body: Document) -> Resource:
+        """Make one with a new secret."""
+        return Resource(super().make(call, body).document, new_secret())
+
+    def stored(self, resource: Resource) -> Reply:
+        """Show the secret in this answer, and nowhere else."""
+        return created(resource.id, secret=resource.secret)
+
+
+class DeliverySchema(Common):
+    """One message, and how often it was sent."""
+
+    job: JobHref
+    type: NonBlank
+    url: NonBlank
+    secret: NonBlank
+    state: Literal["PENDING", "DELIVERED", "FAILED"]
+    attempts: Annotated[int, Field(ge=0)]
+    body: NonBlank
+    next_attempt: Annotated[Timestamp | None, Given] = None
+    error: Annotated[str | None, Given] = None
+    log: Annotated[list[dict[str, Any]] | None, Given] = None
+
+
+class WebhookDeliveryType(StoredType):
+    """The collection `webhook-delivery`: made by the engine alone, read by who manages the job."""
+
+    name: ClassVar[str] = "webhook-delivery"
+    collection: ClassVar[Collection] = Collection(query=(USER,))
+    schema: ClassVar[type[Schema]] = DeliverySchema
+
+    def add(self, call: Call) -> Reply:
+        """Nobody makes one."""
+        raise MethodNotAllowedError(call.method, call.path)
+
+    def edit(self, call: Call, resource_id: str) -> Reply:
+        """Nobody changes one."""
+        raise MethodNotAllowedError(call.method, call.path)
+
+    def delete(self, call: Call, resource_id: str) -> Reply:
+        """Nobody deletes one; a week after it has ended it goes by itself."""
+        raise MethodNotAllowedError(call.method, call.path)
+
+    def offered(self) -> Callable[[Document, Right, Identity], Operations]:
+        """A delivery can be sent again."""
+        return _operations
+
+    def operations(self) -> Mapping[str, Operation]:
+        """Return replay."""
+        return {"replay": self._replay}
+
+    def _replay(self, call: Call, resource_id: str) -> Reply:
+        if call.method != "POST":
+            raise MethodNotAllowedError(call.method, call.path)
+
+        def authorise(document: Document) -> None:
+            check(rights(call.who, document), Right.MANAGE, resource_id)
+
+        call.services.store.deliveries.replay(resource_id, authorise)
+        return self.get(call, resource_id)
+
+
+def _operations(document: Document, held: Right, _who: Identity) -> Operations:
+    return links(document["id"], ["replay"] if Right.MANAGE in held else [])
