@@ -38,10 +38,10 @@ def errors_as_exits() -> Iterator[None]:
         leave(error.message, USAGE)
     except ApiUnavailableError as error:
         leave(error.message, UNREACHABLE)
-    except JobEngineError as error:
-        leave(error.message, REFUSED)
     except NuvlaError as error:
         leave(_refusal(error), REFUSED)
+    except JobEngineError as error:
+        leave(error.message, REFUSED)
     except requests.RequestException as error:
         leave(f"The engine stopped answering: {error}", UNREACHABLE)
 

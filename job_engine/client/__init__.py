@@ -1,9 +1,23 @@
-"""Talking to the API: a `nuvla.api.Api` that adds batches, streams, blobs and retries.
+"""Talking to the API: a `nuvla.api.Api` that adds batches, streams, typed jobs and retries.
 
-Nothing here knows of ZooKeeper. All requests may be sent twice.
+Nothing here knows of ZooKeeper. Every request ends in time, and is sent again where that
+is safe; the engine's own messages may all be sent twice.
 """
 
-from job_engine.client.api import Api
-from job_engine.client.events import change_stream, event_stream
+from job_engine.client.api import Api, job_document
+from job_engine.client.events import SeenEvent, change_stream, event_stream, follow_events
+from job_engine.client.jobs import Job, JobFailedError
+from job_engine.client.transport import RefusedError, UnansweredError
 
-__all__ = ["Api", "change_stream", "event_stream"]
+__all__ = [
+    "Api",
+    "Job",
+    "JobFailedError",
+    "RefusedError",
+    "SeenEvent",
+    "UnansweredError",
+    "change_stream",
+    "event_stream",
+    "follow_events",
+    "job_document",
+]

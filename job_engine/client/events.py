@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 import requests
-import sseclient
 
 from job_engine.client.api import Api
+from job_engine.client.transport import CONNECT_TIMEOUT_S, accepted
 from job_engine.log import get_logger
+from job_engine.model import JobState
 from job_engine.model.protocol import Changes, JobEvent, Message
 
 log = get_logger(__name__)
@@ -76,27 +79,89 @@ class Stream(Generic[M]):
             self._stopping.wait(RECONNECT_S)
 
     def _follow(self) -> None:
-        headers = {"Accept": "text/event-stream"}
-        if self._last_id is not None:
-            headers["Last-Event-ID"] = self._last_id
-        with self._api.session.request(
-            "GET",
-            f"{self._api.endpoint}/api/engine/{self._path}",
-            headers=headers,
-            params=self._params,
-            stream=True,
-            timeout=(3.05, READ_TIMEOUT_S),
-        ) as response:
+        with _opened(self._api, self._path, self._last_id, self._params) as response:
             response.raise_for_status()
             self._response = response
             self._on_gap()
-            for event in sseclient.SSEClient(response).events():
+            for event_id, data in whole_events(response):
                 if self._stopping.is_set():
                     return
-                if event.id:
-                    self._last_id = event.id
-                if event.data:
-                    self._on_message(self._kind.model_validate_json(event.data))
+                self._last_id = event_id or self._last_id
+                if data:
+                    self._on_message(self._kind.model_validate_json(data))
+
+
+@dataclass(frozen=True)
+class SeenEvent:
+    """An event of the stream, and the id to go on after."""
+
+    id: str
+    event: JobEvent
+
+
+def follow_events(
+    api: Api,
+    *,
+    actions: Sequence[str] = (),
+    states: Sequence[JobState | str] = (),
+    after: str | None = None,
+) -> Iterator[SeenEvent]:
+    """Yield job events as they come, without an end; for services and admins.
+
+    A broken connection is made again, and goes on where it broke off: keep the `id` of
+    the last event that you have dealt with, and begin with it `after` a restart. Without
+    it the stream begins now. Raises `RefusedError` for who may not, and
+    `ApiUnavailableError` when the client is closed.
+    """
+    params = {"action": list(actions), "state": [str(state) for state in states]}
+    last = after
+    while True:
+        try:
+            with _opened(api, "events", last, params) as response:
+                if response.status_code < 500:
+                    accepted(response)
+                response.raise_for_status()
+                for event_id, data in whole_events(response):
+                    last = event_id or last
+                    if data and last is not None:
+                        yield SeenEvent(last, JobEvent.model_validate_json(data))
+        except (requests.RequestException, OSError, AttributeError) as error:
+            log.info("events.interrupted", error=str(error))
+        api.pause(RECONNECT_S)
+
+
+@contextmanager
+def _opened(
+    api: Api, path: str, last_id: str | None, params: Mapping[str, Sequence[str]]
+) -> Iterator[requests.Response]:
+    headers = {"Accept": "text/event-stream"}
+    if last_id is not None:
+        headers["Last-Event-ID"] = last_id
+    with api.session.request(
+        "GET",
+        f"{api.endpoint}/api/engine/{path}",
+        headers=headers,
+        params=params,
+        stream=True,
+        timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+    ) as response:
+        yield response
+
+
+def whole_events(chunks: Iterable[bytes]) -> Iterator[tuple[str | None, str]]:
+    """Yield id and data of server-sent events, of those without data too.
+
+    Half of one, at the end of a broken connection, is none: with its id it would count as
+    seen, and never come again. An event without data says where a stream begins.
+    """
+    pending = b""
+    for chunk in chunks:
+        *whole, pending = (pending + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
+        for block in whole:
+            fields = [line.partition(":") for line in block.decode().split("\n")]
+            ids = [value.removeprefix(" ") for name, _, value in fields if name == "id"]
+            data = [value.removeprefix(" ") for name, _, value in fields if name == "data"]
+            yield (ids[-1] if ids else None), "\n".join(data)
 
 
 def event_stream(

@@ -1,0 +1,162 @@
+"""Jobs as those see them who want something done: asked for, waited for, read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from nuvla.api.api import NuvlaError
+
+from job_engine.errors import JobEngineError
+from job_engine.model import JobState
+
+FIRST_LOOK_S: Final = 0.1
+LAST_LOOK_S: Final = 2.0
+"""Between two looks at a job that is waited for; each takes half as long again as the last."""
+_SLOWER: Final = 1.5
+
+
+class JobFailedError(JobEngineError):
+    """The job ended otherwise than in SUCCESS."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"{job.id} is {job.state}: {job.message or 'it does not say why'}")
+        self.job = job
+
+
+class JobApi(Protocol):
+    """What a job asks of the client that it came from."""
+
+    def get(self, resource_id: str, **params: Any) -> Any:
+        """Read a resource."""
+
+    def operate(self, resource_id: str, name: str, *, key: str | None = None) -> dict[str, Any]:
+        """Run an operation."""
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the client is closed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the API last told of it; it does not change, methods return a new one."""
+
+    id: str
+    document: Mapping[str, Any]
+    """The CIMI document. Just after its creation: what was asked for."""
+    api: JobApi = field(repr=False, compare=False)
+
+    @property
+    def action(self) -> str:
+        """What it does."""
+        return str(self.document["action"])
+
+    @property
+    def state(self) -> JobState:
+        """Where it is in its life."""
+        return JobState(self.document["state"])
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is over."""
+        return self.state.is_final
+
+    @property
+    def progress(self) -> int:
+        """From 0 to 100."""
+        return int(self.document.get("progress", 0))
+
+    @property
+    def message(self) -> str | None:
+        """What it does, or why it ended, for people."""
+        return self.document.get("status-message")
+
+    @property
+    def return_code(self) -> int | None:
+        """What its action handed back; 0: all is well."""
+        return self.document.get("return-code")
+
+    @property
+    def output(self) -> str | None:
+        """What its action handed back, as text."""
+        return self.document.get("output")
+
+    def result(self) -> Any:
+        """Return the output, read as JSON. Raises `ValueError` where it is none."""
+        return json.loads(self.output or "null")
+
+    def refresh(self) -> Job:
+        """Ask how it stands now."""
+        return Job(self.id, self.api.get(self.id).data, self.api)
+
+    def wait(
+        self, timeout_s: float | None = None, on_change: Callable[[Job], None] | None = None
+    ) -> Job:
+        """Return the job once it is over.
+
+        `on_change` is told whenever its state, progress or message has changed. Raises
+        `TimeoutError` after `timeout_s` seconds, which changes nothing about the job.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        look_s, seen = FIRST_LOOK_S, self
+        while not (now := seen.refresh()).is_final:
+            _tell(on_change, seen, now)
+            seen = now
+            left_s = LAST_LOOK_S if deadline is None else deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError(f"{self.id} is still {now.state} after {timeout_s} s.")
+            self.api.pause(min(look_s, left_s))
+            look_s = min(look_s * _SLOWER, LAST_LOOK_S)
+        _tell(on_change, seen, now)
+        return now
+
+    def check(self) -> Job:
+        """Return the job itself. Raises `JobFailedError` for one that ended badly."""
+        if self.is_final and self.state is not JobState.SUCCESS:
+            raise JobFailedError(self)
+        return self
+
+    def cancel(self) -> Job:
+        """Cancel it, unless it is over already; returns how it stands then."""
+        try:
+            return Job(self.id, self.api.operate(self.id, "cancel"), self.api)
+        except NuvlaError:
+            # Of a final job the API says no more than that one may not.
+            if (now := self.refresh()).is_final:
+                return now
+            raise
+
+    def resubmit(self, key: str | None = None) -> Job:
+        """Send it again; `key` as for `Api.submit`."""
+        made = self.api.operate(self.id, "resubmit", key=key)["resource-id"]
+        return Job(str(made), self.api.get(str(made)).data, self.api)
+
+    def log(self, after: int = 0, *, follow: bool = False) -> Iterator[str]:
+        """Yield the lines of its log that follow line number `after`.
+
+        With `follow` they come as they are written, until the job is over.
+        """
+        look_s = FIRST_LOOK_S
+        while True:
+            # Looked at before the log: what is over by then has its whole log there.
+            over = not follow or self.refresh().is_final
+            found = False
+            while lines := self.api.get(f"{self.id}/log", after=after).data["lines"]:
+                found = True
+                after += len(lines)
+                yield from lines
+            if over:
+                return
+            look_s = FIRST_LOOK_S if found else min(look_s * _SLOWER, LAST_LOOK_S)
+            self.api.pause(look_s)
+
+
+def _tell(on_change: Callable[[Job], None] | None, before: Job, after: Job) -> None:
+    shown = ("state", "progress", "status-message")
+    if on_change is not None and any(
+        before.document.get(name) != after.document.get(name) for name in shown
+    ):
+        on_change(after)

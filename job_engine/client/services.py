@@ -1,0 +1,168 @@
+"""What executors, distributors and operators ask the API, message by message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from job_engine.client.transport import Transport, one_each, parsed
+from job_engine.model import Fence
+from job_engine.model.protocol import (
+    ActionDescription,
+    ActionsRequest,
+    CancelChildrenReply,
+    CancelChildrenRequest,
+    ClaimReplies,
+    ClaimReply,
+    ClaimRequest,
+    CleanupReply,
+    CleanupRequest,
+    EntriesReply,
+    EntriesRequest,
+    EntryItem,
+    FeedReply,
+    ForeignRun,
+    ForeignRuns,
+    IncarnationReply,
+    OrphansReply,
+    OrphansRequest,
+    Receipt,
+    RecordedEntries,
+    ReportReplies,
+    ReportRequest,
+    ScheduleReply,
+    ScheduleRequest,
+    Share,
+    SharesReply,
+    SweepReply,
+    TokenReply,
+    TokenRequest,
+)
+from job_engine.model.webhooks import (
+    ResultsReply,
+    ResultsRequest,
+    SendResult,
+    SignedMessage,
+    TakeReply,
+    TakeRequest,
+)
+
+
+class ServiceCalls(Transport):
+    """The engine's own calls. Each may be sent twice: fences and compare-and-set see to that."""
+
+    # --- the executor's calls -------------------------------------------------
+
+    def claim(self, request: ClaimRequest) -> list[ClaimReply]:
+        """Ask what to do with claimed entries."""
+        replies = self._post("engine/claim", request, ClaimReplies).replies
+        return one_each(replies, request.claims)
+
+    def report(self, request: ReportRequest, retry_s: float | None = None) -> list[Receipt]:
+        """Write progress, outcomes, retries and releases, each with its fence."""
+        receipts = self._post("engine/report", request, ReportReplies, retry_s).receipts
+        return one_each(receipts, request.reports)
+
+    def publish_actions(self, actions: Sequence[ActionDescription]) -> None:
+        """Tell the API which actions this executor has."""
+        body = ActionsRequest(actions=list(actions))
+        self._call("PUT", "engine/actions", body=body)
+
+    def claim_token(self, job: str, fence: Fence) -> str:
+        """Get a token that lets its holder add to the log of a job that we run."""
+        body = TokenRequest(job=job, fence=fence)
+        return self._post("engine/token", body, TokenReply).token
+
+    def cleanup(self, older_than_s: float) -> int:
+        """Delete final jobs created that long ago; returns how many there were."""
+        body = CleanupRequest(older_than_s=older_than_s)
+        return self._post("engine/cleanup", body, CleanupReply).deleted
+
+    def cancel_children(self, job: str) -> int:
+        """Cancel what a cancelled job had started; returns how many there were."""
+        body = CancelChildrenRequest(job=job)
+        return self._post("engine/cancel-children", body, CancelChildrenReply).cancelled
+
+    def take_webhooks(
+        self, job: str, fence: Fence, *, closing: bool = False
+    ) -> list[SignedMessage]:
+        """Get webhooks to send now; none: nothing is due, or the sender is closing."""
+        body = TakeRequest(job=job, fence=fence, closing=closing)
+        return self._post("engine/webhooks/take", body, TakeReply).messages
+
+    def settle_webhooks(self, job: str, fence: Fence, results: Sequence[SendResult]) -> list[bool]:
+        """Tell what became of webhooks; false for those that are somebody else's by now."""
+        body = ResultsRequest(job=job, fence=fence, results=list(results))
+        return self._post("engine/webhooks/results", body, ResultsReply).written
+
+    # --- the distributor's calls ----------------------------------------------
+
+    def actions(self) -> list[ActionDescription]:
+        """Every action that an executor ever published."""
+        return self._get("engine/actions", ActionsRequest).actions
+
+    def feed(self, action: str, window: int, version: int) -> FeedReply:
+        """What to push now, so that `window` entries of the action wait.
+
+        Jobs of a version beyond `version` are passed over.
+        """
+        return self._get("engine/feed", FeedReply, action=action, window=window, version=version)
+
+    def pushed(self, entries: Sequence[EntryItem]) -> list[bool]:
+        """Record entries on their jobs; false where the job has one, or is not QUEUED."""
+        return self._post(
+            "engine/pushed", EntriesRequest(entries=list(entries)), EntriesReply
+        ).written
+
+    def cleared(self, entries: Sequence[EntryItem]) -> list[bool]:
+        """Forget entries that are gone, where they are still the recorded ones."""
+        return self._post(
+            "engine/cleared", EntriesRequest(entries=list(entries)), EntriesReply
+        ).written
+
+    def recorded_entries(self, action: str) -> Iterator[EntryItem]:
+        """Entries on the action's jobs that are not final, page by page."""
+        after: str | None = ""
+        while after is not None:
+            page = self._get("engine/entries", RecordedEntries, action=action, after=after)
+            yield from page.entries
+            after = page.next
+
+    def foreign_runs(self, action: str, silent_s: float) -> list[ForeignRun]:
+        """Jobs that a foreign consumer runs, and that nobody has touched for so long."""
+        return self._get("engine/foreign", ForeignRuns, action=action, silent_s=silent_s).runs
+
+    def requeue(self, runs: Sequence[ForeignRun]) -> list[bool]:
+        """Queue foreign runs again that have ended without a word, if nobody touched them since."""
+        return self._post("engine/foreign", ForeignRuns(runs=list(runs)), EntriesReply).written
+
+    def draw_incarnation(self) -> int:
+        """Draw a number that no ZooKeeper had before."""
+        return parsed(self._call("POST", "engine/incarnation"), IncarnationReply).incarnation
+
+    def schedule(self, action: str, tick_ms: int) -> ScheduleReply:
+        """Create the scheduled job of this tick, unless there is one."""
+        body = ScheduleRequest(action=action, tick_ms=tick_ms)
+        return self._post("engine/schedule", body, ScheduleReply)
+
+    def fail_orphans(self, live_actions: Sequence[str], grace_s: float) -> int:
+        """Fail waiting jobs whose action no live executor has."""
+        body = OrphansRequest(live_actions=list(live_actions), grace_s=grace_s)
+        return self._post("engine/orphans", body, OrphansReply).failed
+
+    def sweep(self) -> SweepReply:
+        """Fail jobs that have expired, and forget what is out of date."""
+        return parsed(self._call("POST", "engine/sweep"), SweepReply)
+
+    # --- the operator's calls -------------------------------------------------
+
+    def shares(self) -> Iterator[Share]:
+        """Every share that has a weight of its own, page by page."""
+        after: str | None = ""
+        while after is not None:
+            page = self._get("engine/shares", SharesReply, after=after)
+            yield from page.shares
+            after = page.next
+
+    def set_share(self, name: str, weight: float) -> None:
+        """Give a share its weight."""
+        self._call("PUT", "engine/shares", body=Share(name=name, weight=weight))

@@ -1,0 +1,360 @@
+"""How requests reach the API: sessions, time limits, and what is sent again when.
+
+Sent again is what may be: what is safe to do twice, what cannot have arrived, and what the
+API put off (429). Anything else that went unanswered is the caller's to look after: it may
+have happened.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import requests
+from nuvla.api.api import Api as NuvlaApi
+from nuvla.api.api import NuvlaError, SessionStore
+from pydantic import BaseModel, ValidationError
+from requests.adapters import HTTPAdapter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+from tenacity.nap import sleep_using_event
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from job_engine.errors import ApiError, ApiUnavailableError
+
+CONNECT_TIMEOUT_S: Final = 3.05
+REQUEST_TIMEOUT_S: Final = (CONNECT_TIMEOUT_S, 15.0)
+"""Seconds to connect, and to wait for the next byte, for the engine's own calls."""
+
+TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
+"""Status codes after which the same request may do better."""
+_PUT_OFF: Final = 429
+"""The one of them that says that nothing was done."""
+_LONGEST_PUT_OFF_S: Final = 60.0
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+CHUNK: Final = 1 << 16
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+
+class RefusedError(ApiError, NuvlaError):  # type: ignore[misc]
+    """The API refused a request, and said why.
+
+    It is a `NuvlaError` too: `reason` is the server's message, `response` its answer.
+    """
+
+    def __init__(self, reason: str, response: requests.Response) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.response = response
+
+    @property
+    def status(self) -> int:
+        """The answer's status code."""
+        return int(self.response.status_code)
+
+    @property
+    def request_id(self) -> str | None:
+        """What to name when you ask the operator about it."""
+        return self.response.headers.get("X-Request-ID")
+
+
+class UnansweredError(ApiUnavailableError, requests.ConnectionError):
+    """The API gave no answer, and what was asked for may have been done nevertheless."""
+
+
+class FileBody:
+    """A request body that is read from the file's start whenever it is sent.
+
+    It is sent again after a new login and after a broken connection; a file object
+    would go on from where it was left, which is its end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __len__(self) -> int:
+        return self._path.stat().st_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._path.open("rb") as source:
+            while chunk := source.read(CHUNK):
+                yield chunk
+
+
+class _TransientError(Exception):
+    """A request that may be sent again, and the answer that it got, if it got one."""
+
+    def __init__(
+        self, why: str, response: requests.Response | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(why)
+        self.response = response
+        self.reason = reason
+
+    @property
+    def retry_after_s(self) -> float:
+        """How long the API asked to wait."""
+        said = self.response.headers.get("Retry-After", "") if self.response is not None else ""
+        return min(float(said), _LONGEST_PUT_OFF_S) if said.isdecimal() else 0.0
+
+
+class _Session(SessionStore):  # type: ignore[misc]
+    """The parent's session, with a time limit of ours on what names none."""
+
+    timeout_s: float
+
+    def _request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs.setdefault("timeout", (CONNECT_TIMEOUT_S, self.timeout_s))
+        response: requests.Response = super()._request(*args, **kwargs)
+        return response
+
+
+class Transport(NuvlaApi):  # type: ignore[misc]
+    """A `nuvla.api.Api` whose requests end in time, and are sent again where that is safe.
+
+    Args:
+        endpoint: the API's address, without `/api`.
+        credentials: `key` and `secret`, or `username` and `password`; None: log in yourself.
+        insecure: believe any certificate.
+        retry_s: seconds in all for which a request is sent again; 0: never.
+        timeout_s: seconds to wait for the answer to one request.
+
+    What the API refuses raises `RefusedError`, and what it does not answer in time
+    `UnansweredError`. Threads may share it.
+    """
+
+    session: _Session
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        credentials: Mapping[str, str] | None = None,
+        insecure: bool = False,
+        retry_s: float = 30.0,
+        timeout_s: float = 60.0,
+    ) -> None:
+        # A plain http endpoint gets its cookie back only like this.
+        insecure = insecure or endpoint.startswith("http://")
+        super().__init__(
+            endpoint=endpoint,
+            insecure=insecure,
+            persist_cookie=False,
+            reauthenticate=True,
+            login_creds=dict(credentials) if credentials is not None else None,
+        )
+        login = self.session.login_params
+        self.session = _Session(endpoint, False, None, True, login)
+        self.session.verify = not insecure
+        self.session.timeout_s = timeout_s
+        self._retry_s = retry_s
+        self._closing = threading.Event()
+        adapter = HTTPAdapter(pool_maxsize=64)
+        self.session.mount("http://", adapter)
+        self.session.mount("https://", adapter)
+
+    def close(self) -> None:
+        """End retries, waits and connections; a call in progress raises `UnansweredError`."""
+        self._closing.set()
+        self.session.close()
+
+    def pause(self, seconds: float) -> None:
+        """Wait that long. Raises `ApiUnavailableError` at once when the client is closed."""
+        if self._closing.wait(seconds):
+            raise ApiUnavailableError("The client was closed.")
+
+    def ready(self) -> bool:
+        """Whether the API answers right now; no retries."""
+        try:
+            response = self.session.get(
+                f"{self.endpoint}/api/health/ready", timeout=REQUEST_TIMEOUT_S
+            )
+        except requests.RequestException:
+            return False
+        return bool(response.status_code == 200)
+
+    # --- CIMI: what the parent's methods send ------------------------------------
+
+    def _cimi_request(
+        self,
+        method: str,
+        uri: str,
+        params: Any = None,
+        json: Any = None,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Send one request, again and again while that is safe and worth it."""
+        again = is_repeatable(method, uri, headers or {})
+        attempts = 0
+
+        def attempt() -> Any:
+            nonlocal attempts
+            attempts += 1
+            try:
+                return self._cimi_once(method, uri, params, json, data, headers, again=again)
+            except RefusedError as error:
+                if method == "DELETE" and attempts > 1 and error.status == 404:
+                    # The attempt whose answer was lost has done it.
+                    return {"status": 200, "message": f"{uri} deleted", "resource-id": uri}
+                raise
+
+        return self._again(attempt, self._retry_s, UnansweredError)
+
+    def _cimi_once(self, method: str, uri: str, *rest: Any, again: bool) -> Any:
+        try:
+            return super()._cimi_request(method, uri, *rest)
+        except NuvlaError as error:
+            if error.response is None:
+                raise
+            status = error.response.status_code
+            conflicts = again and method == "POST" and status == 409  # its twin is being served
+            # A search that cannot be answered is a 500 as well, and would be one again.
+            if status == _PUT_OFF or (again and status in TRANSIENT - {500}) or conflicts:
+                raise _TransientError(str(error.reason), error.response, error.reason) from error
+            raise RefusedError(str(error.reason), error.response) from error
+        except requests.JSONDecodeError as error:
+            raise UnansweredError(f"What answers is not the API: {error}") from error
+        except requests.RequestException as error:
+            if again or never_sent(error):
+                raise _TransientError(str(error)) from error
+            raise UnansweredError(
+                f"The API did not answer; whether it did as asked is not known: {error}"
+            ) from error
+
+    # --- the engine's own messages --------------------------------------------------
+
+    def _post(self, path: str, body: BaseModel, kind: type[M], retry_s: float | None = None) -> M:
+        return parsed(self._call("POST", path, body=body, retry_s=retry_s), kind)
+
+    def _get(self, path: str, kind: type[M], **params: Any) -> M:
+        return parsed(self._call("GET", path, params=params), kind)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: BaseModel | None = None,
+        data: FileBody | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, Any] | None = None,
+        stream: bool = False,
+        retry_s: float | None = None,
+    ) -> requests.Response:
+        """Send a request that is safe to send twice."""
+        headers = {"Accept": "application/json", **(headers or {})}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        payload = None if body is None else body.model_dump_json(exclude_none=True).encode()
+
+        def attempt() -> requests.Response:
+            try:
+                response = self.session.request(
+                    method,
+                    f"{self.endpoint}/api/{path}",
+                    data=payload if data is None else data,
+                    headers=headers,
+                    params=params,
+                    stream=stream,
+                    timeout=REQUEST_TIMEOUT_S,
+                    allow_redirects=False,
+                )
+            except (requests.RequestException, OSError) as error:
+                raise _TransientError(str(error)) from error
+            if response.status_code in TRANSIENT:
+                why = f"{response.status_code}: {response.text[:500]}"
+                raise _TransientError(why, response)
+            return accepted(response)
+
+        patience_s = self._retry_s if retry_s is None else retry_s
+        return self._again(attempt, patience_s, ApiUnavailableError)
+
+    def _again(
+        self, attempt: Callable[[], T], retry_s: float, unanswered: type[ApiUnavailableError]
+    ) -> T:
+        retrying = Retrying(
+            retry=retry_if_exception_type(_TransientError),
+            stop=stop_after_delay(retry_s) | stop_when_event_set(self._closing),
+            wait=_wait,
+            sleep=sleep_using_event(self._closing),
+            retry_error_callback=partial(_give_up, unanswered),
+        )
+        return retrying(attempt)
+
+
+def is_repeatable(method: str, uri: str, headers: Mapping[str, str]) -> bool:
+    """Whether a request may be done twice.
+
+    Reads, searches (a PUT of a collection) and deletes of one resource are; a create is
+    under an idempotency key. Edits are not: who edited in between would be undone.
+    """
+    if method == "GET" or (method == "PUT" and "/" not in uri):
+        return True
+    if method == "DELETE":
+        return "/" in uri
+    return method == "POST" and IDEMPOTENCY_KEY in headers
+
+
+def never_sent(error: requests.RequestException) -> bool:
+    """Whether there was no connection to send a request over."""
+    cause: object = error.args[0] if error.args else None
+    reason = getattr(cause, "reason", cause)
+    return isinstance(error, requests.ConnectTimeout) or isinstance(
+        reason, NewConnectionError | ConnectTimeoutError
+    )
+
+
+_backoff: Final = wait_random_exponential(multiplier=0.05, max=2.0)
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked_s = error.retry_after_s if isinstance(error, _TransientError) else 0.0
+    return max(_backoff(state), asked_s)
+
+
+def _give_up(unanswered: type[ApiUnavailableError], state: RetryCallState) -> Any:
+    cause = state.outcome.exception() if state.outcome else None
+    if isinstance(cause, _TransientError) and cause.reason and cause.response is not None:
+        raise RefusedError(cause.reason, cause.response) from cause
+    raise unanswered(f"The API does not answer: {cause}") from cause
+
+
+def parsed(response: requests.Response, kind: type[M]) -> M:
+    """Read an answer as a message. Raises `ApiUnavailableError` for anything else."""
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        # A proxy's page, or a version that speaks otherwise: nothing was said to us.
+        raise ApiUnavailableError(f"What answers is not the API: {error}") from error
+
+
+def one_each(answers: list[T], asked: Sequence[object]) -> list[T]:
+    """Return answers, of which there has to be one to each question."""
+    if len(answers) != len(asked):
+        raise ApiUnavailableError(f"The API gave {len(answers)} answers to {len(asked)} questions.")
+    return answers
+
+
+def accepted(response: requests.Response) -> requests.Response:
+    """Return an answer that is no refusal. Raises `RefusedError`."""
+    if response.status_code < 400:
+        return response
+    try:
+        message = str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        message = response.text[:500]
+    raise RefusedError(f"The API refused ({response.status_code}): {message}", response)
