@@ -2,6 +2,7 @@
 
 Modules log with `log = get_logger(__name__)` and `log.info("job.claimed", job=…)`:
 the first argument is the event, which never changes once released; the fields may grow.
+`with bound(request_id=…)` adds fields to every record that is made inside, whoever logs it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,23 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+_bound: ContextVar[Mapping[str, Any] | None] = ContextVar("bound", default=None)
+
+
+@contextmanager
+def bound(**fields: Any) -> Iterator[None]:
+    """Add fields to what this task, and the threads that work for it, log inside the block."""
+    token = _bound.set({**(_bound.get() or {}), **fields})
+    try:
+        yield
+    finally:
+        _bound.reset(token)
 
 
 class EventLogger(logging.LoggerAdapter[logging.Logger]):
@@ -38,7 +53,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Render one record as a line, with its traceback below."""
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        fields = "".join(f" {k}={_text(v)}" for k, v in getattr(record, "fields", {}).items())
+        fields = "".join(f" {k}={_text(v)}" for k, v in _fields(record).items())
         line = f"{at}Z {record.levelname:<7} {record.name} {record.getMessage()}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -53,11 +68,16 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "event": record.getMessage(),
-            **getattr(record, "fields", {}),
+            **_fields(record),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    # Formatters run where the record is made, so the context is that of who made it.
+    return {**getattr(record, "fields", {}), **(_bound.get() or {})}
 
 
 def _text(value: Any) -> str:

@@ -336,8 +336,25 @@ class ApiSettings(PlainWebhooks):
     )
     trusted_peers: list[str] = Field(
         [],
-        description="Addresses whose `nuvla-authn-info` header is believed, such as that of a "
-        "reverse proxy that authenticates; empty: nobody's.",
+        description="Addresses whose `nuvla-authn-info` and `X-Forwarded-For` headers are "
+        "believed, such as that of a reverse proxy that authenticates; empty: nobody's.",
+    )
+    rate_per_s: float = Field(
+        1000.0,
+        ge=0,
+        description="Requests a second that each user may send in the long run; more are "
+        "answered 429. Admins and the engine's services have no limit. 0: nobody has.",
+    )
+    rate_burst: int = Field(
+        5000, ge=1, description="Requests that each user may send at once, after a rest."
+    )
+    anonymous_rate_per_s: float = Field(
+        100.0,
+        ge=0,
+        description="Requests a second from each address that did not log in; 0: no limit.",
+    )
+    anonymous_rate_burst: int = Field(
+        1000, ge=1, description="Requests at once from an address that did not log in."
     )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -13,17 +13,21 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 import job_engine
+from job_engine.api.answers import error_response, json_response
 from job_engine.api.body import BodyMiddleware
 from job_engine.api.bootstrap import bootstrap
-from job_engine.api.errors import MalformedJsonError, body_of, status_of
+from job_engine.api.errors import MalformedJsonError, status_of
+from job_engine.api.rates import RateLimitMiddleware
 from job_engine.api.registry import make_registry
+from job_engine.api.request_ids import RequestIdMiddleware
 from job_engine.api.routes import blobs, engine, events, health, webhooks
 from job_engine.api.routes.cimi import cimi_router
-from job_engine.api.routes.common import SCHEMAS, json_response
+from job_engine.api.routes.common import SCHEMAS
 from job_engine.api.services import Services, make_services
 from job_engine.errors import JobEngineError
 from job_engine.log import get_logger
@@ -35,6 +39,12 @@ log = get_logger(__name__)
 
 THREADS = 100
 """Requests that may wait for the store at once."""
+PACKED_FROM_BYTES: Final = 1024
+"""Answers that are smaller are not packed: it would cost more than it saves."""
+PACK_LEVEL: Final = 4
+"""JSON hardly gets smaller above it, and takes twice as long."""
+NOT_PACKED: Final = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
+"""Event streams, which nothing may hold back, and uploads, which mostly are packed."""
 
 
 def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI:
@@ -68,16 +78,28 @@ def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.add_middleware(BodyMiddleware, max_bytes=settings.max_body_bytes)
+    _add_middleware(app, settings)
     app.add_exception_handler(JobEngineError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(Exception, _answer_unexpected)
     for router in (health.router, engine.router, webhooks.router, events.router, blobs.router):
         app.include_router(router)
     app.include_router(cimi_router(make_registry()))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
+    """Put what every request passes around the routes; the last that is added is outermost."""
+    app.add_middleware(BodyMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RateLimitMiddleware, services=lambda: app.state.services)
+    app.add_middleware(
+        GZipMiddleware,
+        minimum_size=PACKED_FROM_BYTES,
+        compresslevel=PACK_LEVEL,
+        exclude_content_types=NOT_PACKED,
+    )
+    app.add_middleware(RequestIdMiddleware)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -93,28 +115,18 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, JobEngineError)
-    if isinstance(error, MalformedJsonError):
-        return PlainTextResponse(error.message, 400)
-    status = status_of(error)
-    if status >= 500:
+    if status_of(error) >= 500:
         log.error("request.failed", path=request.url.path, error=error.message)
-    return json_response(body_of(error, _resource_id(request)), status)
+    return error_response(error, _resource_id(request))
 
 
 async def _answer_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = error.errors()
     if any(problem["type"] == "json_invalid" for problem in problems):
-        return PlainTextResponse(str(MalformedJsonError()), 400)
+        return error_response(MalformedJsonError())
     lines = [f"{'/'.join(map(str, p['loc'][1:])) or p['loc'][0]}: {p['msg']}" for p in problems]
     return json_response({"status": 400, "message": "invalid request:\n" + "\n".join(lines)}, 400)
-
-
-async def _answer_unexpected(request: Request, error: Exception) -> Response:
-    log.error("request.crashed", path=request.url.path, exc_info=error)
-    # What it says may be about somebody else: statements, paths, values. It is in the log.
-    message = f"Unexpected exception thrown: {type(error).__name__}; the server's log has more"
-    return json_response({"status": 500, "message": message}, 500)
 
 
 async def _answer_http(_request: Request, error: Exception) -> Response:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import zlib
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from job_engine.api.errors import RequestError, TooLargeError, body_of
+from job_engine.api.answers import error_response
+from job_engine.api.errors import RequestError, TooLargeError
 
 UPLOAD_PATH = "/api/blob"
 BODY_S: Final = 120.0
 """Seconds that a body may take; whoever trickles theirs keeps a connection, and its memory."""
+IDLE_S: Final = 20.0
+"""Seconds without a byte, in a body or an upload, after which nobody waits for the rest."""
 
 
 class SlowBodyError(RequestError):
     """The request's body took too long to arrive."""
 
     status = 408
+
+
+class UnknownEncodingError(RequestError):
+    """The body's Content-Encoding is none that this server reads: send it as it is, or gzip."""
+
+    status = 415
 
 
 class BodyMiddleware:
@@ -31,27 +39,28 @@ class BodyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        upload = scope["type"] == "http" and (
-            scope["method"] == "POST" and scope["path"] == UPLOAD_PATH
-        )
-        if scope["type"] != "http" or upload or not _has_body(scope):
+        if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
+            return
+        if scope["method"] == "POST" and scope["path"] == UPLOAD_PATH:
+            await self._app(scope, _impatient(receive), send)
             return
         try:
             async with asyncio.timeout(BODY_S):
-                body = await self._read(receive, _header(scope, b"content-encoding"))
+                body = await self._read(
+                    _impatient(receive), _unpacker(_header(scope, b"content-encoding"))
+                )
         except TimeoutError:
-            await _refuse(send, SlowBodyError())
+            await error_response(SlowBodyError(), close=True)(scope, receive, send)
             return
         except RequestError as error:
-            await _refuse(send, error)
+            await error_response(error, close=True)(scope, receive, send)
             return
         if body is None:
             return  # gone before the end: there is nobody to answer
         await self._app(scope, _replay(body, receive), send)
 
-    async def _read(self, receive: Receive, encoding: bytes) -> bytes | None:
-        unpacked = _Gzip() if encoding == b"gzip" else _Plain()
+    async def _read(self, receive: Receive, unpacked: _Plain | _Gzip) -> bytes | None:
         body = bytearray()
         while True:
             message = await receive()
@@ -66,10 +75,14 @@ class BodyMiddleware:
                         f"the request is larger than this server's limit of {self._max_bytes} bytes"
                     )
             if not message.get("more_body", False):
+                unpacked.end()
                 return bytes(body)
 
 
 class _Plain:
+    def end(self) -> None:
+        """Every body is whole."""
+
     def feed(self, chunk: bytes, _room: int) -> tuple[bytes, bytes]:
         return chunk, b""
 
@@ -77,6 +90,11 @@ class _Plain:
 class _Gzip:
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(wbits=31)
+
+    def end(self) -> None:
+        """Refuse a body that was cut off: it may look whole."""
+        if not self._inflate.eof:
+            raise RequestError("the body ends before its gzip does")
 
     def feed(self, chunk: bytes, room: int) -> tuple[bytes, bytes]:
         """Unpack up to `room` bytes; also returns what of the chunk is left to unpack."""
@@ -87,6 +105,27 @@ class _Gzip:
         if self._inflate.unused_data:  # kept by zlib, and so without a limit
             raise RequestError("the body goes on after its gzip ends")
         return piece, self._inflate.unconsumed_tail
+
+
+def _unpacker(encoding: bytes) -> _Plain | _Gzip:
+    if encoding in (b"gzip", b"x-gzip"):
+        return _Gzip()
+    if encoding in (b"", b"identity"):
+        return _Plain()
+    raise UnknownEncodingError
+
+
+def _impatient(receive: Receive) -> Receive:
+    """Give up on a client that sends nothing. Raises `SlowBodyError`."""
+
+    async def impatient() -> Message:
+        try:
+            async with asyncio.timeout(IDLE_S):
+                return await receive()
+        except TimeoutError:
+            raise SlowBodyError from None
+
+    return impatient
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
@@ -107,10 +146,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return replay
-
-
-async def _refuse(send: Send, error: RequestError) -> None:
-    content: dict[str, Any] = body_of(error, None)
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(content).encode()})

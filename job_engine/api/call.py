@@ -92,7 +92,7 @@ async def make_call(request: Request, services: Services, who: Identity) -> Call
         headers=request.headers,
         base_uri=f"{scheme}://{host or request.url.netloc}/api/",
         secure=scheme == "https",
-        address=request.client.host if request.client else "",
+        address=services.address_of(request),
         body=body,
         form=form,
     )

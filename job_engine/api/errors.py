@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from job_engine.errors import (
@@ -22,6 +23,8 @@ class RequestError(JobEngineError):
     """The request cannot be served."""
 
     status = 400
+    retry_after_s: float | None = None
+    """After how many seconds to try again, where that helps."""
 
     def __init__(self, message: str | None = None, resource_id: str | None = None) -> None:
         super().__init__(message)
@@ -69,12 +72,44 @@ class TooManyLoginsError(RequestError):
     """Too many failed logins; wait a minute and try again."""
 
     status = 429
+    retry_after_s = 60.0
+
+
+class TooManyRequestsError(RequestError):
+    """Too many requests."""
+
+    status = 429
+
+    def __init__(self, retry_after_s: float) -> None:
+        seconds = max(1, math.ceil(retry_after_s))
+        super().__init__(f"too many requests; try again in {seconds} s")
+        self.retry_after_s = retry_after_s
 
 
 class TooManySearchesError(RequestError):
     """Too many searches at once; try again in a moment."""
 
     status = 503
+    retry_after_s = 1.0
+
+
+class StoppingError(RequestError):
+    """The server is stopping; try again in a moment."""
+
+    status = 503
+    retry_after_s = 1.0
+
+
+class UnexpectedError(RequestError):
+    """Unexpected exception thrown."""
+
+    status = 500
+
+    def __init__(self, error: Exception) -> None:
+        # What it says may be about somebody else: statements, paths, values. It is in the log.
+        super().__init__(
+            f"Unexpected exception thrown: {type(error).__name__}; the server's log has more"
+        )
 
 
 class QueryError(RequestError):

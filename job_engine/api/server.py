@@ -87,6 +87,7 @@ def make_server(settings: ApiSettings) -> Server:
         # Named, so that one which is missing is noticed: half of what a small request costs.
         loop="uvloop",
         http=BoundedHttpProtocol,
+        ws="none",
         # The proxy's headers are read where they are believed, and nowhere else.
         proxy_headers=False,
         timeout_keep_alive=75,
@@ -98,6 +99,7 @@ def make_server(settings: ApiSettings) -> Server:
 def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `SystemExit` where it cannot start."""
     configure(settings.log_level, settings.log_format)
-    for noisy in ("uvicorn", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Of a bad request its sender is told; a line each would let them fill the disk.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     make_server(settings).run()

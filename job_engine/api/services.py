@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from job_engine.api.errors import TooManySearchesError
 from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, from_header
 from job_engine.api.limiter import LoginLimiter
+from job_engine.api.rates import RateLimits, make_limits
 from job_engine.api.secrets import ClaimTokens, Passwords, Tokens
 from job_engine.api.sessions import Sessions
 from job_engine.api.streams import Streams
@@ -38,12 +39,28 @@ class Services:
     claim_tokens: ClaimTokens
     passwords: Passwords
     limiter: LoginLimiter
+    rates: RateLimits
     blob_files: BlobFiles
     streams: Streams
     searches: Turns
 
     async def identify(self, request: HTTPConnection) -> Identity:
-        """Say who sends a request: a trusted peer's header first, then the cookie."""
+        """Say who sends a request: a trusted peer's header first, then the cookie.
+
+        It is found out once a request, whoever asks.
+        """
+        known: Identity | None = getattr(request.state, "who", None)
+        if known is None:
+            known = request.state.who = await self._identify(request)
+        return known
+
+    def address_of(self, request: HTTPConnection) -> str:
+        """Return where a request comes from; a trusted proxy says for whom it speaks."""
+        peer = request.client.host if request.client else ""
+        told = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+        return told if told and peer in self.settings.trusted_peers else peer
+
+    async def _identify(self, request: HTTPConnection) -> Identity:
         header = request.headers.get(AUTHN_HEADER, "")
         peer = request.client.host if request.client else ""
         if header.strip() and peer in self.settings.trusted_peers:
@@ -70,6 +87,12 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
         claim_tokens=ClaimTokens(key),
         passwords=Passwords(),
         limiter=LoginLimiter(),
+        rates=make_limits(
+            settings.rate_per_s,
+            settings.rate_burst,
+            settings.anonymous_rate_per_s,
+            settings.anonymous_rate_burst,
+        ),
         blob_files=blob_files,
         streams=Streams(),
         searches=Turns(SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError),

@@ -10,9 +10,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from job_engine.api.answers import json_response
 from job_engine.api.call import Call, Reply, make_call
 from job_engine.api.errors import MethodNotAllowedError, UnknownRouteError
-from job_engine.api.routes.common import json_response, respond, services_of
+from job_engine.api.routes.common import respond, services_of
 from job_engine.api.types.base import ResourceType
 from job_engine.api.types.entry_point import ENTRY_POINT, entry_point
 

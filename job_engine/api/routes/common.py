@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from job_engine.api.answers import json_response
 from job_engine.api.call import Reply, parse_json
 from job_engine.api.errors import CREDENTIALS_REQUIRED, MalformedJsonError
 from job_engine.api.identity import Identity
@@ -105,15 +106,5 @@ def allow(who: Identity, *claims: str) -> None:
 
 
 def respond(reply: Reply) -> Response:
-    """Write an answer; non-ASCII is escaped, as CIMI's servers do."""
+    """Write an answer."""
     return json_response(reply.body, reply.status, dict(reply.headers))
-
-
-def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Write JSON."""
-    return Response(
-        json.dumps(body, separators=(",", ":")),
-        status,
-        headers,
-        media_type="application/json",
-    )

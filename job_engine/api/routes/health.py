@@ -1,20 +1,22 @@
-"""Whether this process is alive, and whether it can serve."""
+"""Whether this process is alive, and whether it can serve. Anybody may ask."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import asyncio
+from typing import Any, Final
 
-from job_engine.api.errors import RequestError
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from job_engine.api.answers import json_response
 from job_engine.api.routes.common import Shared
-from job_engine.errors import StoreError
+from job_engine.api.services import Services
+from job_engine.errors import JobEngineError
 
 router = APIRouter(prefix="/api/health", tags=["health"])
 
-
-class NotReadyError(RequestError):
-    """The store does not answer."""
-
-    status = 503
+PATIENCE_S: Final = 2.0
+"""Seconds that the store's writer has: longer than any batch takes, shorter than a probe waits."""
 
 
 @router.get("/live")
@@ -24,10 +26,27 @@ async def live() -> dict[str, str]:
 
 
 @router.get("/ready")
-def ready(services: Shared) -> dict[str, str]:
-    """The store answers too."""
+async def ready(services: Shared) -> Response:
+    """It can serve: the store's writer answers; else 503, and what is not ready."""
+    missing = []
+    if not await _writer_answers(services):
+        missing.append("store-writer")
+    if services.streams.closed:
+        missing.append("stopping")
+    if missing:
+        # The store's own words may say more than everybody is to know.
+        message = f"not ready: {', '.join(missing)}"
+        body: dict[str, Any] = {"status": 503, "message": message, "not-ready": missing}
+        return json_response(body, 503, {"Retry-After": "1"})
+    return json_response({"status": "ready"})
+
+
+async def _writer_answers(services: Services) -> bool:
+    """Whether the writer takes a transaction: it is alive, and nothing holds it up."""
     try:
-        services.store.events.newest()
-    except StoreError as error:
-        raise NotReadyError from error
-    return {"status": "ready"}
+        done = services.store.database.submit(lambda _connection: None)
+        # Given up, it is not run any more: a store that hangs does not pile up probes.
+        await asyncio.wait_for(asyncio.wrap_future(done), PATIENCE_S)
+    except (JobEngineError, TimeoutError):
+        return False
+    return True

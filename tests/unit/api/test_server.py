@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -80,3 +81,19 @@ def test_a_port_that_is_taken_ends_the_process(tmp_path: Path) -> None:
     assert second.returncode != 0
     assert "address already in use" in logged
     stop(first)
+
+
+def test_a_stop_under_a_client_that_trickles_is_quiet(tmp_path: Path) -> None:
+    """It is told why it gets no answer, and nobody has to read a traceback."""
+    port = free_port()
+    process = start(tmp_path, port)
+    until_ready(f"http://127.0.0.1:{port}")
+    head = b"POST /api/job HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as trickling:
+        trickling.sendall(head)
+        until_ready(f"http://127.0.0.1:{port}")
+        _, logged, seconds = stop(process)
+        assert trickling.recv(1000).startswith(b"HTTP/1.1 503")
+    assert process.returncode == 0
+    assert seconds < 10
+    assert "Traceback" not in logged

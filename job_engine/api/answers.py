@@ -1,0 +1,34 @@
+"""How answers are written: JSON, and errors in the envelope of the contract."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from starlette.responses import PlainTextResponse, Response
+
+from job_engine.api.errors import MalformedJsonError, RequestError, body_of, status_of
+from job_engine.errors import JobEngineError
+
+
+def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Write JSON; non-ASCII is escaped, as CIMI's servers do."""
+    return Response(
+        json.dumps(body, separators=(",", ":")),
+        status,
+        headers,
+        media_type="application/json",
+    )
+
+
+def error_response(
+    error: JobEngineError, resource_id: str | None = None, *, close: bool = False
+) -> Response:
+    """Write an error; `close` ends the connection, for what is left of a request is not read."""
+    headers = {"Connection": "close"} if close else {}
+    if isinstance(error, RequestError) and error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, MalformedJsonError):
+        return PlainTextResponse(error.message, error.status, headers)
+    return json_response(body_of(error, resource_id), status_of(error), headers)

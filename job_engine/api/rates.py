@@ -1,0 +1,115 @@
+"""How much one caller may ask for: a token bucket each, in this process's memory.
+
+Who logged in is counted by who they are, everybody else by address. Administrators and the
+engine's own services are not counted: the queue moves at the pace that they ask.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from job_engine.api.answers import error_response
+from job_engine.api.errors import TooManyRequestsError
+from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, Identity
+
+if TYPE_CHECKING:
+    from job_engine.api.services import Services
+
+_REMEMBERED: Final = 10_000
+"""Callers that are remembered; whoever was not seen for longest begins anew."""
+_UNCOUNTED: Final = "/api/health/"
+"""Probes come often, and cost nothing."""
+
+
+class Buckets:
+    """A bucket of `burst` tokens for each caller, filled up at `per_s` tokens a second.
+
+    Of a bucket only the moment is kept at which it will be full again. Used from one
+    thread: the event loop's.
+    """
+
+    def __init__(
+        self, per_s: float, burst: int, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval_s = 1 / per_s
+        self._span_s = burst / per_s
+        self._monotonic_s = monotonic_s
+        self._full_at_s: OrderedDict[str, float] = OrderedDict()
+
+    def take(self, caller: str) -> float:
+        """Take a token; returns 0, or the seconds after which there is one."""
+        now_s = self._monotonic_s()
+        full_at_s = max(now_s, self._full_at_s.get(caller, now_s)) + self._interval_s
+        missing_s = full_at_s - now_s - self._span_s
+        if missing_s > 1e-9:
+            return missing_s
+        self._full_at_s[caller] = full_at_s
+        self._full_at_s.move_to_end(caller)
+        if len(self._full_at_s) > _REMEMBERED:
+            self._full_at_s.popitem(last=False)
+        return 0.0
+
+
+class RateLimits:
+    """The buckets of those who logged in, and of everybody else; None: no limit."""
+
+    def __init__(self, known: Buckets | None, strangers: Buckets | None) -> None:
+        self._known = known
+        self._strangers = strangers
+
+    def take(self, who: Identity, address: str) -> float:
+        """Count a request; returns 0, or the seconds after which it may come again."""
+        if who.is_admin or EXECUTOR in who.claims or DISTRIBUTOR in who.claims:
+            return 0.0
+        if who.user_id is not None:
+            return self._known.take(who.user_id) if self._known is not None else 0.0
+        return self._strangers.take(_network(address)) if self._strangers is not None else 0.0
+
+
+def make_limits(
+    per_s: float, burst: int, anonymous_per_s: float, anonymous_burst: int
+) -> RateLimits:
+    """Return the limits that the settings ask for; a rate of 0 is none."""
+    return RateLimits(
+        Buckets(per_s, burst) if per_s else None,
+        Buckets(anonymous_per_s, anonymous_burst) if anonymous_per_s else None,
+    )
+
+
+def _network(address: str) -> str:
+    """Return an address, or of one in IPv6 the network that one customer is given."""
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
+
+
+class RateLimitMiddleware:
+    """Refuses with 429 who asks too often, before anything of the body is read."""
+
+    def __init__(self, app: ASGIApp, services: Callable[[], Services]) -> None:
+        self._app = app
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["path"].startswith(_UNCOUNTED):
+            await self._app(scope, receive, send)
+            return
+        services, connection = self._services(), HTTPConnection(scope)
+        who = await services.identify(connection)
+        wait_s = services.rates.take(who, services.address_of(connection))
+        if wait_s > 0:
+            await error_response(TooManyRequestsError(wait_s))(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
