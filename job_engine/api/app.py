@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
@@ -21,14 +19,15 @@ import job_engine
 from job_engine.api.answers import error_response, json_response
 from job_engine.api.body import BodyMiddleware
 from job_engine.api.bootstrap import bootstrap
-from job_engine.api.errors import MalformedJsonError, status_of
+from job_engine.api.errors import MalformedJsonError, ProblemsError, status_of
+from job_engine.api.openapi.document import describe
 from job_engine.api.rates import RateLimitMiddleware
 from job_engine.api.registry import make_registry
 from job_engine.api.request_ids import RequestIdMiddleware
 from job_engine.api.routes import blobs, engine, events, health, webhooks
 from job_engine.api.routes.cimi import cimi_router
-from job_engine.api.routes.common import SCHEMAS
 from job_engine.api.services import Services, make_services
+from job_engine.api.types.base import ResourceType
 from job_engine.errors import JobEngineError
 from job_engine.log import get_logger
 from job_engine.settings import ApiSettings
@@ -77,6 +76,7 @@ def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: "-".join([*map(str, route.tags), route.name]),
     )
     _add_middleware(app, settings)
     app.add_exception_handler(JobEngineError, _answer_error)
@@ -84,8 +84,9 @@ def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI
     app.add_exception_handler(HTTPException, _answer_http)
     for router in (health.router, engine.router, webhooks.router, events.router, blobs.router):
         app.include_router(router)
-    app.include_router(cimi_router(make_registry()))
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    registry = make_registry()
+    app.include_router(cimi_router(registry))
+    app.openapi = lambda: _openapi(app, registry)  # type: ignore[method-assign]
     return app
 
 
@@ -102,14 +103,9 @@ def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
     app.add_middleware(RequestIdMiddleware)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document, with the messages that are read without FastAPI."""
+def _openapi(app: FastAPI, registry: Mapping[str, ResourceType]) -> dict[str, Any]:
     if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        models = [(model, "validation") for model in engine.SPOKEN]
-        _, schemas = models_json_schema(models, ref_template=SCHEMAS)  # type: ignore[arg-type]
-        document["components"]["schemas"] |= schemas["$defs"]
-        app.openapi_schema = document
+        app.openapi_schema = describe(app, registry, engine.SPOKEN)
     return app.openapi_schema
 
 
@@ -126,7 +122,7 @@ async def _answer_invalid(_request: Request, error: Exception) -> Response:
     if any(problem["type"] == "json_invalid" for problem in problems):
         return error_response(MalformedJsonError())
     lines = [f"{'/'.join(map(str, p['loc'][1:])) or p['loc'][0]}: {p['msg']}" for p in problems]
-    return json_response({"status": 400, "message": "invalid request:\n" + "\n".join(lines)}, 400)
+    return error_response(ProblemsError("invalid request:", lines))
 
 
 async def _answer_http(_request: Request, error: Exception) -> Response:

@@ -46,6 +46,7 @@ class BodyMiddleware:
             await self._app(scope, _impatient(receive), send)
             return
         try:
+            self._check_length(_header(scope, b"content-length"))
             async with asyncio.timeout(BODY_S):
                 body = await self._read(
                     _impatient(receive), _unpacker(_header(scope, b"content-encoding"))
@@ -60,6 +61,16 @@ class BodyMiddleware:
             return  # gone before the end: there is nobody to answer
         await self._app(scope, _replay(body, receive), send)
 
+    def _check_length(self, told: bytes) -> None:
+        """Refuse a body that says itself that it is too large, before any of it is read."""
+        if told.isdigit() and int(told) > self._max_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> TooLargeError:
+        return TooLargeError(
+            f"the request is larger than this server's limit of {self._max_bytes} bytes"
+        )
+
     async def _read(self, receive: Receive, unpacked: _Plain | _Gzip) -> bytes | None:
         body = bytearray()
         while True:
@@ -71,9 +82,7 @@ class BodyMiddleware:
                 piece, chunk = unpacked.feed(chunk, self._max_bytes + 1 - len(body))
                 body += piece
                 if len(body) > self._max_bytes:
-                    raise TooLargeError(
-                        f"the request is larger than this server's limit of {self._max_bytes} bytes"
-                    )
+                    raise self._too_large()
             if not message.get("more_body", False):
                 unpacked.end()
                 return bytes(body)

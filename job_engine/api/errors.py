@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 from job_engine.errors import (
@@ -29,6 +30,15 @@ class RequestError(JobEngineError):
     def __init__(self, message: str | None = None, resource_id: str | None = None) -> None:
         super().__init__(message)
         self.resource_id = resource_id
+
+
+class ProblemsError(InvalidResourceError):
+    """The resource does not satisfy its schema."""
+
+    def __init__(self, message: str, problems: Sequence[str]) -> None:
+        super().__init__("\n".join([message, *problems]))
+        self.problems = problems
+        """Lines of an attribute's path, a colon, and what was expected of it."""
 
 
 class MalformedJsonError(RequestError):
@@ -115,8 +125,6 @@ class UnexpectedError(RequestError):
 class QueryError(RequestError):
     """The store cannot answer the query."""
 
-    status = 500
-
 
 STATUS: Final[dict[type[JobEngineError], int]] = {
     NotFoundError: 404,
@@ -143,4 +151,7 @@ def body_of(error: JobEngineError, resource_id: str | None) -> dict[str, Any]:
     named = error.resource_id if isinstance(error, RequestError) else resource_id
     if named:
         body["resource-id"] = named
+    if isinstance(error, ProblemsError):
+        split = [problem.partition(": ") for problem in error.problems]
+        body["errors"] = [{"attribute": where, "message": text} for where, _, text in split]
     return body

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator
@@ -12,6 +12,7 @@ from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from job_engine.api.errors import ProblemsError
 from job_engine.errors import ForbiddenError, InvalidResourceError
 from job_engine.log import get_logger
 from job_engine.model.protocol import ActionDescription
@@ -21,6 +22,8 @@ log = get_logger(__name__)
 
 _REMEMBERED: Final = 1000
 """Characters of a payload that is not checked again when it comes again."""
+_MAX_ERRORS: Final = 20
+"""Errors of one payload that are told."""
 _SHOWN: Final = 200
 """Characters of a wrong value that an error repeats."""
 
@@ -65,12 +68,15 @@ class Payloads:
             return
         value = _value(action, payload)
         try:
-            error = best_match(validator.iter_errors(value))
+            errors = list(islice(validator.iter_errors(value), _MAX_ERRORS))
         except Unresolvable as unresolvable:  # the executor's mistake, too
             log.warning("action.schema_broken", action=action, error=str(unresolvable))
             return
-        if error is not None:
-            raise InvalidResourceError(f"payload of action {action!r}: {_explain(error)}")
+        if errors:
+            raise ProblemsError(
+                f"payload of action {action!r} is not what it takes:",
+                [_explain(best_match([error]) or error) for error in errors],
+            )
 
 
 @lru_cache(maxsize=256)
@@ -96,15 +102,10 @@ def _value(action: str, payload: str | None) -> Any:
 
 
 def _explain(error: ValidationError) -> str:
-    where = _path(error.absolute_path)
+    where = "/".join(["payload", *map(str, error.absolute_path)])
+    text = error.message if len(error.message) <= _SHOWN else error.message[:_SHOWN] + "…"
     schema = error.schema
     if error.validator == "additionalProperties" and isinstance(schema, dict):
         known = ", ".join(sorted(schema.get("properties", {}))) or "none"
-        return f"{where}{error.message}; known attributes: {known}"
-    text = error.message
-    return f"{where}{text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"
-
-
-def _path(parts: Iterable[str | int]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return f"{path.lstrip('.')}: " if path else ""
+        text = f"{text}; known attributes: {known}"
+    return f"{where}: {text}"

@@ -15,6 +15,7 @@ from pydantic import (
     ValidationError,
 )
 
+from job_engine.api.errors import ProblemsError
 from job_engine.errors import InvalidResourceError
 from job_engine.model.timestamps import parse_ms
 
@@ -83,6 +84,9 @@ class Reference(BaseModel):
     href: Href
 
 
+_References = Annotated[list[Reference], Field(min_length=1)]
+
+
 class Callback(Schema):
     """Who is told of a job, in which states (docs/webhooks.md)."""
 
@@ -104,7 +108,7 @@ class JobSchema(Common):
     version: Annotated[int, Field(ge=0, le=2**31 - 1)]
     progress: Annotated[int, Field(ge=0, le=100)]
     target_resource: Annotated[Reference | None, Given] = None
-    affected_resources: Annotated[list[Reference] | None, Given, Field(min_length=1)] = None
+    affected_resources: Annotated[_References | None, Given] = None
     priority: Annotated[int | None, Given, Field(ge=0, le=999)] = None
     return_code: Annotated[int | None, Given, Field(ge=0, le=2**53)] = None
     status_message: Annotated[str | None, Given] = None
@@ -122,6 +126,13 @@ class JobSchema(Common):
     payload: Annotated[NonBlank | None, Given] = None
 
 
+class JobDocument(JobSchema):
+    """A job as it is read: with what is worked out while it waits, and never stored."""
+
+    queue_position: Annotated[int | None, Given, Field(ge=1)] = None
+    estimated_wait: Annotated[int | None, Given, Field(ge=0)] = None
+
+
 def validate(schema: type[Schema], document: dict[str, Any], resource_id: str | None = None) -> Any:
     """Check a document. Raises `InvalidResourceError` with a line an attribute."""
     try:
@@ -131,10 +142,12 @@ def validate(schema: type[Schema], document: dict[str, Any], resource_id: str | 
 
 
 def invalid(lines: Iterable[str], resource_id: str | None = None) -> InvalidResourceError:
-    """Return the error for a document that does not satisfy its schema."""
+    """Return the error for a document that does not satisfy its schema.
+
+    Each line names an attribute by its path, and says what was expected: `a/b: is required`.
+    """
     subject = f"resource {resource_id}" if resource_id else "resource"
-    explained = "\n".join(lines)
-    return InvalidResourceError(f"{subject} does not satisfy defined schema:\n{explained}")
+    return ProblemsError(f"{subject} does not satisfy defined schema:", list(lines))
 
 
 def _lines(error: ValidationError) -> Iterable[str]:

@@ -237,7 +237,7 @@ class ScheduleRequest(Message):
     unfinished scheduled job of the action is not created.
     """
 
-    action: str
+    action: str = Field(pattern=r"\S")
     tick_ms: int
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 from urllib.parse import quote
 
 from fastapi import APIRouter
@@ -17,10 +18,12 @@ from starlette.responses import FileResponse, Response
 from job_engine.api.call import Call, make_call, status_map
 from job_engine.api.errors import RequestError, TooLargeError
 from job_engine.api.identity import Identity
+from job_engine.api.openapi.answers import answer, errors
+from job_engine.api.openapi.schemas import STRING, Json, ref
 from job_engine.api.routes.common import Caller, Shared, allow, respond
 from job_engine.api.services import Services
 from job_engine.api.types.blob import visible_blob
-from job_engine.api.uploads import MultipartFile
+from job_engine.api.uploads import FIELD, MultipartFile
 from job_engine.errors import JobEngineError
 from job_engine.model.acl import USER
 from job_engine.store.blob_files import Incoming
@@ -32,7 +35,35 @@ DRAIN_S = 10.0
 """Seconds that a refused upload may go on."""
 
 
-@router.post("", status_code=201, summary="Upload a file: the raw body, or a form's `file`.")
+_BYTES: Final[Json] = {"type": "string", "format": "binary"}
+_UPLOAD: Final[Json] = {
+    "parameters": [
+        {"name": "name", "in": "query", "description": "Its file name.", "schema": STRING}
+    ],
+    "requestBody": {
+        "content": {
+            OCTET_STREAM: {"schema": _BYTES},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {FIELD: _BYTES},
+                    "required": [FIELD],
+                }
+            },
+        },
+        "required": True,
+    },
+}
+
+
+@router.post(
+    "",
+    summary="Upload a file: the raw body, or a form's `file`.",
+    status_code=201,
+    response_class=Response,
+    responses={201: answer(201, ref("created"))},
+    openapi_extra=_UPLOAD,
+)
 async def upload(request: Request, services: Shared, who: Caller) -> Response:
     """Stream the body into the blob directory, and record who uploaded it."""
     limit = services.settings.max_blob_bytes
@@ -75,7 +106,12 @@ async def _upload(request: Request, services: Services, who: Identity, limit: in
     )
 
 
-@router.get("/{digest}/content", summary="Download the bytes.", response_class=FileResponse)
+@router.get(
+    "/{digest}/content",
+    summary="Download the bytes.",
+    response_class=FileResponse,
+    responses={200: answer(200, _BYTES, OCTET_STREAM), **errors([404], body=False)},
+)
 async def content(digest: str, request: Request, services: Shared, who: Caller) -> Response:
     """Stream the bytes to their owner, an executor or an admin."""
     call = await make_call(request, services, who)

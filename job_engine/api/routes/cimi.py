@@ -31,18 +31,6 @@ _ON_RESOURCE: Final[Mapping[str, Callable[[ResourceType, Call, str], Reply]]] = 
     "DELETE": lambda kind, call, id_: kind.delete(call, id_),
 }
 
-_DESCRIPTIONS: Final = {
-    "GET": "Search: `filter`, `orderby`, `select`, `first`, `last`, `aggregation`.",
-    "PUT": "Search, with the parameters in a form body.",
-    "POST": "Add one.",
-    "DELETE": "Delete what matches `filter`; needs the header `bulk`.",
-}
-_RESOURCE_DESCRIPTIONS: Final = {
-    "GET": "Read one.",
-    "PUT": "Edit: the body is merged; `select` names attributes to delete.",
-    "DELETE": "Delete one.",
-}
-
 
 def cimi_router(registry: Mapping[str, ResourceType]) -> APIRouter:
     """Return the routes of every type, and of everything else under `/api`."""
@@ -73,41 +61,13 @@ def _add_type(router: APIRouter, name: str, kind: ResourceType) -> None:
         call = await _call(request)
         return respond(await run_in_threadpool(kind.operate, call, f"{name}/{uuid}", operation))
 
-    for method in METHODS:
-        router.add_api_route(
-            f"/api/{name}",
-            on_collection,
-            methods=[method],
-            tags=[name],
-            summary=_DESCRIPTIONS.get(method),
-            operation_id=f"{method.lower()}-{name}-collection",
-            include_in_schema=method in _DESCRIPTIONS,
-        )
-        router.add_api_route(
-            f"/api/{name}/{{uuid}}",
-            on_resource,
-            methods=[method],
-            tags=[name],
-            summary=_RESOURCE_DESCRIPTIONS.get(method),
-            operation_id=f"{method.lower()}-{name}",
-            include_in_schema=method in _RESOURCE_DESCRIPTIONS,
-        )
-    names = ", ".join(sorted(kind.operations()))
-    if names:
-        router.add_api_route(
-            f"/api/{name}/{{uuid}}/{{operation}}",
-            on_operation,
-            methods=["POST"],
-            tags=[name],
-            summary=f"Operations: {names}.",
-            operation_id=f"operate-{name}",
-        )
-    router.add_api_route(
-        f"/api/{name}/{{uuid}}/{{operation}}",
-        on_operation,
-        methods=METHODS,
-        include_in_schema=False,
-    )
+    # What of these there is, and what it answers, is described in `openapi/cimi.py`.
+    for path, endpoint in (
+        (f"/api/{name}", on_collection),
+        (f"/api/{name}/{{uuid}}", on_resource),
+        (f"/api/{name}/{{uuid}}/{{operation}}", on_operation),
+    ):
+        router.add_api_route(path, endpoint, methods=METHODS, include_in_schema=False)
 
 
 def _add_entry_point(router: APIRouter, registry: Mapping[str, ResourceType]) -> None:
@@ -118,14 +78,7 @@ def _add_entry_point(router: APIRouter, registry: Mapping[str, ResourceType]) ->
         raise MethodNotAllowedError(request.method, request.url.path)
 
     path = f"/api/{ENTRY_POINT}"
-    router.add_api_route(
-        path,
-        read,
-        methods=["GET"],
-        tags=[ENTRY_POINT],
-        summary="Which collections there are.",
-        operation_id=ENTRY_POINT,
-    )
+    router.add_api_route(path, read, methods=["GET"], include_in_schema=False)
     others = [method for method in METHODS if method != "GET"]
     router.add_api_route(path, refuse, methods=others, include_in_schema=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +17,7 @@ from job_engine.api.answers import json_response
 from job_engine.api.call import Reply, parse_json
 from job_engine.api.errors import CREDENTIALS_REQUIRED, MalformedJsonError
 from job_engine.api.identity import Identity
+from job_engine.api.openapi.schemas import REF
 from job_engine.api.services import Services
 from job_engine.api.types.base import RequestForbiddenError
 
@@ -75,15 +76,12 @@ def write_message(message: BaseModel) -> Response:
     return Response(message.model_dump_json(), media_type="application/json")
 
 
-SCHEMAS: Final = "#/components/schemas/{model}"
-
-
 def spoken(asked: type[BaseModel], answered: type[BaseModel]) -> dict[str, Any]:
     """Return what OpenAPI has to be told of a route that reads and writes messages itself.
 
     The schema of `asked` has to be put into the document besides.
     """
-    content = {"application/json": {"schema": {"$ref": SCHEMAS.format(model=asked.__name__)}}}
+    content = {"application/json": {"schema": {"$ref": REF.format(model=asked.__name__)}}}
     return {
         "response_model": answered,
         "openapi_extra": {"requestBody": {"content": content, "required": True}},

@@ -40,6 +40,7 @@ from job_engine.model.protocol import (
     FeedReply,
     ForeignRuns,
     IncarnationReply,
+    LogRequest,
     OrphansReply,
     OrphansRequest,
     RecordedEntries,
@@ -66,7 +67,7 @@ Name = Annotated[str, Query(min_length=1)]
 Silence = Annotated[float, Query(ge=0, le=MAX_GRACE_S)]
 
 
-SPOKEN: Final = (ClaimRequest, ReportRequest, EntriesRequest)
+SPOKEN: Final = (ClaimRequest, ReportRequest, EntriesRequest, LogRequest)
 """Requests that are read without FastAPI, which then does not know their schemas."""
 
 

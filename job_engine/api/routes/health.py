@@ -9,6 +9,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from job_engine.api.answers import json_response
+from job_engine.api.openapi.answers import answer
+from job_engine.api.openapi.schemas import Json
 from job_engine.api.routes.common import Shared
 from job_engine.api.services import Services
 from job_engine.errors import JobEngineError
@@ -19,13 +21,20 @@ PATIENCE_S: Final = 2.0
 """Seconds that the store's writer has: longer than any batch takes, shorter than a probe waits."""
 
 
+_READY: Final[Json] = {
+    "type": "object",
+    "properties": {"status": {"const": "ready"}},
+    "required": ["status"],
+}
+
+
 @router.get("/live")
 async def live() -> dict[str, str]:
     """The process answers."""
     return {"status": "live"}
 
 
-@router.get("/ready")
+@router.get("/ready", responses={200: answer(200, _READY)})
 async def ready(services: Shared) -> Response:
     """It can serve: the store's writer answers; else 503, and what is not ready."""
     missing = []

@@ -41,6 +41,7 @@ class AssignmentType(StoredType):
         query=(USER,), add=(TEACHER,), bulk_delete=(TEACHER,)
     )
     schema: ClassVar[type[Schema]] = AssignmentSchema
+    asked: ClassVar[tuple[str, ...]] = ("name", "digest")
     # A version never changes: jobs are graded by what it was when they were created.
     fixed: ClassVar[frozenset[str]] = frozenset({"name", "version", "digest", "document"})
 

@@ -17,6 +17,7 @@ from job_engine.api.errors import (
 )
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
+from job_engine.api.schema import Common, Schema
 from job_engine.errors import ForbiddenError
 from job_engine.model.acl import ADMIN, ANON, USER, Right
 from job_engine.store.base import Clock, Document
@@ -40,7 +41,7 @@ class Collection:
         return {
             "query": list(self.query),
             "add": [ADMIN, *self.add],
-            "bulk-delete": [ADMIN, *(self.bulk_delete or ())],
+            "bulk-delete": list(dict.fromkeys([ADMIN, *(self.bulk_delete or ())])),
         }
 
 
@@ -49,6 +50,10 @@ class ResourceType(ABC):
 
     name: ClassVar[str]
     collection: ClassVar[Collection] = Collection()
+    schema: ClassVar[type[Schema]] = Common
+    """What a whole document looks like."""
+    asked: ClassVar[tuple[str, ...]] = ()
+    """Attributes that an add has to bring."""
 
     # --- requests -------------------------------------------------------------
 

@@ -6,8 +6,9 @@ neither revealed nor granted. Executors and admins read them all.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from pydantic import Field
 from sqlalchemy import Connection, select
 
 from job_engine.api.access import rights, views_all
@@ -16,6 +17,7 @@ from job_engine.api.call import Call, Reply
 from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, links
+from job_engine.api.schema import Common, Schema
 from job_engine.api.types.base import Collection, ResourceType, deleted, refuse
 from job_engine.errors import ConflictError, ForbiddenError, NotFoundError
 from job_engine.model.acl import USER, Right
@@ -24,11 +26,20 @@ from job_engine.store.source import BLOBS
 from job_engine.store.tables import resources
 
 
+class BlobSchema(Common):
+    """What is known of an upload."""
+
+    digest: str
+    size: Annotated[int, Field(ge=1)]
+    media_type: str
+
+
 class BlobType(ResourceType):
     """The collection `blob`; its `add` is the upload of `routes/blobs.py`."""
 
     name: ClassVar[str] = "blob"
     collection: ClassVar[Collection] = Collection(query=(USER,), add=(USER,))
+    schema: ClassVar[type[Schema]] = BlobSchema
 
     def query(self, call: Call) -> Reply:
         """Search among one's own uploads; admins and executors among all."""

@@ -17,7 +17,7 @@ from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import SUBMITTER, Identity
 from job_engine.api.operations import job_operations
-from job_engine.api.schema import JobSchema, invalid, validate
+from job_engine.api.schema import JobDocument, JobSchema, Schema, invalid, validate
 from job_engine.api.types.base import (
     Collection,
     Operation,
@@ -50,6 +50,8 @@ class JobType(ResourceType):
     collection: ClassVar[Collection] = Collection(
         query=(USER,), add=(SUBMITTER,), bulk_delete=(ADMIN,)
     )
+    schema: ClassVar[type[Schema]] = JobDocument
+    asked: ClassVar[tuple[str, ...]] = ("action",)
 
     def query(self, call: Call) -> Reply:
         """Search among the jobs that the caller may see."""

@@ -6,14 +6,14 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from job_engine.api.call import Call, Reply
 from job_engine.api.collections import window
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, links
-from job_engine.api.schema import Common, Schema
+from job_engine.api.schema import Common, Given, Href, Reference, Schema, Timestamp
 from job_engine.api.secrets import verify_key
 from job_engine.api.services import COOKIE
 from job_engine.api.types.base import Collection, created, deleted, refuse
@@ -31,12 +31,27 @@ _TEMPLATES = {
 }
 
 
+class SessionSchema(Common):
+    """Somebody who is logged in."""
+
+    method: str
+    template: Reference
+    user: str
+    active_claim: str
+    roles: str
+    """Claims, separated by blanks."""
+    expiry: Timestamp
+    identifier: str
+    client_ip: str
+    credential: Annotated[Href | None, Given] = None
+
+
 class SessionType(StoredType):
     """The collection `session`."""
 
     name: ClassVar[str] = "session"
     collection: ClassVar[Collection] = Collection(query=(ANON,), add=(ANON,))
-    schema: ClassVar[type[Schema]] = Common
+    schema: ClassVar[type[Schema]] = SessionSchema
 
     def query(self, call: Call) -> Reply:
         """Return the caller's own session, whatever the filter says."""

@@ -14,7 +14,7 @@ from job_engine.api.call import Call, Reply
 from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
-from job_engine.api.schema import Schema, invalid, validate
+from job_engine.api.schema import invalid, validate
 from job_engine.api.types.base import ResourceType, bulk_deleted, check, created, deleted
 from job_engine.errors import InvalidResourceError
 from job_engine.model.acl import EDIT, VIEW, Right, normalise
@@ -30,8 +30,6 @@ _UNDELETABLE = frozenset({*_SERVER_SET, "acl"})
 class StoredType(ResourceType):
     """A type with documents of one schema; `make` says what an add stores."""
 
-    schema: ClassVar[type[Schema]]
-    """What a whole document looks like."""
     fixed: ClassVar[frozenset[str]] = frozenset()
     """Attributes that an edit leaves as they are."""
 

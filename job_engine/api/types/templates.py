@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from pydantic import ConfigDict
+
 from job_engine.api.access import select
 from job_engine.api.call import Call, Reply
+from job_engine.api.schema import Common, Schema
 from job_engine.api.types.base import Collection, ResourceType
 from job_engine.errors import NotFoundError
 from job_engine.model.acl import ADMIN, ANON, normalise
@@ -15,10 +18,20 @@ from job_engine.store.base import Document
 from job_engine.store.query import Page
 
 
+class TemplateSchema(Common):
+    """A template has, beside these, the attributes that it asks for."""
+
+    model_config = ConfigDict(extra="allow")
+
+    method: str
+    instance: str
+
+
 class TemplateType(ResourceType):
     """A collection of documents that are part of this release."""
 
     collection: ClassVar[Collection] = Collection(query=(ANON,))
+    schema: ClassVar[type[Schema]] = TemplateSchema
     templates: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     def query(self, call: Call) -> Reply:

@@ -1,0 +1,74 @@
+"""Which statuses an operation answers, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
+
+from job_engine.api.openapi.schemas import STRING, Json, ref
+
+ALWAYS: Final = (400, 403, 408, 429, 431, 500, 503)
+"""What any request may be answered: what it says is wrong, or it comes at the wrong time."""
+WITH_BODY: Final = (413, 415)
+"""What any request with a body may be answered besides."""
+
+_MEANINGS: Final = {
+    400: "The request will not do; `message` and `errors` say why. Malformed JSON is answered "
+    "in plain text.",
+    403: "You may not, or did not log in. (There is no 401.)",
+    404: "There is no such resource, or no such operation.",
+    405: "The resource does not know this method. Also: there is no such type.",
+    408: "The request took too long to arrive.",
+    409: "The resource is in a state that does not allow this.",
+    412: "The resource has changed: `If-Match` names another version.",
+    413: "The request is larger than this server accepts.",
+    415: "The body's Content-Encoding is neither gzip nor none.",
+    422: "`Idempotency-Key` was used for another request.",
+    429: "Too many requests; `Retry-After` says when to come again.",
+    431: "The request's headers are too long.",
+    500: "A defect of the server; its log has more, under the request's id.",
+    503: "Not now: the store is busy, or the server stops. `Retry-After` may say more.",
+}
+_ID_HEADER: Final[Json] = {
+    "X-Request-ID": {
+        "description": "The id of this request: the client's own, where it sent one.",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1},
+    }
+}
+_RETRY_HEADER: Final[Json] = {
+    "Retry-After": {
+        "description": "Seconds after which to try again.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_LOCATION_HEADER: Final[Json] = {
+    "Location": {"description": "The id of what was created.", "schema": STRING}
+}
+_PLAIN: Final[Json] = {"text/plain": {"schema": {"const": "Malformed JSON in request body."}}}
+
+
+def answer(status: int, schema: Json | None, media_type: str = "application/json") -> Json:
+    """Describe one answer; without a schema it has no body."""
+    headers = {**_ID_HEADER, **(_LOCATION_HEADER if status == 201 else {})}
+    described: Json = {"description": HTTPStatus(status).phrase, "headers": headers}
+    if schema is not None:
+        described["content"] = {media_type: {"schema": schema}}
+    return described
+
+
+def errors(statuses: Iterable[int], *, body: bool) -> Json:
+    """Describe the errors of an operation, beside those that every one has."""
+    every = sorted({*statuses, *ALWAYS, *(WITH_BODY if body else ())})
+    return {str(status): _error(status, body=body) for status in every}
+
+
+def _error(status: int, *, body: bool) -> Json:
+    described = answer(status, ref("error"))
+    described["description"] = _MEANINGS[status]
+    if status in (429, 503):
+        described["headers"] = {**_ID_HEADER, **_RETRY_HEADER}
+    if status == 400 and body:
+        described["content"] = {**described["content"], **_PLAIN}
+    return described

@@ -1,0 +1,53 @@
+"""The whole document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from job_engine.api.openapi import cimi
+from job_engine.api.openapi.answers import answer, errors
+from job_engine.api.openapi.schemas import COMMON, REF, Json, of_type, template_of
+from job_engine.api.services import COOKIE
+from job_engine.api.types.base import ResourceType
+
+
+def describe(
+    app: FastAPI, registry: Mapping[str, ResourceType], spoken: Iterable[type[BaseModel]]
+) -> Json:
+    """Describe the API; `spoken` are messages that are read without FastAPI's knowing."""
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    for item in document["paths"].values():
+        for operation in item.values():
+            operation["responses"] = _completed(operation)
+    for path, item in cimi.paths(registry).items():
+        document["paths"].setdefault(path, {}).update(item)
+    components: dict[str, Any] = document.setdefault("components", {})
+    schemas: Json = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    _, messages = models_json_schema([(m, "validation") for m in spoken], ref_template=REF)
+    schemas |= messages["$defs"] | COMMON
+    for name, kind in registry.items():
+        schemas |= of_type(kind)
+        if f"{name}-template" in registry:
+            schemas[f"{name}-new"] = template_of(name)
+    components["securitySchemes"] = {
+        "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+    }
+    document["security"] = [{}, {"session": []}]
+    return document
+
+
+def _completed(operation: Json) -> Json:
+    """Give an operation of FastAPI's the errors that it really answers."""
+    said = {status: said for status, said in operation["responses"].items() if status != "422"}
+    for status, response in said.items():
+        if status.isdecimal():
+            response["headers"] = answer(int(status), None)["headers"]
+    return {**errors((), body="requestBody" in operation), **said}

@@ -1,0 +1,145 @@
+"""The OpenAPI document is true: every answer to what it describes is one that it describes.
+
+Schemathesis draws requests from the document, good ones and bad ones, and sends them as an
+admin, as who may create jobs, and as a stranger. Each of them has a server of their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from job_engine.api.app import create_app
+from job_engine.settings import ApiSettings
+from tests.unit.api.support import ADMIN, ANON, DISTRIBUTOR, EXECUTOR, LMS, serving
+
+SEED: Final = 20240101
+EXAMPLES: Final = 8
+"""Requests that are drawn for each operation and caller, beside those at the edges."""
+CHECKS: Final = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+STREAMS: Final = ("events", "changes")
+"""They do not end, and have a test of their own."""
+
+described = schemathesis.openapi.from_dict(
+    create_app(ApiSettings()).openapi(),
+    config=schemathesis.Config.from_dict(
+        {
+            "seed": SEED,
+            "generation": {"max-examples": EXAMPLES, "with-security-parameters": False},
+        }
+    ),
+).exclude(path_regex=rf"^/api/engine/({'|'.join(STREAMS)})$")
+
+
+@dataclass
+class Asked:
+    """A server, who asks it, and things that are there to ask about."""
+
+    url: str
+    who: str
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def existing(self, kind: str, chosen: int) -> str | None:
+        """Make something of a type; returns its id without the type, None where nobody can."""
+        number = next(self.numbers)
+        template = {"href": f"{kind}-template/x", "username": f"user{number}", "password": "x" * 8}
+        known: dict[str, tuple[str, dict[str, Any]]] = {
+            "job": (LMS, {"json": {"action": "noop", "payload": f"[{number}]"}}),
+            "blob": (LMS, {"content": str(number)}),
+            "credential": (
+                LMS,
+                {"json": {"template": {"href": "credential-template/generate-api-key"}}},
+            ),
+            "assignment": (ADMIN, {"json": {"name": f"a{number}", "digest": self._bundle()}}),
+            "user": (
+                ADMIN,
+                {"json": {"template": {**template, "href": "user-template/username-password"}}},
+            ),
+        }
+        if kind not in known:
+            return {"session-template": "password"}.get(kind)
+        who, request = known[kind]
+        reply = self.send(who, "POST", kind, **request)
+        assert reply.status_code == 201, reply.text
+        resource = str(reply.json()["resource-id"])
+        if kind == "job" and chosen % 3:
+            self.send(ADMIN, "PUT", resource, json={"state": ("RUNNING", "FAILED")[chosen % 3 - 1]})
+        return resource.partition("/")[2]
+
+    def send(self, who: str, method: str, path: str, **more: Any) -> httpx.Response:
+        """Send a request that is none of schemathesis's."""
+        headers = {"nuvla-authn-info": who}
+        return httpx.request(method, f"{self.url}/api/{path}", headers=headers, **more)
+
+    def _bundle(self) -> str:
+        return str(self.send(ADMIN, "POST", "blob", content="bundle").json()["digest"])
+
+
+@pytest.fixture(scope="module", params=[ADMIN, LMS, ANON], ids=["admin", "submitter", "stranger"])
+def asked(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Asked]:
+    """A server, and who asks it."""
+    configured = ApiSettings(
+        data_dir=tmp_path_factory.mktemp("api"),
+        port=0,
+        trusted_peers=["127.0.0.1"],
+        anonymous_rate_per_s=0,
+        rate_per_s=0,
+    )
+    with serving(configured) as running:
+        yield Asked(running.url, request.param)
+
+
+@described.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_answer_is_described(case: schemathesis.Case, asked: Asked) -> None:
+    for name in {"uuid", "digest"} & case.path_parameters.keys():
+        drawn = str(case.path_parameters[name])
+        if len(drawn) % 2:  # else nearly every answer would be 404
+            kind = case.operation.path.split("/")[2]
+            case.path_parameters[name] = asked.existing(kind, len(drawn)) or drawn
+    case.call_and_validate(
+        base_url=asked.url, headers={"nuvla-authn-info": asked.who}, checks=CHECKS
+    )
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize(("who", "status"), [(DISTRIBUTOR, 200), (EXECUTOR, None), (LMS, 403)])
+def test_streams_are_described(asked: Asked, stream: str, who: str, status: int | None) -> None:
+    responses = create_app(ApiSettings()).openapi()["paths"][f"/api/engine/{stream}"]["get"][
+        "responses"
+    ]
+    headers = {"nuvla-authn-info": who}
+    with httpx.stream("GET", f"{asked.url}/api/engine/{stream}", headers=headers) as reply:
+        assert reply.status_code in ({status} if status else {200, 403})
+        kind = reply.headers["content-type"].partition(";")[0]
+        assert list(responses[str(reply.status_code)]["content"]) == [kind]
+        if reply.status_code == 200:
+            assert next(reply.iter_lines()) == ": connected"
