@@ -101,5 +101,6 @@ def serve(settings: ApiSettings) -> None:
     configure(settings.log_level, settings.log_format)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Of a bad request its sender is told; a line each would let them fill the disk.
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    for reader in ("uvicorn", "python_multipart"):
+        logging.getLogger(reader).setLevel(logging.ERROR)
     make_server(settings).run()
