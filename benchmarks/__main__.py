@@ -26,6 +26,8 @@ class Name(StrEnum):
     MEMORY = "memory"
     FAIR_SHARE = "fair_share"
     WAIT_ESTIMATE = "wait_estimate"
+    API_CREATE = "api_create"
+    API_BULK_CREATE = "api_bulk_create"
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -42,6 +44,13 @@ def main(
     results: Annotated[
         Path | None,
         typer.Option("--json", help="Write the figures to this file, beside those in it already."),
+    ] = None,
+    store_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Database of the benchmarks whose name begins with api, empty and for them "
+            "alone: postgresql://…; by default SQLite."
+        ),
     ] = None,
     charts: Annotated[
         Path | None, typer.Option("--plot", help="Write charts (SVG) into this directory.")
@@ -63,6 +72,8 @@ def main(
     * **memory**: an executor's, at rest and after many jobs
     * **fair_share**: how soon small shares start behind a large one; throughput by weight
     * **wait_estimate**: how far the estimated waiting time is off
+    * **api_create**: jobs created a second one by one, over one connection
+    * **api_bulk_create**: jobs created a second by requests of many, by the API alone
 
     Machines are noisy: compare ratios of one run, and figures of different runs only
     when nothing else was running.
@@ -73,14 +84,18 @@ def main(
     console = Console()
     if charts is not None and not plots.available():
         raise typer.BadParameter(plots.REMEDY, param_hint="--plot")
-    scale = Scale(quick)
+    scale = Scale(quick, store_url)
     for name in names or list(Name):
         console.rule(name)
         note = machine.note()
         figure = measure(name, scale)
         report.show(console, name, figure)
         if results is not None:
-            write(results, name, {**figure.as_json(), "quick": quick, "machine": note})
+            write(
+                results,
+                known_as(name, store_url),
+                {**figure.as_json(), "quick": quick, "machine": note},
+            )
         if charts is not None:
             plots.plot(name, figure, charts)
 
@@ -91,12 +106,17 @@ def measure(name: Name, scale: Scale) -> Figure:
     return found
 
 
-def write(file: Path, name: Name, found: dict[str, Any]) -> None:
+def known_as(name: Name, store_url: str | None) -> str:
+    """Return the name of a figure, which says so where it is another database's."""
+    return name if store_url is None else f"{name}@{store_url.partition(':')[0]}"
+
+
+def write(file: Path, name: str, found: dict[str, Any]) -> None:
     """Add a figure to the file, at once: a later one may fail."""
     known = json.loads(file.read_text()) if file.exists() else {}
     known[name] = found
     order = [str(n) for n in Name]
-    known = dict(sorted(known.items(), key=lambda item: order.index(item[0])))
+    known = dict(sorted(known.items(), key=lambda item: order.index(item[0].partition("@")[0])))
     file.write_text(json.dumps(known, indent=2) + "\n")
 
 

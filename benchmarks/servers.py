@@ -154,6 +154,22 @@ def engine(hosts: str, **executor: object) -> Iterator[Running]:
             api.close()
 
 
+@contextmanager
+def api(store_url: str | None) -> Iterator[Engine]:
+    """An API and nothing else, on a database; None: SQLite."""
+    with tempfile.TemporaryDirectory() as name, Engine(Path(name), "nowhere") as made:
+        database = {} if store_url is None else {"database_url": store_url}
+        made.start_api(log_level="WARNING", **database)
+        yield made
+
+
+def durability(store_url: str | None) -> str:
+    """Say what makes a job durable there before it is answered."""
+    if store_url is None or store_url.startswith("sqlite"):
+        return "SQLite WAL, synchronous=FULL"
+    return f"{store_url.partition(':')[0]}, as its server is set up"
+
+
 def start_services(made: Engine, **executor: object) -> None:
     """Start a distributor and an executor that knows the benchmarks' actions too."""
     made.start_distributor("distributor", log_level="WARNING")

@@ -1,8 +1,8 @@
 """What an engine of `job-engine up` leaves in its data directory for whoever comes next.
 
 `engine.yaml` is decided once, when the directory is set up. `run.json` is there while the
-engine runs, for the other commands to find it. `credentials/` holds API keys, each file
-readable by its owner only.
+engine runs, for the other commands to find it. `credentials/` holds API keys, and
+`curl.conf` a session, each file readable by its owner only.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class LocalEngine:
         self.config_file = self.data_dir / "engine.yaml"
         self.run_file = self.data_dir / "run.json"
         self.credentials_dir = self.data_dir / "credentials"
+        self.curl_file = self.data_dir / "curl.conf"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -102,14 +103,19 @@ class LocalEngine:
         self.run_file.unlink(missing_ok=True)
 
     def credentials_file(self, who: str) -> Path:
-        """Where the API key of `admin`, `executor` or `distributor` is kept."""
+        """Where the API key of `admin`, `submitter`, `executor` or `distributor` is kept."""
         return self.credentials_dir / f"{who}.json"
 
 
 def save_secret(file: Path, content: dict[str, Any]) -> None:
     """Write a JSON file that only its owner can read, whole or not at all."""
+    save_private(file, json.dumps(content, indent=2) + "\n")
+
+
+def save_private(file: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write(file, json.dumps(content, indent=2) + "\n")
+    _write(file, text)
 
 
 def new_engine_id() -> str:

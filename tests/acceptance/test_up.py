@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 
 from job_engine.errors import MissingDependencyError
 from job_engine.queue.local import find_zookeeper
@@ -25,6 +27,7 @@ pytestmark = [pytest.mark.zookeeper, pytest.mark.timeout(180)]
 
 SCRIPT = Path(sys.executable).with_name("job-engine")
 DOCS = Path(__file__).parents[2] / "docs"
+README = DOCS.parent / "README.md"
 
 
 def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> None:
@@ -219,6 +222,49 @@ def test_the_client_page_does_what_it_says(shared: Engine) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("SUCCESS")
+
+
+def test_curl_alone_from_the_readme(shared: Engine) -> None:
+    """Three commands, from nothing to a job and its result."""
+    require(shutil.which("curl") is not None, "curl is not installed")
+    section = README.read_text().partition("## With curl alone\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^(job-engine|curl) (.*)$", section, re.MULTILINE)
+    assert [program for program, _ in commands] == ["job-engine", "curl", "curl"]
+    url = json.loads((shared.data_dir / "run.json").read_text())["api_url"]
+
+    def answer(arguments: str) -> Any:
+        command = f"curl --silent {arguments}"
+        for placeholder, real in (
+            ("~/.local/share/job-engine", str(shared.data_dir)),
+            ("http://127.0.0.1:8020", url),
+        ):
+            assert placeholder in command
+            command = command.replace(placeholder, real)
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+        return json.loads(done.stdout)
+
+    created = answer(commands[1][1])
+    assert created["status"] == 201
+
+    def succeeded() -> Any:
+        (newest,) = answer(commands[2][1])["resources"]
+        assert newest["id"] == created["resource-id"]
+        return newest["state"] == "SUCCESS"
+
+    until(succeeded, "the job has succeeded")
+
+
+def test_the_login_for_curl_is_no_admins(shared: Engine) -> None:
+    file = shared.data_dir / "curl.conf"
+    assert file.stat().st_mode & 0o777 == 0o600
+    name, _, value = file.read_text().rpartition('cookie = "')[2].rstrip('"\n').partition("=")
+    url = json.loads((shared.data_dir / "run.json").read_text())["api_url"]
+    with requests.Session() as session:
+        session.cookies.set(name, value)
+        roles = session.get(f"{url}/api/session").json()["resources"][0]["roles"].split()
+        assert session.get(f"{url}/api/engine/shares").status_code == 403
+    assert "group/job-submitter" in roles
+    assert "group/nuvla-admin" not in roles
 
 
 def test_a_submitter_may_create_jobs_and_not_users(shared: Engine, tmp_path: Path) -> None:

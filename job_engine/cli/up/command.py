@@ -11,12 +11,13 @@ from pathlib import Path
 from job_engine.cli.local_engine import EngineConfig, LocalEngine, RunInfo
 from job_engine.cli.up.admin import FirstPassword, first_password, keep_key
 from job_engine.cli.up.child import Child, Output
+from job_engine.cli.up.curl import let_curl_in
 from job_engine.cli.up.settings import UpSettings
 from job_engine.cli.up.setup import configure
 from job_engine.cli.up.supervisor import Stopped, Supervisor
 from job_engine.cli.zookeeper import zookeeper_client
 from job_engine.client import Api
-from job_engine.errors import ConfigurationError, QueueError
+from job_engine.errors import ApiError, ConfigurationError, QueueError
 from job_engine.log import configure as configure_log
 from job_engine.queue.fleet import list_executors
 from job_engine.queue.local import LocalZooKeeper
@@ -84,6 +85,7 @@ class Up:
             api.close()
         if password is not None:
             keep_key(self._engine, self._api_url, password)
+        self._let_curl_in()
         self._output.say(f"Starting a distributor and {_count(len(self._executors), 'executor')}")
         self._supervisor.start([self._distributor()], lambda: True, START_TIMEOUT_S)
         self._supervisor.start(
@@ -95,6 +97,12 @@ class Up:
             RunInfo(pid=os.getpid(), api_url=self._api_url, zk_hosts=self._zk_hosts)
         )
         return password
+
+    def _let_curl_in(self) -> None:
+        try:
+            let_curl_in(self._engine, self._api_url)
+        except ApiError as error:  # somebody took the keys back, and nothing else needs them
+            self._output.say(f"No login for curl: {error.message}")
 
     def _zookeeper(self) -> LocalZooKeeper:
         server = LocalZooKeeper(
@@ -206,6 +214,7 @@ class Up:
             *self._image_lines(),
             *_password_lines(password),
             f"  Try        job-engine executor list{self._data_dir_flag()}",
+            f"  curl       curl --config {self._engine.curl_file} {self._api_url}/api/job",
             "  Stop       Ctrl-C, or SIGTERM to this process: running jobs may finish first",
             "",
         ]
