@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import job_engine
 from job_engine.api.answers import error_response, json_response
@@ -25,7 +26,7 @@ from job_engine.api.rates import RateLimitMiddleware
 from job_engine.api.registry import make_registry
 from job_engine.api.request_ids import RequestIdMiddleware
 from job_engine.api.routes import blobs, engine, events, health, webhooks
-from job_engine.api.routes.cimi import cimi_router
+from job_engine.api.routes.cimi import cimi_routes
 from job_engine.api.services import Services, make_services
 from job_engine.api.types.base import ResourceType
 from job_engine.errors import JobEngineError
@@ -85,7 +86,7 @@ def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI
     for router in (health.router, engine.router, webhooks.router, events.router, blobs.router):
         app.include_router(router)
     registry = make_registry()
-    app.include_router(cimi_router(registry))
+    app.router.routes += cimi_routes(registry)
     app.openapi = lambda: _openapi(app, registry)  # type: ignore[method-assign]
     return app
 
@@ -94,12 +95,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
     """Put what every request passes around the routes; the last that is added is outermost."""
     app.add_middleware(BodyMiddleware, max_bytes=settings.max_body_bytes)
     app.add_middleware(RateLimitMiddleware, services=lambda: app.state.services)
-    app.add_middleware(
-        GZipMiddleware,
-        minimum_size=PACKED_FROM_BYTES,
-        compresslevel=PACK_LEVEL,
-        exclude_content_types=NOT_PACKED,
-    )
+    app.add_middleware(_PackWhatIsRead)
     app.add_middleware(RequestIdMiddleware)
 
 
@@ -107,6 +103,23 @@ def _openapi(app: FastAPI, registry: Mapping[str, ResourceType]) -> dict[str, An
     if app.openapi_schema is None:
         app.openapi_schema = describe(app, registry, engine.SPOKEN)
     return app.openapi_schema
+
+
+class _PackWhatIsRead:
+    """Packs answers to who reads; those to who writes are short, and come by the thousand."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._packing = GZipMiddleware(
+            app,
+            minimum_size=PACKED_FROM_BYTES,
+            compresslevel=PACK_LEVEL,
+            exclude_content_types=NOT_PACKED,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reads = scope["type"] == "http" and scope["method"] in ("GET", "PUT")
+        await (self._packing if reads else self._app)(scope, receive, send)
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 import zlib
 from typing import Final
 
@@ -47,13 +49,8 @@ class BodyMiddleware:
             return
         try:
             self._check_length(_header(scope, b"content-length"))
-            async with asyncio.timeout(BODY_S):
-                body = await self._read(
-                    _impatient(receive), _unpacker(_header(scope, b"content-encoding"))
-                )
-        except TimeoutError:
-            await error_response(SlowBodyError(), close=True)(scope, receive, send)
-            return
+            unpacked = _unpacker(_header(scope, b"content-encoding"))
+            body = await self._read(_impatient(receive, BODY_S), unpacked)
         except RequestError as error:
             await error_response(error, close=True)(scope, receive, send)
             return
@@ -124,12 +121,16 @@ def _unpacker(encoding: bytes) -> _Plain | _Gzip:
     raise UnknownEncodingError
 
 
-def _impatient(receive: Receive) -> Receive:
-    """Give up on a client that sends nothing. Raises `SlowBodyError`."""
+def _impatient(receive: Receive, whole_s: float = math.inf) -> Receive:
+    """Give up on a client that sends nothing, or is not done in time, in seconds.
+
+    What it returns raises `SlowBodyError`.
+    """
+    ends_s = time.monotonic() + whole_s
 
     async def impatient() -> Message:
         try:
-            async with asyncio.timeout(IDLE_S):
+            async with asyncio.timeout(min(IDLE_S, ends_s - time.monotonic())):
                 return await receive()
         except TimeoutError:
             raise SlowBodyError from None

@@ -7,7 +7,6 @@ What is not HTTP is answered in the form of every other error.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -52,23 +51,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head_bytes: int | None = None
         """Bytes of a head so far; None between a head's end and the next request."""
-        self._too_slow: asyncio.TimerHandle | None = None
+        self._waiting_since_s: float | None = None
+        """When the head that is awaited began, on the loop's clock; None: it is complete."""
+        self._watch: asyncio.TimerHandle | None = None
         self._reason: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._wait_for_head()
+        self._waiting_since_s = self.loop.time()
+        self._look_again()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
-        self._stop_waiting()
+        if self._watch is not None:
+            self._watch.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what came from the client."""
-        if self._too_slow is None and self._idle:
-            self._wait_for_head()
+        if self._waiting_since_s is None and self._idle:
+            self._waiting_since_s = self.loop.time()
         if self._head_bytes is not None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -83,8 +86,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Stop counting, and waiting: a body has limits of its own."""
-        self._head_bytes = None
-        self._stop_waiting()
+        self._head_bytes = self._waiting_since_s = None
         self._check_headers()
         super().on_headers_complete()
 
@@ -98,35 +100,34 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _check_headers(self) -> None:
         """Refuse what two readers of one request could read in two ways (RFC 9112 §3.2)."""
-        names = Counter(name for name, _ in self.headers)
-        twice = sorted(name.decode() for name in ONCE if names[name] > 1)
-        if twice:
-            self._reason = f"the header {twice[0]} is there more than once"
-        elif names[b"host"] == 0 and self.parser.get_http_version() == "1.1":
+        once = [name for name, _ in self.headers if name in ONCE]
+        if len(set(once)) < len(once):
+            name = next(name for name in once if once.count(name) > 1)
+            self._reason = f"the header {name.decode()} is there more than once"
+        elif b"host" not in once and self.parser.get_http_version() == "1.1":
             self._reason = "the header host is missing"
         if self._reason is not None:
             # The parser hands it on as a request that is invalid.
             raise ValueError(self._reason)
 
-    def _wait_for_head(self) -> None:
-        self._too_slow = self.loop.call_later(HEAD_S, self._give_up)
+    def _look_again(self) -> None:
+        # Now and then: a timer for each request would cost every one of them.
+        self._watch = self.loop.call_later(HEAD_S / 4, self._look)
 
-    def _stop_waiting(self) -> None:
-        if self._too_slow is not None:
-            self._too_slow.cancel()
-            self._too_slow = None
+    def _look(self) -> None:
+        since_s = self._waiting_since_s
+        if since_s is not None and self._idle and self.loop.time() - since_s > HEAD_S:
+            self._give_up()
+        else:
+            self._look_again()
 
     def _give_up(self) -> None:
-        self._too_slow = None
-        if self.transport.is_closing() or not self._idle:
-            return
         if self._head_bytes is None:
             self.transport.close()  # nothing was asked
         else:
             self._refuse(HeadTooSlowError())
 
     def _refuse(self, error: RequestError) -> None:
-        self._stop_waiting()
         answer = error_response(error, close=True)
         headers = [
             *self.server_state.default_headers,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
-from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from job_engine.api.answers import json_response
 from job_engine.api.call import Call, Reply, make_call
@@ -32,17 +32,17 @@ _ON_RESOURCE: Final[Mapping[str, Callable[[ResourceType, Call, str], Reply]]] = 
 }
 
 
-def cimi_router(registry: Mapping[str, ResourceType]) -> APIRouter:
-    """Return the routes of every type, and of everything else under `/api`."""
-    router = APIRouter()
-    for name, kind in registry.items():
-        _add_type(router, name, kind)
-    _add_entry_point(router, registry)
-    _add_rest(router)
-    return router
+def cimi_routes(registry: Mapping[str, ResourceType]) -> list[Route]:
+    """Return the routes of every type, and of everything else under `/api`.
+
+    They read requests themselves, and are described in `openapi/cimi.py`: what FastAPI
+    would do for them costs as much as creating a job.
+    """
+    routes = [route for name, kind in registry.items() for route in _of_type(name, kind)]
+    return [*routes, *_of_entry_point(registry), *_of_the_rest()]
 
 
-def _add_type(router: APIRouter, name: str, kind: ResourceType) -> None:
+def _of_type(name: str, kind: ResourceType) -> list[Route]:
     async def on_collection(request: Request) -> Response:
         call = await _call(request)
         handler = _ON_COLLECTION.get(call.method)
@@ -50,61 +50,57 @@ def _add_type(router: APIRouter, name: str, kind: ResourceType) -> None:
             raise MethodNotAllowedError(call.method, call.path)
         return respond(await run_in_threadpool(handler, kind, call))
 
-    async def on_resource(request: Request, uuid: str) -> Response:
+    async def on_resource(request: Request) -> Response:
         call = await _call(request)
         handler = _ON_RESOURCE.get(call.method)
         if handler is None:
             raise MethodNotAllowedError(call.method, call.path)
-        return respond(await run_in_threadpool(handler, kind, call, f"{name}/{uuid}"))
+        resource_id = f"{name}/{request.path_params['uuid']}"
+        return respond(await run_in_threadpool(handler, kind, call, resource_id))
 
-    async def on_operation(request: Request, uuid: str, operation: str) -> Response:
+    async def on_operation(request: Request) -> Response:
         call = await _call(request)
+        uuid, operation = request.path_params["uuid"], request.path_params["operation"]
         return respond(await run_in_threadpool(kind.operate, call, f"{name}/{uuid}", operation))
 
-    # What of these there is, and what it answers, is described in `openapi/cimi.py`.
-    for path, endpoint in (
-        (f"/api/{name}", on_collection),
-        (f"/api/{name}/{{uuid}}", on_resource),
-        (f"/api/{name}/{{uuid}}/{{operation}}", on_operation),
-    ):
-        router.add_api_route(path, endpoint, methods=METHODS, include_in_schema=False)
+    return [
+        Route(f"/api/{name}", on_collection, methods=METHODS),
+        Route(f"/api/{name}/{{uuid}}", on_resource, methods=METHODS),
+        Route(f"/api/{name}/{{uuid}}/{{operation}}", on_operation, methods=METHODS),
+    ]
 
 
-def _add_entry_point(router: APIRouter, registry: Mapping[str, ResourceType]) -> None:
+def _of_entry_point(registry: Mapping[str, ResourceType]) -> list[Route]:
     async def read(request: Request) -> Response:
+        if request.method != "GET":
+            raise MethodNotAllowedError(request.method, request.url.path)
         return json_response(entry_point(await _call(request), list(registry)))
 
-    async def refuse(request: Request) -> Response:
-        raise MethodNotAllowedError(request.method, request.url.path)
-
-    path = f"/api/{ENTRY_POINT}"
-    router.add_api_route(path, read, methods=["GET"], include_in_schema=False)
-    others = [method for method in METHODS if method != "GET"]
-    router.add_api_route(path, refuse, methods=others, include_in_schema=False)
+    return [Route(f"/api/{ENTRY_POINT}", read, methods=METHODS)]
 
 
-def _add_rest(router: APIRouter) -> None:
-    async def preflight(_request: Request, _path: str = "") -> Response:
+def _of_the_rest() -> list[Route]:
+    async def preflight(_request: Request) -> Response:
         # The contract's body cannot be: HTTP has none with a 204, and h11 enforces it.
         return Response(status_code=204)
 
-    async def other(request: Request, path: str) -> Response:
+    async def other(request: Request) -> Response:
         await _call(request)
+        path = request.path_params["path"]
         if path and not path.endswith("/") and path.count("/") <= 1:
             raise MethodNotAllowedError(request.method, request.url.path)
         if not path:
             return RedirectResponse(f"/api/{ENTRY_POINT}", 302)
         raise UnknownRouteError(resource_id=request.url.path)
 
-    async def redirect(_request: Request, _path: str = "") -> Response:
+    async def redirect(_request: Request) -> Response:
         return RedirectResponse(f"/api/{ENTRY_POINT}", 302)
 
-    def hidden(path: str, endpoint: Any, methods: list[str]) -> None:
-        router.add_api_route(path, endpoint, methods=methods, include_in_schema=False)
-
-    hidden("/api/{_path:path}", preflight, ["OPTIONS"])
-    hidden("/api/{path:path}", other, METHODS)
-    hidden("/{_path:path}", redirect, METHODS)
+    return [
+        Route("/api/{path:path}", preflight, methods=["OPTIONS"]),
+        Route("/api/{path:path}", other, methods=METHODS),
+        Route("/{path:path}", redirect, methods=METHODS),
+    ]
 
 
 async def _call(request: Request) -> Call:
