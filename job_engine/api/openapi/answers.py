@@ -49,6 +49,10 @@ _LOCATION_HEADER: Final[Json] = {
 _PLAIN: Final[Json] = {"text/plain": {"schema": {"const": "Malformed JSON in request body."}}}
 
 
+Responses = dict[int | str, Json]
+"""What FastAPI is told of a route's answers."""
+
+
 def answer(status: int, schema: Json | None, media_type: str = "application/json") -> Json:
     """Describe one answer; without a schema it has no body."""
     headers = {**_ID_HEADER, **(_LOCATION_HEADER if status == 201 else {})}

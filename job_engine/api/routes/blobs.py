@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, Response
 from job_engine.api.call import Call, make_call, status_map
 from job_engine.api.errors import RequestError, TooLargeError
 from job_engine.api.identity import Identity
-from job_engine.api.openapi.answers import answer, errors
+from job_engine.api.openapi.answers import Responses, answer, errors
 from job_engine.api.openapi.schemas import STRING, Json, ref
 from job_engine.api.routes.common import Caller, Shared, allow, respond
 from job_engine.api.services import Services
@@ -106,11 +106,17 @@ async def _upload(request: Request, services: Services, who: Identity, limit: in
     )
 
 
+_CONTENT: Final[Responses] = {
+    200: answer(200, _BYTES, OCTET_STREAM),
+    **{int(status): said for status, said in errors([404], body=False).items()},
+}
+
+
 @router.get(
     "/{digest}/content",
     summary="Download the bytes.",
     response_class=FileResponse,
-    responses={200: answer(200, _BYTES, OCTET_STREAM), **errors([404], body=False)},
+    responses=_CONTENT,
 )
 async def content(digest: str, request: Request, services: Shared, who: Caller) -> Response:
     """Stream the bytes to their owner, an executor or an admin."""

@@ -19,8 +19,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
-from job_engine.api.openapi.answers import answer
-from job_engine.api.openapi.schemas import Json
+from job_engine.api.openapi.answers import Responses, answer
 from job_engine.api.routes.common import Caller, Shared, allow
 from job_engine.api.services import Services
 from job_engine.api.streams import Waiter, at_once
@@ -47,10 +46,10 @@ _DELAYS: Final[dict[str, float]] = {
 }
 
 
-_STREAM: Final[Json] = {"200": answer(200, {"type": "string"}, "text/event-stream")}
+_STREAM: Final[Responses] = {200: answer(200, {"type": "string"}, "text/event-stream")}
 
 
-@router.get("/events", response_class=EventSourceResponse, responses=dict(_STREAM))
+@router.get("/events", response_class=EventSourceResponse, responses=_STREAM)
 async def events(
     services: Shared,
     who: Caller,
@@ -65,7 +64,7 @@ async def events(
     return _response(_stream(services, after, action or [], [str(s) for s in state or []]))
 
 
-@router.get("/changes", response_class=EventSourceResponse, responses=dict(_STREAM))
+@router.get("/changes", response_class=EventSourceResponse, responses=_STREAM)
 async def changes(
     services: Shared,
     who: Caller,

@@ -113,13 +113,15 @@ def _wrong_types(random: Random) -> bytes:
 
 
 def _wrong_bulk(random: Random) -> bytes:
-    bad = random.choice(([], {}, "x", [1], [{}], [_VALID, {"action": 5}], [[]] * 50))
+    bad: Any = random.choice(([], {}, "x", [1], [{}], [_VALID, {"action": 5}], [[]] * 50))
     return _post(json.dumps({"jobs": bad}).encode(), "bulk: yes")
 
 
 def _wrong_messages(random: Random) -> bytes:
     path = random.choice(("claim", "report", "token", "cleanup"))
-    body = random.choice(({"claims": 5}, {"executor": []}, {"reports": [{}]}, {"fence": "x"}, []))
+    body: Any = random.choice(
+        ({"claims": 5}, {"executor": []}, {"reports": [{}]}, {"fence": "x"}, [])
+    )
     target = f"/api/engine/{path}"
     return request("POST", target, json.dumps(body).encode(), who=EXECUTOR)
 

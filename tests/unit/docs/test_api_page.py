@@ -49,7 +49,7 @@ class Shell:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{block}\necho; echo '{DONE}'\n")
         self._process.stdin.flush()
-        said = []
+        said: list[str] = []
         for line in self._process.stdout:
             if line.rstrip() == DONE:
                 return "".join(said)
