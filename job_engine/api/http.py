@@ -54,7 +54,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._waiting_since_s: float | None = None
         """When the head that is awaited began, on the loop's clock; None: it is complete."""
         self._watch: asyncio.TimerHandle | None = None
-        self._reason: str | None = None
+        self._problem: RequestError | None = None
+        """Why the request that is read now is refused."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -92,23 +93,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
-        self._refuse(BadHttpError(self._reason or msg))
+        self._refuse(self._problem or BadHttpError(msg))
 
     @property
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
     def _check_headers(self) -> None:
-        """Refuse what two readers of one request could read in two ways (RFC 9112 §3.2)."""
+        """Refuse what is too long, or could be read in two ways (RFC 9112 §3.2)."""
         once = [name for name, _ in self.headers if name in ONCE]
-        if len(set(once)) < len(once):
+        # One that arrived in one piece was not counted on its way.
+        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._problem = HeadTooLongError()
+        elif len(set(once)) < len(once):
             name = next(name for name in once if once.count(name) > 1)
-            self._reason = f"the header {name.decode()} is there more than once"
+            self._problem = BadHttpError(f"the header {name.decode()} is there more than once")
         elif b"host" not in once and self.parser.get_http_version() == "1.1":
-            self._reason = "the header host is missing"
-        if self._reason is not None:
+            self._problem = BadHttpError("the header host is missing")
+        if self._problem is not None:
             # The parser hands it on as a request that is invalid.
-            raise ValueError(self._reason)
+            raise self._problem
 
     def _look_again(self) -> None:
         # Now and then: a timer for each request would cost every one of them.
