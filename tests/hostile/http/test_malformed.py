@@ -32,8 +32,9 @@ REQUESTS: Final = 10_000
 AT_ONCE: Final = 12
 WARM_UP: Final = 1_000
 """Requests after which the server has in memory whatever it will ever need."""
-GROWTH_BYTES: Final = 24 * 2**20
-"""What is no leak: a kilobyte kept of each request would be a third of it, and a body all."""
+GROWTH_BYTES: Final = 32 * 2**20
+"""What is no leak: SQLite's caches fill up, and some answers are still being made. Had the
+server kept all that it was sent, it would be ten times as much."""
 PATIENCE_S: Final = 120.0
 
 pytestmark = pytest.mark.timeout(400)
@@ -183,7 +184,7 @@ class Trickle:
             answer = b""
         if answer.startswith(b"HTTP/1.1 200"):
             return  # that is to the whole request, before what trickles
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 408"), answer
+        assert answer == b"" or re.match(rb"HTTP/1\.1 40[08] ", answer), answer
         self.ended = True
 
 
