@@ -45,7 +45,7 @@ def main(
         Path | None,
         typer.Option("--json", help="Write the figures to this file, beside those in it already."),
     ] = None,
-    store_url: Annotated[
+    database_url: Annotated[
         str | None,
         typer.Option(
             help="Database of the benchmarks whose name begins with api, empty and for them "
@@ -84,7 +84,7 @@ def main(
     console = Console()
     if charts is not None and not plots.available():
         raise typer.BadParameter(plots.REMEDY, param_hint="--plot")
-    scale = Scale(quick, store_url)
+    scale = Scale(quick, database_url)
     for name in names or list(Name):
         console.rule(name)
         note = machine.note()
@@ -93,7 +93,7 @@ def main(
         if results is not None:
             write(
                 results,
-                known_as(name, store_url),
+                known_as(name, database_url),
                 {**figure.as_json(), "quick": quick, "machine": note},
             )
         if charts is not None:
@@ -106,9 +106,9 @@ def measure(name: Name, scale: Scale) -> Figure:
     return found
 
 
-def known_as(name: Name, store_url: str | None) -> str:
+def known_as(name: Name, database_url: str | None) -> str:
     """Return the name of a figure, which says so where it is another database's."""
-    return name if store_url is None else f"{name}@{store_url.partition(':')[0]}"
+    return name if database_url is None else f"{name}@{database_url.partition(':')[0]}"
 
 
 def write(file: Path, name: str, found: dict[str, Any]) -> None:

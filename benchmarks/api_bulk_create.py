@@ -39,7 +39,7 @@ def bulk(client: Api) -> float:
 
 def run(scale: Scale) -> Figure:
     """Measure it some times."""
-    with api(scale.store_url) as engine:
+    with api(scale.database_url) as engine:
         client = engine.admin()
         bulk(client)
         rounds = interleaved(scale.pick(3, 10), {OURS: lambda: bulk(client)})
@@ -54,5 +54,5 @@ def run(scale: Scale) -> Figure:
         threads=1,
         bounds=[Bound("jobs/s", value, LEAST, at_least=True)],
         details={"rounds, jobs/s": [round(rate) for rate in rounds[OURS]], "in order": True},
-        durability=durability(scale.store_url),
+        durability=durability(scale.database_url),
     )

@@ -48,7 +48,7 @@ def creates(port: int, path: str, headers: Mapping[str, str], seconds: float) ->
 def run(scale: Scale) -> Figure:
     """Measure both in turns."""
     seconds = scale.pick(2.0, 10.0)
-    with api(scale.store_url) as engine, bare_route() as bare:
+    with api(scale.database_url) as engine, bare_route() as bare:
         admin = engine.admin()
         cookie = {"Cookie": "; ".join(f"{c.name}={c.value}" for c in admin.session.cookies)}
         before = admin.search("job", last=0).count
@@ -72,5 +72,5 @@ def run(scale: Scale) -> Figure:
         peers=[Peer(PEER, found[PEER], DURABILITY)],
         bounds=[Bound("jobs/s", found[OURS], LEAST, at_least=True)],
         details={"rounds, jobs/s": [round(rate) for rate in rounds[OURS]]},
-        durability=durability(scale.store_url),
+        durability=durability(scale.database_url),
     )

@@ -21,7 +21,7 @@ class Scale:
     """How much to measure: quick takes under a minute a name."""
 
     quick: bool = False
-    store_url: str | None = None
+    database_url: str | None = None
     """The database of what measures the API; None: SQLite, in a directory of its own."""
 
     def pick(self, quick: T, full: T) -> T:

@@ -155,19 +155,19 @@ def engine(hosts: str, **executor: object) -> Iterator[Running]:
 
 
 @contextmanager
-def api(store_url: str | None) -> Iterator[Engine]:
+def api(database_url: str | None) -> Iterator[Engine]:
     """An API and nothing else, on a database; None: SQLite."""
     with tempfile.TemporaryDirectory() as name, Engine(Path(name), "nowhere") as made:
-        database = {} if store_url is None else {"database_url": store_url}
+        database = {} if database_url is None else {"database_url": database_url}
         made.start_api(log_level="WARNING", **database)
         yield made
 
 
-def durability(store_url: str | None) -> str:
+def durability(database_url: str | None) -> str:
     """Say what makes a job durable there before it is answered."""
-    if store_url is None or store_url.startswith("sqlite"):
+    if database_url is None or database_url.startswith("sqlite"):
         return "SQLite WAL, synchronous=FULL"
-    return f"{store_url.partition(':')[0]}, as its server is set up"
+    return f"{database_url.partition(':')[0]}, as its server is set up"
 
 
 def start_services(made: Engine, **executor: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from job_engine.api.schema import Common
 from job_engine.api.types.base import ResourceType
 
 Json = dict[str, Any]
@@ -123,11 +124,13 @@ def of_type(kind: ResourceType) -> dict[str, Json]:
     schema = kind.schema.model_json_schema(ref_template=REF)
     nested: dict[str, Json] = schema.pop("$defs", {})
     properties = {name: _without_null(value) for name, value in schema["properties"].items()}
+    # A type that names no schema of its own may have any attributes.
+    open_ = kind.schema is Common or bool(schema.get("additionalProperties", True))
     described = {
         "type": "object",
         "description": schema.get("description", ""),
         "properties": properties,
-        "additionalProperties": bool(schema.get("additionalProperties", True)),
+        "additionalProperties": open_,
     }
     return {
         **{name: _without_nulls(value) for name, value in nested.items()},

@@ -51,7 +51,7 @@ class ResourceType(ABC):
     name: ClassVar[str]
     collection: ClassVar[Collection] = Collection()
     schema: ClassVar[type[Schema]] = Common
-    """What a whole document looks like."""
+    """What a whole document looks like; `Common` alone: like anything."""
     asked: ClassVar[tuple[str, ...]] = ()
     """Attributes that an add has to bring."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from job_engine.api.call import Call, Reply
 from job_engine.api.callbacks import check_callbacks
-from job_engine.api.errors import RequestError
+from job_engine.api.errors import ProblemsError, RequestError
 from job_engine.api.identity import Identity
 from job_engine.api.payloads import Payloads
 from job_engine.api.references import check_blobs
@@ -41,6 +41,8 @@ _ASKED_FOR: Final[Sequence[str]] = (
 """What a job that is sent again has of the old one, beside the priority."""
 MAX_BULK: Final = 10_000
 """Most jobs that one request creates."""
+_MAX_PROBLEMS: Final = 100
+"""Problems of many jobs that are told at once."""
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 
 
@@ -116,16 +118,27 @@ def _many(call: Call, body: Document) -> list[Document]:
     bodies = body.get("jobs")
     if not isinstance(bodies, list) or not bodies or len(bodies) > MAX_BULK:
         raise invalid([f"jobs: must be a list of 1 to {MAX_BULK} jobs"])
-    documents = []
+    documents: list[Document] = []
+    problems: list[str] = []
     payloads = _payloads(call)
     for index, item in enumerate(bodies):
-        if not isinstance(item, dict):
-            raise invalid([f"jobs/{index}: must be an object"])
         try:
-            documents.append(new_job(call, item, payloads))
+            documents.append(new_job(call, _object(item), payloads))
+        except ProblemsError as error:
+            problems += [f"jobs/{index}/{problem}" for problem in error.problems]
         except InvalidResourceError as error:
-            raise InvalidResourceError(f"jobs/{index}: {error.message}") from error
+            problems.append(f"jobs/{index}: {error.message}")
+        if len(problems) >= _MAX_PROBLEMS:
+            break
+    if problems:
+        raise invalid(problems[:_MAX_PROBLEMS])
     return documents
+
+
+def _object(item: Any) -> Document:
+    if not isinstance(item, dict):
+        raise InvalidResourceError("must be an object")
+    return item
 
 
 def _payloads(call: Call) -> Payloads:

@@ -289,3 +289,46 @@ def test_a_store_that_does_not_write_is_not_ready(
     assert reply.json()["not-ready"] == ["store-writer"]
     assert "retry-after" in reply.headers
     assert api(ANON, "GET", "health/ready").status_code == 200
+
+
+# --- errors -------------------------------------------------------------------------
+
+
+def problems(reply: httpx.Response) -> dict[str, str]:
+    assert reply.status_code == 400, reply.text
+    return {error["attribute"]: error["message"] for error in reply.json()["errors"]}
+
+
+def test_every_attribute_that_will_not_do_is_named(api: Client) -> None:
+    body = {"priority": "high", "tags": ["a", "a"], "nmae": "x", "version": 2.5}
+    found = problems(api(LMS, "POST", "job", {**body, "execution-mode": "pull"}))
+    assert found.keys() == {"action", "priority", "tags", "nmae", "version"}
+    assert found["action"] == "is required"
+    assert found["nmae"] == "unknown attribute"
+    assert "integer" in found["priority"]
+
+
+def test_so_is_every_one_of_a_payload(api: Client) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "array", "items": {"minimum": 3}}},
+        "required": ["c"],
+    }
+    action = {"name": "picky", "payload_schema": schema, "timeout_s": 1}
+    api(EXECUTOR, "PUT", "engine/actions", {"actions": [action]})
+    body = {"action": "picky", "payload": {"a": "x", "b": [5, 1]}}
+    assert problems(api(LMS, "POST", "job", body)).keys() == {"payload", "payload/a", "payload/b/1"}
+
+
+def test_so_is_every_job_of_many(api: Client) -> None:
+    jobs = [{"action": "noop"}, {"action": 5, "priority": -1}, "noop", {}]
+    found = problems(api(LMS, "POST", "job", {"jobs": jobs}, headers={"bulk": "yes"}))
+    assert found.keys() == {"jobs/1/action", "jobs/1/priority", "jobs/2", "jobs/3/action"}
+
+
+def test_so_is_every_one_of_a_message(api: Client) -> None:
+    body = {"older_than_s": 5, "more": 1}
+    assert problems(api(EXECUTOR, "POST", "engine/cleanup", body)).keys() == {
+        "older_than_s",
+        "more",
+    }
