@@ -97,8 +97,9 @@ def test_021_a_first_below_one_is_one_and_a_negative_last_finds_none(mine: Mine)
 
 @pytest.mark.parametrize("page", ["last=10001", "first=20000&last=5", "first=10002"])
 def test_022_a_window_of_more_than_10000_is_refused(http: Http, page: str) -> None:
+    """Replaces statement 22: it is 400, for the request is wrong; the peer says 500."""
     message = "First and last must be less than or equal to 10'000"
-    refused(http.get(f"/api/job?{page}", headers=ADMIN), 500, message)
+    refused(http.get(f"/api/job?{page}", headers=ADMIN), 400, message)
 
 
 def test_023_a_window_that_ends_at_10000_is_answered(http: Http) -> None:
