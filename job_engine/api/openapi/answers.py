@@ -46,6 +46,9 @@ _RETRY_HEADER: Final[Json] = {
 _LOCATION_HEADER: Final[Json] = {
     "Location": {"description": "The id of what was created.", "schema": STRING}
 }
+_TAG_HEADER: Final[Json] = {
+    "ETag": {"description": "The version that this is, for `If-Match`.", "schema": STRING}
+}
 _PLAIN: Final[Json] = {"text/plain": {"schema": {"const": "Malformed JSON in request body."}}}
 
 
@@ -60,6 +63,12 @@ def answer(status: int, schema: Json | None, media_type: str = "application/json
     if schema is not None:
         described["content"] = {media_type: {"schema": schema}}
     return described
+
+
+def document(name: str) -> Json:
+    """Describe the answer that is a whole document of a type."""
+    described = answer(200, ref(name))
+    return {**described, "headers": {**described["headers"], **_TAG_HEADER}}
 
 
 def errors(statuses: Iterable[int], *, body: bool) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from job_engine.api.openapi.answers import answer, errors
+from job_engine.api.openapi.answers import answer, document, errors
 from job_engine.api.openapi.schemas import STRING, Json, ref
 from job_engine.api.types.base import ResourceType
 from job_engine.api.types.entry_point import ENTRY_POINT
@@ -27,6 +27,12 @@ _KEY: Final[Json] = {
     "in": "header",
     "description": "The same request with the same key creates once, for 24 hours.",
     "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
+}
+_IF_MATCH: Final[Json] = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "The `ETag` of what this is meant for: what has changed since is left alone.",
+    "schema": STRING,
 }
 _FILTER: Final = "Which documents, in CIMI's filter language: `state='FAILED' and tags='a'`."
 _SELECT: Final[Json] = {
@@ -86,7 +92,7 @@ def _on_collection(name: str, kind: ResourceType, *, templated: bool) -> Json:
         )
     if _has(kind, "add"):
         item["post"] = _add(name, templated=templated)
-    if _has(kind, "bulk_delete"):
+    if _has(kind, "bulk_delete") and kind.collection.bulk_delete is not None:
         item["delete"] = _operation(
             name,
             f"delete-many-{name}",
@@ -127,14 +133,14 @@ def _add(name: str, *, templated: bool) -> Json:
 
 
 def _on_resource(name: str, kind: ResourceType) -> Json:
-    document = {"200": answer(200, ref(name))}
+    whole = {"200": document(name)}
     item: Json = {}
     if _has(kind, "get"):
         item["get"] = _operation(
             name,
             f"get-{name}",
             "Read one.",
-            {**document, **errors((404,), body=False)},
+            {**whole, **errors((404,), body=False)},
             parameters=[_ID, _SELECT],
         )
     if _has(kind, "edit"):
@@ -143,8 +149,8 @@ def _on_resource(name: str, kind: ResourceType) -> Json:
             name,
             f"edit-{name}",
             "Edit: the body is merged into the document.",
-            {**document, **errors((404, 405, 409), body=True)},
-            parameters=[_ID, removed],
+            {**whole, **errors((404, 405, 409, 412), body=True)},
+            parameters=[_ID, removed, _IF_MATCH],
             body={"application/json": {"schema": ref(f"{name}-edit")}},
             required=True,
         )
@@ -153,18 +159,18 @@ def _on_resource(name: str, kind: ResourceType) -> Json:
             name,
             f"delete-{name}",
             "Delete one.",
-            {"200": answer(200, ref("status")), **errors((404, 409), body=False)},
-            parameters=[_ID],
+            {"200": answer(200, ref("status")), **errors((404, 409, 412), body=False)},
+            parameters=[_ID, _IF_MATCH],
         )
     return item
 
 
 def _on_operation(name: str, operation: str) -> Json:
     """Describe an operation by what it is known to do; of any other, an object is answered."""
-    document = answer(200, ref(name))
+    whole = document(name)
     known: Mapping[str, tuple[str, dict[str, Json]]] = {
-        "cancel": ("End it: what waits does not run, what runs is stopped.", {"200": document}),
-        "timeout": ("End one that runs.", {"200": document}),
+        "cancel": ("End it: what waits does not run, what runs is stopped.", {"200": whole}),
+        "timeout": ("End one that runs.", {"200": whole}),
         "resubmit": ("Send it again.", {"201": answer(201, ref("created"))}),
         "log": (
             "Add lines, with the token of a claim as `Authorization: Bearer`.",
@@ -173,7 +179,15 @@ def _on_operation(name: str, operation: str) -> Json:
     }
     anything = {"200": answer(200, {"type": "object"})}
     text, answers = known.get(operation, (f"The operation `{operation}`.", anything))
-    statuses = (404, 409, 422) if operation == "resubmit" else (404, 409)
+    further: Mapping[str, tuple[Json, tuple[int, ...]]] = {
+        "cancel": (_IF_MATCH, (412,)),
+        "timeout": (_IF_MATCH, (412,)),
+        "resubmit": (_KEY, (422,)),
+    }
+    parameters, statuses = [_ID], (404, 409)
+    if operation in further:
+        parameter, more = further[operation]
+        parameters, statuses = [*parameters, parameter], (*statuses, *more)
     body: Json | None = None
     if operation == "log":
         body = {"application/json": {"schema": ref("LogRequest")}}
@@ -183,7 +197,7 @@ def _on_operation(name: str, operation: str) -> Json:
             f"{operation}-{name}",
             text,
             {**answers, **errors(statuses, body=True)},
-            parameters=[_ID, _KEY] if operation == "resubmit" else [_ID],
+            parameters=parameters,
             body=body,
         )
     }
