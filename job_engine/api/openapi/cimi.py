@@ -184,7 +184,8 @@ def _on_operation(name: str, operation: str) -> Json:
         "timeout": (_IF_MATCH, (412,)),
         "resubmit": (_KEY, (422,)),
     }
-    parameters, statuses = [_ID], (404, 409)
+    parameters = [_ID]
+    statuses: tuple[int, ...] = (404, 409)
     if operation in further:
         parameter, more = further[operation]
         parameters, statuses = [*parameters, parameter], (*statuses, *more)
