@@ -28,6 +28,7 @@ class Name(StrEnum):
     WAIT_ESTIMATE = "wait_estimate"
     API_CREATE = "api_create"
     API_BULK_CREATE = "api_bulk_create"
+    API_SEARCH = "api_search"
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -74,6 +75,7 @@ def main(
     * **wait_estimate**: how far the estimated waiting time is off
     * **api_create**: jobs created a second one by one, over one connection
     * **api_bulk_create**: jobs created a second by requests of many, by the API alone
+    * **api_search**: a filtered, ordered page of 50 jobs out of a million
 
     Machines are noisy: compare ratios of one run, and figures of different runs only
     when nothing else was running.

@@ -170,6 +170,24 @@ def durability(database_url: str | None) -> str:
     return f"{database_url.partition(':')[0]}, as its server is set up"
 
 
+@contextmanager
+def api_alone(
+    fill: Callable[[str], None], database_url: str | None = None, **settings: object
+) -> Iterator[Running]:
+    """An API without an engine, over a store that `fill` is given the URL of, while it is empty."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        url = database_url or f"sqlite:///{directory / 'data' / 'store.sqlite'}"
+        fill(url)
+        with Engine(directory, "127.0.0.1:1") as made:
+            made.start_api(log_level="WARNING", database_url=url, **settings)
+            api = made.admin()
+            try:
+                yield Running(made, api)
+            finally:
+                api.close()
+
+
 def start_services(made: Engine, **executor: object) -> None:
     """Start a distributor and an executor that knows the benchmarks' actions too."""
     made.start_distributor("distributor", log_level="WARNING")

@@ -13,10 +13,11 @@ from sqlalchemy.exc import IntegrityError
 
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model import FINAL_STATES, ExecutionMode, Job, JobState
-from job_engine.store import access, events, fairness, outbox
+from job_engine.model.acl import Acl
+from job_engine.store import events, fairness, outbox, tally
+from job_engine.store.audiences import admit, audience_of
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.documents import assemble, new_row, split, to_job
-from job_engine.store.tables import access as access_table
 from job_engine.store.tables import is_unfinished, jobs
 from job_engine.store.transitions import finished, settle, touch
 
@@ -276,9 +277,12 @@ def insert_jobs(
 ) -> Sequence[Document]:
     """Insert jobs with their rights and events; times are set here."""
     rows = []
+    acls: dict[str, Acl] = {}
     for document in documents:
         row = new_row(document)
         row |= {"created_ms": now_ms, "updated_ms": now_ms}
+        row["audience"] = audience_of(document["acl"])
+        acls[row["audience"]] = document["acl"]
         if row["not_before_ms"] is not None and row["not_before_ms"] <= now_ms:
             row["not_before_ms"] = None
         if row["status_message"] is not None:
@@ -291,7 +295,8 @@ def insert_jobs(
     except IntegrityError as error:
         raise ConflictError(f"conflict with {_taken(connection, documents)}") from error
     fairness.open_lanes(connection, rows)
-    access.grant_many(connection, [(d["id"], d["acl"]) for d in documents])
+    admit(connection, acls)
+    tally.add(connection, rows)
     events.append_many(connection, now_ms, rows)
     return [assemble(row) for row in rows]
 
@@ -324,6 +329,10 @@ def _write(
         jobs.c.fence_incarnation.is_not_distinct_from(row["fence_incarnation"]),
         jobs.c.fence_czxid.is_not_distinct_from(row["fence_czxid"]),
     )
+    if "document" in columns and columns["document"].get("acl") != row["document"].get("acl"):
+        acl = columns["document"]["acl"]
+        columns = {**columns, "audience": audience_of(acl)}
+        admit(connection, {columns["audience"]: acl})
     if connection.execute(update(jobs).where(unmoved).values(columns)).rowcount != 1:
         raise ConflictError(f"{row['id']} was changed by somebody else; try again")
     after = {**row, **columns}
@@ -331,8 +340,6 @@ def _write(
         events.append(connection, now_ms, row, JobState(after["state"]), after["entry"])
         tell_callbacks(connection, [row], now_ms)
     _settle_shares(connection, row, after, now_ms)
-    if "document" in columns and columns["document"].get("acl") != row["document"].get("acl"):
-        access.regrant(connection, row["id"], columns["document"]["acl"])
     return assemble(after)
 
 
@@ -355,7 +362,6 @@ def _delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int
     unfinished = [row for row in rows if row["state"] not in FINAL_STATES]
     tell_callbacks(connection, unfinished, now_ms, JobState.CANCELED)
     connection.execute(delete(jobs).where(jobs.c.seq.in_(seqs)))
-    access.revoke(connection, access_table.c.resource.in_([row["id"] for row in rows]))
     waited = [row for row in rows if row["state"] == JobState.QUEUED and row["entry"] is not None]
     fairness.settle(connection, waited, [0.0] * len(waited))
     # Who carries or runs an unfinished one has to let go of it, as after a cancel.

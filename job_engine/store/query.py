@@ -5,23 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, select
 from sqlalchemy.exc import OperationalError
 
 from job_engine.errors import InvalidFilterError
 from job_engine.model.acl import METADATA, Right
+from job_engine.store import tally
 from job_engine.store.aggregate import aggregate
 from job_engine.store.base import Document
 from job_engine.store.documents import Kind
 from job_engine.store.filter import Filter, attributes_of, compile_filter
+from job_engine.store.filter.nodes import And, Compare, Op
 from job_engine.store.json_paths import by_code_point, values_of
 from job_engine.store.source import Source
+from job_engine.store.tally import can_tell
 
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z@][A-Za-z0-9_:@-]*(?:[./][A-Za-z@][A-Za-z0-9_:@-]*)*")
 
 
+FEW: Final = 5_000
+"""Documents that are looked at one by one, rather than all that match a filter."""
 _TOO_COMPLEX: Final = re.compile(
     r"too large|too many|parser stack overflow|tables in a join|too complex|out of range"
     r"|stack depth limit"
@@ -40,6 +46,14 @@ class Query:
     """Attribute, and whether descending."""
     aggregations: Sequence[str] = ()
     claims: Collection[str] | None = None
+
+    @property
+    def needs(self) -> Right:
+        """The right without which something of it must not be answered."""
+        names = set() if self.filter is None else set(attributes_of(self.filter))
+        names.update(name for name, _ in self.orderby)
+        names.update(item.partition(":")[2] for item in self.aggregations)
+        return _needed(names)
 
 
 @dataclass(frozen=True)
@@ -65,41 +79,87 @@ def run(connection: Connection, source: Source, query: Query, now_ms: int) -> Pa
 
 
 def _run(connection: Connection, source: Source, query: Query, now_ms: int) -> Page:
-    condition = condition_of(source, query, now_ms)
+    condition = condition_of(source, query, now_ms, _lead(connection, source, query, now_ms))
     # Statements of clients are not worth remembering: no two are alike.
     options: dict[str, Any] = {"compiled_cache": None}
-    count = connection.execute(
-        select(func.count()).select_from(source.table).where(condition), execution_options=options
-    ).scalar_one()
+    if can_tell(source, query.filter):
+        count = tally.count(connection, query.filter, query.claims, query.needs, now_ms)
+    else:
+        every = select(func.count()).select_from(source.table).where(condition)
+        count = connection.execute(every, execution_options=options).scalar_one()
     documents: list[Document] = []
     if query.limit and query.offset < count:
-        statement = (
-            select(source.table)
-            .where(condition)
-            .order_by(*_ordered(source, query.orderby))
-            .offset(query.offset)
-            .limit(query.limit)
-        )
+        statement = page_of(source, query, condition)
         rows = connection.execute(statement, execution_options=options).mappings()
         documents = [source.assemble(row) for row in rows]
     found = aggregate(connection, source, condition, query.aggregations)
     return Page(count, documents, found)
 
 
-def condition_of(source: Source, query: Query, now_ms: int) -> ColumnElement[bool]:
+def page_of(source: Source, query: Query, condition: ColumnElement[bool]) -> Select[Any]:
+    """Return the statement that reads the page of what matches a condition."""
+    return (
+        select(source.table)
+        .where(condition)
+        .order_by(*_ordered(source, query.orderby))
+        .offset(query.offset)
+        .limit(query.limit)
+    )
+
+
+class Lead(Enum):
+    """What a search starts from: the database would have to guess."""
+
+    FILTER = "filter"
+    """What matches; each is looked at whether the caller sees it."""
+    CALLER = "caller"
+    """What the caller sees; each is looked at whether it matches."""
+    EITHER = "either"
+    """As the database likes."""
+
+
+def _lead(connection: Connection, source: Source, query: Query, now_ms: int) -> Lead:
+    """Start from what the caller sees where that is little, whatever the filter is."""
+    if query.claims is None or not source.tallied:
+        return Lead.EITHER
+    seen = tally.count(connection, None, query.claims, Right.VIEW_META, now_ms)
+    return Lead.CALLER if seen <= FEW else Lead.FILTER
+
+
+def condition_of(
+    source: Source, query: Query, now_ms: int, lead: Lead = Lead.EITHER
+) -> ColumnElement[bool]:
     """Return which rows a query is about.
 
     Who may not see an attribute finds nothing by it: a filter would tell its value.
     """
-    condition = source.base
+    conditions = [source.base]
     if query.filter is not None:
-        condition = and_(condition, compile_filter(query.filter, source, now_ms))
+        matching = compile_filter(query.filter, source, now_ms)
+        conditions.append(_unled(matching) if lead is Lead.CALLER else matching)
+        if lead is not Lead.CALLER:
+            conditions += _spread(source, query.filter)
     if query.claims is not None:
-        names = set() if query.filter is None else set(attributes_of(query.filter))
-        names.update(name for name, _ in query.orderby)
-        names.update(item.partition(":")[2] for item in query.aggregations)
-        condition = and_(condition, source.visible(query.claims, _needed(names)))
-    return condition
+        seen = source.visible(query.claims, query.needs)
+        conditions.append(_unled(seen) if lead is Lead.FILTER else seen)
+    return and_(*conditions)
+
+
+def _unled(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return a condition that no index is chosen by."""
+    return func.coalesce(condition, false())
+
+
+def _spread(source: Source, tree: Filter | None) -> Iterable[ColumnElement[bool]]:
+    """Yield what lets an index sort, which is true in any case: see `Source.spread`."""
+    items = tree.items if isinstance(tree, And) else (tree,) if tree is not None else ()
+    compared = {
+        item.attribute: item for item in items if isinstance(item, Compare) and item.op is Op.EQ
+    }
+    named = set() if tree is None else set(attributes_of(tree))
+    for attribute, (other, condition) in source.spread.items():
+        if attribute in compared and other not in named:
+            yield condition
 
 
 def _needed(names: Iterable[str]) -> Right:
@@ -115,15 +175,20 @@ def _needed(names: Iterable[str]) -> Right:
 
 
 def _ordered(source: Source, orderby: Sequence[tuple[str, bool]]) -> Iterable[ColumnElement[Any]]:
+    columns: list[tuple[ColumnElement[Any], bool]] = []
     for name, descending in orderby:
         if not _ATTRIBUTE.fullmatch(name):
             raise InvalidFilterError(f"cannot order by {name!r}: it is no attribute")
-        for column in _sorted_by(source, re.split(r"[./]", name), descending=descending):
-            way = column.desc() if descending else column.asc()
-            yield way if getattr(column, "nullable", True) is False else way.nulls_last()
-    # Who comes first among equals: the newest, or the oldest of what is sorted upwards.
+        path = re.split(r"[./]", name)
+        columns += [(c, descending) for c in _sorted_by(source, path, descending=descending)]
+    # Among equals the newest come first, or the oldest where the order begins upwards: as
+    # an index has them. Nor would it be used for a column that is named twice.
     upwards = bool(orderby) and not orderby[0][1]
-    yield from (column.asc() if upwards else column.desc() for column in source.age)
+    named = [column for column, _ in columns]
+    columns += [(c, not upwards) for c in source.age if not any(c is other for other in named)]
+    for column, descending in columns:
+        way = column.desc() if descending else column.asc()
+        yield way if getattr(column, "nullable", True) is False else way.nulls_last()
 
 
 def _sorted_by(

@@ -16,14 +16,16 @@ from sqlalchemy import (
     true,
 )
 
+from job_engine.model import JobState
 from job_engine.model.acl import Right
 from job_engine.store.access import allowed
+from job_engine.store.audiences import within
 from job_engine.store.base import Document
 from job_engine.store.blobs import assemble_blob
 from job_engine.store.documents import ENTRIES_PATH, FIELDS, Field, Kind, assemble
 from job_engine.store.json_paths import array_of, lacks, member
 from job_engine.store.resources import assemble_resource
-from job_engine.store.tables import blobs, jobs, resources
+from job_engine.store.tables import blobs, job_counts, jobs, resources
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Source:
     """Attributes that are texts made of columns."""
     date_texts: frozenset[str] = frozenset()
     """Attributes of the JSON that are timestamps, as the server writes them."""
+    tallied: bool = False
+    """Whether `tally.py` knows how many there are."""
+    spread: Mapping[str, tuple[str, ColumnElement[bool]]] = field(default_factory=dict)
+    """Attributes whose index has another one before what is sorted by, and a condition that
+    names every value of that: with it, the index sorts too."""
 
     def column(self, name: str) -> ColumnElement[Any] | None:
         """Return the column of an attribute; None for one that is in the JSON."""
@@ -87,12 +94,25 @@ JOBS: Final = Source(
     jobs,
     _by_name(*FIELDS, Field("target-resource/href", "target_href")),
     assemble,
-    lambda claims, right: allowed(jobs.c.id, claims, right),
+    lambda claims, right: within(jobs.c.audience, claims, right),
     true(),
     (jobs.c.created_ms, jobs.c.seq),
     document=jobs.c.document,
     arrays={"tags": _shown_tags},
+    tallied=True,
+    spread={"action": ("state", jobs.c.state.in_(list(JobState)))},
 )
+
+TALLY: Final = Source(
+    "job",
+    job_counts,
+    _by_name(Field("action", "action"), Field("state", "state")),
+    lambda _row: {},
+    lambda claims, right: within(job_counts.c.audience, claims, right),
+    true(),
+    (),
+)
+"""The numbers of jobs, to be filtered as the jobs themselves are."""
 
 BLOBS: Final = Source(
     "blob",

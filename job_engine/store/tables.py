@@ -80,6 +80,8 @@ jobs: Final = Table(
     Column("claimed_ms", BigInteger),
     # Whether it has callbacks: what writes the outbox looks no further where it has none.
     Column("notifies", Boolean, nullable=False, server_default=false()),
+    # Who sees it, by `audiences.py`.
+    Column("audience", _TEXT, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )
 
@@ -163,6 +165,10 @@ _partial("jobs_parent_job", _c.parent_job, where=_c.parent_job.is_not(None))
 _partial("jobs_target", _c.target_href, where=_c.target_href.is_not(None))
 Index("jobs_state_created", _c.state, _c.created_ms)
 Index("jobs_created", _c.created_ms)
+# For searches: what is compared, then what is sorted by or compared too.
+Index("jobs_action", _c.action, _c.state, _c.created_ms)
+Index("jobs_audience", _c.audience, _c.created_ms, _c.state)
+_partial("jobs_parent", _c.parent, _c.created_ms, _c.state, where=_c.parent.is_not(None))
 
 # Fair share; `fairness.py` says how these three belong together. A share without a row
 # has the weight 1. Virtual times are seconds of one thread over the share's weight.
@@ -242,7 +248,33 @@ events: Final = Table(
     sqlite_autoincrement=True,
 )
 
-# Who may do what with a resource, jobs included; `rights` is a bit set of model/acl.py.
+# Who may do what with a job, by its audience; `rights` is a bit set of model/acl.py.
+audiences: Final = Table(
+    "audiences",
+    metadata,
+    Column("principal", _TEXT, primary_key=True),
+    Column("audience", _TEXT, primary_key=True),
+    Column("rights", _INT, nullable=False),
+    Index("audiences_audience", "audience"),
+    sqlite_with_rowid=False,
+)
+
+EVERYBODY: Final = "*"
+"""The audience that stands for all jobs, in `job_counts`."""
+
+# How many jobs there are; triggers keep it.
+job_counts: Final = Table(
+    "job_counts",
+    metadata,
+    Column("audience", _TEXT, primary_key=True),
+    Column("action", _TEXT, primary_key=True),
+    Column("state", _TEXT, primary_key=True),
+    Column("slot", _INT, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Who may do what with any other resource.
 access: Final = Table(
     "access",
     metadata,

@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import func, select
 
 from job_engine.errors import InvalidFilterError
 from job_engine.model.acl import normalise
 from job_engine.store.factory import open_store
 from job_engine.store.filter import parse_filter
-from job_engine.store.query import Page, Query, condition_of, run
+from job_engine.store.query import Page, Query, run
 from job_engine.store.resources import Resource
 from job_engine.store.source import JOBS, Source, resources_of
 from job_engine.store.store import Store
-from job_engine.store.tables import jobs
-from tests.contract.store.support import NOW_MS, ON_SQLITE, Clock, add, document, plan, push
+from tests.contract.store.support import NOW_MS, Clock, add, document, push
 from tests.databases import BACKENDS, database
 
 
@@ -315,15 +313,3 @@ def test_other_resources_are_searched_the_same_way(store: Store, clock: Clock) -
     assert names(store, "expiry='2023-11-14'", source=things) == ["None", "two"]
     assert names(store, "resource-type='thing' and name!=null", source=things) == ["two"]
     assert search(store, source=things, claims={"user/b"}).count == 0
-
-
-@ON_SQLITE
-def test_a_users_few_jobs_are_found_without_reading_everybodys(store: Store) -> None:
-    acl = normalise({"owners": ["user/other"]})
-    store.jobs.add_many([document(acl=acl) for _ in range(3000)])
-    add(store, acl=normalise({"owners": ["user/jane"]}))
-    query = Query(claims={"user/jane", "group/nuvla-user"})
-    condition = condition_of(JOBS, query, NOW_MS)
-    statement = select(func.count()).select_from(jobs).where(condition)
-    details = store.database.read(lambda c: plan(c, statement))
-    assert not any(detail.startswith("SCAN jobs") for detail in details), details

@@ -1,0 +1,200 @@
+"""A filtered, ordered page of 50 jobs out of a million, through HTTP, with its exact count.
+
+A real API answers one client that keeps its connection, once as an admin and once as the
+course platform that created the jobs, and so sees them by their access control lists. The
+floor is the same page and count asked of the database's file by bare sqlite3.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from typing import Any, Final
+
+import requests
+from sqlalchemy import func, select, update
+
+from benchmarks.figures import Bound, Figure, Peer, Scale, percentile
+from benchmarks.servers import api_alone
+from job_engine.model import JobState
+from job_engine.model.acl import normalise
+from job_engine.store.base import Document
+from job_engine.store.factory import open_store
+from job_engine.store.tables import jobs
+
+PAGE: Final = 50
+COURSES: Final = 100
+STUDENTS: Final = 2_000
+BATCH: Final = 10_000
+APART_MS: Final = 20_000
+"""Milliseconds from one job's creation to the next: a million are most of a year."""
+WAITING: Final = 19
+"""One of so many jobs still waits; primes, so that it may be of any action and course."""
+FAILED: Final = 17
+"""One of so many others failed."""
+PLATFORM: Final = "user/lms"
+ADMIN: Final = "an admin"
+SEARCHES: Final[Mapping[str, Mapping[str, str]]] = {
+    "failed, newest first": {"filter": "state='FAILED'", "orderby": "created:desc"},
+    "succeeded, of one action": {
+        "filter": "state='SUCCESS' and action='grade'",
+        "orderby": "created:desc",
+    },
+    "waiting, oldest first": {
+        "filter": "state=['QUEUED', 'RUNNING'] and action='grade'",
+        "orderby": "created",
+    },
+    "of one action": {"filter": "action='grade'", "orderby": "created:desc"},
+    "of a course, not succeeded": {
+        "filter": "parent='course/17' and state!='SUCCESS'",
+        "orderby": "created:desc",
+    },
+}
+HEADLINE: Final = "failed, newest first"
+_IDENTITIES: Final = {
+    ADMIN: "internal group/nuvla-admin group/nuvla-admin group/nuvla-user group/nuvla-anon",
+    "who created them": f"{PLATFORM} {PLATFORM} {PLATFORM} group/nuvla-user group/job-submitter",
+}
+_FLOOR: Final = (
+    "SELECT * FROM jobs WHERE state = 'FAILED' ORDER BY created_ms DESC, seq DESC LIMIT 50",
+    "SELECT count(*) FROM jobs WHERE state = 'FAILED'",
+)
+
+
+def fill(database_url: str, count: int) -> None:
+    """Put jobs into an empty store, as old as they would be; some of them are not over."""
+    now_ms = time.time_ns() // 1_000_000
+    created = itertools.count(now_ms - count // BATCH * BATCH * APART_MS, BATCH * APART_MS)
+    made_ms = 0
+    store = open_store(database_url, lambda: made_ms)
+    store.start()
+    try:
+        numbers = itertools.count()
+        for made_ms in itertools.islice(created, count // BATCH):
+            store.jobs.add_many([_job(n) for n in itertools.islice(numbers, BATCH)])
+            first = made_ms
+            store.database.write(lambda c, first=first: _age(c, first))  # type: ignore[misc]
+    finally:
+        store.stop()
+
+
+def _age(connection: Any, first_ms: int) -> None:
+    """End most jobs of a batch that was just created, and take their creation apart."""
+    new = jobs.c.created_ms == first_ms
+    newest = connection.execute(select(func.max(jobs.c.seq))).scalar_one()
+    number = newest - jobs.c.seq
+    for state, which in (
+        (JobState.FAILED, (number % FAILED == 0) & (number % WAITING != 0)),
+        (JobState.SUCCESS, (number % FAILED != 0) & (number % WAITING != 0)),
+    ):
+        connection.execute(update(jobs).where(new & which).values(state=state, progress=100))
+    spread = jobs.c.created_ms - number * APART_MS
+    connection.execute(update(jobs).where(new).values(created_ms=spread))
+
+
+def _job(number: int) -> Document:
+    digest = f"sha256:{number:064x}"
+    return {
+        "id": f"job/{uuid.uuid4()}",
+        "action": ("grade", "grade", "run_command", "noop")[number % 4],
+        "state": "QUEUED",
+        "progress": 0,
+        "version": 2,
+        "execution-mode": "push",
+        "created-by": PLATFORM,
+        "parent": f"course/{number % COURSES}",
+        "payload": json.dumps({"assignment": digest, "submission": {"archive": {"blob": digest}}}),
+        "acl": normalise(
+            {"owners": [PLATFORM], "view-data": [f"user/student-{number % STUDENTS}"]}
+        ),
+    }
+
+
+def searches(url: str, rounds: int) -> dict[tuple[str, str], list[float]]:
+    """Ask every search as everybody, in turns; returns milliseconds by who and what."""
+    found: dict[tuple[str, str], list[float]] = {}
+    with requests.Session() as session:
+        for turn in range(rounds + 1):
+            for who, header in _IDENTITIES.items():
+                for name, search in SEARCHES.items():
+                    took = _search(session, url, header, search)
+                    if turn:  # the first reads the database's file into memory
+                        found.setdefault((who, name), []).append(took)
+    return found
+
+
+def _search(session: requests.Session, url: str, header: str, search: Mapping[str, str]) -> float:
+    """Ask one page; returns its milliseconds. Raises `ValueError` unless it is a full one."""
+    started = time.perf_counter()
+    reply = session.put(
+        f"{url}/api/job",
+        data={**search, "last": str(PAGE)},
+        headers={"nuvla-authn-info": header},
+    )
+    body = reply.json()
+    took = time.perf_counter() - started
+    if reply.status_code != 200 or len(body["resources"]) != PAGE or body["count"] < PAGE:
+        raise ValueError(f"no page of {PAGE}: {reply.status_code} {reply.text[:200]}")
+    return took * 1000
+
+
+def counts(url: str) -> Iterator[int]:
+    """Yield how many jobs are found in each state, by the API."""
+    for state in JobState:
+        data = {"filter": f"state='{state}'", "last": "0"}
+        headers = {"nuvla-authn-info": _IDENTITIES[ADMIN]}
+        yield requests.put(f"{url}/api/job", data=data, headers=headers).json()["count"]
+
+
+def floor(file: str, rounds: int) -> list[float]:
+    """Return milliseconds of the headline's page and count, without anything around them."""
+    found = []
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        for _ in range(rounds):
+            started = time.perf_counter()
+            for statement in _FLOOR:
+                connection.execute(statement).fetchall()
+            found.append((time.perf_counter() - started) * 1000)
+    return found
+
+
+def run(scale: Scale, database_url: str | None = None) -> Figure:
+    """Measure on SQLite, or in the empty database that a URL names."""
+    count = scale.pick(100_000, 1_000_000)
+    rounds = scale.pick(20, 100)
+    prepare: Callable[[str], None] = lambda url: fill(url, count)  # noqa: E731
+    with api_alone(prepare, database_url, trusted_peers=["127.0.0.1"]) as running:
+        if sum(counts(running.engine.url)) != count:
+            raise ValueError("the counts of all states do not add up to all jobs")
+        found = searches(running.engine.url, rounds)
+        bare = [] if database_url else floor(str(running.store), rounds)
+    headline = found[ADMIN, HEADLINE]
+    slowest = max(found, key=lambda key: percentile(found[key], 99))
+    return Figure(
+        what=f"a page of {PAGE} of {count:,} jobs, {HEADLINE}, with its exact count (median)",
+        value=percentile(headline, 50),
+        unit="ms",
+        higher_is_better=False,
+        jobs=count,
+        threads=1,
+        peers=[Peer("bare sqlite3, the same file", percentile(bare, 50), "reads")] if bare else [],
+        bounds=[
+            Bound(f"p{p} of {', '.join(key)}, ms", percentile(found[key], p), 50)
+            for key, p in (((ADMIN, HEADLINE), 50), ((ADMIN, HEADLINE), 99), (slowest, 99))
+        ],
+        details={
+            f"p{p} of {name}, {who}, ms": percentile(values, p)
+            for (who, name), values in found.items()
+            for p in (50, 99)
+        },
+        series={
+            f"{name}, {who}": [(percentile(values, p), p / 100) for p in range(1, 100)]
+            for (who, name), values in found.items()
+        },
+        axes=("ms a page", "share of pages"),
+    )
