@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Float,
-    and_,
-    false,
-    func,
-    not_,
-    or_,
-    true,
-    type_coerce,
-)
+from sqlalchemy import ColumnElement, and_, false, func, not_, or_, true
 
 from job_engine.errors import InvalidFilterError
 from job_engine.model.timestamps import format_ms
 from job_engine.store.documents import Kind
+from job_engine.store.filter.compare import (
+    Condition,
+    end_of,
+    integer_of,
+    number_of,
+    one_of,
+    starts_with,
+    text_of,
+    typed,
+    within,
+    within_text,
+)
 from job_engine.store.filter.dates import Span, moment, parse_span
 from job_engine.store.filter.fulltext import compile_words
 from job_engine.store.filter.nodes import And, Compare, Filter, Member, Op, Or, Value
-from job_engine.store.filter.parser import MAX_DIGITS
 from job_engine.store.json_paths import Values, by_code_point, contains, values_of
 from job_engine.store.source import Source
-
-Condition = ColumnElement[bool]
 
 _CHUNK: Final = 200
 """Terms in one group: SQLite nests them, and refuses trees deeper than 1000."""
@@ -46,10 +43,8 @@ _RELATIONS: Final[dict[Op, Callable[[Any, Any], Any]]] = {
     Op.GT: operator.gt,
     Op.GE: operator.ge,
 }
-_MAX_INT: Final = 2**63 - 1
-_LAST: Final = chr(0x10FFFF)
-_INTEGER: Final = re.compile(rf"-?[0-9]{{1,{MAX_DIGITS + 1}}}")
-_DECIMAL: Final = re.compile(rf"-?[0-9]{{1,{MAX_DIGITS + 1}}}(\.[0-9]{{1,{MAX_DIGITS}}})?")
+_ORDERED: Final = frozenset({*_RELATIONS, Op.PREFIX})
+"""Comparisons that hold where one value of a document satisfies them."""
 
 
 def compile_filter(tree: Filter, source: Source, now_ms: int) -> Condition:
@@ -79,16 +74,53 @@ class _Compiler:
         if isinstance(tree, And):
             return _grouped(and_, [self.condition(i) for i in _merged(tree.items, negated=True)])
         if isinstance(tree, Or):
-            return _grouped(or_, [self.condition(i) for i in _merged(tree.items, negated=False)])
+            return _grouped(or_, self._alternatives(tree.items))
         if isinstance(tree, Member):
             return self._member(tree)
         return self._compare(tree)
 
+    def _alternatives(self, items: Sequence[Filter]) -> Sequence[Condition]:
+        """Compile the items of an or; an attribute of documents is looked up once for all."""
+        conditions: list[Condition] = []
+        by_attribute: dict[str, list[Compare]] = {}
+        for item in _merged(items, negated=False):
+            if (
+                isinstance(item, Compare)
+                and item.op in _ORDERED
+                and self._source.column(item.attribute) is None
+            ):
+                by_attribute.setdefault(item.attribute, []).append(item)
+            else:
+                conditions.append(self.condition(item))
+        return [*conditions, *(self._any_of(n, found) for n, found in by_attribute.items())]
+
+    def _any_of(self, name: str, comparisons: Sequence[Compare]) -> Condition:
+        """Compile comparisons with an attribute of documents, of which one has to hold."""
+        found = self._values(name)
+        if found is None:
+            return false()
+        return found.any(_grouped(or_, [self._holds(found, one) for one in comparisons]))
+
+    def _holds(self, found: Values, tree: Compare) -> Condition:
+        """Compile a comparison with one value of a document."""
+        name, op, value = tree.attribute, tree.op, tree.value
+        if op is Op.PREFIX:
+            return starts_with(found.string, str(value))
+        compare = _RELATIONS[op]
+        if name in self._source.date_texts:
+            end = format_ms(end_of(op, self._span(value)))
+            return compare(found.string, end)  # type: ignore[no-any-return]
+        either: Condition = compare(found.string, text_of(value))
+        number = number_of(value)
+        if number is not None:
+            either = or_(either, compare(typed(found.number, number), number))
+        return either
+
     def _member(self, tree: Member) -> Condition:
         if not tree.values:
             return true() if tree.negated else false()
-        one_of = self._equals(tree.attribute, tree.values)
-        return _negated(one_of) if tree.negated else one_of
+        equal = self._equals(tree.attribute, tree.values)
+        return _negated(equal) if tree.negated else equal
 
     def _compare(self, tree: Compare) -> Condition:
         name, value = tree.attribute, tree.value
@@ -97,13 +129,13 @@ class _Compiler:
                 equal = self._absent(name) if value is None else self._equals(name, (value,))
                 return equal if tree.op is Op.EQ else _negated(equal)
             case Op.PREFIX:
-                return self._prefix(name, str(value))
+                return self._prefix(tree)
             case Op.FULLTEXT:
                 return self._fulltext(name, str(value))
             case Op.GEO:
                 return false()  # nothing here has a place
             case _:
-                return self._relation(name, tree.op, value)
+                return self._relation(tree)
 
     # --- an attribute that has a column, or is in the JSON ---------------------
 
@@ -128,50 +160,41 @@ class _Compiler:
         column = self._source.column(name)
         kind = self._source.kind(name)
         if column is not None and kind is Kind.TEXT:
-            return column.in_([_text(value) for value in values])
+            return column.in_([text_of(value) for value in values])
         if column is not None and kind is Kind.INTEGER:
-            return column.in_([_integer(name, value) for value in values])
+            return column.in_([integer_of(name, value) for value in values])
         if column is not None:
-            return or_(*(_within(column, self._span(value)) for value in values))
+            return or_(*(within(column, self._span(value)) for value in values))
         found = self._values(name)
         if found is None:
             return false()
         if name in self._source.date_texts:
-            return or_(*(found.any(_within_text(found.string, self._span(v))) for v in values))
-        return found.any(_one_of(found, values))
+            return or_(*(found.any(within_text(found.string, self._span(v))) for v in values))
+        return found.any(one_of(found, values))
 
-    def _relation(self, name: str, op: Op, value: Value) -> Condition:
+    def _relation(self, tree: Compare) -> Condition:
+        name, op, value = tree.attribute, tree.op, tree.value
         column = self._source.column(name)
         kind = self._source.kind(name)
         compare = _RELATIONS[op]
         if column is not None and kind is Kind.TEXT:
-            return compare(by_code_point(column), _text(value))  # type: ignore[no-any-return]
+            return compare(by_code_point(column), text_of(value))  # type: ignore[no-any-return]
         if column is not None and kind is Kind.INTEGER:
-            return compare(column, _integer(name, value))  # type: ignore[no-any-return]
+            return compare(column, integer_of(name, value))  # type: ignore[no-any-return]
         if column is not None:
-            return compare(column, _end(op, self._span(value)))  # type: ignore[no-any-return]
-        found = self._values(name)
-        if found is None:
-            return false()
-        if name in self._source.date_texts:
-            end = format_ms(_end(op, self._span(value)))
-            return found.any(compare(found.string, end))
-        either = compare(found.string, _text(value))
-        number = _number(value)
-        if number is not None:
-            either = or_(either, compare(_typed(found.number, number), number))
-        return found.any(either)
+            return compare(column, end_of(op, self._span(value)))  # type: ignore[no-any-return]
+        return self._any_of(name, [tree])
 
-    def _prefix(self, name: str, prefix: str) -> Condition:
+    def _prefix(self, tree: Compare) -> Condition:
+        name = tree.attribute
         column = self._source.column(name)
         if column is not None and self._source.kind(name) is not Kind.TEXT:
             raise InvalidFilterError(
                 f"Invalid CIMI filter. {name!r} is no text: ^= cannot be used."
             )
         if column is not None:
-            return _starts_with(by_code_point(column), prefix)
-        found = self._values(name)
-        return false() if found is None else found.any(_starts_with(found.string, prefix))
+            return starts_with(by_code_point(column), str(tree.value))
+        return self._any_of(name, [tree])
 
     def _fulltext(self, name: str, query: str) -> Condition:
         if self._source.column(name) is not None and self._source.kind(name) is not Kind.TEXT:
@@ -190,87 +213,10 @@ class _Compiler:
 
     def _span(self, value: Value) -> Span:
         if isinstance(value, bool) or value is None:
-            raise InvalidFilterError(f"Invalid CIMI filter. {_text(value)} is no date.")
+            raise InvalidFilterError(f"Invalid CIMI filter. {text_of(value)} is no date.")
         if isinstance(value, int):
             return moment(value)
         return parse_span(value, self._now_ms)
-
-
-# --- values -------------------------------------------------------------------
-
-
-def _text(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
-
-
-def _integer(name: str, value: Value) -> int:
-    text = _text(value).strip()
-    if not _INTEGER.fullmatch(text):
-        raise InvalidFilterError(
-            f"Invalid CIMI filter. {name!r} is a number, and {text[:50]!r} is none."
-        )
-    return max(-_MAX_INT, min(int(text), _MAX_INT))
-
-
-def _number(value: Value) -> int | float | None:
-    """Return the number that a value is, or is the text of; None for none."""
-    text = _text(value)
-    if isinstance(value, bool) or not _DECIMAL.fullmatch(text):
-        return None
-    number = float(text) if "." in text else int(text)
-    # Larger integers have no room in a statement, nor in a document.
-    return number if -_MAX_INT <= number <= _MAX_INT else float(number)
-
-
-def _typed(column: ColumnElement[Any], number: float) -> ColumnElement[Any]:
-    return type_coerce(column, BigInteger if isinstance(number, int) else Float)
-
-
-def _one_of(found: Values, values: Sequence[Value]) -> Condition:
-    """Say that a value of a document is one of a filter's, as a text or as a number."""
-    numbers = [n for n in map(_number, values) if n is not None]
-    conditions = [found.word.in_([_text(value) for value in values])]
-    for kind in (int, float):
-        of_kind = [n for n in numbers if type(n) is kind]
-        if of_kind:
-            conditions.append(_typed(found.number, of_kind[0]).in_(of_kind))
-    return or_(*conditions)
-
-
-def _starts_with(text: ColumnElement[Any], prefix: str) -> Condition:
-    """Say that a text starts with another: as a range, which an index can answer.
-
-    Not LIKE either, which is blind to case in SQLite.
-    """
-    end = _after(prefix)
-    return text >= prefix if end is None else and_(text >= prefix, text < end)
-
-
-def _after(prefix: str) -> str | None:
-    """Return the first text, by code points, after all that start with `prefix`."""
-    kept = prefix.rstrip(_LAST)
-    if not kept:
-        return None
-    last = ord(kept[-1]) + 1
-    # Surrogates are no characters, and have no bytes in UTF-8.
-    return kept[:-1] + chr(0xE000 if 0xD800 <= last <= 0xDFFF else last)
-
-
-def _within(column: ColumnElement[Any], span: Span) -> Condition:
-    if span.first_ms == span.last_ms:
-        return column == span.first_ms
-    return column.between(span.first_ms, span.last_ms)
-
-
-def _within_text(value: ColumnElement[Any], span: Span) -> Condition:
-    return value.between(format_ms(span.first_ms), format_ms(span.last_ms))
-
-
-def _end(op: Op, span: Span) -> int:
-    """Return the end of a span that a comparison is with: `>` and `<=` take the last."""
-    return span.last_ms if op in (Op.GT, Op.LE) else span.first_ms
 
 
 # --- groups -------------------------------------------------------------------
