@@ -39,6 +39,8 @@ FAILED: Final = 17
 """One of so many others failed."""
 PLATFORM: Final = "user/lms"
 ADMIN: Final = "an admin"
+_LIST: Final = {"select": "id,name,action,state,progress,created,parent"}
+"""What a list shows; without it, each job that waits is told its place in line."""
 SEARCHES: Final[Mapping[str, Mapping[str, str]]] = {
     "failed, newest first": {"filter": "state='FAILED'", "orderby": "created:desc"},
     "succeeded, of one action": {
@@ -48,13 +50,21 @@ SEARCHES: Final[Mapping[str, Mapping[str, str]]] = {
     "waiting, oldest first": {
         "filter": "state=['QUEUED', 'RUNNING'] and action='grade'",
         "orderby": "created",
+        **_LIST,
     },
-    "of one action": {"filter": "action='grade'", "orderby": "created:desc"},
+    "of one action": {"filter": "action='grade'", "orderby": "created:desc", **_LIST},
     "of a course, not succeeded": {
         "filter": "parent='course/17' and state!='SUCCESS'",
         "orderby": "created:desc",
+        **_LIST,
+    },
+    "waiting, with places in line": {
+        "filter": "state='QUEUED' and action='grade'",
+        "orderby": "created",
     },
 }
+PLACES: Final = "waiting, with places in line"
+"""Not held to the bound: whose turn is when is worked out anew for every page."""
 HEADLINE: Final = "failed, newest first"
 _IDENTITIES: Final = {
     ADMIN: "internal group/nuvla-admin group/nuvla-admin group/nuvla-user group/nuvla-anon",
@@ -174,7 +184,8 @@ def run(scale: Scale, database_url: str | None = None) -> Figure:
         found = searches(running.engine.url, rounds)
         bare = [] if database_url else floor(str(running.store), rounds)
     headline = found[ADMIN, HEADLINE]
-    slowest = max(found, key=lambda key: percentile(found[key], 99))
+    bounded = [key for key in found if key[1] != PLACES]
+    slowest = max(bounded, key=lambda key: percentile(found[key], 99))
     return Figure(
         what=f"a page of {PAGE} of {count:,} jobs, {HEADLINE}, with its exact count (median)",
         value=percentile(headline, 50),
