@@ -12,7 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Float, FromClause, Select, cast, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    FromClause,
+    Select,
+    Text,
+    cast,
+    func,
+    select,
+)
 from sqlalchemy.sql.expression import null
 
 from job_engine.store.documents import Kind
@@ -78,7 +88,8 @@ def _values(
     column = source.column(name)
     if column is not None:
         is_text = source.kind(name) is Kind.TEXT
-        word, number = (column, null()) if is_text else (null(), column)
+        # Of a type: a bare NULL cannot be sorted by everywhere.
+        word, number = (column, cast(null(), Float)) if is_text else (cast(null(), Text), column)
         tables = (source.table,)
         return _Values(connection, source, condition, tables, word, number, column.is_(None))
     first, *further = name.split("/")
