@@ -79,12 +79,13 @@ def run(connection: Connection, source: Source, query: Query, now_ms: int) -> Pa
 
 
 def _run(connection: Connection, source: Source, query: Query, now_ms: int) -> Page:
-    condition = condition_of(source, query, now_ms, _lead(connection, source, query, now_ms))
-    # Statements of clients are not worth remembering: no two are alike.
-    options: dict[str, Any] = {"compiled_cache": None}
+    count: int | None = None
     if can_tell(source, query.filter):
         count = tally.count(connection, query.filter, query.claims, query.needs, now_ms)
-    else:
+    condition = condition_of(source, query, now_ms, _lead(connection, source, query, count, now_ms))
+    # Statements of clients are not worth remembering: no two are alike.
+    options: dict[str, Any] = {"compiled_cache": None}
+    if count is None:
         every = select(func.count()).select_from(source.table).where(condition)
         count = connection.execute(every, execution_options=options).scalar_one()
     documents: list[Document] = []
@@ -118,12 +119,18 @@ class Lead(Enum):
     """As the database likes."""
 
 
-def _lead(connection: Connection, source: Source, query: Query, now_ms: int) -> Lead:
-    """Start from what the caller sees where that is little, whatever the filter is."""
+def _lead(
+    connection: Connection, source: Source, query: Query, count: int | None, now_ms: int
+) -> Lead:
+    """Start from what the caller sees where that is little, whatever the filter is.
+
+    `count` is how many documents it finds, where that is known already.
+    """
     if query.claims is None or not source.tallied:
         return Lead.EITHER
-    seen = tally.count(connection, None, query.claims, Right.VIEW_META, now_ms)
-    return Lead.CALLER if seen <= FEW else Lead.FILTER
+    if count is None or count <= FEW:
+        count = tally.count(connection, None, query.claims, Right.VIEW_META, now_ms)
+    return Lead.CALLER if count <= FEW else Lead.FILTER
 
 
 def condition_of(

@@ -96,6 +96,7 @@ def upgrade() -> None:
         sa.Column("count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("audience", "action", "state", "slot"),
         sqlite_with_rowid=False,
+        postgresql_with={"fillfactor": 50},
     )
     op.add_column("jobs", sa.Column("audience", TEXT, nullable=False, server_default=""))
     _fill(op.get_bind())
