@@ -137,7 +137,7 @@ def _multiply(file: Path, times: int) -> None:
     """Have every waiting job so many times, with an id of its own each."""
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TEMP TABLE firsts AS SELECT id FROM jobs WHERE state = 'QUEUED'")
-        for table, column in (("jobs", "id"), ("access", "resource"), ("events", "job")):
+        for table, column in (("jobs", "id"), ("events", "job")):
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
             # Numbers that the database gives, and the id that is made here.
             kept = [
@@ -151,6 +151,10 @@ def _multiply(file: Path, times: int) -> None:
                 f"SELECT printf('job/%08x', n) || substr({column}, 13), {', '.join(kept)} "
                 f"FROM times CROSS JOIN {table} WHERE {column} IN (SELECT id FROM firsts)"
             )
+        # What is inserted is counted by who inserts it.
+        connection.execute(
+            "UPDATE job_counts SET count = count * ? WHERE state = 'QUEUED'", (times,)
+        )
         connection.commit()
 
 
