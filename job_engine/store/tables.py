@@ -167,7 +167,7 @@ Index("jobs_state_created", _c.state, _c.created_ms)
 Index("jobs_created", _c.created_ms)
 # For searches: what is compared, then what is sorted by or compared too.
 Index("jobs_action", _c.action, _c.state, _c.created_ms)
-Index("jobs_audience", _c.audience, _c.created_ms, _c.state)
+Index("jobs_audience", _c.audience, _c.created_ms)
 _partial("jobs_parent", _c.parent, _c.created_ms, _c.state, where=_c.parent.is_not(None))
 
 # Fair share; `fairness.py` says how these three belong together. A share without a row
