@@ -269,7 +269,6 @@ job_counts: Final = Table(
     Column("audience", _TEXT, primary_key=True),
     Column("action", _TEXT, primary_key=True),
     Column("state", _TEXT, primary_key=True),
-    Column("slot", _INT, primary_key=True, autoincrement=False),
     Column("count", BigInteger, nullable=False),
     sqlite_with_rowid=False,
     # Room on each page for what changes most.

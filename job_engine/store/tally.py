@@ -3,8 +3,8 @@
 The numbers change in the transaction that changes a job, and so are exact in whatever
 snapshot they are read. What is moved or deleted, triggers count; what is created, `add`
 does, many at once: with a trigger SQLite would keep a journal of each inserted row.
-`EVERYBODY` stands for all jobs. A number may be spread over slots, one for each connection
-that writes, so that none waits for another's row; in one slot it may be below nothing.
+`EVERYBODY` stands for all jobs. Writers are one after the other, in PostgreSQL too: nobody
+waits for a number that would not wait for the lock.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ from job_engine.store.filter import Filter, attributes_of, compile_filter
 from job_engine.store.source import TALLY, Source
 from job_engine.store.tables import EVERYBODY, job_counts
 
-SLOTS: Final = {"sqlite": "0", "postgresql": "pg_backend_pid() % 1024"}
-"""Which slot a connection writes to, as SQL; SQLite's writers are one after the other."""
+_ADD: Final = text(
+    "INSERT INTO job_counts (audience, action, state, count) "
+    "VALUES (:audience, :action, :state, :count) "
+    "ON CONFLICT (audience, action, state) "
+    "DO UPDATE SET count = job_counts.count + excluded.count"
+)
 
 
 def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -31,19 +35,14 @@ def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         for audience in (EVERYBODY, row["audience"]):
             numbers[audience, row["action"], row["state"]] += 1
-    added = text(
-        "INSERT INTO job_counts (audience, action, state, slot, count) "
-        f"VALUES (:audience, :action, :state, {SLOTS[connection.dialect.name]}, :count) "
-        "ON CONFLICT (audience, action, state, slot) "
-        "DO UPDATE SET count = job_counts.count + excluded.count"
-    )
-    # In one order, so that no two wait for each other.
-    for_each = [
-        {"audience": audience, "action": action, "state": str(state), "count": count}
-        for (audience, action, state), count in sorted(numbers.items())
-    ]
-    if for_each:
-        connection.execute(added, for_each)
+    if numbers:
+        connection.execute(
+            _ADD,
+            [
+                {"audience": audience, "action": action, "state": str(state), "count": count}
+                for (audience, action, state), count in numbers.items()
+            ],
+        )
 
 
 def can_tell(source: Source, tree: Filter | None) -> bool:

@@ -14,18 +14,14 @@ from job_engine.store.query import Lead, Query, condition_of, page_of
 from job_engine.store.source import JOBS
 from job_engine.store.store import Store
 from job_engine.store.tables import jobs
-from tests.contract.store.support import NOW_MS, plan
+from tests.contract.store.support import NOW_MS, ON_SQLITE, plan
 
 SORTS = "USE TEMP B-TREE FOR ORDER BY"
 """All that matches; what is of the same millisecond may have to be sorted still."""
 NEWEST = [("created", True)]
 
 
-@pytest.fixture
-def sqlite_only(store_url: str) -> None:
-    """Skip where plans are another matter."""
-    if not store_url.startswith("sqlite"):
-        pytest.skip("the plans of another database")
+pytestmark = ON_SQLITE
 
 
 def steps(store: Store, query: Query, lead: Lead = Lead.EITHER) -> list[str]:
@@ -33,7 +29,6 @@ def steps(store: Store, query: Query, lead: Lead = Lead.EITHER) -> list[str]:
     return store.database.read(lambda c: plan(c, statement))
 
 
-@pytest.mark.usefixtures("sqlite_only")
 @pytest.mark.parametrize("descending", [True, False])
 @pytest.mark.parametrize(
     ("text", "index"),
@@ -65,7 +60,6 @@ def test_a_page_comes_out_of_its_index_in_order(
     assert not any(SORTS in step for step in found), found
 
 
-@pytest.mark.usefixtures("sqlite_only")
 @pytest.mark.parametrize(
     ("text", "index"),
     [
@@ -83,7 +77,6 @@ def test_what_is_compared_leads_to_an_index(store: Store, text: str, index: str)
     assert found[0] == f"SEARCH jobs USING INDEX {index}"
 
 
-@pytest.mark.usefixtures("sqlite_only")
 @pytest.mark.parametrize("text", [None, "state='FAILED'", "action='grade'", "name='x'"])
 def test_who_sees_little_is_answered_from_that(store: Store, text: str | None) -> None:
     tree = None if text is None else parse_filter(text)
@@ -93,7 +86,6 @@ def test_who_sees_little_is_answered_from_that(store: Store, text: str | None) -
     )
 
 
-@pytest.mark.usefixtures("sqlite_only")
 @pytest.mark.parametrize(
     ("text", "index"),
     [
@@ -110,7 +102,6 @@ def test_who_sees_much_is_answered_in_order(store: Store, text: str | None, inde
     assert not any(SORTS in step for step in found), found
 
 
-@pytest.mark.usefixtures("sqlite_only")
 def test_counts_beyond_the_tally_read_an_index_alone(store: Store) -> None:
     for text in ("created>'now-1d' and state='FAILED'", "parent='course/1' and state!='SUCCESS'"):
         condition = condition_of(JOBS, Query(parse_filter(text)), NOW_MS)

@@ -1,7 +1,7 @@
 """Audiences of jobs instead of a row for each job and principal, and numbers of jobs.
 
-Revision ID: 0003_tally
-Revises: 0002
+Revision ID: 0004
+Revises: 0003
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,13 @@ from alembic import op
 
 from job_engine.store.audiences import admit, audience_of
 
-revision = "0003_tally"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+INTEGER = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 BATCH = 5_000
 
 MOVED = """
@@ -29,8 +30,8 @@ SQLITE = (
     CREATE TRIGGER jobs_tally_moved AFTER UPDATE OF state, action, audience ON jobs
     WHEN OLD.state <> NEW.state OR OLD.action <> NEW.action OR OLD.audience <> NEW.audience BEGIN
         {MOVED}
-        INSERT INTO job_counts (audience, action, state, slot, count)
-        VALUES ('*', NEW.action, NEW.state, 0, 1), (NEW.audience, NEW.action, NEW.state, 0, 1)
+        INSERT INTO job_counts (audience, action, state, count)
+        VALUES ('*', NEW.action, NEW.state, 1), (NEW.audience, NEW.action, NEW.state, 1)
         ON CONFLICT DO UPDATE SET count = count + 1;
     END
     """,
@@ -46,10 +47,10 @@ POSTGRESQL = (
     """
     CREATE FUNCTION jobs_tally(who text, what text, how text, change bigint) RETURNS void
     LANGUAGE sql AS $$
-        INSERT INTO job_counts (audience, action, state, slot, count)
-        SELECT each, what, how, pg_backend_pid() % 1024, change
+        INSERT INTO job_counts (audience, action, state, count)
+        SELECT each, what, how, change
         FROM unnest(ARRAY['*', who]) AS each ORDER BY each
-        ON CONFLICT (audience, action, state, slot)
+        ON CONFLICT (audience, action, state)
         DO UPDATE SET count = job_counts.count + excluded.count
     $$
     """,
@@ -82,7 +83,7 @@ def upgrade() -> None:
         "audiences",
         sa.Column("principal", TEXT, nullable=False),
         sa.Column("audience", TEXT, nullable=False),
-        sa.Column("rights", sa.Integer(), nullable=False),
+        sa.Column("rights", INTEGER, nullable=False),
         sa.PrimaryKeyConstraint("principal", "audience"),
         sqlite_with_rowid=False,
     )
@@ -92,9 +93,8 @@ def upgrade() -> None:
         sa.Column("audience", TEXT, nullable=False),
         sa.Column("action", TEXT, nullable=False),
         sa.Column("state", TEXT, nullable=False),
-        sa.Column("slot", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("audience", "action", "state", "slot"),
+        sa.PrimaryKeyConstraint("audience", "action", "state"),
         sqlite_with_rowid=False,
         postgresql_with={"fillfactor": 50},
     )
@@ -124,9 +124,9 @@ def _fill(connection: sa.Connection) -> None:
     connection.execute(sa.text("DELETE FROM access WHERE resource LIKE 'job/%'"))
     connection.execute(
         sa.text(
-            "INSERT INTO job_counts (audience, action, state, slot, count) "
-            "SELECT audience, action, state, 0, count(*) FROM jobs GROUP BY 1, 2, 3 "
-            "UNION ALL SELECT '*', action, state, 0, count(*) FROM jobs GROUP BY 1, 2, 3"
+            "INSERT INTO job_counts (audience, action, state, count) "
+            "SELECT audience, action, state, count(*) FROM jobs GROUP BY 1, 2, 3 "
+            "UNION ALL SELECT '*', action, state, count(*) FROM jobs GROUP BY 1, 2, 3"
         )
     )
 
