@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from job_engine.errors import ConflictError
 from job_engine.model import Ability, Answer, Claim, Decision, JobState, decide_claim
 from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report
-from job_engine.store import events, fairness, reports, starts
+from job_engine.store import events, fairness, reports, starts, tally
 from job_engine.store.base import Clock, Database
 from job_engine.store.documents import assemble, to_job
 from job_engine.store.jobs import tell_callbacks
@@ -91,7 +91,9 @@ class _Batch:
     failed: list[tuple[Row, Row]] = field(default_factory=list)
     """The same of jobs that their claim ends."""
     moved: list[Row] = field(default_factory=list)
-    """Those of them that are in another state now, as they are then."""
+    """Those of them that are in another state then, as they are then."""
+    unmoved: list[Row] = field(default_factory=list)
+    """The same as they were before."""
 
     def answer(self, claim: Claim) -> ClaimReply:
         """Decide one claim."""
@@ -123,6 +125,7 @@ class _Batch:
                 # may be made again, and are then answered by what is there.
                 raise ConflictError("Somebody else wrote to a claimed job; claim again.")
         events.append_many(connection, self.now_ms, self.moved)
+        tally.replace(connection, self.unmoved, self.moved)
         tell_callbacks(connection, self.moved, self.now_ms)
         # A claimer may be faster than the leader with its word that the job was pushed.
         fairness.charge(connection, [row for row, _ in self.claimed if row["entry"] is None])
@@ -137,6 +140,7 @@ class _Batch:
         after = self.rows[row["id"]] = {**row, **new}
         if new["state"] != row["state"]:
             self.moved.append(after)
+            self.unmoved.append(row)
         return after
 
     def _end(self, row: Row, why: str) -> Row:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, select, update
 
 from job_engine.model import EXPIRED, JobState
-from job_engine.store import events, fairness
+from job_engine.store import events, fairness, tally
 from job_engine.store.base import Clock, Database
 from job_engine.store.jobs import tell_callbacks
 from job_engine.store.tables import is_expiring, jobs
@@ -18,7 +18,8 @@ _BATCH: Final = 500
 """Jobs that one transaction fails, so that it holds nobody else up for long."""
 
 _RETURNED: Final = (
-    *("id", "action", "priority", "share", "version", "state", "entry", "notifies"),
+    *("id", "action", "priority", "share", "version", "state", "entry"),
+    *("notifies", "audience"),
 )
 
 
@@ -57,6 +58,7 @@ class Expiry:
         rows = connection.execute(statement).mappings().all()
         # With its entry, so that the leader takes it out of the queue.
         events.append_many(connection, now_ms, rows)
+        tally.move(connection, rows, JobState.QUEUED)
         tell_callbacks(connection, rows, now_ms)
         waited: Sequence[Any] = [row for row in rows if row["entry"] is not None]
         fairness.settle(connection, waited, [0.0] * len(waited))

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, 
 from job_engine.errors import ConflictError
 from job_engine.model import ExecutionMode, JobState
 from job_engine.model.protocol import EntryItem, FeedReply, RecordedEntries
-from job_engine.store import events, fairness
+from job_engine.store import events, fairness, tally
 from job_engine.store.base import Clock, Database
 from job_engine.store.jobs import tell_callbacks
 from job_engine.store.many import Many, Rows
@@ -150,10 +150,13 @@ class Feed:
                     **message_columns(message, now_ms),
                     updated_ms=now_ms,
                 )
-                .returning(*jobs.c["id", "action", "priority", "state", "entry", "notifies"])
+                .returning(
+                    *jobs.c["id", "action", "priority", "state", "entry", "notifies", "audience"]
+                )
             )
             rows = connection.execute(statement).mappings().all()
             events.append_many(connection, now_ms, rows)
+            tally.move(connection, rows, JobState.QUEUED)
             tell_callbacks(connection, rows, now_ms)
             failed += len(rows)
         return failed
@@ -175,7 +178,7 @@ def recorded(action: str, after: str | None, limit: int) -> Select[Any]:
 
 _HOT: Final = (
     *("seq", "id", "action", "priority", "share", "version"),
-    *("state", "entry", "not_before_ms", "execution_mode", "fence_czxid"),
+    *("state", "entry", "not_before_ms", "execution_mode", "fence_czxid", "audience"),
 )
 """Columns that the writes here decide by."""
 
@@ -227,6 +230,7 @@ def _clear(connection: Connection, item: EntryItem, now_ms: int) -> bool:
         return False
     if row["state"] == JobState.RUNNING:
         events.append(connection, now_ms, row, JobState.QUEUED, None)
+        tally.move(connection, [{**row, "state": JobState.QUEUED}], JobState.RUNNING)
     after = {**row, "entry": None, "state": JobState.QUEUED}
     # It is charged again when it is fed again.
     fairness.settle(connection, [after], [0.0])

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, select, update
 
 from job_engine.model import JobState
 from job_engine.model.protocol import ForeignRun
-from job_engine.store import events, fairness
+from job_engine.store import events, fairness, tally
 from job_engine.store.base import Clock, Database
 from job_engine.store.tables import inline, jobs
 
@@ -25,7 +25,7 @@ LIMIT: Final = 100
 
 _ROW: Final = (
     *("seq", "id", "action", "priority", "share", "version", "state"),
-    *("entry", "not_before_ms", "execution_mode", "updated_ms", "fence_czxid"),
+    *("entry", "not_before_ms", "execution_mode", "updated_ms", "fence_czxid", "audience"),
 )
 
 
@@ -98,6 +98,7 @@ def _requeue(connection: Connection, run: ForeignRun, now_ms: int) -> bool:
         return False
     events.append(connection, now_ms, row, JobState.QUEUED, None)
     after = {**row, **again}
+    tally.replace(connection, [row], [after])
     if row["entry"] is not None:
         fairness.settle(connection, [after], [0.0])  # it is charged again when it is fed again
     fairness.open_lanes(connection, [after])

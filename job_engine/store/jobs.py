@@ -336,6 +336,7 @@ def _write(
     if connection.execute(update(jobs).where(unmoved).values(columns)).rowcount != 1:
         raise ConflictError(f"{row['id']} was changed by somebody else; try again")
     after = {**row, **columns}
+    tally.replace(connection, [row], [after])
     if after["state"] != row["state"]:
         events.append(connection, now_ms, row, JobState(after["state"]), after["entry"])
         tell_callbacks(connection, [row], now_ms)

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select,
 from job_engine.errors import ConflictError, InvalidResourceError
 from job_engine.model import Fence, JobState
 from job_engine.model.protocol import Receipt, Report, ReportKind
-from job_engine.store import events, fairness, logs
+from job_engine.store import events, fairness, logs, tally
 from job_engine.store.jobs import tell_callbacks
 from job_engine.store.many import Many, Rows
 from job_engine.store.tables import inline, jobs
@@ -38,7 +38,7 @@ def write(
 
 _REPORTED: Final = (
     *("seq", "id", "action", "priority", "share", "version", "state", "entry", "not_before_ms"),
-    *("execution_mode", "fence_incarnation", "fence_czxid", "claimed_ms", "notifies"),
+    *("execution_mode", "fence_incarnation", "fence_czxid", "claimed_ms", "notifies", "audience"),
 )
 """Columns that reports are decided by."""
 _NAMED: Final = Rows(
@@ -146,6 +146,7 @@ class _Batch:
         for seq, lines in self.lines:
             logs.append(connection, seq, lines)
         events.append_many(connection, self.now_ms, self.changed)
+        tally.move(connection, self.changed, JobState.RUNNING)
         tell_callbacks(connection, self.changed, self.now_ms)
         taken_s = [
             max(0, self.now_ms - (row["claimed_ms"] or self.now_ms)) / 1000 for row in self.over

@@ -9,7 +9,7 @@ import pytest
 
 from job_engine.store.factory import open_store
 from job_engine.store.store import Store
-from tests.contract.store.support import Clock
+from tests.contract.store.support import Clock, check_tally
 from tests.databases import BACKENDS, database
 
 
@@ -38,4 +38,5 @@ def store(store_url: str, clock: Clock) -> Iterator[Store]:
     opened = open_store(store_url, clock)
     opened.start()
     yield opened
+    opened.database.read(check_tally)
     opened.stop()

@@ -131,3 +131,14 @@ def plan(connection: Connection, statement: object) -> list[str]:
         shown = f"'{value}'" if isinstance(value, str) else str(value)
         sql = sql.replace("?", shown, 1)
     return [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {sql}"))]
+
+
+def check_tally(connection: Connection) -> None:
+    """Hold the numbers of jobs against the jobs themselves."""
+    counted = text("SELECT audience, action, state, count FROM job_counts WHERE count <> 0")
+    there = text(
+        "SELECT audience, action, state, count(*) FROM jobs GROUP BY 1, 2, 3 "
+        "UNION ALL SELECT '*', action, state, count(*) FROM jobs GROUP BY 1, 2, 3"
+    )
+    numbers = [set(map(tuple, connection.execute(query))) for query in (counted, there)]
+    assert numbers[0] == numbers[1]

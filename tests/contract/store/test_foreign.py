@@ -135,4 +135,4 @@ def test_an_entry_that_is_recorded_late_is_all_that_is_left_of_a_run(
 @ON_SQLITE
 def test_what_waits_and_what_is_over_is_not_read(store: Store) -> None:
     steps = store.database.read(lambda c: plan(c, foreign.silent("noop", 0)))
-    assert any("jobs_state_created (state=?" in step for step in steps), steps
+    assert any("jobs_action (action=? AND state=?" in step for step in steps), steps

@@ -418,7 +418,7 @@ def test_the_search_for_a_sender_reads_no_backlog(store: Store) -> None:
     assert not [step for step in found if step.startswith("SCAN jobs")], found
     assert len([step for step in found if "SEARCH jobs" in step]) == 3
     (running_ones,) = store.database.read(lambda c: plan(c, running_senders()))
-    assert "(state=?)" in running_ones, running_ones
+    assert "(action=? AND state=?)" in running_ones, running_ones
 
 
 def test_pushed_senders_count_as_waiting(store: Store) -> None:

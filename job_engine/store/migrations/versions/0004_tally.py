@@ -27,15 +27,6 @@ MOVED = """
 """
 SQLITE = (
     f"""
-    CREATE TRIGGER jobs_tally_moved AFTER UPDATE OF state, action, audience ON jobs
-    WHEN OLD.state <> NEW.state OR OLD.action <> NEW.action OR OLD.audience <> NEW.audience BEGIN
-        {MOVED}
-        INSERT INTO job_counts (audience, action, state, count)
-        VALUES ('*', NEW.action, NEW.state, 1), (NEW.audience, NEW.action, NEW.state, 1)
-        ON CONFLICT DO UPDATE SET count = count + 1;
-    END
-    """,
-    f"""
     CREATE TRIGGER jobs_tally_deleted AFTER DELETE ON jobs BEGIN
         {MOVED}
         DELETE FROM job_counts
@@ -55,30 +46,19 @@ POSTGRESQL = (
     $$
     """,
     """
-    CREATE FUNCTION jobs_tally_moved() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        PERFORM jobs_tally(OLD.audience, OLD.action, OLD.state, -1);
-        PERFORM jobs_tally(NEW.audience, NEW.action, NEW.state, 1);
-        RETURN NULL;
-    END $$
-    """,
-    """
     CREATE FUNCTION jobs_tally_deleted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         PERFORM jobs_tally(audience, action, state, -count(*))
         FROM deleted GROUP BY audience, action, state ORDER BY audience, action, state;
         RETURN NULL;
     END $$
     """,
-    "CREATE TRIGGER jobs_tally_moved AFTER UPDATE OF state, action, audience ON jobs "
-    "FOR EACH ROW WHEN ((OLD.state, OLD.action, OLD.audience) "
-    "IS DISTINCT FROM (NEW.state, NEW.action, NEW.audience)) "
-    "EXECUTE FUNCTION jobs_tally_moved()",
     "CREATE TRIGGER jobs_tally_deleted AFTER DELETE ON jobs REFERENCING OLD TABLE AS deleted "
     "FOR EACH STATEMENT EXECUTE FUNCTION jobs_tally_deleted()",
 )
 
 
 def upgrade() -> None:
-    """Give every job its audience, count them, and have triggers count what becomes of them."""
+    """Give every job its audience, count them, and have a trigger count those that are deleted."""
     op.create_table(
         "audiences",
         sa.Column("principal", TEXT, nullable=False),
