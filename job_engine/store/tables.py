@@ -308,13 +308,13 @@ resources: Final = Table(
 webhook_outbox: Final = Table(
     "webhook_outbox",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", _TEXT, primary_key=True),
     # Host and port, which take turns.
-    Column("destination", Text, nullable=False),
+    Column("destination", _TEXT, nullable=False),
     Column("due_ms", BigInteger, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("tries_left", Integer, nullable=False),
-    Column("taken_by", Text),
+    Column("attempts", _INT, nullable=False),
+    Column("tries_left", _INT, nullable=False),
+    Column("taken_by", _TEXT),
     Column("taken_incarnation", BigInteger),
     Column("taken_czxid", BigInteger),
     sqlite_with_rowid=False,

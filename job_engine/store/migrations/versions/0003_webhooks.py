@@ -12,6 +12,9 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+INTEGER = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     """Add the outbox; no job so far has anybody to tell."""
@@ -20,12 +23,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "webhook_outbox",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("id", TEXT, nullable=False),
+        sa.Column("destination", TEXT, nullable=False),
         sa.Column("due_ms", sa.BigInteger(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("tries_left", sa.Integer(), nullable=False),
-        sa.Column("taken_by", sa.Text()),
+        sa.Column("attempts", INTEGER, nullable=False),
+        sa.Column("tries_left", INTEGER, nullable=False),
+        sa.Column("taken_by", TEXT),
         sa.Column("taken_incarnation", sa.BigInteger()),
         sa.Column("taken_czxid", sa.BigInteger()),
         sa.PrimaryKeyConstraint("id"),
