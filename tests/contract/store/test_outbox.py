@@ -24,6 +24,7 @@ from job_engine.store.store import Store
 from job_engine.store.tables import jobs, resources, webhook_outbox
 from tests.contract.store.support import (
     FENCE,
+    ON_SQLITE,
     Clock,
     add,
     claim,
@@ -410,6 +411,7 @@ def test_old_deliveries_are_forgotten_and_pending_ones_are_not(store: Store, clo
     assert [state for *_, state in told(store)] == ["PENDING"]
 
 
+@ON_SQLITE
 def test_the_search_for_a_sender_reads_no_backlog(store: Store) -> None:
     def steps(connection: Connection) -> list[str]:
         return plan(connection, senders(0))
