@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from distributor.window import LEAST_SPAN_S
 from job_engine.model import Answer, Fence, JobState
 from job_engine.model.protocol import EntryItem, NewJob
 from job_engine.queue import layout
@@ -23,6 +23,8 @@ from tests.databases import BACKENDS, database
 
 WINDOW = 2
 """Of one live thread."""
+PER_S = 10
+"""How many jobs are taken in a second."""
 
 Lead = Callable[[str], LeaderProcess]
 
@@ -93,16 +95,19 @@ def test_a_store_that_takes_no_writes_does_not_fill_the_queue(
 
 
 def test_the_window_grows_by_what_is_taken_and_not_by_itself(
-    lead: Lead, book: Book, zk: SmallZooKeeper
+    lead: Lead, book: Book, zk: SmallZooKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """bounded-window: a second's worth of jobs, and what was pushed was not taken."""
+    time = SimpleNamespace(**dict.fromkeys(("monotonic", "time"), lambda: book.clock() / 1000))
+    monkeypatch.setattr("distributor.leader.time", time)
     leader = lead("noop")
-    for _ in range(200):
+    for _ in range(100):
         book.create("noop")
-    for taken in range(20):
+    for taken in range(3 * PER_S):
         leader.step()
         waiting = [(name, job) for name, job in zk.entries.items() if _waits(book, job)]
-        assert len(waiting) <= max(WINDOW, taken / LEAST_SPAN_S)
+        assert len(waiting) <= max(WINDOW, PER_S)
+        book.clock.advance(1 / PER_S)
         (name, job), *_ = waiting
         assert claim(book.store, job, name, Fence(1, 10_000 + taken)).answer.runs
     assert len(waiting) > WINDOW
