@@ -30,6 +30,8 @@ from tests.support.trace import ACTIONS_DIR
 
 THREADS: Final = 8
 API_RETRY_S: Final = 4.0
+START_S: Final = 120.0
+"""Seconds that a busy machine may take to start all at once."""
 API: Final = "api"
 ZYGOTE: Final = "job_engine.sandbox.bubblewrap.zygote"
 _SCRATCH_OPTIONS: Final = "size=4m,nr_inodes=256,mode=755"
@@ -132,11 +134,11 @@ class World(Engine):
         self.ensemble.start()
         self.start_one(API)
         self.ensemble.wait_serving()
-        eventually(self._answers, what="API ready")
+        eventually(self._answers, START_S, "API ready")
         for name in self.services:
             self.start_one(name)
         for name in self.executors:
-            eventually(lambda name=name: self._registered(name), 60, name)  # type: ignore[misc]
+            eventually(lambda name=name: self._registered(name), START_S, name)  # type: ignore[misc]
 
     def _registered(self, name: str) -> bool:
         assert self.runs(name), self.log(name)
