@@ -13,6 +13,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from sqlalchemy import select
+
 from job_engine.errors import ConflictError
 from job_engine.model import Answer, Fence, JobState
 from job_engine.model.protocol import (
@@ -27,8 +29,10 @@ from job_engine.model.protocol import (
     ReportKind,
 )
 from job_engine.model.timestamps import parse_ms
+from job_engine.store.documents import to_job
 from job_engine.store.jobs import Edit
 from job_engine.store.store import Store
+from job_engine.store.tables import jobs
 from tests.contract.protocol.known import Known
 from tests.contract.store.support import Clock, add
 
@@ -310,9 +314,12 @@ class Book:
 
     def compare(self) -> None:
         """Hold every document against what is known of it."""
+        found = self.store.database.read(lambda c: c.execute(select(jobs)).mappings().all())
+        rows = {row["id"]: to_job(row, whole=False) for row in found}
+        self.check(rows.keys() == self.jobs.keys(), "one-outcome", f"{rows} are there")
         for job, known in self.jobs.items():
-            row = self.store.jobs.get_job(job)
-            found = replace(
+            row = rows[job]
+            actual = replace(
                 known,
                 state=row.state,
                 entry=row.entry,
@@ -321,7 +328,7 @@ class Book:
                 attempts=row.attempts,
                 resumed=row.resumed if row.state is JobState.RUNNING else known.resumed,
             )
-            self.check(found == known, "one-outcome", f"{job} is {found}, not {known}")
+            self.check(actual == known, "one-outcome", f"{job} is {actual}, not {known}")
 
     def count_ends(self) -> None:
         """Every final job has ended once, by the events."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import URL
 
+from job_engine.store.factory import open_store
 from tests import postgres
 
 
@@ -30,6 +32,17 @@ class Storage(Protocol):
         """Remove everything."""
 
 
+@cache
+def _with_tables() -> bytes:
+    """A database with its tables: to make them anew takes longer than half a schedule."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "store.sqlite"
+        store = open_store(f"sqlite:///{file}")
+        store.start()
+        store.stop()
+        return file.read_bytes()
+
+
 class File:
     """SQLite, in memory where that can be had."""
 
@@ -38,6 +51,7 @@ class File:
         self._directory = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
         self._store = self._directory / "store.sqlite"
         self._copy = self._directory / "copy.sqlite"
+        self._store.write_bytes(_with_tables())
 
     @property
     def url(self) -> str:

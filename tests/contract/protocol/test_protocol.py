@@ -42,7 +42,7 @@ from tests.contract.protocol.world import EXECUTORS, World
 
 JOBS = 3
 """Most that are not final at once."""
-EXAMPLES = int(os.environ.get("PROTOCOL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("PROTOCOL_EXAMPLES") or (500 if os.environ.get("CI") else 100))
 SHRINK = os.environ.get("PROTOCOL_SHRINK", "1") != "0"
 
 executors = st.integers(0, EXECUTORS - 1)
@@ -265,6 +265,9 @@ class Protocol(RuleBasedStateMachine):
             self._distribute,
             lambda: self.world.leaders[0].elect(self.world.leaders),
             lambda: self.world.leaders[3].elect(self.world.leaders),
+            *(lambda n=n: self._to_a_job("stray", n) for n in (1, 9, 18, 27)),
+            *(lambda n=n: self._arrives_late(n) for n in (0, 1)),
+            *(lambda n=n: self._to_a_job("foreign claim", n) for n in (1, 3)),
         ]
 
     def _distribute(self) -> None:
@@ -367,10 +370,13 @@ def _settings(examples: int) -> settings:
 
 
 TestProtocol = Protocol.TestCase
+# A quarter of a second each, on an idle machine; and those that fail are shrunk.
+TestProtocol.pytestmark = [pytest.mark.timeout(60 + 5 * EXAMPLES)]  # type: ignore[attr-defined]
 TestProtocol.settings = _settings(EXAMPLES)
 
 
 @pytest.mark.postgres
+@pytest.mark.timeout(60 + 5 * EXAMPLES)
 def test_the_protocol_on_postgres(postgres_server: URL, postgres_template: str) -> None:
     """Fewer schedules: each makes a database, and one for every backup."""
 

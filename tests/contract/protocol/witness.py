@@ -37,7 +37,10 @@ class Witness:
 
     def _claim(self, change: Change) -> None:
         if change.before is None:
-            self._book().claimed.add(change.path[len(TAKEN) :])
+            name = change.path[len(TAKEN) :]
+            there = change.by in self.foreign or f"{ENTRIES}{name}" in self.zk.nodes
+            self._book().check(there, "session-bound", f"{change} of no entry")
+            self._book().claimed.add(name)
         elif change.by is not None:
             own = change.before.owner == change.by
             self._book().check(own, "session-bound", f"{change} of another's claim")

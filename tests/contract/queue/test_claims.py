@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 
 from job_engine.errors import LeadershipLostError, SessionLostError
 from tests.contract.queue.conftest import Member
@@ -53,6 +55,25 @@ def test_every_entry_has_exactly_one_winner(join: Join) -> None:
     # A racer that saw everything taken may stop early, but nothing is won twice.
     won.extend(members[0].claim(40))
     assert Counter(won) == Counter(jobs)
+
+
+def test_an_entry_that_is_gone_is_not_claimed(join: Join, zk: KazooClient) -> None:
+    """session-bound: not even for a moment, by who has just seen it."""
+    a = join("a")
+    gone, _ = a.push("job/1", "job/2")
+
+    def consumed_meanwhile(_entry: str) -> bool:
+        with contextlib.suppress(NoNodeError):
+            zk.delete(f"/job/entries/{gone}")
+        return False
+
+    # Whoever loses a race may skip what comes next, and finds it with the next look.
+    claims = a.claims.claim(a.registration, 2, consumed_meanwhile) or a.claims.claim(
+        a.registration, 2, _never
+    )
+    assert [claim.job_id for claim in claims] == ["job/2"]
+    _, stat = zk.get("/job/taken")
+    assert stat.cversion == 1
 
 
 def test_fences_grow_from_claim_to_claim(join: Join) -> None:
