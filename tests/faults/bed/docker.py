@@ -38,7 +38,9 @@ _QUIET: Final = (
     *("--bridge=none", "--iptables=false", "--ip6tables=false"),
     *("--ip-forward=false", "--ip-masq=false", "--log-level=warn"),
 )
-CONTAINERD: Final = "exec/containerd/containerd.pid"
+_DOCKERD: Final = "dockerd.pid"
+_CONTAINERD: Final = "exec/containerd/containerd.pid"
+"""Where the two write their process ids."""
 _UP_S: Final = 60.0
 _DOWN_S: Final = 20.0
 
@@ -104,7 +106,7 @@ class DockerDaemon:
         self.kill()
         self._wanted = True
         command = [str(shutil.which("dockerd")), *_QUIET, "--data-root", str(self._data)]
-        command += ["--exec-root", f"{self._run}/exec", "--pidfile", f"{self._run}/pid"]
+        command += ["--exec-root", f"{self._run}/exec", "--pidfile", f"{self._run}/{_DOCKERD}"]
         command += ["--host", self.url]
         command += ["--add-runtime", f"bed={self._runtime}", "--default-runtime", "bed"]
         with self._log.open("ab") as sink:
@@ -136,12 +138,15 @@ class DockerDaemon:
             self._process.kill()
             self._reap(None)
             self._process = None
-        # Or it would start while the old one still has the lock on what it knows.
+        # Or a new one would start while the old one still has the lock on what it knows.
         with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
-            containerd = psutil.Process(int((self._run / CONTAINERD).read_text()))
+            containerd = psutil.Process(int((self._run / _CONTAINERD).read_text()))
             if any(str(self._run) in word for word in containerd.cmdline()):
                 containerd.kill()
                 containerd.wait(_DOWN_S)
+        # Who reads these waits for a process that has the id by now, or is not reaped yet.
+        for file in (_CONTAINERD, _DOCKERD):
+            (self._run / file).unlink(missing_ok=True)
 
     def terminate(self) -> None:
         """Have it stop, with all containers; returns at once."""
