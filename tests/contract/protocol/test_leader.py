@@ -13,6 +13,7 @@ from job_engine.model import Answer, Fence, JobState
 from job_engine.model.protocol import EntryItem, NewJob
 from job_engine.queue import layout
 from job_engine.store.factory import open_store
+from tests.contract.protocol import small_client
 from tests.contract.protocol.book import SILENT_S, Book
 from tests.contract.protocol.distributors import LeaderProcess
 from tests.contract.protocol.small_client import Fault, Net, SmallClient
@@ -39,6 +40,14 @@ def book(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Book]:
         yield opened
         store.stop()
     assert not opened.broken
+
+
+@pytest.fixture(autouse=True)
+def _its_time(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No session is lost, and nothing is due, because this machine is slow."""
+    time = SimpleNamespace(**dict.fromkeys(("monotonic", "time"), lambda: book.clock() / 1000))
+    for module in ("distributor.leader", "job_engine.queue.session", small_client.__name__):
+        monkeypatch.setattr(f"{module}.time", time)
 
 
 @pytest.fixture
@@ -95,11 +104,9 @@ def test_a_store_that_takes_no_writes_does_not_fill_the_queue(
 
 
 def test_the_window_grows_by_what_is_taken_and_not_by_itself(
-    lead: Lead, book: Book, zk: SmallZooKeeper, monkeypatch: pytest.MonkeyPatch
+    lead: Lead, book: Book, zk: SmallZooKeeper
 ) -> None:
     """bounded-window: a second's worth of jobs, and what was pushed was not taken."""
-    time = SimpleNamespace(**dict.fromkeys(("monotonic", "time"), lambda: book.clock() / 1000))
-    monkeypatch.setattr("distributor.leader.time", time)
     leader = lead("noop")
     for _ in range(100):
         book.create("noop")
