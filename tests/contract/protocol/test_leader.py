@@ -272,14 +272,17 @@ def test_what_a_dead_foreign_consumer_ran_is_queued_again(
 def test_what_a_foreign_consumer_holds_is_its_own(
     lead: Lead, book: Book, zk: SmallZooKeeper, witness: Witness
 ) -> None:
-    """However long it says nothing, and though nobody ever recorded the entry."""
+    """However long it says nothing, and though the entry that is recorded is another, and gone."""
     leader = lead("noop")
     job = book.create("noop")
+    leader.step()
+    (recorded,) = zk.entries
     consumer = zk.connect()
     witness.foreign.add(consumer)
     name = push(zk, consumer, job)
     take(zk, consumer, name)
     book.edit(job, JobState.RUNNING)
+    del zk.nodes[f"/job/entries/{recorded}"]
     book.clock.advance(10 * SILENT_S)
     _reconciled(leader)
     assert book.jobs[job].state is JobState.RUNNING
