@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, insert, 
 from sqlalchemy.exc import IntegrityError
 
 from job_engine.errors import ConflictError, StoreError
+from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.jobs import insert_jobs
 from job_engine.store.tables import idempotency_keys as keys
@@ -51,7 +52,9 @@ class Idempotency:
         """
         return self._database.read(lambda c: _find(c, once, self._clock()))
 
-    def add_many(self, documents: Sequence[Document], once: OnceKey) -> Sequence[str] | None:
+    def add_many(
+        self, documents: Sequence[Document], once: OnceKey, also: Also = nothing
+    ) -> Sequence[str] | None:
         """Store new jobs as `Jobs.add_many` does, unless the key is known.
 
         Returns the ids of those that were made before; None when they are made now.
@@ -64,6 +67,7 @@ class Idempotency:
                 return made
             _remember(connection, once, [d["id"] for d in documents], now_ms)
             insert_jobs(connection, documents, now_ms)
+            also(connection)
             return None
 
         return self._database.write(unit)

@@ -16,6 +16,7 @@ from job_engine.model import FINAL_STATES, ExecutionMode, Job, JobState
 from job_engine.model.acl import Acl
 from job_engine.store import events, fairness, outbox, tally
 from job_engine.store.audiences import admit, audience_of
+from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.documents import assemble, new_row, split, to_job
 from job_engine.store.tables import is_unfinished, jobs
@@ -79,13 +80,19 @@ class Jobs:
         """Store one new job; see `add_many`."""
         return self.add_many([document])[0]
 
-    def add_many(self, documents: Sequence[Document]) -> Sequence[Document]:
-        """Store new jobs, all or none, in their order.
+    def add_many(self, documents: Sequence[Document], also: Also = nothing) -> Sequence[Document]:
+        """Store new jobs, all or none, in their order, and do `also` in the transaction.
 
         The documents are valid, have an `id` and a normalised `acl`, and get their
         times here. Raises `ConflictError` for an id that exists.
         """
-        return self._database.write(lambda c: insert_jobs(c, documents, self._clock()))
+
+        def unit(connection: Connection) -> Sequence[Document]:
+            stored = insert_jobs(connection, documents, self._clock())
+            also(connection)
+            return stored
+
+        return self._database.write(unit)
 
     # --- changing --------------------------------------------------------------
 
@@ -95,6 +102,7 @@ class Jobs:
         authorise: Authorise,
         change: Callable[[Document], Edit],
         by: str | None,
+        also: Callable[[Connection, Document, Document], None] = lambda *_: None,
     ) -> Document:
         """Edit a job without a fence, as a client does.
 
@@ -102,6 +110,7 @@ class Jobs:
         a conflict; then `change` makes the new document. An edit to RUNNING is a
         foreign consumer's claim: it clears the fence. Any other edit of what a fenced
         claim holder writes is a conflict while the job runs.
+        `also` belongs to the transaction, and is given both documents.
         Raises `NotFoundError`, `ConflictError`, and what the functions raise.
         """
 
@@ -115,16 +124,24 @@ class Jobs:
             if not edit.claims:
                 _refuse_fenced(row, before, edit.document)
             columns = self._edited(row, before, edit, by)
-            return _write(connection, row, columns, columns["updated_ms"])
+            after = _write(connection, row, columns, columns["updated_ms"])
+            also(connection, before, after)
+            return after
 
         return self._database.write(unit)
 
     def cancel(
-        self, job_id: str, authorise: Authorise, by: str | None, follow_up: FollowUp | None = None
+        self,
+        job_id: str,
+        authorise: Authorise,
+        by: str | None,
+        follow_up: FollowUp | None = None,
+        also: Also = nothing,
     ) -> Document:
         """Move an unfinished job to CANCELED; `authorise` may refuse.
 
-        `follow_up` may make a further job of the cancelled one, in the same transaction.
+        `follow_up` may make a further job of the cancelled one, in the same transaction;
+        `also` is done in it too.
         Raises `NotFoundError`, and what `authorise` raises, which also has to refuse
         final jobs.
         """
@@ -134,7 +151,9 @@ class Jobs:
             authorise(assemble(row))
             if JobState(row["state"]).is_final:
                 raise ConflictError(EDIT_OF_FINAL)
-            return self._cancel(connection, row, by, follow_up)
+            cancelled = self._cancel(connection, row, by, follow_up)
+            also(connection)
+            return cancelled
 
         return self._database.write(unit)
 
@@ -145,13 +164,14 @@ class Jobs:
             cancelled += batch
         return cancelled
 
-    def delete(self, job_id: str, authorise: Authorise) -> None:
+    def delete(self, job_id: str, authorise: Authorise, also: Also = nothing) -> None:
         """Delete a job in any state. Raises `NotFoundError`, and what `authorise` raises."""
 
         def unit(connection: Connection) -> None:
             row = row_of(connection, job_id, lock=True)
             authorise(assemble(row))
             _delete_rows(connection, [row], self._clock())
+            also(connection)
 
         self._database.write(unit)
 

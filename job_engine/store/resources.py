@@ -6,7 +6,7 @@ type, and a time to forget it at. What a type means is known above, in the API.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, inse
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model.timestamps import format_ms
 from job_engine.store import access
+from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.tables import access as access_table
 from job_engine.store.tables import resources
@@ -42,13 +43,24 @@ class Resources:
         self._database = database
         self._clock = clock
 
-    def add(self, resource: Resource) -> Document:
+    def add(self, resource: Resource, also: Also = nothing) -> Document:
         """Store a new document, which has an id and a normalised ACL.
 
-        Raises `ConflictError` for an id or a key that exists.
+        Raises `ConflictError` for an id or a key that exists, and what `also` raises,
+        which goes first.
         """
 
+        def make(connection: Connection) -> Resource:
+            also(connection)
+            return resource
+
+        return self.add_made(make)
+
+    def add_made(self, make: Callable[[Connection], Resource]) -> Document:
+        """Do as `add`, with what `make` makes in the transaction, of what it finds there."""
+
         def unit(connection: Connection) -> Document:
+            resource = make(connection)
             _refuse_taken(connection, resource)
             now_ms = self._clock()
             insert_resources(connection, [resource], now_ms)
@@ -72,12 +84,18 @@ class Resources:
 
     def where(self, condition: ColumnElement[bool]) -> Sequence[Resource]:
         """Return the resources that match a condition on the table."""
-        query = select(resources).where(condition).order_by(resources.c.created_ms)
-        rows = self._database.read(lambda c: c.execute(query).mappings().all())
-        return [_resource(row) for row in rows]
+        return self._database.read(lambda c: find_all(c, condition))
 
-    def edit(self, resource_id: str, change: Callable[[Resource], Resource]) -> Document:
-        """Replace a document by what `change` makes of it; what that raises, the caller gets."""
+    def edit(
+        self,
+        resource_id: str,
+        change: Callable[[Resource], Resource],
+        also: Callable[[Connection, Resource, Resource], None] = lambda *_: None,
+    ) -> Document:
+        """Replace a document by what `change` makes of it; what that raises, the caller gets.
+
+        `also` is called with the document before and after.
+        """
 
         def unit(connection: Connection) -> Document:
             before = load_resource(connection, resource_id, lock=True)
@@ -92,26 +110,36 @@ class Resources:
                 update(resources).where(resources.c.id == resource_id).values(columns)
             )
             access.regrant(connection, resource_id, after.document["acl"])
+            also(connection, before, after)
             return load_resource(connection, resource_id).document
 
         return self._database.write(unit)
 
-    def delete(self, resource_id: str, authorise: Callable[[Document], None]) -> None:
+    def delete(
+        self,
+        resource_id: str,
+        authorise: Callable[[Document], None],
+        also: Also = nothing,
+    ) -> None:
         """Delete a document. Raises `NotFoundError`, and what `authorise` raises."""
 
         def unit(connection: Connection) -> None:
             authorise(load_resource(connection, resource_id, lock=True).document)
-            _delete(connection, resources.c.id == resource_id)
+            delete_resources(connection, resources.c.id == resource_id)
+            also(connection)
 
         self._database.write(unit)
 
     def delete_where(self, condition: ColumnElement[bool]) -> Sequence[str]:
         """Delete what matches a condition on the table, and return the ids."""
-        return self._database.write(lambda c: _delete(c, condition))
+        return self._database.write(lambda c: delete_resources(c, condition))
 
     def forget_expired(self) -> None:
         """Delete what had a time to be forgotten at, and is past it."""
-        self.delete_where(resources.c.expires_ms <= self._clock())
+        expired = resources.c.expires_ms.is_not(None) & (resources.c.expires_ms <= self._clock())
+        # Seldom any, and a read holds nobody up.
+        if self._database.read(lambda c: c.execute(select(1).where(expired)).first()):
+            self.delete_where(expired)
 
 
 def insert_resources(connection: Connection, new: Sequence[Resource], now_ms: int) -> None:
@@ -168,12 +196,32 @@ def _columns(resource: Resource, created_ms: int, updated_ms: int) -> dict[str, 
 
 
 def load_resource(connection: Connection, resource_id: str, *, lock: bool = False) -> Resource:
-    """Return a document and what is stored beside it. Raises `NotFoundError`."""
+    """Return a resource; `lock` keeps others from writing it until this transaction ends.
+
+    Raises `NotFoundError`.
+    """
     query = select(resources).where(resources.c.id == resource_id)
     row = connection.execute(query.with_for_update() if lock else query).mappings().first()
     if row is None:
         raise NotFoundError(f"{resource_id} not found")
     return _resource(row)
+
+
+def find_all(connection: Connection, condition: ColumnElement[bool]) -> Sequence[Resource]:
+    """Return the resources that match a condition on the table."""
+    query = select(resources).where(condition).order_by(resources.c.created_ms)
+    return [_resource(row) for row in connection.execute(query).mappings()]
+
+
+def hold(connection: Connection, ids: Collection[str]) -> None:
+    """Keep others from writing resources until this transaction ends.
+
+    Where one transaction makes what rests on a resource and another takes that away, each
+    holds it first; so either the second sees what the first made, or the first sees
+    what is gone. (SQLite has one writer, and needs no such care.)
+    """
+    rows = select(resources.c.id).where(resources.c.id.in_(sorted(ids))).order_by(resources.c.id)
+    connection.execute(rows.with_for_update()).all()
 
 
 def _refuse_taken(connection: Connection, resource: Resource, but: str | None = None) -> None:
@@ -186,7 +234,8 @@ def _refuse_taken(connection: Connection, resource: Resource, but: str | None = 
         raise ConflictError(f"conflict with {found}")
 
 
-def _delete(connection: Connection, condition: ColumnElement[bool]) -> Sequence[str]:
+def delete_resources(connection: Connection, condition: ColumnElement[bool]) -> Sequence[str]:
+    """Delete what matches a condition on the table, with its rights, and return the ids."""
     ids = connection.execute(select(resources.c.id).where(condition)).scalars().all()
     if ids:
         connection.execute(delete(resources).where(resources.c.id.in_(ids)))

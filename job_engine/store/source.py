@@ -11,8 +11,12 @@ from sqlalchemy import (
     ColumnElement,
     RowMapping,
     Table,
+    Text,
     case,
+    cast,
+    exists,
     literal,
+    or_,
     true,
 )
 
@@ -20,12 +24,13 @@ from job_engine.model import JobState
 from job_engine.model.acl import Right
 from job_engine.store.access import allowed
 from job_engine.store.audiences import within
+from job_engine.store.audit import assemble_line
 from job_engine.store.base import Document
 from job_engine.store.blobs import assemble_blob
 from job_engine.store.documents import ENTRIES_PATH, FIELDS, Field, Kind, assemble
 from job_engine.store.json_paths import array_of, lacks, member
 from job_engine.store.resources import assemble_resource
-from job_engine.store.tables import blobs, job_counts, jobs, resources
+from job_engine.store.tables import audit, blobs, job_counts, jobs, resources
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,32 @@ BLOBS: Final = Source(
         "id": literal("blob/") + blobs.c.digest,
         "digest": literal("sha256:") + blobs.c.digest,
     },
+)
+
+EVENTS: Final = Source(
+    "event",
+    audit,
+    _by_name(
+        Field("created", "at_ms", Kind.DATE),
+        Field("updated", "at_ms", Kind.DATE),
+        Field("timestamp", "at_ms", Kind.DATE),
+        Field("name", "name"),
+        Field("content/resource/href", "resource"),
+        Field("authn-info/user-id", "user_id"),
+    ),
+    assemble_line,
+    # Who sees a resource sees what was done to it, and everybody what they did themselves.
+    lambda claims, _right: or_(
+        allowed(audit.c.resource, claims, Right.VIEW_DATA),
+        exists().where(
+            jobs.c.id == audit.c.resource, JOBS.visible(claims, Right.VIEW_DATA)
+        ),
+        audit.c.user_id.in_(sorted(claims)),
+    ),
+    true(),
+    (audit.c.id,),
+    document=audit.c.document,
+    computed={"id": literal("event/") + cast(audit.c.id, Text)},
 )
 
 _STORED_FIELDS: Final = _by_name(

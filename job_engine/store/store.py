@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from job_engine.store.actions import Actions
+from job_engine.store.audit import Audit
 from job_engine.store.base import Clock, Database, system_clock_ms
 from job_engine.store.blobs import Blobs
 from job_engine.store.claims import Claims
@@ -43,6 +44,7 @@ class Store:
         self.blobs = Blobs(database, clock)
         self.actions = Actions(database, clock)
         self.counters = Counters(database, clock)
+        self.audit = Audit(database, clock)
 
     def start(self) -> None:
         """Open the database, creating or upgrading its schema. Raises `StoreError`."""

@@ -302,6 +302,29 @@ resources: Final = Table(
     Index("resources_key", "type", "key", unique=True),
     Index("resources_created", "type", "created_ms"),
 )
+# Every login looks for what has expired.
+Index(
+    "resources_expiring",
+    resources.c.expires_ms,
+    sqlite_where=resources.c.expires_ms.is_not(None),
+    postgresql_where=resources.c.expires_ms.is_not(None),
+)
+
+# Who asked for what, beside the feed of `events`: `audit.py` says what is told, and how long.
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("resource", Text),
+    Column("user_id", Text),
+    Column("document", _JSON, nullable=False),
+    Index("audit_at", "at_ms"),
+    Index("audit_resource", "resource"),
+    Index("audit_user", "user_id"),
+    sqlite_autoincrement=True,
+)
 
 # What webhooks still have to be sent. `taken_by` is the job whose claim, that of the fence
 # beside it, has the message in its hands; it is free as soon as that claim has ended.

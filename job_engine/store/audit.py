@@ -1,0 +1,115 @@
+"""The audit trail: who asked for what, on which resource, when, and in which request.
+
+Lines are written in the transaction of what they tell of, so that there are both or
+neither, and nothing changes one afterwards: there is no statement here that does. Old ones
+are forgotten. What executors and distributors report is no part of it; the feed of
+`events.py` and the jobs themselves tell that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, select
+
+from job_engine.model.acl import ADMIN, normalise
+from job_engine.model.timestamps import format_ms
+from job_engine.store.base import Clock, Database, Document
+from job_engine.store.many import Many
+from job_engine.store.tables import audit
+
+FORGET_BATCH: Final = 1_000
+"""Lines that one transaction forgets, so that nobody waits for long."""
+
+Also = Callable[[Connection], None]
+"""What belongs into the transaction of a write, whatever it is; raising undoes the write."""
+
+
+def nothing(_connection: Connection) -> None:
+    """Do nothing besides."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What somebody did, or tried."""
+
+    name: str
+    """`<type>.<what>`, such as `job.cancel`."""
+    resource: str | None = None
+    user_id: str | None = None
+    document: Mapping[str, Any] = field(default_factory=dict)
+    """What else is told of it, as it stands in the event's document."""
+
+
+class Audit:
+    """Writes the trail, and bounds it."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def append(self, connection: Connection, lines: Sequence[Line]) -> None:
+        """Add lines within somebody's transaction."""
+        now_ms = self._clock()
+        texts: dict[int, str] = {}  # of a bulk create's lines, which share their document
+        rows = []
+        for line in lines:
+            text = texts.setdefault(id(line.document), _text(line.document))
+            rows.append((now_ms, line.name, line.resource, line.user_id, text))
+        _APPEND.run(connection, [dict(zip(_COLUMNS, row, strict=True)) for row in rows])
+
+    def record(self, line: Line) -> None:
+        """Add a line of its own, durably."""
+        self._database.write(lambda c: self.append(c, [line]))
+
+    def find(self, number: int, visible: ColumnElement[bool] | None) -> Document | None:
+        """Return the line of a number, where it is among the visible ones; None: all are."""
+        query = select(audit).where(audit.c.id == number)
+        if visible is not None:
+            query = query.where(visible)
+        row = self._database.read(lambda c: c.execute(query).mappings().first())
+        return None if row is None else assemble_line(row)
+
+    def forget_older(self, than_s: float) -> int:
+        """Forget lines that are older than that many seconds; returns how many there were."""
+        before_ms = self._clock() - round(than_s * 1000)
+        old = select(audit.c.id).where(audit.c.at_ms < before_ms).limit(FORGET_BATCH)
+        forgotten = 0
+        while self._database.read(lambda c: c.execute(old.limit(1)).first()):
+            forgotten += self._database.write(
+                lambda c: c.execute(delete(audit).where(audit.c.id.in_(old))).rowcount
+            )
+        return forgotten
+
+
+_COLUMNS: Final = ("at_ms", "name", "resource", "user_id", "document")
+_APPEND: Final = Many(insert(audit), _COLUMNS)
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def assemble_line(row: RowMapping) -> Document:
+    """Make the CIMI document of a row."""
+    at = format_ms(row["at_ms"])
+    document: Document = {
+        "id": f"event/{row['id']}",
+        "resource-type": "event",
+        "created": at,
+        "updated": at,
+        "timestamp": at,
+        "name": row["name"],
+        **row["document"],
+        # Nobody edits or deletes one; who sees it is decided by what it is about.
+        "acl": normalise({"owners": [ADMIN]}),
+    }
+    if row["resource"] is not None:
+        content = document.get("content", {})
+        document["content"] = {"resource": {"href": row["resource"]}, **content}
+    if row["user_id"] is not None:
+        document["authn-info"] = {"user-id": row["user_id"], **document.get("authn-info", {})}
+    return document

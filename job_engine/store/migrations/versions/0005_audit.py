@@ -1,0 +1,44 @@
+"""The audit trail, and sessions that expire.
+
+Revision ID: 0005
+Revises: 0004
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+BIG_SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+JSON_DOCUMENT = sa.JSON().with_variant(JSONB(), "postgresql")
+EXPIRING = sa.text("expires_ms IS NOT NULL")
+
+
+def upgrade() -> None:
+    """Make room for the trail, and forget executors' names where their identities come."""
+    op.create_table(
+        "audit",
+        sa.Column("id", BIG_SERIAL, primary_key=True, autoincrement=True),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("resource", sa.Text()),
+        sa.Column("user_id", sa.Text()),
+        sa.Column("document", JSON_DOCUMENT, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("audit_at", "audit", ["at_ms"])
+    op.create_index("audit_resource", "audit", ["resource"])
+    op.create_index("audit_user", "audit", ["user_id"])
+    op.create_index(
+        "resources_expiring",
+        "resources",
+        ["expires_ms"],
+        sqlite_where=EXPIRING,
+        postgresql_where=EXPIRING,
+    )
+    # Whoever runs these now is named again with the next claim; until then, anybody may be.
+    op.execute("UPDATE jobs SET claimed_by = NULL WHERE claimed_by IS NOT NULL")
