@@ -1,41 +1,67 @@
-"""What a caller may do with a document, and what of it they see.
+"""What a caller may do with a document, and what of it they see: decided here alone.
 
-The rights come from the document's ACL; services have some beyond it, by their role.
+The rights come from the document's ACL, and in queries from the same ACL's rows. Executors
+see more than that, but only of what they run (`store/errands.py`).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import replace
 
-from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, Identity
-from job_engine.model import JobState
+from sqlalchemy import or_
+
+from job_engine.api.call import Call
+from job_engine.api.identity import EXECUTOR, Identity
 from job_engine.model.acl import ALL_RIGHTS, METADATA, VIEW, Right, rights_of
 from job_engine.store.base import Document
-
-SERVICE_VIEWS: Final = {
-    "job": frozenset({EXECUTOR, DISTRIBUTOR}),
-    "assignment": frozenset({EXECUTOR}),
-    "blob": frozenset({EXECUTOR}),
-}
-"""Which services see every document of a type."""
-
-
-def views_all(who: Identity, type_name: str) -> bool:
-    """Whether a caller sees every document of a type, whatever the ACLs say."""
-    return who.is_admin or not who.claims.isdisjoint(SERVICE_VIEWS.get(type_name, ()))
+from job_engine.store.errands import ERRANDS, Errand
+from job_engine.store.source import Source
 
 
 def rights(who: Identity, document: Document) -> Right:
-    """Return what a caller may do with a document."""
-    if who.is_admin:
-        return ALL_RIGHTS
-    held = rights_of(document.get("acl", {}), who.claims)
+    """Return what a document's ACL lets a caller do."""
+    return ALL_RIGHTS if who.is_admin else rights_of(document.get("acl", {}), who.claims)
+
+
+def rights_held(call: Call, document: Document) -> Right:
+    """Return what a caller may do with a stored document, all considered."""
+    given = rights(call.who, document)
+    if given & VIEW or not runs_errand(call, str(document["id"])):
+        return given
+    return given | Right.VIEW_DATA | Right.VIEW_META
+
+
+def runs_errand(call: Call, resource_id: str) -> bool:
+    """Whether an executor needs a resource for what it runs."""
+    errand = _errand(call.who, resource_id.partition("/")[0])
+    return errand is not None and call.services.store.database.read(
+        lambda c: errand.includes(c, call.who.creator, resource_id)
+    )
+
+
+def seen_by(who: Identity, source: Source) -> Source:
+    """Return a collection as a caller may search it."""
+    errand = _errand(who, source.type_name)
+    if errand is None:
+        return source
+    needed = errand.needed(who.creator)
+    return replace(source, visible=lambda claims, right: or_(source.visible(claims, right), needed))
+
+
+def rights_found(who: Identity, document: Document) -> Right:
+    """Return what a caller may do with a document that their search found.
+
+    What the search let through is theirs to see, where no ACL says so too.
+    """
     type_name = str(document["id"]).partition("/")[0]
-    if views_all(who, type_name):
-        held |= VIEW
-    if type_name == "job" and EXECUTOR in who.claims and JobState(document["state"]).is_final:
-        held |= Right.DELETE  # the clean-up is an action like any other
-    return held
+    given = rights(who, document)
+    if not given and (type_name == "event" or _errand(who, type_name) is not None):
+        return Right.VIEW_DATA | Right.VIEW_META
+    return given
+
+
+def _errand(who: Identity, type_name: str) -> Errand | None:
+    return ERRANDS.get(type_name) if EXECUTOR in who.claims and not who.is_admin else None
 
 
 def project(document: Document, held: Right) -> Document:

@@ -38,7 +38,7 @@ class Claims:
     def claim(self, request: ClaimRequest, by: str | None = None) -> Sequence[ClaimReply]:
         """Answer claims in their order; the same job may be among them twice.
 
-        `by` is who `updated-by` names.
+        `by` is who asks: `updated-by` names them, and nobody else may report on the run.
         """
         return self.submit_claim(request, by).result()
 
@@ -52,7 +52,7 @@ class Claims:
             rows: dict[str, Row] = {
                 **_WHOLE.by_id(connection, ids=[claim.job_id for claim in claims])
             }
-            batch = _Batch(rows, request.executor, by, self._clock(), _ability(request))
+            batch = _Batch(rows, by, self._clock(), _ability(request))
             replies = [batch.answer(claim) for claim in claims]
             batch.write(connection)
             return replies
@@ -82,7 +82,6 @@ class _Batch:
 
     rows: dict[str, Row]
     """Each job as the claims so far leave it."""
-    executor: str
     by: str | None
     now_ms: int
     ability: Ability
@@ -158,7 +157,7 @@ class _Batch:
             "fence_incarnation": claim.fence.incarnation,
             "fence_czxid": claim.fence.czxid,
             "resumed": decision.answer is Answer.RESUME,
-            "claimed_by": self.executor,
+            "claimed_by": self.by,
             "claimed_ms": self.now_ms,
             "interruptions": decision.interruptions,
             "not_before_ms": None,

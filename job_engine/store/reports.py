@@ -39,6 +39,7 @@ def write(
 _REPORTED: Final = (
     *("seq", "id", "action", "priority", "share", "version", "state", "entry", "not_before_ms"),
     *("execution_mode", "fence_incarnation", "fence_czxid", "claimed_ms", "notifies", "audience"),
+    "claimed_by",
 )
 """Columns that reports are decided by."""
 _NAMED: Final = Rows(
@@ -118,6 +119,8 @@ class _Batch:
         fence = Fence(row["fence_incarnation"] or 0, row["fence_czxid"] or 0)
         if row["state"] != JobState.RUNNING or row["fence_czxid"] is None or fence != report.fence:
             return Receipt.FINAL if JobState(row["state"]).is_final else Receipt.LOST
+        if None not in (self.by, row["claimed_by"]) and self.by != row["claimed_by"]:
+            return Receipt.LOST  # a fence can be guessed; whose key claimed the job cannot
         values = {**_values(report, self.now_ms), "by": self.by, "now_ms": self.now_ms}
         values["old_seq"] = row["seq"]
         self.values.setdefault(report.kind, []).append(values)

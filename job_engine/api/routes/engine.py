@@ -184,6 +184,7 @@ def sweep(services: Shared, who: Caller) -> SweepReply:
     services.store.estimates.prune()
     services.store.feed.forget_caught_up()
     services.store.deliveries.watch_over()
+    services.store.audit.forget_older(services.settings.audit_s)
     return SweepReply(
         expired=services.store.expiry.fail_expired(),
         keys=services.store.idempotency.forget_old(),
@@ -225,4 +226,5 @@ def cancel_children_of(
 def token(request: TokenRequest, services: Shared, who: Caller) -> TokenReply:
     """Return a token that speaks for a claim; worthless unless the claim is the newest."""
     allow(who, EXECUTOR)
-    return TokenReply(token=services.claim_tokens.issue(request.job, request.fence))
+    token = services.claim_tokens.issue(request.job, request.fence, who.creator)
+    return TokenReply(token=token)

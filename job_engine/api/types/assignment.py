@@ -1,6 +1,7 @@
 """Assignments: names and versions of bundles that are stored as blobs.
 
-Whoever may publish them names a blob by its digest; executors read it, students do not.
+Whoever may publish them names a blob by its digest; executors that run a job by it read it,
+students do not.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from job_engine.api.call import Call
 from job_engine.api.identity import EXECUTOR, TEACHER
 from job_engine.api.schema import Common, Given, NonBlank, Schema, invalid
 from job_engine.api.types.base import Collection, RequestForbiddenError
-from job_engine.api.types.stored import StoredType, normal_acl
+from job_engine.api.types.stored import StoredType
 from job_engine.errors import NotFoundError
-from job_engine.model.acl import USER, with_principal
+from job_engine.model.acl import USER
 from job_engine.store.base import Document
 from job_engine.store.resources import Resource
 from job_engine.store.tables import resources
@@ -38,7 +39,7 @@ class AssignmentType(StoredType):
 
     name: ClassVar[str] = "assignment"
     collection: ClassVar[Collection] = Collection(
-        query=(USER,), add=(TEACHER,), bulk_delete=(TEACHER,)
+        query=(USER, EXECUTOR), add=(TEACHER,), bulk_delete=(TEACHER,)
     )
     schema: ClassVar[type[Schema]] = AssignmentSchema
     asked: ClassVar[tuple[str, ...]] = ("name", "digest")
@@ -63,13 +64,6 @@ class AssignmentType(StoredType):
         self.check_schema(document)
         _require_blob(call, str(digest))
         return Resource(document, key=f"{name}@{version}")
-
-    def acl(self, call: Call, given: Any) -> Any:
-        """Executors read every assignment, also one whose owner forgot them."""
-        acl = {"owners": [call.who.active_claim]} if given is None else given
-        if not isinstance(acl, dict) or not isinstance(acl.get("view-acl", []), list):
-            return normal_acl(acl)
-        return normal_acl({**acl, "view-acl": with_principal(acl.get("view-acl", []), EXECUTOR)})
 
     def _published(self, call: Call, name: Any) -> list[Document]:
         versions = call.services.store.resources.where(

@@ -1,7 +1,7 @@
 """Blobs: uploaded files. `routes/blobs.py` moves their bytes.
 
 Each owner has a row of their own: identical content uploaded by somebody else is
-neither revealed nor granted. Executors and admins read them all.
+neither revealed nor granted. Admins read them all, executors what their jobs refer to.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from sqlalchemy import Connection, select
 
-from job_engine.api.access import rights, views_all
+from job_engine.api.access import rights, runs_errand
 from job_engine.api.access import select as select_attributes
 from job_engine.api.call import Call, Reply
 from job_engine.api.etags import etag_of, require_match
-from job_engine.api.identity import Identity
+from job_engine.api.identity import EXECUTOR, Identity
 from job_engine.api.operations import Operations, links
 from job_engine.api.schema import Common, Schema
 from job_engine.api.types.base import Collection, ResourceType, deleted, refuse
-from job_engine.errors import ConflictError, ForbiddenError, NotFoundError
+from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model.acl import USER, Right
 from job_engine.store.base import Document
 from job_engine.store.source import BLOBS
@@ -42,7 +42,7 @@ class BlobType(ResourceType):
     schema: ClassVar[type[Schema]] = BlobSchema
 
     def query(self, call: Call) -> Reply:
-        """Search among one's own uploads; admins and executors among all."""
+        """Search among one's own uploads; admins among all."""
         return self.query_source(call, BLOBS, blob_operations)
 
     def get(self, call: Call, resource_id: str) -> Reply:
@@ -82,10 +82,11 @@ def visible_blob(call: Call, resource_id: str) -> Document:
     Raises `NotFoundError`, for strangers too: whether such bytes exist is not theirs
     to know; `ForbiddenError` for who did not log in.
     """
-    if not call.who.is_user:
-        raise ForbiddenError(f"invalid credentials for '{resource_id}'")
+    if not call.who.is_user and EXECUTOR not in call.who:
+        raise refuse(resource_id)
     digest = resource_id.partition("/")[2]
-    owners = None if views_all(call.who, "blob") else call.who.claims
+    everybodys = call.who.is_admin or runs_errand(call, resource_id)
+    owners = None if everybodys else call.who.claims
     try:
         return call.services.store.blobs.get(digest, owners)
     except NotFoundError:

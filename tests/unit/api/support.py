@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,6 +84,16 @@ class Client:
         reply = self(who, "POST", "job", body)
         assert reply.status_code == 201, reply.text
         return str(reply.json()["resource-id"])
+
+    def run_job(self, who: str = EXECUTOR, **attributes: Any) -> str:
+        """Create a job, and claim it as an executor."""
+        job = self.add_job(**attributes)
+        entry = f"entry-999-{uuid.uuid4().int % 10**10:010}"
+        claim = {"job": job, "entry": entry, "fence": [1, 1]}
+        body = {"executor": "e", "actions": ["noop"], "job_version": 2, "claims": [claim]}
+        reply = self(who, "POST", "engine/claim", body).json()
+        assert reply["replies"][0]["answer"] == "run", reply
+        return job
 
     def get(self, resource_id: str, who: str = ADMIN) -> Any:
         """Read a resource."""

@@ -47,7 +47,9 @@ def test_up_and_down(api: Client) -> None:
     assert (document["size"], document["name"]) == (5, "a/b.zip")
     assert document["created-by"] == "user/jane"
     assert operations(document) == ["delete", "content"]
-    for who in (JANE, ADMIN, EXECUTOR + " group/nuvla-user"):
+    refused(api(EXECUTOR, "GET", f"{blob}/content"), 404, "not found")
+    api.run_job(payload=json.dumps({"archive": blob.replace("blob/", "sha256:")}))
+    for who in (JANE, ADMIN, EXECUTOR):
         reply = api(who, "GET", f"{blob}/content")
         assert reply.content == b"hello"
         assert reply.headers["content-type"] == "application/octet-stream"
@@ -158,9 +160,15 @@ def test_assignments_have_versions(api: Client) -> None:
     assert [api.get(a)["version"] for a in (first, second)] == [1, 2]
     again = {"name": "sorting", "digest": digest, "version": 2}
     refused(api(TEACHER, "POST", "assignment", again), 409, "conflict with")
-    found = api(EXECUTOR + " group/nuvla-user", "GET", "assignment?filter=name='sorting'").json()
+    assert api.count(EXECUTOR, "name='sorting'", "assignment") == 0
+    refused(api(EXECUTOR, "GET", f"{blob}/content"), 404, "not found")
+    job = api.run_job(payload='{"assignment": "sorting"}')
+    found = api(EXECUTOR, "GET", "assignment?filter=name='sorting'").json()
     assert found["count"] == 2
     assert found["resources"][0]["digest"] == digest
+    assert api(EXECUTOR, "GET", f"{blob}/content").content == b"bundle"
+    assert api(ADMIN, "DELETE", job).status_code == 200
+    assert api.count(EXECUTOR, "name='sorting'", "assignment") == 0
     edited = api(TEACHER, "PUT", first, {"digest": "sha256:" + "0" * 64, "description": "d"})
     assert edited.json()["digest"] == digest
     assert edited.json()["description"] == "d"
