@@ -336,8 +336,13 @@ class ApiSettings(PlainWebhooks):
     )
     trusted_peers: list[str] = Field(
         [],
-        description="Addresses whose `nuvla-authn-info` and `X-Forwarded-For` headers are "
-        "believed, such as that of a reverse proxy that authenticates; empty: nobody's.",
+        description="Addresses and networks (`10.1.0.0/16`) whose `nuvla-authn-info` and "
+        "`X-Forwarded-For` headers are believed, such as that of a reverse proxy that "
+        "authenticates; empty: nobody's. Such a proxy has to remove the first from what it is "
+        "sent.",
+    )
+    audit_s: float = Field(
+        30 * 86_400.0, gt=0, description="Seconds that lines of the audit trail are kept."
     )
     rate_per_s: float = Field(
         1000.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -47,11 +47,16 @@ NOT_PACKED: Final = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream"
 """Event streams, which nothing may hold back, and uploads, which mostly are packed."""
 
 
-def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI:
+def create_app(
+    settings: ApiSettings,
+    clock: Clock = system_clock_ms,
+    types: Iterable[type[ResourceType]] = (),
+) -> FastAPI:
     """Return the application; it opens the store when it starts, and closes it at its end.
 
-    While it runs, `app.state.services` has its services, and `app.state.admin_password`
-    the password of `admin` where this start generated one.
+    `types` are resource types beside those of this package. While it runs,
+    `app.state.services` has its services, and `app.state.admin_password` the password of
+    `admin` where this start generated one.
     """
 
     @asynccontextmanager
@@ -85,7 +90,7 @@ def create_app(settings: ApiSettings, clock: Clock = system_clock_ms) -> FastAPI
     app.add_exception_handler(HTTPException, _answer_http)
     for router in (health.router, engine.router, webhooks.router, events.router, blobs.router):
         app.include_router(router)
-    registry = make_registry()
+    registry = make_registry(types)
     app.router.routes += cimi_routes(registry)
     app.openapi = lambda: _openapi(app, registry)  # type: ignore[method-assign]
     return app

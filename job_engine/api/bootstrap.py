@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +18,12 @@ from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
 from job_engine.api.secrets import generate_key
 from job_engine.api.services import Services
 from job_engine.api.types.credential import key_resource
+from job_engine.api.types.group import BUILT_IN, group_document
 from job_engine.api.types.user import user_resource
 from job_engine.errors import ConflictError
 from job_engine.log import get_logger
-from job_engine.model.acl import ADMIN, ANON, USER
+from job_engine.model.acl import ADMIN, ANON
+from job_engine.store.resources import Resource
 from job_engine.store.tables import resources
 
 log = get_logger(__name__)
@@ -34,6 +38,7 @@ _SERVICES: Final = {
 def bootstrap(services: Services) -> str | None:
     """Make what is missing; returns the admin's password where one was generated now."""
     generated = _make_admin(services)
+    _make_groups(services)
     for name, (identity, role) in _SERVICES.items():
         _make_key(services, services.settings.credentials / f"{name}.json", identity, role)
     return generated
@@ -53,12 +58,25 @@ def _make_admin(services: Services) -> str | None:
     return password if given is None else None
 
 
+def _make_groups(services: Services) -> None:
+    known = {group.id for group in services.store.resources.where(resources.c.type == "group")}
+    for group, description in BUILT_IN.items():
+        if group not in known:
+            document = {**group_document(group), "description": description}
+            with suppress(ConflictError):  # as above
+                services.store.resources.add(Resource(document))
+
+
 def _make_key(services: Services, file: Path, identity: str, role: str) -> None:
     """Write a key where there is none, or one of another store."""
-    if _known(services, file):
+    roles = [identity, role, ANON]
+    known = _known(services, file)
+    if known is not None:
+        _limit_key(services, known, roles)
         return
     secret = generate_key()
-    resource = key_resource(identity=identity, roles=[identity, role, USER, ANON], secret=secret)
+    digest = services.keys.hash(secret)
+    resource = key_resource(identity=identity, roles=roles, digest=digest)
     services.store.resources.add(resource)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Another process, which starts at the same time, has a file of its own.
@@ -70,9 +88,18 @@ def _make_key(services: Services, file: Path, identity: str, role: str) -> None:
     log.info("credential.written", file=file, role=role)
 
 
-def _known(services: Services, file: Path) -> bool:
+def _known(services: Services, file: Path) -> Resource | None:
     try:
         key = json.loads(file.read_text())["key"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return False
-    return bool(services.store.resources.where(resources.c.id == str(key)))
+        return None
+    return next(iter(services.store.resources.where(resources.c.id == str(key))), None)
+
+
+def _limit_key(services: Services, key: Resource, roles: list[str]) -> None:
+    """Take from a key what services had in earlier releases: the rights of a user."""
+    claims = {**key.document["claims"], "roles": roles}
+    if key.document["claims"] != claims:
+        services.store.resources.edit(
+            key.id, lambda found: replace(found, document={**found.document, "claims": claims})
+        )

@@ -82,7 +82,10 @@ class TooManyLoginsError(RequestError):
     """Too many failed logins; wait a minute and try again."""
 
     status = 429
-    retry_after_s = 60.0
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float = 60.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class TooManyRequestsError(RequestError):

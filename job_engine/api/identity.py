@@ -5,10 +5,12 @@ Rules of specs/cimi-api.md §4.1. A bad or expired cookie makes the caller anony
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from job_engine.errors import ConfigurationError
 from job_engine.model.acl import ADMIN, ANON, USER
 
 SUBMITTER: Final = "group/job-submitter"
@@ -16,9 +18,16 @@ SUBMITTER: Final = "group/job-submitter"
 TEACHER: Final = "group/job-teacher"
 """May publish assignments."""
 EXECUTOR: Final = "group/job-executor"
-"""May claim jobs and report on them, and read what jobs refer to."""
+"""May claim jobs and report on them, and read what those that it runs refer to."""
 DISTRIBUTOR: Final = "group/job-distributor"
 """May push jobs, and create those that are scheduled."""
+
+NUVLABOX: Final = "group/nuvla-nuvlabox"
+"""Nuvla's edge devices, which make keys for themselves."""
+SERVICES: Final = frozenset({EXECUTOR, DISTRIBUTOR})
+"""Roles of programs: one that has no other role is nobody's user, and sees what it needs."""
+EVERYBODY: Final = frozenset({USER, ANON})
+"""Groups that nobody has to be a member of."""
 
 AUTHN_HEADER: Final = "nuvla-authn-info"
 
@@ -43,7 +52,7 @@ class Identity:
 
     @property
     def is_user(self) -> bool:
-        """Whether this is somebody who logged in."""
+        """Whether this is somebody who logged in, and no service of the engine's own."""
         return self.is_admin or USER in self.claims
 
     @property
@@ -65,6 +74,31 @@ def from_header(text: str) -> Identity:
     return Identity(terms[0], active, frozenset({terms[0], ANON, *terms[2:]}), session)
 
 
-def of_session(user_id: str, claims: Iterable[str], session: str) -> Identity:
+def of_session(user_id: str, active_claim: str, claims: Iterable[str], session: str) -> Identity:
     """Make the identity that a session stands for."""
-    return Identity(user_id, user_id, frozenset({*claims, ANON, session}), session)
+    return Identity(user_id, active_claim, frozenset({*claims, ANON, session}), session)
+
+
+class Peers:
+    """Addresses and networks, such as `127.0.0.1` and `10.1.0.0/16`, to find callers among.
+
+    Raises `ConfigurationError` for what is neither.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        try:
+            self._networks = [ipaddress.ip_network(name) for name in names]
+        except ValueError as error:
+            raise ConfigurationError(f"trusted_peers: {error}") from error
+
+    def __contains__(self, address: str) -> bool:
+        """Whether a caller's address is one of them."""
+        if not self._networks:
+            return False
+        try:
+            found = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:  # a socket file has none
+            return False
+        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+            found = found.ipv4_mapped
+        return any(found in network for network in self._networks)

@@ -1,53 +1,99 @@
-"""A brake on guessing passwords: per account and address, in this process's memory."""
+"""A brake on guessing secrets, in this process's memory.
+
+Failures are counted three ways: of one account from one address, which is somebody who
+mistypes; of one account from anywhere, which is somebody with many machines; and from one
+address, which is somebody who tries many accounts. The last two are larger, for a crowd
+behind one address must not lock itself out, nor a stranger anybody else so easily.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from job_engine.api.errors import TooManyLoginsError
 
+WINDOW_S: Final = 60.0
 FAILURES: Final = 10
 """Failed logins of one account from one address that are answered within `WINDOW_S`."""
-WINDOW_S: Final = 60.0
+ACCOUNT_FAILURES: Final = 50
+"""The same of one account, from wherever."""
+ADDRESS_FAILURES: Final = 100
+"""The same from one address, of whatever account."""
 _REMEMBERED: Final = 10_000
-
-
+"""Keys of each kind that are remembered; the ones that failed longest ago go first."""
 _MAX_NAME: Final = 200
 """Characters of an account that are remembered; nobody's name is longer."""
 
+_Key = tuple[str, str]
+
 
 class LoginLimiter:
-    """Counts failures; too many of them are refused before the password is looked at."""
+    """Counts failures; too many of them are refused before the secret is looked at."""
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
-        self._failures: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
+        self._pairs = _Failures(FAILURES)
+        self._accounts = _Failures(ACCOUNT_FAILURES)
+        self._addresses = _Failures(ADDRESS_FAILURES)
         self._lock = threading.Lock()
 
     def check(self, account: str, address: str) -> None:
         """Raise `TooManyLoginsError` while there were too many failures."""
+        now_s = self._monotonic_s()
         with self._lock:
-            if len(self._recent((account[:_MAX_NAME], address))) >= FAILURES:
-                raise TooManyLoginsError
+            wait_s = max(
+                failures.wait_s(key, now_s) for failures, key in self._counted(account, address)
+            )
+        if wait_s > 0:
+            raise TooManyLoginsError(retry_after_s=math.ceil(wait_s))
 
     def failed(self, account: str, address: str) -> None:
         """Count a failure."""
+        now_s = self._monotonic_s()
         with self._lock:
-            key = (account[:_MAX_NAME], address)
-            self._failures[key] = [*self._recent(key), self._monotonic_s()]
-            self._failures.move_to_end(key)
-            while len(self._failures) > _REMEMBERED:
-                self._failures.popitem(last=False)
+            for failures, key in self._counted(account, address):
+                failures.add(key, now_s)
 
     def succeeded(self, account: str, address: str) -> None:
-        """Forget the failures."""
+        """Forget the failures of this account from this address; guesses elsewhere count on."""
         with self._lock:
-            self._failures.pop((account[:_MAX_NAME], address), None)
+            self._pairs.forget((account[:_MAX_NAME], address))
 
-    def _recent(self, key: tuple[str, str]) -> list[float]:
-        since = self._monotonic_s() - WINDOW_S
-        return [at for at in self._failures.get(key, []) if at > since]
+    def _counted(self, account: str, address: str) -> Sequence[tuple[_Failures, _Key]]:
+        name = account[:_MAX_NAME]
+        return (
+            (self._pairs, (name, address)),
+            (self._accounts, (name, "")),
+            (self._addresses, ("", address)),
+        )
+
+
+class _Failures:
+    """When each of many keys failed last, as often as it may."""
+
+    def __init__(self, allowed: int) -> None:
+        self._allowed = allowed
+        self._times: OrderedDict[_Key, deque[float]] = OrderedDict()
+
+    def wait_s(self, key: _Key, now_s: float) -> float:
+        """Return the seconds until a key may try again; 0: now."""
+        times = self._times.get(key)
+        if times is None or len(times) < self._allowed:
+            return 0.0
+        return max(0.0, times[0] + WINDOW_S - now_s)
+
+    def add(self, key: _Key, now_s: float) -> None:
+        """Count a failure."""
+        self._times.setdefault(key, deque(maxlen=self._allowed)).append(now_s)
+        self._times.move_to_end(key)
+        while len(self._times) > _REMEMBERED:
+            self._times.popitem(last=False)
+
+    def forget(self, key: _Key) -> None:
+        """Forget a key's failures."""
+        self._times.pop(key, None)

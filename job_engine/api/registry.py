@@ -1,39 +1,41 @@
-"""Every resource type, by name. A further type is a class, and a line here."""
+"""Every resource type, by name: the classes in the modules of `types/`, and further ones.
+
+A further type is one file there; docs/resource-types.md shows one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
 
-from job_engine.api.types.assignment import AssignmentType
+from job_engine.api import types
 from job_engine.api.types.base import ResourceType
-from job_engine.api.types.blob import BlobType
-from job_engine.api.types.credential import CredentialType
-from job_engine.api.types.job import JobType
-from job_engine.api.types.session import SessionType
-from job_engine.api.types.templates import (
-    CredentialTemplateType,
-    SessionTemplateType,
-    UserTemplateType,
-)
-from job_engine.api.types.user import UserType
-from job_engine.api.types.webhook import WebhookDeliveryType, WebhookSecretType
-
-TYPES: Final[tuple[type[ResourceType], ...]] = (
-    AssignmentType,
-    BlobType,
-    CredentialTemplateType,
-    CredentialType,
-    JobType,
-    SessionTemplateType,
-    SessionType,
-    UserTemplateType,
-    UserType,
-    WebhookDeliveryType,
-    WebhookSecretType,
-)
+from job_engine.errors import ConfigurationError
 
 
-def make_registry() -> Mapping[str, ResourceType]:
-    """Return an instance of every type."""
-    return {kind.name: kind() for kind in TYPES}
+def make_registry(further: Iterable[type[ResourceType]] = ()) -> Mapping[str, ResourceType]:
+    """Return an instance of every type, in the order of their names.
+
+    Raises `ConfigurationError` for two of one name.
+    """
+    found: dict[str, ResourceType] = {}
+    for kind in (*find_types(), *further):
+        if kind.name in found:
+            raise ConfigurationError(f"There are two resource types {kind.name!r}.")
+        found[kind.name] = kind()
+    return dict(sorted(found.items()))
+
+
+def find_types() -> Iterator[type[ResourceType]]:
+    """Yield the types that the modules of `types/` define: classes that have a name."""
+    for module in pkgutil.iter_modules(types.__path__, f"{types.__name__}."):
+        for kind in vars(importlib.import_module(module.name)).values():
+            if (
+                inspect.isclass(kind)
+                and issubclass(kind, ResourceType)
+                and kind.__module__ == module.name
+                and hasattr(kind, "name")
+            ):
+                yield kind

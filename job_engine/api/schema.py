@@ -25,7 +25,8 @@ def _timestamp(text: str) -> str:
     return text
 
 
-def _distinct(items: list[str]) -> list[str]:
+def distinct(items: list[str]) -> list[str]:
+    """Return a list without duplicates. Raises `ValueError` for one that has them."""
     if len(set(items)) != len(items):
         raise ValueError("must not have duplicates")
     return items
@@ -44,7 +45,7 @@ Href = Annotated[
 ]
 JobHref = Annotated[str, StringConstraints(pattern=r"^job/[a-z0-9]+(-[a-z0-9]+)*$")]
 Timestamp = Annotated[str, AfterValidator(_timestamp)]
-Tags = Annotated[list[str], AfterValidator(_distinct)]
+Tags = Annotated[list[str], AfterValidator(distinct)]
 Given = BeforeValidator(_no_null)
 """An optional attribute, which JSON null does not leave out."""
 

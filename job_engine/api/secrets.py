@@ -8,7 +8,7 @@ import secrets
 from typing import Any, Final
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from job_engine.api.errors import TooManyLoginsError
@@ -19,40 +19,67 @@ KEY_ALPHABET: Final = "23456789abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
 """Characters of API keys: none that are mistaken for one another."""
 _GROUPS, _GROUP = 5, 6
 
-_ARGON2_AT_ONCE: Final = 2
-_ARGON2_WAITING: Final = 16
-"""Logins that may wait for their turn; more are refused, or they would take every thread."""
 
+class Hasher:
+    """argon2id, few at a time: each takes a core, and a password 64 MiB besides.
 
-class Passwords:
-    """argon2id; few at a time, since each takes 64 MiB and a core."""
+    Whoever waits holds a thread, so only so many may; the others are told to come again.
+    Nothing is hashed on the event loop, and argon2 lets other threads run meanwhile.
+    """
 
-    def __init__(self) -> None:
-        self._hasher = PasswordHasher()
-        self._turns = Turns(_ARGON2_AT_ONCE, _ARGON2_WAITING, _too_many)
-        # Verified for unknown users too, so that the time it takes tells nothing.
-        self._nobody = self._hasher.hash(secrets.token_hex())
+    def __init__(self, hasher: PasswordHasher, *, at_once: int, waiting: int) -> None:
+        self._hasher = hasher
+        self._turns = Turns(at_once, waiting, _too_many)
+        # Verified where there is nothing to verify, so that the time it takes tells nothing.
+        self._nobodys = self._hasher.hash(secrets.token_hex())
 
-    def hash(self, password: str) -> str:
-        """Return what to store for a password. Raises `TooManyLoginsError` when busy."""
+    def hash(self, secret: str) -> str:
+        """Return what to store for a secret. Raises `TooManyLoginsError` when busy."""
         with self._turns.turn():
-            return self._hasher.hash(password)
+            return self._hasher.hash(secret)
 
-    def verify(self, stored: str | None, password: str) -> bool:
-        """Say whether this is the password; `stored` is None for an unknown user.
+    def verify(self, stored: str | None, secret: str) -> bool:
+        """Say whether this is the secret; `stored` is None where there is none.
 
         Raises `TooManyLoginsError` when too many others wait.
         """
         with self._turns.turn():
             try:
-                self._hasher.verify(stored or self._nobody, password)
-            except (VerifyMismatchError, InvalidHashError):
+                self._hasher.verify(stored or self._nobodys, secret)
+            except (VerificationError, InvalidHashError):
                 return False
         return stored is not None
 
 
+def passwords() -> Hasher:
+    """Return the hasher of what people make up: as dear as RFC 9106 advises."""
+    return Hasher(PasswordHasher(), at_once=2, waiting=16)
+
+
+class Keys:
+    """The secrets of API keys.
+
+    They are 174 random bits, which nobody guesses however cheap a guess is, so one pass
+    over 8 MiB will do: some milliseconds, for a fleet of executors that starts at once.
+    """
+
+    def __init__(self) -> None:
+        cheap = PasswordHasher(time_cost=1, memory_cost=8 * 1024, parallelism=1)
+        self._hasher = Hasher(cheap, at_once=2, waiting=64)
+
+    def hash(self, secret: str) -> str:
+        """Return what to store for a secret. Raises `TooManyLoginsError` when busy."""
+        return self._hasher.hash(_bare(secret))
+
+    def verify(self, stored: str | None, secret: str) -> bool:
+        """Say whether this is the secret; its dots may be missing."""
+        if stored is not None and not stored.startswith("$argon2"):
+            return _verify_sha256(stored, secret)
+        return self._hasher.verify(stored, _bare(secret))
+
+
 def _too_many() -> TooManyLoginsError:
-    return TooManyLoginsError("Too many logins at once; try again in a moment.")
+    return TooManyLoginsError("Too many logins at once; try again in a moment.", retry_after_s=1)
 
 
 def generate_key() -> str:
@@ -61,21 +88,15 @@ def generate_key() -> str:
     return ".".join(groups)
 
 
-def digest_key(key: str) -> str:
-    """Return what to store for an API key; a fast hash will do for 174 random bits."""
-    salt = secrets.token_hex(16)
-    return f"{salt}${_digest(salt, key)}"
+def _bare(secret: str) -> str:
+    return "".join(c for c in secret if c in KEY_ALPHABET)
 
 
-def verify_key(stored: str | None, key: str) -> bool:
-    """Say whether this is the key; its dots may be missing."""
-    salt, _, digest = (stored or "$").partition("$")
-    return hmac.compare_digest(digest, _digest(salt, key))
-
-
-def _digest(salt: str, key: str) -> str:
-    bare = "".join(c for c in key if c in KEY_ALPHABET)
-    return hashlib.sha256(f"{salt}{bare}".encode()).hexdigest()
+def _verify_sha256(stored: str, secret: str) -> bool:
+    """Do as `Keys.verify` for a key that was made before there was argon2 here."""
+    salt, _, digest = stored.partition("$")
+    found = hashlib.sha256(f"{salt}{_bare(secret)}".encode()).hexdigest()
+    return hmac.compare_digest(digest, found)
 
 
 class ClaimTokens:
@@ -84,17 +105,17 @@ class ClaimTokens:
     def __init__(self, key: str) -> None:
         self._serializer = URLSafeSerializer(key, salt="claim")
 
-    def issue(self, job: str, fence: Fence) -> str:
-        """Return the token of a claim."""
-        return str(self._serializer.dumps([job, *fence]))
+    def issue(self, job: str, fence: Fence, executor: str) -> str:
+        """Return the token of a claim of somebody's."""
+        return str(self._serializer.dumps([job, *fence, executor]))
 
-    def read(self, token: str) -> tuple[str, Fence] | None:
-        """Return the job and the fence; None for a token that we did not issue."""
+    def read(self, token: str) -> tuple[str, Fence, str] | None:
+        """Return the job, the fence, and whose; None for a token that we did not issue."""
         try:
-            job, incarnation, czxid = self._serializer.loads(token)
+            job, incarnation, czxid, executor = self._serializer.loads(token)
         except (BadSignature, TypeError, ValueError):
             return None
-        return str(job), Fence(incarnation, czxid)
+        return str(job), Fence(incarnation, czxid), str(executor)
 
 
 class Tokens:

@@ -10,11 +10,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from job_engine.api.errors import TooManySearchesError
-from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, from_header
+from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, Peers, from_header
 from job_engine.api.limiter import LoginLimiter
 from job_engine.api.rates import RateLimits, make_limits
-from job_engine.api.secrets import ClaimTokens, Passwords, Tokens
-from job_engine.api.sessions import Sessions
+from job_engine.api.secrets import ClaimTokens, Hasher, Keys, Tokens, passwords
+from job_engine.api.sessions import CACHE_S, Sessions
 from job_engine.api.streams import Streams
 from job_engine.api.turns import Turns
 from job_engine.settings import ApiSettings
@@ -37,7 +37,9 @@ class Services:
     sessions: Sessions
     tokens: Tokens
     claim_tokens: ClaimTokens
-    passwords: Passwords
+    passwords: Hasher
+    keys: Keys
+    trusted: Peers
     limiter: LoginLimiter
     rates: RateLimits
     blob_files: BlobFiles
@@ -58,12 +60,12 @@ class Services:
         """Return where a request comes from; a trusted proxy says for whom it speaks."""
         peer = request.client.host if request.client else ""
         told = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-        return told if told and peer in self.settings.trusted_peers else peer
+        return told if told and peer in self.trusted else peer
 
     async def _identify(self, request: HTTPConnection) -> Identity:
         header = request.headers.get(AUTHN_HEADER, "")
         peer = request.client.host if request.client else ""
-        if header.strip() and peer in self.settings.trusted_peers:
+        if header.strip() and peer in self.trusted:
             return from_header(header)
         session = self.tokens.read(request.cookies.get(COOKIE, ""))
         if session is None:
@@ -82,10 +84,12 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
     return Services(
         settings=settings,
         store=store,
-        sessions=Sessions(store, settings.session_s),
+        sessions=Sessions(store, settings.session_s, _session_cache_s(settings)),
         tokens=Tokens(key),
         claim_tokens=ClaimTokens(key),
-        passwords=Passwords(),
+        passwords=passwords(),
+        keys=Keys(),
+        trusted=Peers(settings.trusted_peers),
         limiter=LoginLimiter(),
         rates=make_limits(
             settings.rate_per_s,
@@ -97,3 +101,8 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
         streams=Streams(),
         searches=Turns(SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError),
     )
+
+
+def _session_cache_s(settings: ApiSettings) -> float:
+    """SQLite is one API's own; where several share a store, each asks it on every request."""
+    return CACHE_S if settings.store_url.startswith("sqlite") else 0.0

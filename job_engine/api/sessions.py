@@ -1,88 +1,118 @@
-"""Sessions: rows that cookies name, looked up on every request.
+"""Sessions: rows that cookies name. A row that is gone ends its session with the next request.
 
-A row that is gone ends its session at once, in every process within `CACHE_S`.
+A row is looked up on every request, but for what this process has just read; and where no
+other process shares the store, all that ends a session passes through here. What a session
+rests on (a user, a key, a membership) is checked in the transaction that makes it, and what
+takes that away ends it in its own, so that neither can slip past the other.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from sqlalchemy import Connection
 
 from job_engine.api.identity import ANONYMOUS, Identity, of_session
 from job_engine.errors import NotFoundError
 from job_engine.model.acl import normalise
 from job_engine.model.timestamps import format_ms
+from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Document
 from job_engine.store.resources import Resource
 from job_engine.store.store import Store
-from job_engine.store.tables import resources
 
 CACHE_S: Final = 1.0
-"""Longest that a session which another process ended goes on here, in seconds."""
+"""Seconds that a session which was looked up is believed."""
 _CACHE_SIZE: Final = 10_000
 
 
+@dataclass(frozen=True)
+class Grounds:
+    """What a login was given for, and what it is good for."""
+
+    user: str
+    """Who it is: a user's id, or what a key logs in as."""
+    claims: Sequence[str]
+    method: str
+    ends_ms: int | None = None
+    """When it ends at the latest, whatever a session's lifetime is."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """Further attributes of the session's document."""
+
+
 class Sessions:
-    """Makes, finds and ends sessions."""
+    """Makes and finds sessions."""
 
     def __init__(
         self,
         store: Store,
         lifetime_s: float,
+        cache_s: float = CACHE_S,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`cache_s` has to be 0 where other processes end sessions too."""
         self._store = store
         self._lifetime_ms = round(lifetime_s * 1000)
+        self._cache_s = cache_s
         self._monotonic_s = monotonic_s
         self._cache: dict[str, tuple[float, Identity]] = {}
+        self._generation = 0
         self._lock = threading.Lock()
 
     def create(
         self,
         session_id: str,
-        *,
-        user_id: str,
-        claims: Sequence[str],
-        method: str,
-        details: dict[str, Any],
-        ends_ms: int | None = None,
+        establish: Callable[[Connection], Grounds],
+        also: Also = nothing,
     ) -> Document:
-        """Store a session; `details` are further attributes of its document.
+        """Store a session. `establish` says what it rests on, in the same transaction.
 
-        It ends at `ends_ms` at the latest: when what it was opened with expires.
+        It ends with its lifetime, or before, where what it was opened with expires.
+        Raises what `establish` raises, to refuse.
         """
+        self._store.resources.forget_expired()
+
+        def unit(connection: Connection) -> Resource:
+            also(connection)
+            return self._resource(session_id, establish(connection))
+
+        return self._store.resources.add_made(unit)
+
+    def _resource(self, session_id: str, grounds: Grounds) -> Resource:
         expires_ms = self._store.clock() + self._lifetime_ms
-        if ends_ms is not None:
-            expires_ms = min(expires_ms, ends_ms)
-        roles = sorted({*claims, session_id})
+        if grounds.ends_ms is not None:
+            expires_ms = min(expires_ms, grounds.ends_ms)
         document = {
             "id": session_id,
-            "method": method,
-            "template": {"href": f"session-template/{method}"},
-            "user": user_id,
-            "active-claim": user_id,
-            "roles": " ".join(roles),
+            "method": grounds.method,
+            "template": {"href": f"session-template/{grounds.method}"},
+            "user": grounds.user,
+            "active-claim": grounds.user,
+            "roles": roles(session_id, grounds.claims),
             "expiry": format_ms(expires_ms),
             "acl": normalise({"owners": [session_id]}),
-            **details,
+            **grounds.details,
         }
-        self._store.resources.forget_expired()
-        return self._store.resources.add(Resource(document, expires_ms=expires_ms))
+        return Resource(document, expires_ms=expires_ms)
 
     def identity(self, session_id: str) -> Identity:
         """Return who a session stands for; anonymous where it is gone or expired."""
-        now_s = self._monotonic_s()
         cached = self.cached(session_id)
         if cached is not None:
             return cached
+        generation, now_s = self._generation, self._monotonic_s()
         identity = self._look_up(session_id)
-        if identity is not ANONYMOUS:
+        if identity is not ANONYMOUS and self._cache_s > 0:
             with self._lock:
-                if len(self._cache) >= _CACHE_SIZE:
-                    self._cache.clear()
-                self._cache[session_id] = (now_s + CACHE_S, identity)
+                # What was read before something ended may be what ended.
+                if generation == self._generation:
+                    if len(self._cache) >= _CACHE_SIZE:
+                        self._cache.clear()
+                    self._cache[session_id] = (now_s + self._cache_s, identity)
         return identity
 
     def cached(self, session_id: str) -> Identity | None:
@@ -90,29 +120,11 @@ class Sessions:
         found = self._cache.get(session_id)
         return found[1] if found is not None and self._monotonic_s() < found[0] else None
 
-    def end(self, session_id: str) -> None:
-        """Forget a session that was deleted."""
+    def changed(self) -> None:
+        """Look every session up again; to be called once it is stored that one has changed."""
         with self._lock:
-            self._cache.pop(session_id, None)
-
-    def end_where(self, attribute: str, value: str) -> None:
-        """End the sessions whose document has this attribute, such as a user's."""
-        condition = (resources.c.type == "session") & (
-            resources.c.document[attribute].as_string() == value
-        )
-        for session_id in self._store.resources.delete_where(condition):
-            self.end(session_id)
-
-    def revoke_keys(self, identity: str, roles: Collection[str] | None = None) -> None:
-        """Delete the API keys that log in as `identity`: all, or those with one of `roles`."""
-        condition = (resources.c.type == "credential") & (
-            resources.c.document[("claims", "identity")].as_string() == identity
-        )
-        if roles is not None:
-            found = self._store.resources.where(condition)
-            keys = [k.id for k in found if not set(roles).isdisjoint(k.document["claims"]["roles"])]
-            condition = resources.c.id.in_(keys)
-        self._store.resources.delete_where(condition)
+            self._generation += 1
+            self._cache.clear()
 
     def _look_up(self, session_id: str) -> Identity:
         try:
@@ -122,4 +134,11 @@ class Sessions:
         if session.expires_ms is not None and session.expires_ms <= self._store.clock():
             return ANONYMOUS
         document = session.document
-        return of_session(document["user"], document["roles"].split(), session_id)
+        return of_session(
+            document["user"], document["active-claim"], document["roles"].split(), session_id
+        )
+
+
+def roles(session_id: str, claims: Sequence[str]) -> str:
+    """Return what a session's document says of its claims."""
+    return " ".join(sorted({*claims, session_id}))

@@ -156,9 +156,7 @@ EVENTS: Final = Source(
     # Who sees a resource sees what was done to it, and everybody what they did themselves.
     lambda claims, _right: or_(
         allowed(audit.c.resource, claims, Right.VIEW_DATA),
-        exists().where(
-            jobs.c.id == audit.c.resource, JOBS.visible(claims, Right.VIEW_DATA)
-        ),
+        exists().where(jobs.c.id == audit.c.resource, JOBS.visible(claims, Right.VIEW_DATA)),
         audit.c.user_id.in_(sorted(claims)),
     ),
     true(),

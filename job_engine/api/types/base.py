@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from job_engine.api.audit import line
 from job_engine.api.call import Call, Reply, status_map
 from job_engine.api.collections import run_query
 from job_engine.api.errors import (
@@ -20,7 +21,7 @@ from job_engine.api.operations import Operations, common_operations
 from job_engine.api.schema import Common, Schema
 from job_engine.errors import ForbiddenError
 from job_engine.model.acl import ADMIN, ANON, USER, Right
-from job_engine.store.base import Clock, Document
+from job_engine.store.base import Document
 from job_engine.store.query import Page
 from job_engine.store.source import Source
 
@@ -32,7 +33,8 @@ class Collection:
     """Who may do what with a collection; admins may do everything that is possible."""
 
     query: tuple[str, ...] = (USER,)
-    add: tuple[str, ...] = ()
+    add: tuple[str, ...] | None = ()
+    """None: not possible for anybody."""
     bulk_delete: tuple[str, ...] | None = None
     """None: not possible for anybody."""
 
@@ -40,7 +42,7 @@ class Collection:
         """Return the `acl` of a collection's answer."""
         return {
             "query": list(self.query),
-            "add": [ADMIN, *self.add],
+            "add": [ADMIN, *(self.add or ())],
             "bulk-delete": list(dict.fromkeys([ADMIN, *(self.bulk_delete or ())])),
         }
 
@@ -98,9 +100,10 @@ class ResourceType(ABC):
 
     # --- what the requests share ----------------------------------------------
 
-    def require(self, call: Call, allowed: tuple[str, ...]) -> None:
-        """Refuse who has none of these claims, and is no admin."""
-        if ANON not in allowed and not any(claim in call.who for claim in allowed or (ADMIN,)):
+    def require(self, call: Call, allowed: tuple[str, ...] | None) -> None:
+        """Refuse who has none of these claims, and is no admin; with no claims, who is none."""
+        claims = allowed or (ADMIN,)
+        if ANON not in claims and not any(claim in call.who for claim in claims):
             raise RequestForbiddenError(CREDENTIALS_REQUIRED)
 
     def collection_reply(self, call: Call, page: Page) -> Reply:
@@ -115,7 +118,8 @@ class ResourceType(ABC):
             "resources": list(page.documents),
         }
         operations = []
-        if any(claim in call.who for claim in (ADMIN, *self.collection.add)):
+        add = self.collection.add
+        if add is not None and any(claim in call.who for claim in (ADMIN, *add)):
             operations.append({"rel": "add", "href": self.name})
         bulk = self.collection.bulk_delete
         if bulk is not None and any(claim in call.who for claim in (ADMIN, *bulk)):
@@ -170,11 +174,13 @@ def created(resource_id: str, **more: Any) -> Reply:
     return status_map(201, f"{resource_id} created", resource_id, **more)
 
 
-def bulk_deleted(clock: Clock, delete: Callable[[], int]) -> Reply:
+def bulk_deleted(call: Call, delete: Callable[[], int]) -> Reply:
     """Delete, and return the answer to a bulk delete; `delete` says how many there were."""
-    began_ms = clock()
+    store = call.services.store
+    began_ms = store.clock()
     count = delete()
-    took_ms = clock() - began_ms
+    store.audit.record(line(call, "bulk-delete", call.path.split("/")[2], count=count))
+    took_ms = store.clock() - began_ms
     return Reply({"took": took_ms, "total": count, "deleted": count, **_BULK_SUMMARY})
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import StringConstraints
+from sqlalchemy import Connection
 
+from job_engine.api.audit import told
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import RequestError
+from job_engine.api.identity import NUVLABOX, SERVICES
+from job_engine.api.revocation import revoke_key
 from job_engine.api.schema import Common, Given, Schema, Timestamp, invalid
-from job_engine.api.secrets import digest_key, generate_key
+from job_engine.api.secrets import generate_key
 from job_engine.api.types.base import Collection, created
 from job_engine.api.types.stored import StoredType, normal_acl, roles_of, template_of
+from job_engine.errors import NotFoundError
 from job_engine.model.acl import ADMIN, ANON, PRINCIPAL, USER
-from job_engine.model.timestamps import format_ms
+from job_engine.model.timestamps import format_ms, parse_ms
 from job_engine.store.base import Document
-from job_engine.store.resources import Resource
+from job_engine.store.resources import Resource, load
 
 _HREF = "credential-template/generate-api-key"
 _Principal = Annotated[str, StringConstraints(pattern=r"^[a-z-]+/[a-z0-9-]+$")]
@@ -51,27 +57,37 @@ class CredentialType(StoredType):
         template = template_of(body, frozenset({"ttl", "roles"}))
         if template["href"] != _HREF:
             raise RequestError(f"requested href not found: {template['href']}")
-        if not call.who.is_user:
+        if not call.who.is_user and NUVLABOX not in call.who:
             raise RequestError(f"requested href cannot be accessed: {_HREF}")
         identity, roles = _claims(template, call)
         secret = generate_key()
+        common = {k: v for k, v in body.items() if k != "template"}
         resource = key_resource(
             identity=identity,
             roles=roles,
-            secret=secret,
+            digest=call.services.keys.hash(secret),
             expiry_ms=_expiry(template, call),
-            common={k: v for k, v in body.items() if k != "template"},
+            common={**common, "created-by": call.who.creator},
         )
-        resource.document["created-by"] = call.who.creator
         self.check_schema(resource.document)
-        call.services.store.resources.add(resource)
+        tell = told(call, "add", [resource.id])
+
+        def make(connection: Connection) -> Resource:
+            tell(connection)
+            return _bounded(connection, call, resource)
+
+        call.services.store.resources.add_made(make)
         return created(resource.id, **{"secret-key": secret})
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Revoke a key, and end the sessions that were opened with it."""
         reply = super().delete(call, resource_id)
-        call.services.sessions.end_where("credential", resource_id)
+        call.services.sessions.changed()
         return reply
+
+    def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
+        """End what rests on the key."""
+        revoke_key(connection, resource_id)
 
 
 def _claims(template: Document, call: Call) -> tuple[str, list[str]]:
@@ -79,19 +95,44 @@ def _claims(template: Document, call: Call) -> tuple[str, list[str]]:
     who = call.who
     if "roles" not in template:
         return who.active_claim, sorted(c for c in who.claims if not c.startswith("session/"))
+    roles = roles_of(template, call)
+    if roles and SERVICES.issuperset(roles):
+        # A program's own key: nobody's user, and not whoever makes it either.
+        identity = f"service/{uuid.uuid4()}"
+        return identity, sorted({identity, ANON, *roles})
     # Someone who acts as a group must not hand its rights to a key that is to have fewer.
     acts_as_group = who.active_claim.startswith("group/")
     identity = (who.user_id or "") if acts_as_group else who.active_claim
     if not PRINCIPAL.fullmatch(identity):
         identity = f"service/{uuid.uuid4()}"
-    return identity, sorted({identity, USER, ANON, *roles_of(template, call)})
+    return identity, sorted({identity, USER, ANON, *roles})
+
+
+def _bounded(connection: Connection, call: Call, key: Resource) -> Resource:
+    """Return a key that outlasts none whose session makes it, in that session's presence.
+
+    Else whoever holds a key for an hour could make one for ever. Raises `RequestError`
+    where the session has ended meanwhile.
+    """
+    if call.who.session is None:
+        return key
+    try:
+        session = load(connection, call.who.session, lock=True).document
+        made_with = load(connection, session["credential"]) if "credential" in session else None
+    except NotFoundError:
+        raise RequestError(f"requested href cannot be accessed: {_HREF}") from None
+    latest = None if made_with is None else made_with.document.get("expiry")
+    expiry = key.document.get("expiry")
+    if latest is None or (expiry is not None and parse_ms(expiry) <= parse_ms(latest)):
+        return key
+    return replace(key, document={**key.document, "expiry": latest})
 
 
 def key_resource(
     *,
     identity: str,
     roles: list[str],
-    secret: str,
+    digest: str,
     expiry_ms: int | None = None,
     common: dict[str, Any] | None = None,
 ) -> Resource:
@@ -107,7 +148,7 @@ def key_resource(
     document["acl"] = normal_acl(acl)
     if expiry_ms is not None:
         document["expiry"] = format_ms(expiry_ms)
-    return Resource(document, digest_key(secret))
+    return Resource(document, digest)
 
 
 def _expiry(template: Document, call: Call) -> int | None:

@@ -8,8 +8,10 @@ from functools import partial
 from typing import ClassVar, Final
 
 from pydantic import ValidationError
+from sqlalchemy import Connection
 
-from job_engine.api.access import keep_editable, project, rights, select
+from job_engine.api.access import keep_editable, project, rights, rights_held, select
+from job_engine.api.audit import tell_edit, told
 from job_engine.api.call import Call, Reply
 from job_engine.api.children import for_children
 from job_engine.api.collections import run_query
@@ -41,6 +43,7 @@ from job_engine.store.source import JOBS
 _FIXED: Final = SERVER_SET - {"updated-by"} | {"created-by", "not-before", "callbacks"}
 _UNDELETABLE: Final = _FIXED | {"acl"}
 _ADMIN_ONLY: Final = frozenset({"target-resource", "action"})
+_PROGRESS: Final = frozenset({"progress", "status-message"})
 
 
 class JobType(ResourceType):
@@ -71,7 +74,7 @@ class JobType(ResourceType):
     def get(self, call: Call, resource_id: str) -> Reply:
         """Return a job as far as the caller may see it."""
         document = call.services.store.jobs.get(resource_id)
-        held = rights(call.who, document)
+        held = rights_held(call, document)
         check(held, VIEW, resource_id)
         tag = etag_of(document, held)
         document = document | waiting_times(call, [document]).get(resource_id, {})
@@ -89,12 +92,14 @@ class JobType(ResourceType):
             partial(_may, call.who, EDIT),
             lambda before: _merge(call, before, body),
             call.who.user_id,
+            partial(_tell_edit, call),
         )
         return _whole(call, edited)
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Delete a job in whatever state it is."""
-        call.services.store.jobs.delete(resource_id, partial(may_delete, call))
+        tell = told(call, "delete", [resource_id])
+        call.services.store.jobs.delete(resource_id, partial(may_delete, call), tell)
         return deleted(resource_id)
 
     def bulk_delete(self, call: Call) -> Reply:
@@ -102,7 +107,7 @@ class JobType(ResourceType):
         self.require_bulk(call)
         store = call.services.store
         condition = condition_of(JOBS, Query(call.params.filter), store.clock())
-        return bulk_deleted(store.clock, lambda: store.jobs.delete_where(condition))
+        return bulk_deleted(call, lambda: store.jobs.delete_where(condition))
 
     # --- operations ------------------------------------------------------------
 
@@ -135,9 +140,14 @@ class JobType(ResourceType):
             _offered(call.who, document, operation)
             require_match(call, document, rights(call.who, document))
 
-        follow_up = partial(for_children, call.who) if operation == "cancel" else None
-        cancel = call.services.store.jobs.cancel
-        return _whole(call, cancel(resource_id, authorise, call.who.user_id, follow_up))
+        ended = call.services.store.jobs.cancel(
+            resource_id,
+            authorise,
+            call.who.user_id,
+            partial(for_children, call.who) if operation == "cancel" else None,
+            told(call, operation, [resource_id]),
+        )
+        return _whole(call, ended)
 
     def _get_context(self, call: Call, resource_id: str) -> Reply:
         _offered(call.who, call.services.store.jobs.get(resource_id), "get-context")
@@ -147,7 +157,7 @@ class JobType(ResourceType):
         if call.method == "POST":
             return self._add_to_log(call, resource_id)
         document = call.services.store.jobs.get(resource_id)
-        check(rights(call.who, document), Right.VIEW_DATA | Right.VIEW_ACL, resource_id)
+        check(rights_held(call, document), Right.VIEW_DATA | Right.VIEW_ACL, resource_id)
         page = call.services.store.logs.read(resource_id, after=call.params.after)
         return Reply({"lines": list(page.lines), "next": page.next})
 
@@ -168,7 +178,7 @@ class JobType(ResourceType):
             status_message=request.message,
             log=request.lines,
         )
-        (receipt,) = call.services.store.claims.report([report], resource_id)
+        (receipt,) = call.services.store.claims.report([report], claim[2])
         if receipt is not Receipt.ACCEPTED:
             raise ConflictError("the run that this token was made for is over")
         return Reply({"status": 200, "message": "added to the log", "resource-id": resource_id})
@@ -191,6 +201,12 @@ def _whole(call: Call, document: Document) -> Reply:
 
 def _may(who: Identity, needed: Right, document: Document) -> None:
     check(rights(who, document), needed, document["id"])
+
+
+def _tell_edit(call: Call, connection: Connection, before: Document, after: Document) -> None:
+    """Tell of an edit, unless it is what a foreign consumer says again and again of its run."""
+    if not _PROGRESS.issuperset(call.json_object()):
+        tell_edit(call, connection, before, after)
 
 
 def _offered(who: Identity, document: Document, operation: str) -> None:

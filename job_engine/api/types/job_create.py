@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from job_engine.api.audit import told
 from job_engine.api.call import Call, Reply
 from job_engine.api.callbacks import check_callbacks
 from job_engine.api.errors import ProblemsError, RequestError
@@ -69,13 +70,14 @@ def create_from(call: Call, old: Job) -> Reply:
         kept = {k: old.document[k] for k in ("callbacks",) if k in old.document}
         return [new_job(call, body, _payloads(call)) | kept | {"resubmitted-from": old.id}]
 
-    return _create_once(call, make, _reply)
+    return _create_once(call, make, _reply, "resubmit")
 
 
 def _create_once(
     call: Call,
     make: Callable[[], list[Document]],
     reply: Callable[[Sequence[str]], Reply],
+    operation: str = "add",
 ) -> Reply:
     """Create jobs, unless a request with the same key did so before: then answer as that."""
     store = call.services.store
@@ -84,10 +86,11 @@ def _create_once(
     made = None if once is None else store.idempotency.find(once)
     if made is None:
         documents = make()
+        also = told(call, operation, [document["id"] for document in documents])
         if once is None:
-            store.jobs.add_many(documents)
+            store.jobs.add_many(documents, also)
         else:
-            made = store.idempotency.add_many(documents, once)
+            made = store.idempotency.add_many(documents, once, also)
         if made is None:
             return reply([document["id"] for document in documents])
     first = reply(made)

@@ -1,34 +1,37 @@
-"""Sessions: logging in and out (specs/cimi-api.md §4.3, §4.4)."""
+"""Sessions: logging in and out, and acting as a group (specs/cimi-api.md §4.3, §4.4)."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, Final
 
+from sqlalchemy import Connection
+
+from job_engine.api.access import rights
+from job_engine.api.audit import told
 from job_engine.api.call import Call, Reply
 from job_engine.api.collections import window
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import Identity
+from job_engine.api.logins import LOGINS, open_to, peers_of, switched
 from job_engine.api.operations import Operations, links
-from job_engine.api.schema import Common, Given, Href, Reference, Schema, Timestamp
-from job_engine.api.secrets import verify_key
+from job_engine.api.schema import Common, Given, Href, Reference, Schema, Timestamp, invalid
 from job_engine.api.services import COOKIE
-from job_engine.api.types.base import Collection, created, deleted, refuse
-from job_engine.api.types.stored import StoredType, may_delete, template_of, text_of
-from job_engine.errors import NotFoundError
-from job_engine.model.acl import ANON, USER, Right
+from job_engine.api.sessions import Grounds
+from job_engine.api.types.base import Collection, Operation, check, created
+from job_engine.api.types.stored import StoredType, template_of
+from job_engine.errors import ForbiddenError, NotFoundError
+from job_engine.model.acl import ANON, Right
 from job_engine.model.timestamps import parse_ms
 from job_engine.store.base import Document
 from job_engine.store.query import Page
 from job_engine.store.resources import Resource
 
-_TEMPLATES = {
-    "session-template/password": frozenset({"username", "password"}),
-    "session-template/api-key": frozenset({"key", "secret"}),
-}
+_OPERATIONS: Final = ("get-peers", "get-groups", "switch-group")
+_FIELDS: Final = frozenset[str]().union(*(login.fields for login in LOGINS.values()))
 
 
 class SessionSchema(Common):
@@ -59,32 +62,37 @@ class SessionType(StoredType):
         if call.who.session is not None:
             try:
                 found = [self.get(call, call.who.session).body]
-            except NotFoundError:
+            except (NotFoundError, ForbiddenError):
                 found = []
         offset, limit = window(call.params.first, call.params.last)
         return self.collection_reply(call, Page(len(found), found[offset : offset + limit]))
 
     def offered(self) -> Callable[[Document, Right, Identity], Operations]:
-        """A session can only be deleted."""
+        """A session can be ended, and act as a group of its user's; it cannot be edited."""
         return _operations
 
     def add(self, call: Call) -> Reply:
         """Log in: answers 201 and the cookie, or 403."""
         body: Document = call.json_object() if call.body is not None else _from_form(call)
-        href = (
-            body.get("template", {}).get("href") if isinstance(body.get("template"), dict) else None
-        )
-        template = template_of(body, _TEMPLATES.get(str(href), frozenset(_all_keys())))
+        template = body.get("template")
+        href = template.get("href") if isinstance(template, dict) else None
+        login = LOGINS.get(str(href))
+        template = template_of(body, _FIELDS if login is None else login.fields)
+        if login is None:
+            raise NotFoundError(f"{href} not found")
         session_id = f"session/{uuid.uuid4()}"
-        if template["href"] == "session-template/password":
-            document = _login_password(call, template, session_id)
-        elif template["href"] == "session-template/api-key":
-            document = _login_key(call, template, session_id)
-        else:
-            raise NotFoundError(f"{template['href']} not found")
+        establish = login.verify(call, template)
+        common: Document = {k: body[k] for k in ("name", "description", "tags") if k in body}
+        common |= {"created-by": call.who.creator, "client-ip": call.address}
+
+        def grounds(connection: Connection) -> Grounds:
+            found = establish(connection)
+            return replace(found, details={**common, **found.details})
+
+        also = told(call, "add", [session_id], method=login.method, address=call.address)
+        document = call.services.sessions.create(session_id, grounds, also)
         reply = created(session_id)
-        cookie = _cookie(call, session_id, parse_ms(document["expiry"]))
-        return Reply(reply.body, reply.status, {**reply.headers, "Set-Cookie": cookie})
+        return replace(reply, headers={**reply.headers, **_cookie(call, document)})
 
     def edit(self, call: Call, resource_id: str) -> Reply:
         """A session cannot be edited."""
@@ -92,122 +100,80 @@ class SessionType(StoredType):
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Log out: the session ends at once."""
-        call.services.store.resources.delete(resource_id, partial(may_delete, call))
-        call.services.sessions.end(resource_id)
+        reply = super().delete(call, resource_id)
+        call.services.sessions.changed()
         expires = _http_date(call.services.store.clock())
         cookie = f"{COOKIE}=INVALID; Path=/; Max-Age=0; Expires={expires}"
-        return Reply(deleted(resource_id).body, headers={"Set-Cookie": cookie})
+        return Reply(reply.body, headers={"Set-Cookie": cookie})
+
+    # --- operations ------------------------------------------------------------
+
+    def operations(self) -> Mapping[str, Operation]:
+        """Return get-peers, get-groups and switch-group."""
+        return {
+            "get-peers": self._get_peers,
+            "get-groups": self._get_groups,
+            "switch-group": self._switch_group,
+        }
+
+    def _get_peers(self, call: Call, resource_id: str) -> Reply:
+        """Answer who shares a group with the session's user: names by ids."""
+        return Reply(peers_of(call, self._managed(call, resource_id)))
+
+    def _get_groups(self, call: Call, resource_id: str) -> Reply:
+        """Answer the groups that the session may act as."""
+        session = self._managed(call, resource_id)
+        groups = call.services.store.database.read(lambda c: open_to(c, session))
+        keys = ("id", "name", "description")
+        return Reply([{k: g[k] for k in keys if k in g} for g in groups])
+
+    def _switch_group(self, call: Call, resource_id: str) -> Reply:
+        """Act as `claim`, one of the session's groups or its user: with no other right.
+
+        `extended` is taken, and asks for the groups below that one; there are none here.
+        """
+        if call.method != "POST":
+            raise MethodNotAllowedError(call.method, call.path)
+        self._managed(call, resource_id)
+        claim = call.json_object().get("claim")
+        if not isinstance(claim, str):
+            raise invalid(["claim: is required, as group/job-teacher"])
+
+        def also(connection: Connection, before: Resource, after: Resource) -> None:
+            told(call, "switch-group", [resource_id], claim=claim)(connection)
+
+        # Whoever takes a group away deletes the session: what is found here holds, or fails.
+        session = call.services.store.resources.load(resource_id)
+        after = call.services.store.database.read(lambda c: switched(c, session, claim))
+        document = call.services.store.resources.edit(resource_id, lambda _: after, also)
+        call.services.sessions.changed()
+        held = rights(call.who, document)
+        seen = {**document, "operations": _operations(document, held, call.who)}
+        return Reply(seen, headers=_cookie(call, document))
+
+    def _managed(self, call: Call, resource_id: str) -> Document:
+        document = call.services.store.resources.get(resource_id)
+        check(rights(call.who, document), Right.MANAGE, resource_id)
+        return document
 
 
 def _operations(document: Document, held: Right, _who: Identity) -> Operations:
-    return links(document["id"], ["delete"] if Right.DELETE in held else [])
-
-
-def _all_keys() -> set[str]:
-    return set().union(*_TEMPLATES.values())
+    names = ["delete"] if Right.DELETE in held else []
+    return links(document["id"], [*names, *(_OPERATIONS if Right.MANAGE in held else ())])
 
 
 def _from_form(call: Call) -> Document:
     return {"template": {key: values[0] for key, values in call.form.items()}}
 
 
-def _login_password(call: Call, template: Document, session_id: str) -> Document:
-    username = text_of(template, "username")
-    limiter = call.services.limiter
-    limiter.check(username, call.address)
-    user = call.services.store.resources.find("user", username)
-    active = user is not None and user.document["state"] == "ACTIVE"
-    stored = user.secret if user is not None and active else None
-    if not call.services.passwords.verify(stored, text_of(template, "password")) or user is None:
-        limiter.failed(username, call.address)
-        raise refuse(username)
-    limiter.succeeded(username, call.address)
-    return _create(
-        call,
-        session_id,
-        user.id,
-        [user.id, USER, ANON, *user.document["roles"]],
-        "password",
-        {"identifier": username},
-    )
-
-
-def _login_key(call: Call, template: Document, session_id: str) -> Document:
-    key = text_of(template, "key")
-    credential_id = key if key.startswith("credential/") else f"credential/{key}"
-    limiter = call.services.limiter
-    limiter.check(credential_id, call.address)
-    credential = _valid_key(call, credential_id, text_of(template, "secret"))
-    if credential is None:
-        limiter.failed(credential_id, call.address)
-        raise refuse(credential_id)
-    limiter.succeeded(credential_id, call.address)
-    claims = credential.document["claims"]
-    return _create(
-        call,
-        session_id,
-        claims["identity"],
-        claims["roles"] or [claims["identity"], USER, ANON],
-        "api-key",
-        {"identifier": claims["identity"], "credential": credential_id},
-        parse_ms(expiry) if (expiry := credential.document.get("expiry")) else None,
-    )
-
-
-def _valid_key(call: Call, credential_id: str, secret: str) -> Resource | None:
-    try:
-        credential = call.services.store.resources.load(credential_id)
-    except NotFoundError:
-        return None
-    expiry = credential.document.get("expiry")
-    if expiry is not None and parse_ms(expiry) <= call.services.store.clock():
-        return None
-    if credential.document.get("subtype") != "api-key":
-        return None
-    if not verify_key(credential.secret, secret):
-        return None
-    return credential if _may_log_in(call, credential.document["claims"]["identity"]) else None
-
-
-def _may_log_in(call: Call, identity: str) -> bool:
-    """Whether a key's holder is no user of ours, or one who is not suspended."""
-    if not identity.startswith("user/"):
-        return True
-    try:
-        user = call.services.store.resources.get(identity)
-    except NotFoundError:  # known to a proxy that we trust; deleting a user deletes the keys
-        return True
-    return bool(user["state"] == "ACTIVE")
-
-
-def _create(
-    call: Call,
-    session_id: str,
-    user_id: str,
-    claims: list[str],
-    method: str,
-    details: dict[str, Any],
-    ends_ms: int | None = None,
-) -> Document:
-    common = {}
-    if isinstance(call.body, dict):
-        common = {k: call.body[k] for k in ("name", "description", "tags") if k in call.body}
-    return call.services.sessions.create(
-        session_id,
-        user_id=user_id,
-        claims=claims,
-        method=method,
-        details={**common, **details, "created-by": call.who.creator, "client-ip": call.address},
-        ends_ms=ends_ms,
-    )
-
-
-def _cookie(call: Call, session_id: str, expires_ms: int) -> str:
-    token = call.services.tokens.issue(session_id)
+def _cookie(call: Call, session: Document) -> dict[str, str]:
+    token = call.services.tokens.issue(session["id"])
     # Without https a client that minds `Secure` would never send it back.
     secure = "Secure; " if call.secure else ""
-    expires = _http_date(expires_ms)
-    return f"{COOKIE}={token}; {secure}Path=/; HttpOnly; SameSite=Lax; Expires={expires}"
+    expires = _http_date(parse_ms(session["expiry"]))
+    return {
+        "Set-Cookie": f"{COOKIE}={token}; {secure}Path=/; HttpOnly; SameSite=Lax; Expires={expires}"
+    }
 
 
 def _http_date(at_ms: int) -> str:

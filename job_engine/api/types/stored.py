@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from sqlalchemy import and_
+from sqlalchemy import Connection, and_
 
-from job_engine.api.access import keep_editable, project, rights, select
+from job_engine.api.access import keep_editable, project, rights, rights_held, select
+from job_engine.api.audit import tell_stored_edit, told
 from job_engine.api.call import Call, Reply
 from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import Identity
@@ -57,7 +58,7 @@ class StoredType(ResourceType):
         body = {k: v for k, v in call.json_object().items() if k not in _SERVER_SET}
         resource = self.make(call, body)
         self.check_schema(resource.document)
-        call.services.store.resources.add(resource)
+        call.services.store.resources.add(resource, told(call, "add", [resource.id]))
         return self.stored(resource)
 
     def stored(self, resource: Resource) -> Reply:
@@ -67,7 +68,7 @@ class StoredType(ResourceType):
     def get(self, call: Call, resource_id: str) -> Reply:
         """Return a document as far as the caller may see it."""
         document = call.services.store.resources.get(resource_id)
-        held = rights(call.who, document)
+        held = rights_held(call, document)
         check(held, VIEW, resource_id)
         operations = self.offered()(document, held, call.who)
         seen = project(document, held)
@@ -85,7 +86,11 @@ class StoredType(ResourceType):
             require_match(call, before.document, held)
             return self.edited(call, before, merged(before.document, body, held, call, self.fixed))
 
-        call.services.store.resources.edit(resource_id, change)
+        def also(connection: Connection, before: Resource, after: Resource) -> None:
+            self.edited_too(call, connection, before, after)
+            tell_stored_edit(call, connection, before, after)
+
+        call.services.store.resources.edit(resource_id, change, also)
         return self.get(call, resource_id)
 
     def edited(self, call: Call, before: Resource, document: Document) -> Resource:
@@ -94,10 +99,26 @@ class StoredType(ResourceType):
         document["updated-by"] = call.who.creator
         return Resource(document, before.secret, before.key, before.expires_ms)
 
+    def edited_too(
+        self, call: Call, connection: Connection, before: Resource, after: Resource
+    ) -> None:
+        """Do what else belongs into the transaction of an edit: nothing."""
+
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Delete a document."""
-        call.services.store.resources.delete(resource_id, partial(may_delete, call))
+
+        def also(connection: Connection) -> None:
+            self.deleted_too(call, connection, resource_id)
+            told(call, "delete", [resource_id])(connection)
+
+        call.services.store.resources.delete(resource_id, partial(may_delete, call), also)
         return deleted(resource_id)
+
+    def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
+        """Do what else belongs into the transaction of a delete: nothing.
+
+        A type that does something cannot be deleted in bulk.
+        """
 
     def bulk_delete(self, call: Call) -> Reply:
         """Delete what matches the filter and the caller may delete; the rest does not count."""
@@ -110,7 +131,7 @@ class StoredType(ResourceType):
         condition = condition_of(source, Query(call.params.filter, claims=claims), store.clock())
         if claims is not None:
             condition = and_(condition, source.visible(claims, Right.DELETE))
-        return bulk_deleted(store.clock, lambda: len(store.resources.delete_where(condition)))
+        return bulk_deleted(call, lambda: len(store.resources.delete_where(condition)))
 
     def check_schema(self, document: Document) -> None:
         """Raise `InvalidResourceError` unless a document satisfies the schema."""

@@ -30,7 +30,7 @@ class TemplateSchema(Common):
 class TemplateType(ResourceType):
     """A collection of documents that are part of this release."""
 
-    collection: ClassVar[Collection] = Collection(query=(ANON,))
+    collection: ClassVar[Collection] = Collection(query=(ANON,), add=None)
     schema: ClassVar[type[Schema]] = TemplateSchema
     templates: ClassVar[Mapping[str, Mapping[str, Any]]]
 
@@ -96,6 +96,20 @@ class CredentialTemplateType(TemplateType):
             "name groups that they are not in.",
             "subtype": "api-key",
             "ttl": 0,
+        },
+    }
+
+
+class GroupTemplateType(TemplateType):
+    """How to make a group."""
+
+    name: ClassVar[str] = "group-template"
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "generic": {
+            "name": "Group",
+            "description": "Make the group `group/<group-identifier>`; admins only. `users`: the "
+            "ids of its members.",
+            "group-identifier": "group-identifier",
         },
     }
 

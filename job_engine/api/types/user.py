@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import StringConstraints
+from sqlalchemy import Connection
 
-from job_engine.api.call import Call, Reply
+from job_engine.api.access import rights
+from job_engine.api.audit import told
+from job_engine.api.call import Call, Reply, status_map
+from job_engine.api.errors import MethodNotAllowedError
+from job_engine.api.identity import Identity
+from job_engine.api.operations import Operations, common_operations, links
+from job_engine.api.revocation import end_sessions, revoke_groups, revoke_user
 from job_engine.api.schema import Common, Schema, invalid
-from job_engine.api.types.base import Collection, created
+from job_engine.api.types.base import Collection, Operation, check, created, refuse
 from job_engine.api.types.stored import StoredType, normal_acl, roles_of, template_of, text_of
-from job_engine.errors import NotFoundError
-from job_engine.model.acl import ADMIN, USER
+from job_engine.errors import ConflictError, NotFoundError
+from job_engine.model.acl import ADMIN, USER, Right
 from job_engine.store.base import Document
 from job_engine.store.resources import Resource
 
@@ -21,6 +30,7 @@ USERNAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 MIN_PASSWORD: Final = 8
 MAX_PASSWORD: Final = 1000
 
+_CHANGE_PASSWORD: Final = "change-password"
 _Role = Annotated[str, StringConstraints(pattern=r"^group/[a-z0-9-]+$")]
 
 
@@ -54,66 +64,132 @@ class UserType(StoredType):
             roles_of(template, call),
         )
         common: Document = {k: body[k] for k in ("name", "description", "tags") if k in body}
+        common["created-by"] = call.who.creator
         resource = Resource({**resource.document, **common}, resource.secret, resource.key)
         self.check_schema(resource.document)
-        call.services.store.resources.add(resource)
+        call.services.store.resources.add(resource, told(call, "add", [resource.id]))
         return created(resource.id)
 
-    def edited(self, call: Call, before: Resource, document: Document) -> Resource:
-        """Let a user change what they are called, and an admin all of it."""
-        password = document.pop("password", None)
-        if not call.who.is_admin:
-            for key in ("roles", "state", "acl"):
-                document[key] = before.document[key]
-        after = super().edited(call, before, document)
-        if password is None:
-            return after
-        check_password(password)
-        secret = call.services.passwords.hash(password)
-        return Resource(after.document, secret, after.key, after.expires_ms)
+    def offered(self) -> Callable[[Document, Right, Identity], Operations]:
+        """Besides edit and delete, a user may change their password."""
+        return _operations
+
+    def operations(self) -> Mapping[str, Operation]:
+        """Return change-password."""
+        return {_CHANGE_PASSWORD: self._change_password}
 
     def edit(self, call: Call, resource_id: str) -> Reply:
         """Edit a user; sessions end, so that a new password, role or state counts at once.
 
         With a role go the API keys that have it: their rights were fixed when they were made.
         """
-        before = call.services.store.resources.get(resource_id)
+        body = call.json_object()
+        if call.who.is_admin and "password" in body:
+            # Hashed here: the store's writer, which everybody waits for, is no place for it.
+            hashed = hash_password(call, body["password"])
+            call = replace(call, body={**body, "password": hashed})
         reply = super().edit(call, resource_id)
-        lost = set(before["roles"]) - set(call.services.store.resources.get(resource_id)["roles"])
-        if lost:
-            call.services.sessions.revoke_keys(resource_id, lost)
-        if not {"password", "roles", "state"}.isdisjoint(call.json_object()):
-            call.services.sessions.end_where("user", resource_id)
+        call.services.sessions.changed()
         return reply
+
+    def edited(self, call: Call, before: Resource, document: Document) -> Resource:
+        """Let a user change what they are called, and an admin all of it."""
+        hashed = document.pop("password", None)
+        if not call.who.is_admin:
+            hashed = None
+            for key in ("roles", "state", "acl"):
+                document[key] = before.document[key]
+        after = super().edited(call, before, document)
+        return after if hashed is None else replace(after, secret=hashed)
+
+    def edited_too(
+        self, call: Call, connection: Connection, before: Resource, after: Resource
+    ) -> None:
+        """End what rests on what was changed."""
+        lost = set(before.document["roles"]) - set(after.document["roles"])
+        if lost:
+            revoke_groups(connection, after.id, lost)
+        same = all(before.document[key] == after.document[key] for key in ("roles", "state"))
+        if not same or before.secret != after.secret:
+            end_sessions(connection, after.id)
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Delete a user, with their sessions and keys."""
         reply = super().delete(call, resource_id)
-        call.services.sessions.end_where("user", resource_id)
-        call.services.sessions.revoke_keys(resource_id)
+        call.services.sessions.changed()
         return reply
+
+    def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
+        """End what rests on the user."""
+        revoke_user(connection, resource_id)
+
+    def _change_password(self, call: Call, resource_id: str) -> Reply:
+        """Take `current-password` and `new-password`; every session of the user ends."""
+        if call.method != "POST":
+            raise MethodNotAllowedError(call.method, call.path)
+        user = call.services.store.resources.load(resource_id)
+        check(rights(call.who, user.document), Right.MANAGE, resource_id)
+        body = call.json_object()
+        current, new = text_of(body, "current-password"), body.get("new-password")
+        check_password(new)
+        limiter = call.services.limiter
+        limiter.check(resource_id, call.address)
+        if not call.services.passwords.verify(user.secret, current):
+            limiter.failed(resource_id, call.address)
+            raise refuse(resource_id)
+        self._replace_password(call, user, hash_password(call, new))
+        return status_map(200, "the password was changed", resource_id)
+
+    def _replace_password(self, call: Call, user: Resource, hashed: str) -> None:
+        def change(before: Resource) -> Resource:
+            if before.secret != user.secret:
+                raise ConflictError(f"{user.id} was changed by somebody else; try again")
+            document = {**before.document, "updated-by": call.who.creator}
+            return replace(before, document=document, secret=hashed)
+
+        def also(connection: Connection, _before: Resource, _after: Resource) -> None:
+            end_sessions(connection, user.id)
+            told(call, _CHANGE_PASSWORD, [user.id])(connection)
+
+        call.services.store.resources.edit(user.id, change, also)
+        call.services.sessions.changed()
+
+
+def _operations(document: Document, held: Right, who: Identity) -> Operations:
+    names = [_CHANGE_PASSWORD] if Right.MANAGE in held else []
+    return [*common_operations(document, held, who), *links(document["id"], names)]
 
 
 def new_user(call: Call, username: str, password: str, roles: list[str]) -> Resource:
     """Make a user. Raises `InvalidResourceError` for a name or password that will not do."""
     if not USERNAME.fullmatch(username):
         raise invalid(["template/username: letters, digits and ._@- only, at most 100"])
-    check_password(password)
-    return user_resource(username, call.services.passwords.hash(password), roles)
+    return user_resource(username, hash_password(call, password), roles)
 
 
 def user_resource(username: str, secret: str, roles: list[str]) -> Resource:
     """Make what is stored of a user."""
     user_id = f"user/{uuid.uuid4()}"
+    mine = [user_id]
+    acl = {"owners": [ADMIN], "view-data": mine, "edit-meta": mine, "manage": mine}
     document = {
         "id": user_id,
         "username": username,
         "name": username,
         "state": "ACTIVE",
         "roles": roles,
-        "acl": normal_acl({"owners": [ADMIN], "view-data": [user_id], "edit-meta": [user_id]}),
+        "acl": normal_acl(acl),
     }
     return Resource(document, secret, key=username)
+
+
+def hash_password(call: Call, password: Any) -> str:
+    """Return what to store for a password.
+
+    Raises `InvalidResourceError` for one that is too short or too long.
+    """
+    check_password(password)
+    return call.services.passwords.hash(password)
 
 
 def check_password(password: Any) -> None:

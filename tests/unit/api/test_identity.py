@@ -69,7 +69,7 @@ def test_logging_in_and_out(api: Client) -> None:
     assert document["id"] == session
     assert document["identifier"] == "admin"
     assert {"group/nuvla-admin", session} <= set(document["roles"].split())
-    assert operations(document) == ["delete"]
+    assert operations(document) == ["delete", "get-peers", "get-groups", "switch-group"]
     assert operations(found) == ["add"]
     assert api(ANON, "POST", "job", {"action": "x"}).status_code == 201
     saved = f"{COOKIE}={api.http.cookies[COOKIE]}"

@@ -1,0 +1,67 @@
+"""What the audit trail is told of a request: who, what, on which resource, in which request.
+
+Values are no part of a line, only which attributes changed: a trail must not keep what was
+taken away, and secrets least of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from job_engine.api.call import Call
+from job_engine.store.audit import Also, Line
+from job_engine.store.base import Document
+from job_engine.store.resources import Resource
+
+_CATEGORIES: Final = {"add": "add", "edit": "edit", "delete": "delete", "bulk-delete": "delete"}
+_OTHER: Final = "action"
+_STAMPS: Final = frozenset({"updated", "updated-by"})
+REQUEST_ID: Final = "x-request-id"
+
+
+def told(call: Call, operation: str, resource_ids: Sequence[str], **content: Any) -> Also:
+    """Return what adds a line for each resource to the transaction of a write."""
+    lines = [line(call, operation, resource_ids[0], **content)] if resource_ids else []
+    lines += [Line(lines[0].name, i, call.who.user_id, lines[0].document) for i in resource_ids[1:]]
+
+    def tell(connection: Connection) -> None:
+        call.services.store.audit.append(connection, lines)
+
+    return tell
+
+
+def tell_edit(
+    call: Call, connection: Connection, before: Document, after: Document, *more: str
+) -> None:
+    """Add a line with the attributes that an edit changed, and `more` that are no attributes."""
+    names = (before.keys() | after.keys()) - _STAMPS
+    changed = [name for name in names if before.get(name) != after.get(name)]
+    if changed or more:
+        told(call, "edit", [after["id"]], attributes=sorted([*changed, *more]))(connection)
+
+
+def tell_stored_edit(call: Call, connection: Connection, before: Resource, after: Resource) -> None:
+    """Do as `tell_edit`; a secret that was changed is told by its name."""
+    more = ["password"] if before.secret != after.secret else []
+    tell_edit(call, connection, before.document, after.document, *more)
+
+
+def line(
+    call: Call, operation: str, resource_id: str | None, *, success: bool = True, **content: Any
+) -> Line:
+    """Return the line of an operation; `content` is what else is told of it."""
+    type_name = call.path.split("/")[2]
+    document: dict[str, Any] = {
+        "category": _CATEGORIES.get(operation, _OTHER),
+        "severity": "low" if success else "medium",
+        "success": success,
+        "authn-info": {"active-claim": call.who.active_claim},
+    }
+    if content:
+        document["content"] = content
+    if (request := call.headers.get(REQUEST_ID)) is not None:
+        document["request-id"] = request[:128]
+    return Line(f"{type_name}.{operation}", resource_id, call.who.user_id, document)

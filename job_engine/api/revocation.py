@@ -1,0 +1,73 @@
+"""Ending what rests on something that is taken away, in the transaction that takes it.
+
+A session rests on a user, on the API key that it was opened with, and on the groups among
+its claims; a key rests on whom it logs in as, and on its groups. Keys of a group, which
+somebody made while acting as it, go with that somebody's membership: they know the secret.
+Sessions go first, for whoever makes a key holds the session that it is made in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import ColumnElement, Connection, and_, or_
+
+from job_engine.store.resources import Resource, delete_resources, find_all, hold
+from job_engine.store.tables import resources
+
+_document = resources.c.document
+
+
+def end_sessions(connection: Connection, user: str) -> None:
+    """End every session of a user."""
+    delete_resources(connection, _sessions(_document["user"].as_string() == user))
+
+
+def revoke_key(connection: Connection, credential: str) -> None:
+    """End the sessions that were opened with a key which is deleted."""
+    opened = _document["credential"].as_string() == credential
+    delete_resources(connection, _sessions(opened))
+
+
+def revoke_user(connection: Connection, user: str) -> None:
+    """End all that a user has, who is deleted."""
+    end_sessions(connection, user)
+    _delete_keys(connection, find_all(connection, _keys_of(user)))
+
+
+def revoke_groups(connection: Connection, user: str, groups: Collection[str]) -> None:
+    """End what a user has by groups that they are no longer in."""
+    hold(connection, [user])
+    end_sessions(connection, user)
+    found = find_all(connection, _keys_of(user))
+    _delete_keys(connection, [key for key in found if _has(key, groups)])
+
+
+def revoke_group(connection: Connection, group: str) -> None:
+    """End what anybody has by a group that is deleted."""
+    for session in find_all(connection, _sessions()):
+        if group in session.document["roles"].split():
+            delete_resources(connection, resources.c.id == session.id)
+    keys = find_all(connection, resources.c.type == "credential")
+    _delete_keys(connection, [key for key in keys if _has(key, {group})])
+
+
+def _sessions(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    return and_(resources.c.type == "session", *conditions)
+
+
+def _keys_of(user: str) -> ColumnElement[bool]:
+    """Keys that log in as a user, and those that the user made for a group."""
+    identity = _document[("claims", "identity")].as_string()
+    made = and_(_document["created-by"].as_string() == user, identity.startswith("group/"))
+    return and_(resources.c.type == "credential", or_(identity == user, made))
+
+
+def _has(key: Resource, groups: Collection[str]) -> bool:
+    return not set(groups).isdisjoint(key.document["claims"]["roles"])
+
+
+def _delete_keys(connection: Connection, keys: Collection[Resource]) -> None:
+    for key in keys:
+        delete_resources(connection, resources.c.id == key.id)
+        revoke_key(connection, key.id)

@@ -1,0 +1,48 @@
+"""Events: the audit trail, which nobody writes but the API itself (`api/audit.py`).
+
+Whoever sees a resource's data sees what was done to it, and everybody what they did
+themselves; of what was deleted, only they and admins do. Nobody edits or deletes an event.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from job_engine.api.access import project, rights_found, select
+from job_engine.api.call import Call, Reply
+from job_engine.api.types.base import Collection, ResourceType, refuse
+from job_engine.errors import NotFoundError
+from job_engine.model.acl import USER, Right
+from job_engine.store.base import Document
+from job_engine.store.source import EVENTS
+
+
+class EventType(ResourceType):
+    """The collection `event`."""
+
+    name: ClassVar[str] = "event"
+    collection: ClassVar[Collection] = Collection(query=(USER,), add=None)
+
+    def query(self, call: Call) -> Reply:
+        """Search among what was done to what the caller sees, and what they did."""
+        return self.query_source(call, EVENTS, lambda *_: [])
+
+    def get(self, call: Call, resource_id: str) -> Reply:
+        """Return one event."""
+        document = self._visible(call, resource_id)
+        seen = project(document, rights_found(call.who, document))
+        return Reply(select(seen, call.params.select))
+
+    def _visible(self, call: Call, resource_id: str) -> Document:
+        text = resource_id.partition("/")[2]
+        number = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
+        trail = call.services.store.audit
+        everything = trail.find(number, None)
+        if everything is None:
+            raise NotFoundError(f"{resource_id} not found")
+        if call.who.is_admin:
+            return everything
+        claims = call.who.claims if call.who.is_user else frozenset[str]()
+        if trail.find(number, EVENTS.visible(claims, Right.VIEW_DATA)) is None:
+            raise refuse(resource_id)
+        return everything
