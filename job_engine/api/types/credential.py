@@ -94,7 +94,9 @@ def _claims(template: Document, call: Call) -> tuple[str, list[str]]:
     """Return who a key logs in as, and with which claims."""
     who = call.who
     if "roles" not in template:
-        return who.active_claim, sorted(c for c in who.claims if not c.startswith("session/"))
+        # Not `internal`, which Nuvla's own server calls itself: no ACL can name it.
+        kept = [c for c in who.claims if PRINCIPAL.fullmatch(c) and not c.startswith("session/")]
+        return who.active_claim, sorted(kept)
     roles = roles_of(template, call)
     if roles and SERVICES.issuperset(roles):
         # A program's own key: nobody's user, and not whoever makes it either.
