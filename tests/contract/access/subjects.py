@@ -164,7 +164,9 @@ def _resubmit(world: World, who: str, job: str) -> Response:
 
 
 def _key_login(_world: World) -> Any:
-    return {"template": {"href": "session-template/api-key", "key": "x", "secret": "y"}}
+    return {
+        "template": {"href": "session-template/api-key", "key": uuid.uuid4().hex, "secret": "y"}
+    }
 
 
 def _new_user(_world: World) -> Any:

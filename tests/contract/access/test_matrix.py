@@ -39,6 +39,7 @@ def test_who_may(world: World, type_name: str, operation: str) -> None:
     works = _TRIES.get(operation) or _further(operation)
     found = set()
     for role in sorted(ROLES):
+        world.api.http.cookies.clear()  # of a session that was switched
         if works(world, type_name, role):
             found.add(role)
             if operation not in _READS:
@@ -50,6 +51,7 @@ def test_who_may(world: World, type_name: str, operation: str) -> None:
 
 @pytest.mark.parametrize(("method", "name"), ENGINE)
 def test_who_may_speak_to_the_engine(world: World, method: str, name: str) -> None:
+    world.api.http.cookies.clear()
     asked = _ENGINE_CALLS[method, name]
     found = {
         role
@@ -138,7 +140,7 @@ def _add(world: World, type_name: str, role: str) -> bool:
     else:
         reply = world.api(WHO[role], "POST", type_name, SUBJECTS[type_name].body(world))
     if type_name == "session":  # anybody may try; whose key it is, is another question
-        return "invalid credentials for 'credential/x'" in reply.text
+        return "invalid credentials for 'credential/" in reply.text
     return reply.status_code == 201
 
 
