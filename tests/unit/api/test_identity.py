@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import stat
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 
 import httpx
 import pytest
@@ -268,3 +271,40 @@ def test_a_session_ends_with_the_key_that_it_was_opened_with(api: Client, browse
     expiry = api.get(key["key"])["expiry"]
     assert log_in(browser, API_KEY, **key).status_code == 201
     assert browser(ANON, "PUT", "session").json()["resources"][0]["expiry"] == expiry
+
+
+def test_a_storm_of_logins_starves_nobody(api: Client) -> None:
+    """Hashing has its bounds: what waits is refused, and everything else goes on."""
+    hasher = api.services.passwords
+    go = threading.Event()
+    real = hasher._hasher
+
+    class Stuck:
+        """Takes as long as the test lets it."""
+
+        def verify(self, stored: str, secret: str) -> bool:
+            assert go.wait(60)
+            return bool(real.verify(stored, secret))
+
+    def storm() -> int:
+        with httpx.Client(base_url=api.running.url, timeout=60) as http:
+            template = {"href": PASSWORD, "username": "admin", "password": ADMIN_PASSWORD}
+            reply = http.post("/api/session", json={"template": template})
+            if reply.status_code == 429:
+                assert int(reply.headers["retry-after"]) >= 1
+            return reply.status_code
+
+    object.__setattr__(hasher, "_hasher", Stuck())
+    try:
+        with ThreadPoolExecutor(60) as pool:
+            logins = [pool.submit(storm) for _ in range(60)]
+            turned_away = list(islice(as_completed(logins, 60), 42))
+            assert {login.result() for login in turned_away} == {429}
+            # Two are at it, 16 wait, and a request that needs no hash is answered.
+            assert api(JANE, "GET", "job").status_code == 200
+            go.set()
+            statuses = [login.result() for login in logins]
+    finally:
+        object.__setattr__(hasher, "_hasher", real)
+    assert statuses.count(201) == 18
+    assert statuses.count(429) == 42
