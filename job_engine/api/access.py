@@ -45,7 +45,11 @@ def seen_by(who: Identity, source: Source) -> Source:
     if errand is None:
         return source
     needed = errand.needed(who.creator)
-    return replace(source, visible=lambda claims, right: or_(source.visible(claims, right), needed))
+    return replace(
+        source,
+        visible=lambda claims, right: or_(source.visible(claims, right), needed),
+        tallied=False,  # the tally knows ACLs alone
+    )
 
 
 def rights_found(who: Identity, document: Document) -> Right:

@@ -65,8 +65,8 @@ def test_secrets_are_written_nowhere(engine: Engine, tmp_path: Path) -> None:
         change = {"current-password": SECOND, "new-password": PASSWORD}
         client.say("POST", f"{user_id}/change-password", change)
         client.log_in("password", username="jane", password=PASSWORD)
-        template = {"href": "credential-template/generate-api-key", "ttl": 1000}
-        key = client.say("POST", "credential", {"template": template})
+        new_key = {"href": "credential-template/generate-api-key", "ttl": 1000}
+        key = client.say("POST", "credential", {"template": new_key})
         secret = key["secret-key"]
         said["the answer that made the key"] = client.heard.pop()
         client.log_in("api-key", key=key["resource-id"], secret=secret)

@@ -177,7 +177,7 @@ _TRIES: Final[Mapping[str, Try]] = {
 
 _READS: Final = frozenset({"find", "read", "read-data", "read-acl", "content", "log"})
 """What leaves a resource as it was."""
-_ENTRIES: Final = {"entries": []}
+_ENTRIES: Final[Mapping[str, Any]] = {"entries": []}
 _ENGINE_CALLS: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
     ("POST", "claim"): {"body": {"executor": "e", "actions": [], "claims": []}},
     ("POST", "report"): {"body": {"executor": "e", "reports": []}},

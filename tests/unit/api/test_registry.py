@@ -27,7 +27,8 @@ def course_type() -> type[ResourceType]:
     exec(compile(example, str(PAGE), "exec", dont_inherit=True), names)
     kind = names["CourseType"]
     assert issubclass(kind, ResourceType)
-    return kind
+    found: type[ResourceType] = kind
+    return found
 
 
 def test_the_pages_example_is_a_resource_like_any_other(tmp_path: Path) -> None:
