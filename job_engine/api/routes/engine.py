@@ -58,6 +58,8 @@ from job_engine.store.refill import ANY_VERSION
 
 router = APIRouter(prefix="/api/engine", tags=["engine"], route_class=StrictRoute)
 
+MIN_AGE_S: Final = 86_400.0
+"""Seconds that every job is kept for: the key of an executor must not empty the store."""
 MAX_GRACE_S: Final = 1e9
 """Longer than any engine has run; what is much larger has no room in a column."""
 
@@ -208,9 +210,10 @@ def set_share(request: Share, services: Shared, who: Caller) -> Share:
 
 @router.post("/cleanup")
 def cleanup(request: CleanupRequest, services: Shared, who: Caller) -> CleanupReply:
-    """Delete final jobs that are old enough."""
+    """Delete final jobs that are old enough, of a day at least."""
     allow(who, EXECUTOR)
-    return CleanupReply(deleted=services.store.jobs.delete_old(request.older_than_s))
+    age_s = max(request.older_than_s, MIN_AGE_S)
+    return CleanupReply(deleted=services.store.jobs.delete_old(age_s))
 
 
 @router.post("/cancel-children")

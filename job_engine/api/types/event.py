@@ -6,10 +6,11 @@ themselves; of what was deleted, only they and admins do. Nobody edits or delete
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from job_engine.api.access import project, rights_found, select
 from job_engine.api.call import Call, Reply
+from job_engine.api.schema import Common, Given, NonBlank, Schema, Timestamp
 from job_engine.api.types.base import Collection, ResourceType, refuse
 from job_engine.errors import NotFoundError
 from job_engine.model.acl import USER, Right
@@ -17,10 +18,25 @@ from job_engine.store.base import Document
 from job_engine.store.source import EVENTS
 
 
+class EventSchema(Common):
+    """What somebody did, or tried."""
+
+    timestamp: Timestamp
+    category: Literal["add", "edit", "delete", "action"]
+    severity: Literal["low", "medium"]
+    success: bool
+    content: Annotated[dict[str, Any] | None, Given] = None
+    """`resource`, with the `href` of what it was done to, and what else is told."""
+    authn_info: dict[str, Any]
+    """`user-id` and `active-claim` of who did it."""
+    request_id: Annotated[NonBlank | None, Given] = None
+
+
 class EventType(ResourceType):
     """The collection `event`."""
 
     name: ClassVar[str] = "event"
+    schema: ClassVar[type[Schema]] = EventSchema
     collection: ClassVar[Collection] = Collection(query=(USER,), add=None)
 
     def query(self, call: Call) -> Reply:
