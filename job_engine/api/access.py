@@ -42,14 +42,10 @@ def runs_errand(call: Call, resource_id: str) -> bool:
 def seen_by(who: Identity, source: Source) -> Source:
     """Return a collection as a caller may search it."""
     errand = _errand(who, source.type_name)
-    if errand is None:
+    if errand is None or source.type_name == "job":  # which executors know by its id
         return source
     needed = errand.needed(who.creator)
-    return replace(
-        source,
-        visible=lambda claims, right: or_(source.visible(claims, right), needed),
-        tallied=False,  # the tally knows ACLs alone
-    )
+    return replace(source, visible=lambda claims, right: or_(source.visible(claims, right), needed))
 
 
 def rights_found(who: Identity, document: Document) -> Right:

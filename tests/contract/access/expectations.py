@@ -62,6 +62,7 @@ EXPECTED: Final[dict[str, dict[str, Roles]]] = {
         "read-data": SEES_DATA | {"runner"},
         # A version is what it was, for everybody.
         "edit-data": NOBODY,
+        "bulk-delete": ADMIN,
         "add": frozenset({"teacher", "admin"}),
     },
     "blob": {
