@@ -6,12 +6,13 @@ taken away, and secrets least of all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from job_engine.api.call import Call
+from job_engine.api.identity import Identity
 from job_engine.store.audit import Also, Line
 from job_engine.store.base import Document
 from job_engine.store.resources import Resource
@@ -53,15 +54,28 @@ def line(
     call: Call, operation: str, resource_id: str | None, *, success: bool = True, **content: Any
 ) -> Line:
     """Return the line of an operation; `content` is what else is told of it."""
-    type_name = call.path.split("/")[2]
+    name = f"{call.path.split('/')[2]}.{operation}"
+    return line_of(call.who, call.headers, name, resource_id, success=success, **content)
+
+
+def line_of(
+    who: Identity,
+    headers: Mapping[str, str],
+    name: str,
+    resource_id: str | None,
+    *,
+    success: bool = True,
+    **content: Any,
+) -> Line:
+    """Do as `line` for a request that is read otherwise; `name` is `<type>.<operation>`."""
     document: dict[str, Any] = {
-        "category": _CATEGORIES.get(operation, _OTHER),
+        "category": _CATEGORIES.get(name.partition(".")[2], _OTHER),
         "severity": "low" if success else "medium",
         "success": success,
-        "authn-info": {"active-claim": call.who.active_claim},
+        "authn-info": {"active-claim": who.active_claim},
     }
     if content:
         document["content"] = content
-    if (request := call.headers.get(REQUEST_ID)) is not None:
+    if (request := headers.get(REQUEST_ID)) is not None:
         document["request-id"] = request[:128]
-    return Line(f"{type_name}.{operation}", resource_id, call.who.user_id, document)
+    return Line(name, resource_id, who.user_id, document)

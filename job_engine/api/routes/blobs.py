@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 
+from job_engine.api.audit import line_of
 from job_engine.api.call import Call, make_call, status_map
 from job_engine.api.errors import RequestError, TooLargeError
 from job_engine.api.identity import Identity
@@ -93,6 +94,9 @@ async def _upload(request: Request, services: Services, who: Identity, limit: in
         digest = await run_in_threadpool(
             _record, services, incoming, who.active_claim, media_type, name
         )
+        # On its own: the same upload, made again, writes no row.
+        told = line_of(who, request.headers, "blob.add", f"blob/{digest}", size=incoming.size)
+        await run_in_threadpool(services.store.audit.record, told)
     finally:
         await run_in_threadpool(incoming.discard)
     return respond(
