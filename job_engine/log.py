@@ -29,6 +29,11 @@ def bound(**fields: Any) -> Iterator[None]:
         _bound.reset(token)
 
 
+def bound_field(name: str) -> Any:
+    """Return a field that `bound` adds to what is logged here; None: there is none."""
+    return (_bound.get() or {}).get(name)
+
+
 class EventLogger(logging.LoggerAdapter[logging.Logger]):
     """A logger whose message is an event's name and whose keywords are its fields."""
 

@@ -6,7 +6,7 @@ taken away, and secrets least of all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -20,7 +20,6 @@ from job_engine.store.resources import Resource
 _CATEGORIES: Final = {"add": "add", "edit": "edit", "delete": "delete", "bulk-delete": "delete"}
 _OTHER: Final = "action"
 _STAMPS: Final = frozenset({"updated", "updated-by"})
-REQUEST_ID: Final = "x-request-id"
 
 
 def told(call: Call, operation: str, resource_ids: Sequence[str], **content: Any) -> Also:
@@ -55,12 +54,12 @@ def line(
 ) -> Line:
     """Return the line of an operation; `content` is what else is told of it."""
     name = f"{call.path.split('/')[2]}.{operation}"
-    return line_of(call.who, call.headers, name, resource_id, success=success, **content)
+    return line_of(call.who, call.request_id, name, resource_id, success=success, **content)
 
 
 def line_of(
     who: Identity,
-    headers: Mapping[str, str],
+    request_id: str | None,
     name: str,
     resource_id: str | None,
     *,
@@ -76,6 +75,6 @@ def line_of(
     }
     if content:
         document["content"] = content
-    if (request := headers.get(REQUEST_ID)) is not None:
-        document["request-id"] = request[:128]
+    if request_id is not None:
+        document["request-id"] = request_id
     return Line(name, resource_id, who.user_id, document)

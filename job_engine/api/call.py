@@ -17,6 +17,7 @@ from job_engine.api.errors import MalformedJsonError
 from job_engine.api.identity import Identity
 from job_engine.api.params import Params, parse_params
 from job_engine.errors import InvalidResourceError
+from job_engine.log import bound_field
 
 if TYPE_CHECKING:
     from job_engine.api.services import Services
@@ -44,6 +45,7 @@ class Call:
     base_uri: str
     secure: bool
     address: str
+    request_id: str | None = None
     body: Any = None
     form: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -93,6 +95,7 @@ async def make_call(request: Request, services: Services, who: Identity) -> Call
         base_uri=f"{scheme}://{host or request.url.netloc}/api/",
         secure=scheme == "https",
         address=services.address_of(request),
+        request_id=bound_field("request_id"),
         body=body,
         form=form,
     )

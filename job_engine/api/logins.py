@@ -23,7 +23,7 @@ from job_engine.errors import ForbiddenError, NotFoundError
 from job_engine.model.acl import ADMIN, ANON, USER
 from job_engine.model.timestamps import parse_ms
 from job_engine.store.base import Document
-from job_engine.store.resources import Resource, find_all, hold, load
+from job_engine.store.resources import Resource, find_all, hold, load_resource
 from job_engine.store.tables import resources
 
 Establish = Callable[[Connection], Grounds]
@@ -144,8 +144,8 @@ def claims_of(connection: Connection, session: Document) -> Sequence[str]:
     """
     try:
         if "credential" in session:
-            return _claims_of_key(load(connection, session["credential"]))
-        return _claims_of_user(connection, load(connection, session["user"]))
+            return _claims_of_key(load_resource(connection, session["credential"]))
+        return _claims_of_user(connection, load_resource(connection, session["user"]))
     except NotFoundError:
         raise refuse(session["id"]) from None
 
@@ -166,7 +166,7 @@ def _claims_of_key(key: Resource) -> Sequence[str]:
 def _still_there(connection: Connection, verified: Resource, name: str) -> Resource:
     """Return what was verified, as it stands now. Raises `ForbiddenError` for another one."""
     try:
-        found = load(connection, verified.id, lock=True)
+        found = load_resource(connection, verified.id, lock=True)
     except NotFoundError:
         raise refuse(name) from None
     if found.secret != verified.secret:
@@ -183,7 +183,7 @@ def _may_log_in(connection: Connection, identity: str) -> bool:
     if not identity.startswith("user/"):
         return True
     try:
-        return _is_active(load(connection, identity))
+        return _is_active(load_resource(connection, identity))
     except NotFoundError:  # known to a proxy that we trust; deleting a user deletes the keys
         return True
 

@@ -26,6 +26,7 @@ from job_engine.api.services import Services
 from job_engine.api.types.blob import visible_blob
 from job_engine.api.uploads import FIELD, MultipartFile
 from job_engine.errors import JobEngineError
+from job_engine.log import bound_field
 from job_engine.model.acl import USER
 from job_engine.store.blob_files import Incoming
 
@@ -95,7 +96,9 @@ async def _upload(request: Request, services: Services, who: Identity, limit: in
             _record, services, incoming, who.active_claim, media_type, name
         )
         # On its own: the same upload, made again, writes no row.
-        told = line_of(who, request.headers, "blob.add", f"blob/{digest}", size=incoming.size)
+        told = line_of(
+            who, bound_field("request_id"), "blob.add", f"blob/{digest}", size=incoming.size
+        )
         await run_in_threadpool(services.store.audit.record, told)
     finally:
         await run_in_threadpool(incoming.discard)

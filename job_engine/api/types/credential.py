@@ -22,7 +22,7 @@ from job_engine.errors import NotFoundError
 from job_engine.model.acl import ADMIN, ANON, PRINCIPAL, USER
 from job_engine.model.timestamps import format_ms, parse_ms
 from job_engine.store.base import Document
-from job_engine.store.resources import Resource, load
+from job_engine.store.resources import Resource, load_resource
 
 _HREF = "credential-template/generate-api-key"
 _Principal = Annotated[str, StringConstraints(pattern=r"^[a-z-]+/[a-z0-9-]+$")]
@@ -119,8 +119,10 @@ def _bounded(connection: Connection, call: Call, key: Resource) -> Resource:
     if call.who.session is None:
         return key
     try:
-        session = load(connection, call.who.session, lock=True).document
-        made_with = load(connection, session["credential"]) if "credential" in session else None
+        session = load_resource(connection, call.who.session, lock=True).document
+        made_with = (
+            load_resource(connection, session["credential"]) if "credential" in session else None
+        )
     except NotFoundError:
         raise RequestError(f"requested href cannot be accessed: {_HREF}") from None
     latest = None if made_with is None else made_with.document.get("expiry")

@@ -128,6 +128,17 @@ EXPECTED: Final[dict[str, dict[str, Roles]]] = {
         "change-password": MANAGES,
     },
     "user-template": _TEMPLATE,
+    "webhook-delivery": {
+        **_BY_ACL,
+        **_FIXED,
+        # A message is what was sent; who manages it may have it sent again.
+        "replay": MANAGES,
+    },
+    "webhook-secret": {
+        **_BY_ACL,
+        "edit-data": NOBODY,
+        "add": frozenset({"submitter", "admin"}),
+    },
 }
 
 ENGINE: Final[dict[tuple[str, str], Roles]] = {
@@ -147,5 +158,7 @@ ENGINE: Final[dict[tuple[str, str], Roles]] = {
     ("GET", "shares"): ADMIN,
     ("PUT", "shares"): ADMIN,
     ("GET", "actions"): ROLES - {"anonymous"},
+    ("POST", "webhooks/take"): frozenset({"executor", "runner", "admin"}),
+    ("POST", "webhooks/results"): frozenset({"executor", "runner", "admin"}),
 }
 """The services' messages, each by its method and its name."""

@@ -148,6 +148,26 @@ class World:
         self.api.run_job(WHO["runner"], payload=json.dumps({"assignment": name}))
         return assignment
 
+    def delivery(self) -> str:
+        """A message that a webhook would not take."""
+        document = {
+            "id": f"webhook-delivery/{uuid.uuid4()}",
+            "job": f"job/{uuid.uuid4()}",
+            "type": "job.success",
+            "url": "https://hooks.example.org/",
+            "secret": f"webhook-secret/{uuid.uuid4()}",
+            "state": "FAILED",
+            "attempts": 1,
+            "body": "{}",
+            "created-by": "user/owner",
+        }
+        return self.stored(Resource(document))
+
+    def webhook_secret(self) -> str:
+        """What messages are signed with."""
+        document = {"id": f"webhook-secret/{uuid.uuid4()}", "created-by": "user/owner"}
+        return self.stored(Resource(document, "secret"))
+
     def event(self) -> str:
         """The event of a job's creation."""
         found = self.api(ADMIN, "GET", f"event?filter=content/resource/href='{self.job()}'")
@@ -243,4 +263,13 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         calls={"change-password": _post("change-password", _NEW_PASSWORD)},
     ),
     "user-template": Subject(lambda _: "user-template/username-password", "method"),
+    "webhook-delivery": Subject(
+        World.delivery, "state", {"state": "PENDING"}, calls={"replay": _post("replay")}
+    ),
+    "webhook-secret": Subject(
+        World.webhook_secret,
+        "created-by",
+        {"created-by": "user/x"},
+        body=lambda _: {"name": "mine"},
+    ),
 }

@@ -59,7 +59,7 @@ def test_who_may_speak_to_the_engine(world: World, method: str, name: str) -> No
         if world.api(
             WHO[role], method, f"engine/{name}", asked.get("body"), params=asked.get("params")
         ).status_code
-        < 400
+        != 403
     }
     assert found == ENGINE[method, name]
 
@@ -195,4 +195,6 @@ _ENGINE_CALLS: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
     ("GET", "shares"): {},
     ("PUT", "shares"): {"body": {"name": "course/x", "weight": 1}},
     ("GET", "actions"): {},
+    ("POST", "webhooks/take"): {"body": {"job": "job/x", "fence": [1, 1]}},
+    ("POST", "webhooks/results"): {"body": {"job": "job/x", "fence": [1, 1], "results": []}},
 }
