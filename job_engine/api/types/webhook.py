@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from job_engine.api.access import rights
+from job_engine.api.access import project, rights
+from job_engine.api.audit import line
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import SUBMITTER, Identity
@@ -86,8 +87,10 @@ class WebhookDeliveryType(StoredType):
         def authorise(document: Document) -> None:
             check(rights(call.who, document), Right.MANAGE, resource_id)
 
-        call.services.store.deliveries.replay(resource_id, authorise)
-        return self.get(call, resource_id)
+        replayed = call.services.store.deliveries.replay(resource_id, authorise)
+        call.services.store.audit.record(line(call, "replay", resource_id))
+        # Whoever may only manage it sees no more of it by that.
+        return Reply(project(replayed, rights(call.who, replayed)))
 
 
 def _operations(document: Document, held: Right, _who: Identity) -> Operations:

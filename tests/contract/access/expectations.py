@@ -158,6 +158,9 @@ ENGINE: Final[dict[tuple[str, str], Roles]] = {
     ("GET", "shares"): ADMIN,
     ("PUT", "shares"): ADMIN,
     ("GET", "actions"): ROLES - {"anonymous"},
+    ("GET", "foreign"): frozenset({"distributor", "admin"}),
+    ("POST", "foreign"): frozenset({"distributor", "admin"}),
+    ("POST", "cancel-children"): frozenset({"executor", "runner", "admin"}),
     ("POST", "webhooks/take"): frozenset({"executor", "runner", "admin"}),
     ("POST", "webhooks/results"): frozenset({"executor", "runner", "admin"}),
 }

@@ -195,6 +195,9 @@ _ENGINE_CALLS: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
     ("GET", "shares"): {},
     ("PUT", "shares"): {"body": {"name": "course/x", "weight": 1}},
     ("GET", "actions"): {},
+    ("GET", "foreign"): {"params": {"action": "none", "silent_s": 60}},
+    ("POST", "foreign"): {"body": {"runs": []}},
+    ("POST", "cancel-children"): {"body": {"job": "job/x"}},
     ("POST", "webhooks/take"): {"body": {"job": "job/x", "fence": [1, 1]}},
     ("POST", "webhooks/results"): {"body": {"job": "job/x", "fence": [1, 1], "results": []}},
 }
