@@ -176,6 +176,19 @@ def _on_operation(name: str, operation: str) -> Json:
             "Add lines, with the token of a claim as `Authorization: Bearer`.",
             {"200": answer(200, ref("status"))},
         ),
+        "switch-group": ("Act as one of the session's groups, or its user.", {"200": whole}),
+        "get-groups": (
+            "Read which groups the session may act as.",
+            {"200": answer(200, {"type": "array", "items": {"type": "object"}})},
+        ),
+        "get-peers": (
+            "Read who shares a group with the session's user: names by ids.",
+            {"200": answer(200, {"type": "object", "additionalProperties": STRING})},
+        ),
+        "change-password": (
+            "Replace `current-password` by `new-password`.",
+            {"200": answer(200, ref("status"))},
+        ),
     }
     anything = {"200": answer(200, {"type": "object"})}
     text, answers = known.get(operation, (f"The operation `{operation}`.", anything))
