@@ -160,7 +160,10 @@ class Deliveries:
             "attempts": outbox.c.attempts + 1,
             "tries_left": outbox.c.tries_left - 1,
         }
-        connection.execute(update(outbox).where(outbox.c.id.in_(chosen)).values(mine))
+        # Another process may be choosing the same: who writes first has it.
+        here = _free(outbox.c.id.in_(chosen))
+        taking = update(outbox).where(here).values(mine).returning(outbox.c.id)
+        chosen = list(connection.execute(taking).scalars())
         found = select(resources, outbox.c.attempts).join(outbox, outbox.c.id == resources.c.id)
         rows = connection.execute(found.where(outbox.c.id.in_(chosen))).mappings().all()
         secrets = _secrets(connection, {row["document"]["secret"] for row in rows})
