@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from kazoo.client import KazooClient
 from tests.compat.clients.environment import VERSIONS, client_python
 from tests.compat.clients.recorder import Recorder
 from tests.compat.clients.remote import Remote
+from tests.databases import BACKENDS, database
 from tests.support.engine import Engine
 
 FOREIGN_ACTIONS: Final = [
@@ -60,24 +61,19 @@ def nodes(zookeeper: str) -> Iterator[KazooClient]:
 
 # --- releases of nuvla-api ---------------------------------------------------------
 
-DATABASES: Final = ("sqlite",)
-"""What `nuvla-api` is tried on."""
 
-
-def database_settings(_database: str) -> Mapping[str, object]:
-    """Return what an API is told to use a new database of that kind."""
-    return {}
-
-
-@pytest.fixture(scope="session", params=DATABASES)
+@pytest.fixture(scope="session", params=BACKENDS)
 def api_process(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
     """An API in a process of its own, which believes the header of who comes from loopback."""
+    directory = tmp_path_factory.mktemp("clients")
     # Nothing here needs a queue; the API itself does not talk to ZooKeeper.
-    with Engine(tmp_path_factory.mktemp("clients"), "127.0.0.1:1") as engine:
-        settings = database_settings(request.param)
-        engine.start_api(trusted_peers=["127.0.0.1"], log_level="WARNING", **settings)
+    with (
+        database(request, request.param, directory) as url,
+        Engine(directory, "127.0.0.1:1") as engine,
+    ):
+        engine.start_api(database_url=url, trusted_peers=["127.0.0.1"], log_level="WARNING")
         yield engine
 
 
