@@ -149,7 +149,7 @@ def _on_resource(name: str, kind: ResourceType) -> Json:
             name,
             f"edit-{name}",
             "Edit: the body is merged into the document.",
-            {**whole, **errors((404, 405, 409, 412), body=True)},
+            {**whole, **errors((404, 409, 412), body=True)},
             parameters=[_ID, removed, _IF_MATCH],
             body={"application/json": {"schema": ref(f"{name}-edit")}},
             required=True,
@@ -270,4 +270,5 @@ def _operation(
 
 def _has(kind: ResourceType, request: str) -> bool:
     """Whether a type answers anything but 405."""
-    return getattr(type(kind), request) is not getattr(ResourceType, request)
+    known = getattr(type(kind), request) is not getattr(ResourceType, request)
+    return known and request not in kind.refused

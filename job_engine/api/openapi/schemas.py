@@ -58,12 +58,13 @@ COMMON: Final[dict[str, Json]] = {
     },
     "created": {
         "type": "object",
-        "description": "What was created. A `secret-key` is told here, and never again.",
+        "description": "What was created. A secret is told here, and never again.",
         "properties": {
             "status": {"const": 201},
             "message": STRING,
             "resource-id": STRING,
             "secret-key": STRING,
+            "secret": STRING,
             "digest": STRING,
             "size": {"type": "integer"},
         },

@@ -56,6 +56,8 @@ class ResourceType(ABC):
     """What a whole document looks like; `Common` alone: like anything."""
     asked: ClassVar[tuple[str, ...]] = ()
     """Attributes that an add has to bring."""
+    refused: ClassVar[frozenset[str]] = frozenset()
+    """Requests that are 405 for everybody, though the class that this one is of knows them."""
 
     # --- requests -------------------------------------------------------------
 

@@ -55,6 +55,7 @@ class SessionType(StoredType):
     name: ClassVar[str] = "session"
     collection: ClassVar[Collection] = Collection(query=(ANON,), add=(ANON,))
     schema: ClassVar[type[Schema]] = SessionSchema
+    refused: ClassVar[frozenset[str]] = frozenset({"edit"})
 
     def query(self, call: Call) -> Reply:
         """Return the caller's own session, whatever the filter says."""

@@ -59,6 +59,7 @@ class WebhookDeliveryType(StoredType):
     name: ClassVar[str] = "webhook-delivery"
     collection: ClassVar[Collection] = Collection(query=(USER,))
     schema: ClassVar[type[Schema]] = DeliverySchema
+    refused: ClassVar[frozenset[str]] = frozenset({"add", "edit", "delete"})
 
     def add(self, call: Call) -> Reply:
         """Nobody makes one."""
