@@ -173,8 +173,9 @@ def floor(file: str, rounds: int) -> list[float]:
     return found
 
 
-def run(scale: Scale, database_url: str | None = None) -> Figure:
-    """Measure on SQLite, or in the empty database that a URL names."""
+def run(scale: Scale) -> Figure:
+    """Measure on SQLite, or in the empty database that the scale names."""
+    database_url = scale.database_url
     count = scale.pick(100_000, 1_000_000)
     rounds = scale.pick(20, 100)
     prepare: Callable[[str], None] = lambda url: fill(url, count)  # noqa: E731
