@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import httpx
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
@@ -57,6 +59,9 @@ described = schemathesis.openapi.from_dict(
 class Asked:
     """A server, who asks it, and things that are there to ask about."""
 
+    http: httpx.Client
+    session: requests.Session
+    """What schemathesis sends by: a connection of its own would cost each request more."""
     url: str
     who: str
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -72,7 +77,7 @@ class Asked:
                 LMS,
                 {"json": {"template": {"href": "credential-template/generate-api-key"}}},
             ),
-            "assignment": (ADMIN, {"json": {"name": f"a{number}", "digest": self._bundle()}}),
+            "assignment": (ADMIN, {"json": {"name": f"a{number}", "digest": self.bundle}}),
             "user": (
                 ADMIN,
                 {"json": {"template": {**template, "href": "user-template/username-password"}}},
@@ -91,9 +96,11 @@ class Asked:
     def send(self, who: str, method: str, path: str, **more: Any) -> httpx.Response:
         """Send a request that is none of schemathesis's."""
         headers = {"nuvla-authn-info": who}
-        return httpx.request(method, f"{self.url}/api/{path}", headers=headers, **more)
+        return self.http.request(method, f"{self.url}/api/{path}", headers=headers, **more)
 
-    def _bundle(self) -> str:
+    @cached_property
+    def bundle(self) -> str:
+        """The digest of something that an assignment can be made of."""
         return str(self.send(ADMIN, "POST", "blob", content="bundle").json()["digest"])
 
 
@@ -109,8 +116,12 @@ def asked(
         anonymous_rate_per_s=0,
         rate_per_s=0,
     )
-    with serving(configured) as running:
-        yield Asked(running.url, request.param)
+    with (
+        serving(configured) as running,
+        httpx.Client(timeout=60) as http,
+        requests.Session() as session,
+    ):
+        yield Asked(http, session, running.url, request.param)
 
 
 @described.parametrize()
@@ -128,7 +139,10 @@ def test_every_answer_is_described(case: schemathesis.Case[Any], asked: Asked) -
             kind = case.operation.path.split("/")[2]
             case.path_parameters[name] = asked.existing(kind, len(drawn)) or drawn
     case.call_and_validate(
-        base_url=asked.url, headers={"nuvla-authn-info": asked.who}, checks=CHECKS
+        base_url=asked.url,
+        headers={"nuvla-authn-info": asked.who},
+        session=asked.session,
+        checks=CHECKS,
     )
 
 
@@ -139,7 +153,7 @@ def test_streams_are_described(asked: Asked, stream: str, who: str, status: int 
         "responses"
     ]
     headers = {"nuvla-authn-info": who}
-    with httpx.stream("GET", f"{asked.url}/api/engine/{stream}", headers=headers) as reply:
+    with asked.http.stream("GET", f"{asked.url}/api/engine/{stream}", headers=headers) as reply:
         assert reply.status_code in ({status} if status else {200, 403})
         kind = reply.headers["content-type"].partition(";")[0]
         assert list(responses[str(reply.status_code)]["content"]) == [kind]
