@@ -12,15 +12,16 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any, Final
 
 import requests
 from sqlalchemy import func, select, update
 
 from benchmarks.figures import Bound, Figure, Peer, Scale, percentile
-from benchmarks.servers import api_alone
+from benchmarks.servers import api_alone, durability
 from job_engine.model import JobState
 from job_engine.model.acl import normalise
 from job_engine.store.base import Document
@@ -175,15 +176,15 @@ def floor(file: str, rounds: int) -> list[float]:
 
 def run(scale: Scale) -> Figure:
     """Measure on SQLite, or in the empty database that the scale names."""
-    database_url = scale.database_url
     count = scale.pick(100_000, 1_000_000)
     rounds = scale.pick(20, 100)
-    prepare: Callable[[str], None] = lambda url: fill(url, count)  # noqa: E731
-    with api_alone(prepare, database_url, trusted_peers=["127.0.0.1"]) as running:
+    with api_alone(
+        partial(fill, count=count), scale.database_url, trusted_peers=["127.0.0.1"]
+    ) as running:
         if sum(counts(running.engine.url)) != count:
             raise ValueError("the counts of all states do not add up to all jobs")
         found = searches(running.engine.url, rounds)
-        bare = [] if database_url else floor(str(running.store), rounds)
+        bare = [] if scale.database_url else floor(str(running.store), rounds)
     headline = found[ADMIN, HEADLINE]
     bounded = [key for key in found if key[1] != PLACES]
     slowest = max(bounded, key=lambda key: percentile(found[key], 99))
@@ -209,4 +210,5 @@ def run(scale: Scale) -> Figure:
             for (who, name), values in found.items()
         },
         axes=("ms a page", "share of pages"),
+        durability=durability(scale.database_url),
     )
