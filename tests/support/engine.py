@@ -93,7 +93,7 @@ class Engine:
             admin_password=ADMIN_PASSWORD,
             **settings,
         )
-        eventually(lambda: self._answers() or process.poll() is not None, what="API ready")
+        eventually(lambda: self._answers() or process.poll() is not None, 90, "API ready")
         assert process.poll() is None, self.log("api")
 
     def _answers(self) -> bool:
