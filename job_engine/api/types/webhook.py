@@ -14,7 +14,7 @@ from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import SUBMITTER, Identity
 from job_engine.api.operations import Operations, links
 from job_engine.api.schema import Common, Given, JobHref, NonBlank, Schema, Timestamp
-from job_engine.api.types.base import Collection, Operation, check, created
+from job_engine.api.types.base import Collection, Operation, ResourceType, check, created
 from job_engine.api.types.stored import StoredType
 from job_engine.model.acl import USER, Right
 from job_engine.store.base import Document
@@ -61,17 +61,10 @@ class WebhookDeliveryType(StoredType):
     schema: ClassVar[type[Schema]] = DeliverySchema
     refused: ClassVar[frozenset[str]] = frozenset({"add", "edit", "delete"})
 
-    def add(self, call: Call) -> Reply:
-        """Nobody makes one."""
-        raise MethodNotAllowedError(call.method, call.path)
-
-    def edit(self, call: Call, resource_id: str) -> Reply:
-        """Nobody changes one."""
-        raise MethodNotAllowedError(call.method, call.path)
-
-    def delete(self, call: Call, resource_id: str) -> Reply:
-        """Nobody deletes one; a week after it has ended it goes by itself."""
-        raise MethodNotAllowedError(call.method, call.path)
+    # Nobody makes, changes or deletes one; a week after it has ended it goes by itself.
+    add = ResourceType.add
+    edit = ResourceType.edit
+    delete = ResourceType.delete
 
     def offered(self) -> Callable[[Document, Right, Identity], Operations]:
         """A delivery can be sent again."""
