@@ -8,7 +8,8 @@ leader-fenced), and nothing is retried across sessions.
 from job_engine.queue.base import ClaimQueue, EntryName, PushQueue, QueueClaim, Registration
 from job_engine.queue.factory import open_session
 from job_engine.queue.session import ZooKeeperSession
-from job_engine.queue.zookeeper import ZooKeeperClaimQueue, ZooKeeperPushQueue
+from job_engine.queue.zookeeper import ZooKeeperClaimQueue
+from job_engine.queue.zookeeper_push import ZooKeeperPushQueue
 
 __all__ = [
     "ClaimQueue",

@@ -7,12 +7,17 @@ manager swallows them; nothing outside this file builds one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Self
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError, RolledBackError, RuntimeInconsistency
 
-from job_engine.errors import QueueError, QueueRefusedError
+from job_engine.errors import (
+    LeadershipLostError,
+    QueueError,
+    QueueRefusedError,
+    SessionLostError,
+)
 from job_engine.queue.session import ZK_ERRORS
 
 
@@ -29,6 +34,10 @@ class answered:  # noqa: N801 - reads as a word in `with answered():`
             raise QueueError(f"No answer from ZooKeeper: {error!r}") from error
 
 
+GUARD: Final = 0
+"""Index of the operation that checks the own node."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a transaction: all of it happened, or `failed` stopped it."""
@@ -42,6 +51,12 @@ class Outcome:
     def done(self) -> bool:
         """True when all operations were done."""
         return self.failed is None
+
+    def unless_lost(self, lost: type[SessionLostError] | type[LeadershipLostError]) -> Self:
+        """Return it; raises `lost` where the guard's own node was gone."""
+        if self.failed == GUARD:
+            raise lost
+        return self
 
 
 class Transaction:

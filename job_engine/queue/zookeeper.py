@@ -1,4 +1,4 @@
-"""The locking queue in ZooKeeper, wire-compatible with `kazoo.recipe.queue.LockingQueue`.
+"""The executor's side of the queue, wire-compatible with kazoo's `LockingQueue`.
 
 kazoo's recipe lists everything on every claim, leaves watches behind, and lets all
 waiters race for the same node; here several entries are claimed in one transaction,
@@ -16,14 +16,13 @@ from typing import Any, Final
 
 from kazoo.exceptions import NoNodeError
 
-from job_engine.errors import LeadershipLostError, QueueError, SessionLostError
+from job_engine.errors import QueueError, SessionLostError
 from job_engine.model import Fence
 from job_engine.queue import layout
 from job_engine.queue.base import (
     Ahead,
     ClaimQueue,
     EntryName,
-    PushQueue,
     QueueClaim,
     Registration,
     in_order,
@@ -31,45 +30,20 @@ from job_engine.queue.base import (
 )
 from job_engine.queue.lookout import Lookout
 from job_engine.queue.multiread import Reading
+from job_engine.queue.paths import BATCH, QueuePaths
 from job_engine.queue.session import ZooKeeperSession
-from job_engine.queue.transaction import Outcome, Transaction, answered
-
-GUARD: Final = 0
-"""Index of the operation that checks the own node."""
-
-BATCH: Final = 128
-"""Most entries that one transaction touches; ZooKeeper refuses requests over 1 MiB."""
+from job_engine.queue.transaction import GUARD, Transaction, answered
 
 LOOK_S: Final = 0.1
 """How long one look at the queue serves; a more urgent entry is not seen meanwhile."""
 
 
-class _Paths:
-    """The queue's parents, made on first use."""
-
-    def __init__(self, session: ZooKeeperSession, root: str) -> None:
-        self._session = session
-        self.entries = layout.entries(root)
-        self.taken = layout.taken(root)
-
-    def entry(self, name: str) -> str:
-        return f"{self.entries}/{name}"
-
-    def claim(self, name: str) -> str:
-        return f"{self.taken}/{name}"
-
-    def ensure(self, *more: str) -> None:
-        with answered():
-            for path in (self.entries, self.taken, *more):
-                self._session.client.ensure_path(path)
-
-
 class ZooKeeperClaimQueue(ClaimQueue):
-    """The executor's side."""
+    """Claims, and lets go."""
 
     def __init__(self, session: ZooKeeperSession, root: str, name: str) -> None:
         self._session = session
-        self._paths = _Paths(session, root)
+        self._paths = QueuePaths(session, root)
         self._name = name
         self._lookout = Lookout(session, layout.line(root))
         self._left: list[EntryName] = []
@@ -115,7 +89,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
         transaction = Transaction(client, probe)
         transaction.create(node, data, ephemeral=True)
         transaction.delete(probe)
-        _guarded(transaction.commit(), SessionLostError)
+        transaction.commit().unless_lost(SessionLostError)
 
     def describe(self, registration: Registration, about: Mapping[str, object]) -> None:
         """See the base class."""
@@ -239,7 +213,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
             for claim in batch:
                 transaction.delete(self._paths.entry(claim.entry))
                 transaction.delete(self._paths.claim(claim.entry))
-            if not _guarded(transaction.commit(), SessionLostError).done:
+            if not transaction.commit().unless_lost(SessionLostError).done:
                 for claim in batch:
                     self._consume_one(claim)
 
@@ -247,7 +221,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
         transaction = Transaction(self._session.client, claim.registration.node)
         transaction.delete(self._paths.entry(claim.entry))
         transaction.delete(self._paths.claim(claim.entry))
-        outcome = _guarded(transaction.commit(), SessionLostError)
+        outcome = transaction.commit().unless_lost(SessionLostError)
         if outcome.failed == GUARD + 1:
             self._release_one(claim)  # the entry was gone: only the claim is left
 
@@ -259,7 +233,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
             transaction = Transaction(self._session.client, registration.node)
             for claim in held:
                 transaction.delete(self._paths.claim(claim.entry))
-            if not _guarded(transaction.commit(), SessionLostError).done:
+            if not transaction.commit().unless_lost(SessionLostError).done:
                 for claim in held:
                     self._release_one(claim)
 
@@ -268,7 +242,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
             return
         transaction = Transaction(self._session.client, claim.registration.node)
         transaction.delete(self._paths.claim(claim.entry))
-        _guarded(transaction.commit(), SessionLostError)
+        transaction.commit().unless_lost(SessionLostError)
 
     def _still_held(self, claims: Sequence[QueueClaim]) -> list[QueueClaim]:
         """Which claim nodes are still the ones that were made.
@@ -326,7 +300,7 @@ class _Taking:
     def __init__(
         self,
         session: ZooKeeperSession,
-        paths: _Paths,
+        paths: QueuePaths,
         name: str,
         registration: Registration,
         entries: Sequence[EntryName],
@@ -345,7 +319,7 @@ class _Taking:
     def claims(self) -> list[QueueClaim] | None:
         """Wait for them; None: somebody was faster. A claim without a job has no entry."""
         registration = self._registration
-        if not _guarded(self._pending.outcome(), SessionLostError).done:
+        if not self._pending.outcome().unless_lost(SessionLostError).done:
             return None
         first, *nodes = self._reading.nodes()
         if first is None or first.stat.ephemeralOwner != registration.session_id:
@@ -356,67 +330,6 @@ class _Taking:
             QueueClaim(entry.text, job_id_of(node.data) if node else "", fence, registration)
             for entry, node in zip(self._entries, nodes, strict=True)
         ]
-
-
-class ZooKeeperPushQueue(PushQueue):
-    """The leader's side."""
-
-    def __init__(self, session: ZooKeeperSession, root: str, name: str) -> None:
-        self._session = session
-        self._paths = _Paths(session, root)
-        self._name = name
-
-    def push(self, leader_node: str, jobs: Sequence[tuple[str, int]]) -> list[str]:
-        """See the base class."""
-        transaction = Transaction(self._session.client, leader_node)
-        for job_id, priority in jobs:
-            prefix = self._paths.entry(f"entry-{priority:03d}-")
-            transaction.create(prefix, job_id.encode(), sequence=True)
-        outcome = _guarded(transaction.commit(), LeadershipLostError)
-        if not outcome.done:
-            self._paths.ensure()  # a wiped ZooKeeper has no parents either
-            raise QueueError(f"Could not push to the queue: {outcome.error!r}")
-        return [str(path).rpartition("/")[2] for path in outcome.results[1:]]
-
-    def entries(self) -> set[str]:
-        """See the base class."""
-        self._paths.ensure()
-        with answered():
-            self._session.client.sync(self._paths.entries)
-            return set(self._session.client.get_children(self._paths.entries))
-
-    def jobs(self, entries: Sequence[str]) -> dict[str, str]:
-        """See the base class."""
-        nodes = Reading(self._session.client, [self._paths.entry(n) for n in entries]).nodes()
-        return {
-            name: job_id_of(node.data)
-            for name, node in zip(entries, nodes, strict=True)
-            if node is not None
-        }
-
-    def claimed(self) -> set[str]:
-        """See the base class."""
-        self._paths.ensure()
-        with answered():
-            self._session.client.sync(self._paths.taken)
-            names = self._session.client.get_children(self._paths.taken)
-        batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
-        return {job for batch in batches for job in self.jobs(batch).values()}
-
-    def remove(self, leader_node: str, entry: str) -> bool:
-        """See the base class."""
-        transaction = Transaction(self._session.client, leader_node)
-        # Claiming it in the same breath makes sure that nobody else has.
-        transaction.create(self._paths.claim(entry), self._name.encode(), ephemeral=True)
-        transaction.delete(self._paths.entry(entry))
-        transaction.delete(self._paths.claim(entry))
-        return _guarded(transaction.commit(), LeadershipLostError).done
-
-
-def _guarded(outcome: Outcome, lost: type[SessionLostError] | type[LeadershipLostError]) -> Outcome:
-    if outcome.failed == GUARD:
-        raise lost
-    return outcome
 
 
 def _batches(

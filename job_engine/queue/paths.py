@@ -1,0 +1,35 @@
+"""Where the nodes of one queue are, and how many of them a transaction touches."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from job_engine.queue import layout
+from job_engine.queue.session import ZooKeeperSession
+from job_engine.queue.transaction import answered
+
+BATCH: Final = 128
+"""Most entries that one transaction touches; ZooKeeper refuses requests over 1 MiB."""
+
+
+class QueuePaths:
+    """The queue's parents, which `ensure` makes, and what is below them."""
+
+    def __init__(self, session: ZooKeeperSession, root: str) -> None:
+        self._session = session
+        self.entries = layout.entries(root)
+        self.taken = layout.taken(root)
+
+    def entry(self, name: str) -> str:
+        """Return the path of an entry."""
+        return f"{self.entries}/{name}"
+
+    def claim(self, name: str) -> str:
+        """Return the path of the claim of an entry."""
+        return f"{self.taken}/{name}"
+
+    def ensure(self, *more: str) -> None:
+        """Make the parents, and `more` paths, where they are missing. Raises `QueueError`."""
+        with answered():
+            for path in (self.entries, self.taken, *more):
+                self._session.client.ensure_path(path)
