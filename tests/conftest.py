@@ -27,6 +27,15 @@ for _name in [name for name in os.environ if name.startswith("JOB_ENGINE_")]:
     del os.environ[_name]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let what was drawn by chance be drawn again."""
+    parser.addoption(
+        "--seed",
+        type=int,
+        help="seed of faults/test_overlapping.py or hostile/http/test_malformed.py",
+    )
+
+
 def require(condition: bool, reason: str) -> None:
     """Skip the test unless `condition` holds; in CI, fail it."""
     if condition:

@@ -26,8 +26,3 @@ def zookeeper(tmp_path: Path) -> Iterator[LocalZooKeeper]:
     if server.pid is not None:
         os.kill(server.pid, signal.SIGCONT)
     server.stop()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a run of the test-bed be played again."""
-    parser.addoption("--seed", type=int, help="seed of tests/faults/test_overlapping.py")
