@@ -68,6 +68,17 @@ def _unwrap(address: _Address) -> _Address:
     return inner or address
 
 
+def network_of(address: str) -> str:
+    """Return an address, or of one in IPv6 the network that one customer is given."""
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
+
+
 def _own_addresses() -> set[_Address]:
     """Return this machine's addresses, a public one included: its services are private."""
     return {

@@ -15,6 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from job_engine.addresses import network_of
 from job_engine.api.errors import TooManyLoginsError
 
 WINDOW_S: Final = 60.0
@@ -62,10 +63,10 @@ class LoginLimiter:
     def succeeded(self, account: str, address: str) -> None:
         """Forget the failures of this account from this address; guesses elsewhere count on."""
         with self._lock:
-            self._pairs.forget((account[:_MAX_NAME], address))
+            self._pairs.forget((account[:_MAX_NAME], network_of(address)))
 
     def _counted(self, account: str, address: str) -> Sequence[tuple[_Failures, _Key]]:
-        name = account[:_MAX_NAME]
+        name, address = account[:_MAX_NAME], network_of(address)
         return (
             (self._pairs, (name, address)),
             (self._accounts, (name, "")),

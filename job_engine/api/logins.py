@@ -77,7 +77,10 @@ def _verify_key(call: Call, template: Document) -> Establish:
         identity = verified.document["claims"]["identity"]
         hold(connection, [identity])
         found = _still_there(connection, verified, credential_id)
-        if not _may_log_in(connection, identity):
+        # Whoever made a key for a group knows its secret.
+        made_by = found.document.get("created-by") or identity
+        holder = made_by if identity.startswith("group/") else identity
+        if not _may_log_in(connection, holder):
             raise refuse(credential_id)
         expiry = found.document.get("expiry")
         return Grounds(

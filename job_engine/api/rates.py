@@ -6,7 +6,6 @@ engine's own services are not counted: the queue moves at the pace that they ask
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from job_engine.addresses import network_of
 from job_engine.api.answers import error_response
 from job_engine.api.errors import TooManyRequestsError
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, Identity
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _REMEMBERED: Final = 10_000
 """Callers that are remembered; whoever was not seen for longest begins anew."""
-_UNCOUNTED: Final = "/api/health/"
+_UNCOUNTED: Final = frozenset({"/api/health/live", "/api/health/ready"})
 """Probes come often, and cost nothing."""
 
 
@@ -70,7 +70,7 @@ class RateLimits:
             return 0.0
         if who.user_id is not None:
             return self._known.take(who.user_id) if self._known is not None else 0.0
-        return self._strangers.take(_network(address)) if self._strangers is not None else 0.0
+        return self._strangers.take(network_of(address)) if self._strangers is not None else 0.0
 
 
 def make_limits(
@@ -83,17 +83,6 @@ def make_limits(
     )
 
 
-def _network(address: str) -> str:
-    """Return an address, or of one in IPv6 the network that one customer is given."""
-    if ":" not in address:
-        return address
-    try:
-        found = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
-
-
 class RateLimitMiddleware:
     """Refuses with 429 who asks too often, before anything of the body is read."""
 
@@ -103,7 +92,7 @@ class RateLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or scope["path"].startswith(_UNCOUNTED):
+        if scope["type"] != "http" or scope["path"] in _UNCOUNTED:
             await self._app(scope, receive, send)
             return
         services, connection = self._services(), HTTPConnection(scope)

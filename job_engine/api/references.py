@@ -39,7 +39,7 @@ def check_blobs(call: Call, payload: str | None) -> None:
 def _named(payload: str | None) -> Iterator[tuple[str, str]]:
     try:
         waiting: list[Any] = [json.loads(payload or "null")]
-    except ValueError:
+    except (ValueError, RecursionError):
         return  # no JSON: whether that will do is for the action's schema to say
     while waiting:
         value = waiting.pop()

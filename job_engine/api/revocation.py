@@ -19,8 +19,10 @@ _document = resources.c.document
 
 
 def end_sessions(connection: Connection, user: str) -> None:
-    """End every session of a user."""
+    """End every session of a user, and those of keys that the user made for a group."""
     delete_resources(connection, _sessions(_document["user"].as_string() == user))
+    for key in find_all(connection, _keys_of(user)):
+        revoke_key(connection, key.id)
 
 
 def revoke_key(connection: Connection, credential: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -151,8 +151,13 @@ def invalid(lines: Iterable[str], resource_id: str | None = None) -> InvalidReso
     return ProblemsError(f"{subject} does not satisfy defined schema:", list(lines))
 
 
+MOST_PROBLEMS: Final = 100
+"""Problems of one document that are told of: enough for whoever means to mend them."""
+
+
 def _lines(error: ValidationError) -> Iterable[str]:
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    for item in problems[:MOST_PROBLEMS]:
         where = "/".join(str(part) for part in item["loc"]) or "body"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":

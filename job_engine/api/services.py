@@ -59,7 +59,8 @@ class Services:
     def address_of(self, request: HTTPConnection) -> str:
         """Return where a request comes from; a trusted proxy says for whom it speaks."""
         peer = request.client.host if request.client else ""
-        told = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+        # The last line's last word: whatever comes before it, the client may have written.
+        told = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
         return told if told and peer in self.trusted else peer
 
     async def _identify(self, request: HTTPConnection) -> Identity:

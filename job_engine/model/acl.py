@@ -76,6 +76,9 @@ METADATA: Final = frozenset(
 )
 """The attributes that view-meta shows and edit-meta edits."""
 
+MAX_PRINCIPALS: Final = 1000
+"""Most principals in one list of an ACL: whoever needs more, needs a group."""
+
 Acl = dict[str, list[str]]
 
 
@@ -93,8 +96,8 @@ def normalise(acl: Any) -> Acl:
     for key, principals in acl.items():
         _check_principals(key, principals)
     rights = _spread(acl)
-    owners = sorted(acl["owners"])
-    written: Acl = {"owners": owners}
+    owners = set(acl["owners"])
+    written: Acl = {"owners": sorted(owners)}
     for key, right in _LISTS.items():
         held = sorted(p for p, given in rights.items() if right in given and p not in owners)
         if held:
@@ -138,6 +141,10 @@ def _spread(acl: Mapping[str, Iterable[str]]) -> dict[str, Right]:
 
 
 def _check_principals(key: str, principals: Any) -> None:
+    if isinstance(principals, list) and len(principals) > MAX_PRINCIPALS:
+        raise InvalidResourceError(
+            f"acl: `{key}` has more than {MAX_PRINCIPALS} principals; name a group"
+        )
     if not isinstance(principals, list) or len(set(map(str, principals))) != len(principals):
         raise InvalidResourceError(f"acl: `{key}` must be a list of distinct principals")
     for principal in principals:

@@ -57,6 +57,8 @@ class Claimed:
 
     job: str
     fence: Fence
+    by: str | None = None
+    """Who made it; None: anybody."""
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,8 @@ def _require(connection: Connection, claim: Claimed) -> None:
     found = select(jobs.c.id).where(
         jobs.c.id == claim.job, jobs.c.action == ACTION, _runs_under(claim.fence)
     )
+    if claim.by is not None:
+        found = found.where(jobs.c.claimed_by == claim.by)
     if connection.execute(found).first() is None:
         raise ConflictError(f"{claim.job} does not run under this claim, or sends no webhooks")
 

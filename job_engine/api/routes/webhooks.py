@@ -23,7 +23,7 @@ router = APIRouter(prefix="/api/engine/webhooks", tags=["engine"], route_class=S
 def take(request: TakeRequest, services: Shared, who: Caller) -> TakeReply:
     """Hand out what is due, signed."""
     allow(who, EXECUTOR)
-    claim = Claimed(request.job, request.fence)
+    claim = Claimed(request.job, request.fence, who.user_id)
     taken = services.store.deliveries.take(claim, closing=request.closing)
     now_s = services.store.clock() // 1000
     return TakeReply(messages=[_signed(item, now_s) for item in taken])
@@ -33,7 +33,7 @@ def take(request: TakeRequest, services: Shared, who: Caller) -> TakeReply:
 def results(request: ResultsRequest, services: Shared, who: Caller) -> ResultsReply:
     """Take what became of messages."""
     allow(who, EXECUTOR)
-    claim = Claimed(request.job, request.fence)
+    claim = Claimed(request.job, request.fence, who.user_id)
     return ResultsReply(written=list(services.store.deliveries.settle(claim, request.results)))
 
 

@@ -98,15 +98,18 @@ def _claims(template: Document, call: Call) -> tuple[str, list[str]]:
         kept = [c for c in who.claims if PRINCIPAL.fullmatch(c) and not c.startswith("session/")]
         return who.active_claim, sorted(kept)
     roles = roles_of(template, call)
+    own = f"service/{uuid.uuid4()}"
     if roles and SERVICES.issuperset(roles):
         # A program's own key: nobody's user, and not whoever makes it either.
-        identity = f"service/{uuid.uuid4()}"
-        return identity, sorted({identity, ANON, *roles})
+        return own, sorted({own, ANON, *roles})
+    if who.is_admin and ADMIN not in roles:
+        # Or two platforms with keys of one admin would own each other's jobs, and the admin's.
+        return own, sorted({own, USER, ANON, *roles})
     # Someone who acts as a group must not hand its rights to a key that is to have fewer.
     acts_as_group = who.active_claim.startswith("group/")
     identity = (who.user_id or "") if acts_as_group else who.active_claim
     if not PRINCIPAL.fullmatch(identity):
-        identity = f"service/{uuid.uuid4()}"
+        identity = own
     return identity, sorted({identity, USER, ANON, *roles})
 
 

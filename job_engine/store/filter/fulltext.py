@@ -20,7 +20,12 @@ from job_engine.errors import InvalidFilterError
 MAX_WORDS: Final = 100
 """Words that one full-text comparison may look for."""
 
-_TOKEN: Final = re.compile(r'([+|\s]*)(-?)(?:"([^"]*)"?|([^\s+|"]+))')
+MAX_QUERY: Final = 10_000
+"""Characters that it may have."""
+
+# Possessive: what stands between words is never given back, or many blanks would be looked
+# at from each of them anew.
+_TOKEN: Final = re.compile(r'([+|\s]*+)(-?)(?:"([^"]*+)"?|([^\s+|"]++)|$)')
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,11 @@ class Word:
 
 
 def words_of(query: str) -> Iterator[Word]:
-    """Yield the words of a simple query string."""
+    """Yield the words of a simple query string. Raises `InvalidFilterError` for a long one."""
+    if len(query) > MAX_QUERY:
+        raise InvalidFilterError(
+            f"Invalid CIMI filter. More than {MAX_QUERY} characters to look for in a ==."
+        )
     for operators, minus, phrase, word in _TOKEN.findall(query):
         text = phrase or word.removesuffix("*")
         if text:

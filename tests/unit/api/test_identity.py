@@ -183,6 +183,22 @@ def test_keys_have_no_more_than_their_maker(api: Client) -> None:
     assert api.count(EXECUTOR + " group/nuvla-user", "id!=null", "credential") == 0
 
 
+def test_keys_that_an_admin_limits_are_nobody_elses(api: Client, browser: Client) -> None:
+    """Two platforms with keys of one admin see nothing of each other, nor of the admin."""
+    roles = {"href": "credential-template/generate-api-key", "roles": ["group/job-submitter"]}
+    jobs = []
+    for _ in range(2):
+        made = api(ADMIN, "POST", "credential", {"template": roles}).json()
+        key = {"key": made["resource-id"], "secret": made["secret-key"]}
+        assert log_in(browser, API_KEY, **key).status_code == 201
+        assert browser(ANON, "GET", "credential").json()["count"] == 1  # itself
+        job = browser(ANON, "POST", "job", {"action": "noop"}).json()["resource-id"]
+        assert [browser(ANON, "GET", other).status_code for other in jobs] == [403] * len(jobs)
+        assert browser(ANON, "GET", job).json()["created-by"].startswith("service/")
+        jobs.append(job)
+        browser.http.cookies.clear()
+
+
 def test_users(api: Client, browser: Client) -> None:
     user_id = user(api, "jo", "group/job-submitter")
     assert log_in(browser, username="jo", password="long enough").status_code == 201

@@ -252,6 +252,10 @@ def test_strangers_behind_a_proxy_are_told_apart(limited: Client) -> None:
 
     assert [come("192.0.2.1") for _ in range(3)] == [200, 200, 429]
     assert come("192.0.2.2") == 200
+    # A proxy that adds a line of its own: the first one may be the client's.
+    lines = [("x-forwarded-for", "192.0.2.77"), ("x-forwarded-for", "192.0.2.1")]
+    reply = limited.http.get("/api/session-template", headers=httpx.Headers(lines))
+    assert reply.status_code == 429
 
 
 @pytest.mark.parametrize("who", [ADMIN, EXECUTOR, DISTRIBUTOR])

@@ -130,6 +130,20 @@ def test_a_key_of_a_group_goes_with_its_makers_membership(
     refused(api(ADMIN, "GET", key["key"]), 404, "not found")
 
 
+def test_a_key_of_a_group_is_its_makers_who_may_be_suspended(
+    api: Client, one: Client, other: Client
+) -> None:
+    user = add_user(api)
+    session = log_in_as(one, user)
+    ok(one(ANON, "POST", f"{session}/switch-group", {"claim": add_group(api, user)}))
+    key = add_key(one)
+    log_in(other, "api-key", **key)
+    ok(api(ADMIN, "PUT", user, {"state": "SUSPENDED"}))
+    assert not is_in(other)
+    template = {"href": "session-template/api-key", **key}
+    refused(other(ANON, "POST", "session", {"template": template}), 403, "invalid credentials")
+
+
 def test_changing_ones_password(api: Client, one: Client, other: Client) -> None:
     user = add_user(api)
     for client in (one, other):

@@ -61,7 +61,7 @@ def sender(api: Client) -> str:
     job = str(waiting[0]["id"])
     FENCE["czxid"] += 1
     item = ClaimItem(job=job, entry="entry-100-0000000001", fence=Fence(1, FENCE["czxid"]))
-    claims.claim(ClaimRequest(executor="e", actions=[ACTION], claims=[item]))
+    claims.claim(ClaimRequest(executor="e", actions=[ACTION], claims=[item]), "service/executor")
     return job
 
 
@@ -177,6 +177,8 @@ def test_only_who_runs_a_sender_is_handed_anything(api: Client, sender: str) -> 
     body = {"job": sender, "fence": FENCE}
     for who in (LMS, JANE, DISTRIBUTOR):
         refused(api(who, "POST", "engine/webhooks/take", body), 403, "credentials required")
+    another = EXECUTOR.replace("service/executor", "service/another")
+    refused(api(another, "POST", "engine/webhooks/take", body), 409, "does not run")
     older = {**body, "fence": {"incarnation": 1, "czxid": 1}}
     refused(api(EXECUTOR, "POST", "engine/webhooks/take", older), 409, "does not run")
     results = {**older, "results": []}
