@@ -77,6 +77,12 @@ def errors(statuses: Iterable[int], *, body: bool) -> Json:
     return {str(status): _error(status, body=body) for status in every}
 
 
+def also(*statuses: int) -> dict[int | str, Json]:
+    """Return the further errors of a route of FastAPI's, as its `responses`."""
+    said = errors(statuses, body=False)
+    return {status: said[str(status)] for status in statuses}
+
+
 def _error(status: int, *, body: bool) -> Json:
     described = answer(status, ref("error"))
     described["description"] = _MEANINGS[status]

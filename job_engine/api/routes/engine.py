@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from job_engine.api.children import cancel_children
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
+from job_engine.api.openapi.answers import also
 from job_engine.api.routes.common import (
     Caller,
     Shared,
@@ -216,7 +217,7 @@ def cleanup(request: CleanupRequest, services: Shared, who: Caller) -> CleanupRe
     return CleanupReply(deleted=services.store.jobs.delete_old(age_s))
 
 
-@router.post("/cancel-children")
+@router.post("/cancel-children", responses=also(404, 409))
 def cancel_children_of(
     request: CancelChildrenRequest, services: Shared, who: Caller
 ) -> CancelChildrenReply:

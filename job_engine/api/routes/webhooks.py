@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from job_engine.api.identity import EXECUTOR
+from job_engine.api.openapi.answers import also
 from job_engine.api.routes.common import Caller, Shared, StrictRoute, allow
 from job_engine.model.webhooks import (
     ResultsReply,
@@ -19,7 +20,7 @@ from job_engine.webhooks import signed_headers
 router = APIRouter(prefix="/api/engine/webhooks", tags=["engine"], route_class=StrictRoute)
 
 
-@router.post("/take")
+@router.post("/take", responses=also(409))
 def take(request: TakeRequest, services: Shared, who: Caller) -> TakeReply:
     """Hand out what is due, signed."""
     allow(who, EXECUTOR)
@@ -29,7 +30,7 @@ def take(request: TakeRequest, services: Shared, who: Caller) -> TakeReply:
     return TakeReply(messages=[_signed(item, now_s) for item in taken])
 
 
-@router.post("/results")
+@router.post("/results", responses=also(409))
 def results(request: ResultsRequest, services: Shared, who: Caller) -> ResultsReply:
     """Take what became of messages."""
     allow(who, EXECUTOR)

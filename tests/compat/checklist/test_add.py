@@ -142,7 +142,7 @@ def test_bulk_create_is_all_or_none_in_order(http: Http) -> None:
     ids = create(LMS, *good).json()["resource-ids"]
     assert [http.read(job)["priority"] for job in ids] == list(range(30))
     assert {http.read(job)["created-by"] for job in ids} == {"user/lms"}
-    refused(create(LMS, *good, {"action": "in-bulk", "progress": 101}), 400, "jobs/30: ")
+    refused(create(LMS, *good, {"action": "in-bulk", "progress": 101}), 400, "jobs/30/progress: ")
     refused(create(LMS, *good, "no object"), 400, "jobs/30: ")
     refused(create(LMS), 400, "jobs: ")
     refused(create(http.JANE, *good), 403, "credentials required")
