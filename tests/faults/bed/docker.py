@@ -105,7 +105,9 @@ class DockerDaemon:
         """Start it; does not wait until it answers."""
         self.kill()
         self._wanted = True
-        command = [str(shutil.which("dockerd")), *_QUIET, "--data-root", str(self._data)]
+        # In a network of its own: one that has no bridge deletes the machine's `docker0`.
+        command = ["unshare", "--net", str(shutil.which("dockerd")), *_QUIET]
+        command += ["--data-root", str(self._data)]
         command += ["--exec-root", f"{self._run}/exec", "--pidfile", f"{self._run}/{_DOCKERD}"]
         command += ["--host", self.url]
         command += ["--add-runtime", f"bed={self._runtime}", "--default-runtime", "bed"]
