@@ -106,7 +106,8 @@ class DockerDaemon:
         self.kill()
         self._wanted = True
         # In a network of its own: one that has no bridge deletes the machine's `docker0`.
-        command = ["unshare", "--net", str(shutil.which("dockerd")), *_QUIET]
+        unshare, dockerd = str(shutil.which("unshare")), str(shutil.which("dockerd"))
+        command = [unshare, "--net", dockerd, *_QUIET]
         command += ["--data-root", str(self._data)]
         command += ["--exec-root", f"{self._run}/exec", "--pidfile", f"{self._run}/{_DOCKERD}"]
         command += ["--host", self.url]
