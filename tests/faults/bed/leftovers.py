@@ -38,8 +38,8 @@ def _queue(client: KazooClient) -> list[str]:
 def in_elections(client: KazooClient, distributors: int) -> list[str]:
     """Candidates beyond one for each distributor, while all of them live."""
     found = []
-    for action in client.get_children(layout.ELECTION):
-        path = layout.election(action)
+    for election in client.get_children(layout.ELECTION):
+        path = f"{layout.ELECTION}/{election}"
         candidates = client.get_children(path)
         if len(candidates) > distributors:
             found.append(f"{path} has {len(candidates)} candidates: {sorted(candidates)}")
