@@ -186,7 +186,7 @@ def test_keys_have_no_more_than_their_maker(api: Client) -> None:
 def test_keys_that_an_admin_limits_are_nobody_elses(api: Client, browser: Client) -> None:
     """Two platforms with keys of one admin see nothing of each other, nor of the admin."""
     roles = {"href": "credential-template/generate-api-key", "roles": ["group/job-submitter"]}
-    jobs = []
+    jobs: list[str] = []
     for _ in range(2):
         made = api(ADMIN, "POST", "credential", {"template": roles}).json()
         key = {"key": made["resource-id"], "secret": made["secret-key"]}
