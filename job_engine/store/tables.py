@@ -166,7 +166,12 @@ _partial("jobs_target", _c.target_href, where=_c.target_href.is_not(None))
 Index("jobs_state_created", _c.state, _c.created_ms)
 Index("jobs_created", _c.created_ms)
 # For searches: what is compared, then what is sorted by or compared too.
-Index("jobs_action", _c.action, _c.state, _c.created_ms)
+# Not of what waits where PostgreSQL plans: it would take this for the feed, and sort a backlog.
+Index(
+    "jobs_action",
+    *_c["action", "state", "created_ms"],
+    postgresql_where=_c.state != inline("QUEUED"),
+)
 Index("jobs_audience", _c.audience, _c.created_ms)
 _partial("jobs_parent", _c.parent, _c.created_ms, _c.state, where=_c.parent.is_not(None))
 
@@ -316,9 +321,9 @@ audit: Final = Table(
     metadata,
     Column("id", _BIG, primary_key=True, autoincrement=True),
     Column("at_ms", BigInteger, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("resource", Text),
-    Column("user_id", Text),
+    Column("name", _TEXT, nullable=False),
+    Column("resource", _TEXT),
+    Column("user_id", _TEXT),
     Column("document", _JSON, nullable=False),
     Index("audit_at", "at_ms"),
     Index("audit_resource", "resource"),

@@ -80,7 +80,12 @@ def upgrade() -> None:
     )
     op.add_column("jobs", sa.Column("audience", TEXT, nullable=False, server_default=""))
     _fill(op.get_bind())
-    op.create_index("jobs_action", "jobs", ["action", "state", "created_ms"])
+    op.create_index(
+        "jobs_action",
+        "jobs",
+        ["action", "state", "created_ms"],
+        postgresql_where=sa.text("state <> 'QUEUED'"),
+    )
     op.create_index("jobs_audience", "jobs", ["audience", "created_ms"])
     given = sa.text("parent IS NOT NULL")
     op.create_index(

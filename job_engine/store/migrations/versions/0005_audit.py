@@ -13,6 +13,7 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 BIG_SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON_DOCUMENT = sa.JSON().with_variant(JSONB(), "postgresql")
 EXPIRING = sa.text("expires_ms IS NOT NULL")
@@ -24,9 +25,9 @@ def upgrade() -> None:
         "audit",
         sa.Column("id", BIG_SERIAL, primary_key=True, autoincrement=True),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("resource", sa.Text()),
-        sa.Column("user_id", sa.Text()),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("resource", TEXT),
+        sa.Column("user_id", TEXT),
         sa.Column("document", JSON_DOCUMENT, nullable=False),
         sqlite_autoincrement=True,
     )
