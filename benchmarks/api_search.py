@@ -24,6 +24,7 @@ from benchmarks.figures import Bound, Figure, Peer, Scale, percentile
 from benchmarks.servers import api_alone, durability
 from job_engine.model import JobState
 from job_engine.model.acl import normalise
+from job_engine.store import tally
 from job_engine.store.base import Document
 from job_engine.store.factory import open_store
 from job_engine.store.tables import jobs
@@ -103,7 +104,9 @@ def _age(connection: Any, first_ms: int) -> None:
         (JobState.FAILED, (number % FAILED == 0) & (number % WAITING != 0)),
         (JobState.SUCCESS, (number % FAILED != 0) & (number % WAITING != 0)),
     ):
-        connection.execute(update(jobs).where(new & which).values(state=state, progress=100))
+        ended = update(jobs).where(new & which).values(state=state, progress=100)
+        rows = connection.execute(ended.returning(*jobs.c["audience", "action", "state"]))
+        tally.move(connection, rows.mappings().all(), JobState.QUEUED)
     spread = jobs.c.created_ms - number * APART_MS
     connection.execute(update(jobs).where(new).values(created_ms=spread))
 
