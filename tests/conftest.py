@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from kazoo.client import KazooClient
@@ -62,19 +62,26 @@ def zookeeper_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.stop()
 
 
-@pytest.fixture
-def zk_hosts(zookeeper_server: str) -> Iterator[str]:
-    """`host:port/chroot`: a ZooKeeper tree of the test's own, removed after it."""
+@contextmanager
+def zookeeper_tree(server: str) -> Iterator[str]:
+    """`host:port/chroot`: a tree of its own on a ZooKeeper, removed after it."""
     chroot = f"/test-{uuid.uuid4().hex}"
-    client = KazooClient(zookeeper_server)
+    client = KazooClient(server)
     client.start()
     try:
         client.create(chroot)
-        yield zookeeper_server + chroot
+        yield server + chroot
         client.delete(chroot, recursive=True)
     finally:
         client.stop()
         client.close()
+
+
+@pytest.fixture
+def zk_hosts(zookeeper_server: str) -> Iterator[str]:
+    """`host:port/chroot`: a ZooKeeper tree of the test's own."""
+    with zookeeper_tree(zookeeper_server) as hosts:
+        yield hosts
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -13,6 +12,7 @@ from kazoo.client import KazooClient
 from tests.compat.clients.environment import VERSIONS, client_python
 from tests.compat.clients.recorder import Recorder
 from tests.compat.clients.remote import Remote
+from tests.conftest import zookeeper_tree
 from tests.databases import BACKENDS, database
 from tests.support.engine import Engine
 
@@ -26,16 +26,8 @@ FOREIGN_ACTIONS: Final = [
 @pytest.fixture(scope="module")
 def zookeeper(zookeeper_server: str) -> Iterator[str]:
     """`host:port/chroot`: a ZooKeeper tree of the module's own."""
-    chroot = f"/compat-{uuid.uuid4().hex}"
-    client = KazooClient(zookeeper_server)
-    client.start()
-    try:
-        client.create(chroot)
-        yield zookeeper_server + chroot
-        client.delete(chroot, recursive=True)
-    finally:
-        client.stop()
-        client.close()
+    with zookeeper_tree(zookeeper_server) as hosts:
+        yield hosts
 
 
 @pytest.fixture(scope="module")
