@@ -267,7 +267,7 @@ audiences: Final = Table(
 EVERYBODY: Final = "*"
 """The audience that stands for all jobs, in `job_counts`."""
 
-# How many jobs there are; triggers keep it.
+# How many jobs there are; `tally.py` keeps it, and a trigger where jobs are deleted.
 job_counts: Final = Table(
     "job_counts",
     metadata,

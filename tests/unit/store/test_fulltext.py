@@ -9,8 +9,8 @@ from job_engine.store.filter.fulltext import MAX_QUERY, Word, words_of
 
 
 @pytest.mark.parametrize("blank", [" ", "+", "|", "\t", '"', "-"])
-def test_whatever_is_between_words_is_looked_at_once(blank: str) -> None:
-    """Looked at from each place anew, what is allowed here would take for ever."""
+def test_what_stands_between_words_has_an_end(blank: str) -> None:
+    """The word behind it is found, however much there is, up to what may be looked at."""
     found = list(words_of(blank * (MAX_QUERY - 1) + "x"))
     assert found[-1].text.endswith("x")
     with pytest.raises(InvalidFilterError, match="characters to look for"):

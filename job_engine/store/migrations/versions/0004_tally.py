@@ -21,14 +21,11 @@ TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 INTEGER = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 BATCH = 5_000
 
-MOVED = """
-    UPDATE job_counts SET count = count - 1
-    WHERE audience IN ('*', OLD.audience) AND action = OLD.action AND state = OLD.state;
-"""
 SQLITE = (
-    f"""
+    """
     CREATE TRIGGER jobs_tally_deleted AFTER DELETE ON jobs BEGIN
-        {MOVED}
+        UPDATE job_counts SET count = count - 1
+        WHERE audience IN ('*', OLD.audience) AND action = OLD.action AND state = OLD.state;
         DELETE FROM job_counts
         WHERE audience = OLD.audience AND action = OLD.action AND state = OLD.state AND count = 0;
     END
