@@ -51,7 +51,7 @@ class Grade(Action[GradePayload]):
         broken = results.outcome is Outcome.HARNESS_FAILED
         return Result(
             return_code=HARNESS_FAILED if broken else 0,
-            message=results.message,
+            message=results.headline,
             output=to_json(results),
         )
 

@@ -17,7 +17,7 @@ from job_engine.errors import (
     SandboxRefusedError,
     TimedOut,
 )
-from job_engine.model import Job, JobState
+from job_engine.model import Failure, Job, JobState, verdict_of
 from job_engine.model.protocol import ReportKind
 from job_engine.plugins import Result, RetryPolicy
 
@@ -103,7 +103,7 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: flo
         case ApiUnavailableError():
             return Outcome(disposal=Disposal.RELEASE)
         case TimedOut() | ActionFailedError() | GradingError() | SandboxRefusedError():
-            return _failed(str(error))
+            return _failed(error, str(error))
         case _:
             return _fault(error, attempts + 1, retry, luck)
 
@@ -111,16 +111,26 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: flo
 def _fault(error: BaseException, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
     told = str(error) if isinstance(error, JobEngineError) else repr(error)
     if attempts >= retry.max_attempts:
-        return _failed(f"Given up after {attempts} attempts. The last one ended with: {told}")
+        return _failed(
+            error,
+            f"A fault of the platform ({verdict_of(error)}): given up after {attempts} attempts. "
+            f"The last one ended with: {told}",
+        )
     delay_s = round(retry.delay_s(attempts, luck), 3)
     return Outcome(
         kind=ReportKind.RETRY,
-        message=f"Attempt {attempts} broke and is repeated in {delay_s:g} s: {told}",
+        message=f"A fault of the platform ({verdict_of(error)}): attempt {attempts} broke and is "
+        f"repeated in {delay_s:g} s: {told}",
         retry_after_s=delay_s,
     )
 
 
-def _failed(message: str) -> Outcome:
+def _failed(error: BaseException, message: str) -> Outcome:
+    verdict = verdict_of(error)
     return Outcome(
-        kind=ReportKind.FINISH, state=JobState.FAILED, return_code=FAILED, message=message
+        kind=ReportKind.FINISH,
+        state=JobState.FAILED,
+        return_code=FAILED,
+        message=message,
+        output=None if verdict is None else Failure.of(verdict, message).model_dump_json(),
     )

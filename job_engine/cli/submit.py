@@ -19,8 +19,7 @@ from job_engine.client import Api
 from job_engine.errors import ConfigurationError
 from job_engine.grading.archive import pack_submission
 from job_engine.grading.render import score_table
-from job_engine.grading.results import Outcome, Results
-from job_engine.grading.results.model import Status
+from job_engine.grading.results import Results
 from job_engine.model import JobState
 
 GIT_SCHEMES = ("http://", "https://", "ssh://", "git://", "git@")
@@ -133,7 +132,7 @@ def exit_code(document: dict[str, Any]) -> int:
     if document["state"] != JobState.SUCCESS:
         return JOB_FAILED
     results = results_of(document)
-    return OK if results is None or full_score(results) else LOST_POINTS
+    return OK if results is None or results.lost_nothing else LOST_POINTS
 
 
 def results_of(document: dict[str, Any]) -> Results | None:
@@ -144,15 +143,6 @@ def results_of(document: dict[str, Any]) -> Results | None:
         return Results.model_validate_json(document["output"])
     except ValidationError:
         return None
-
-
-def full_score(results: Results) -> bool:
-    """Whether nothing was lost: every point was scored, and no test failed."""
-    return (
-        results.outcome is Outcome.GRADED
-        and all(test.status is not Status.FAILED for test in results.tests)
-        and (results.max_score is None or (results.score or 0) >= results.max_score)
-    )
 
 
 def _submission(

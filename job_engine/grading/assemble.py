@@ -8,6 +8,7 @@ whoever submitted.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from job_engine.errors import SandboxError, SubmissionError
 from job_engine.grading.assignment import Assignment
@@ -25,7 +26,8 @@ from job_engine.grading.results import (
     read_results,
 )
 from job_engine.grading.submission import GitSource
-from job_engine.grading.verdicts import explain, summarise
+from job_engine.grading.verdicts import ENDED_BY, explain, summarise
+from job_engine.model import FinalVerdict
 from job_engine.sandbox.base import PhaseResult, Verdict
 
 _RAN_TO_ITS_END = (Verdict.OK, Verdict.EXIT)
@@ -45,17 +47,21 @@ def assemble(
     build, test = phases.get("build"), phases.get("test")
     if build is not None and not build.ok:
         why = explain(build, plan.limits("build"))
-        message = f"The submission does not build: {why}."
-        return _zero(Outcome.BUILD_FAILED, message, assignment, summaries, receipt)
+        return _results(
+            Outcome.BUILD_FAILED,
+            FinalVerdict.BUILD_FAILED,
+            f"The submission does not build: {why}.",
+            (assignment, summaries, receipt),
+            score=0.0,
+        )
     if test is None:
         raise SandboxError("The sandbox ended without running the tests.")
     if test.verdict not in _RAN_TO_ITS_END:
-        message = f"The tests were ended: {explain(test, plan.limits('test'))}."
-        return _zero(Outcome.LIMIT, message, assignment, summaries, receipt)
+        return _cut_short(assignment, plan, test, summaries, receipt)
     try:
         reading = read_results(assignment.results.format, _found(assignment, test))
     except HarnessError as error:
-        return _broken(error, assignment, summaries, receipt)
+        return _broken(error, assignment, test, summaries, receipt)
     return _graded(reading, assignment, summaries, receipt, test)
 
 
@@ -102,7 +108,7 @@ def _graded(
         max_score = assignment.results.max_score
     of = "" if max_score is None else f" of {max_score:g}"
     seconds = reading.execution_time
-    return Results(
+    results = Results(
         outcome=Outcome.GRADED,
         message=f"Score {reading.score or 0:g}{of}.",
         score=reading.score,
@@ -119,20 +125,75 @@ def _graded(
         phases=_with_stdout(summaries, reading.stdout_visibility),
         receipt=receipt,
     )
+    verdict = FinalVerdict.ACCEPTED if results.lost_nothing else FinalVerdict.WRONG_ANSWER
+    return results.model_copy(update={"verdict": verdict, "fault": verdict.fault})
 
 
-def _zero(
-    outcome: Outcome,
-    message: str,
+def _cut_short(
     assignment: Assignment,
+    plan: Plan,
+    test: PhaseResult,
     summaries: list[PhaseSummary],
     receipt: Receipt,
 ) -> Results:
+    """Return the results of tests that a limit or a signal ended: those that finished count."""
+    message = f"The tests were ended: {explain(test, plan.limits('test'))}."
+    reading = _finished(assignment, test)
+    score = sum(item.score or 0.0 for item in reading.tests)
+    max_score = reading.max_score if reading.total_known else None
+    if max_score is None:
+        max_score = assignment.results.max_score
+    if reading.tests:
+        of = "" if max_score is None else f" of {max_score:g}"
+        message += f" What had finished before counts: score {score:g}{of}."
+    return _results(
+        Outcome.LIMIT,
+        ENDED_BY[test.verdict],
+        message,
+        (assignment, _with_stdout(summaries, reading.stdout_visibility), receipt),
+        score=score,
+        reading=replace(reading, max_score=max_score),
+    )
+
+
+def _finished(assignment: Assignment, test: PhaseResult) -> Reading:
+    """Return the tests that a run told of before it ended; no tests where there are none.
+
+    What it says of the whole, such as a score, counts for nothing: it is not whole.
+    """
+    found = replace(_found(assignment, test), cut_short=True)
+    try:
+        if assignment.results.stream is not None:
+            return read_results("stream", replace(found, path=assignment.results.stream))
+        return read_results(assignment.results.format, found)
+    except HarnessError:
+        return Reading(total_known=False)
+
+
+def _results(
+    outcome: Outcome,
+    verdict: FinalVerdict,
+    message: str,
+    known: tuple[Assignment, list[PhaseSummary], Receipt],
+    *,
+    score: float | None,
+    reading: Reading | None = None,
+) -> Results:
+    """Return results of a run that did not come to its end, with the tests that it finished."""
+    assignment, summaries, receipt = known
+    reading = reading or Reading()
+    max_score = reading.max_score
     return Results(
         outcome=outcome,
+        verdict=verdict,
+        fault=verdict.fault,
         message=message,
-        score=0.0,
-        max_score=assignment.results.max_score,
+        score=score,
+        max_score=assignment.results.max_score if max_score is None else max_score,
+        tests=reading.tests,
+        notes=reading.notes,
+        visibility=reading.visibility,
+        stdout_visibility=reading.stdout_visibility,
         phases=summaries,
         receipt=receipt,
     )
@@ -141,6 +202,7 @@ def _zero(
 def _broken(
     error: HarnessError,
     assignment: Assignment,
+    test: PhaseResult,
     summaries: list[PhaseSummary],
     receipt: Receipt,
 ) -> Results:
@@ -149,13 +211,13 @@ def _broken(
         if receipt.forgeable
         else ""
     )
-    return Results(
-        outcome=Outcome.HARNESS_FAILED,
-        message=f"The assignment's harness failed, not the submission: {error.message}{hint}",
+    return _results(
+        Outcome.HARNESS_FAILED,
+        FinalVerdict.HARNESS_FAILED,
+        f"The assignment's harness failed, not the submission: {error.message}{hint}",
+        (assignment, summaries, receipt),
         score=None,
-        max_score=assignment.results.max_score,
-        phases=summaries,
-        receipt=receipt,
+        reading=_finished(assignment, test) if assignment.results.stream is not None else None,
     )
 
 

@@ -172,6 +172,9 @@ class ResultsSpec(Strict):
     format: str
     path: RelativePath | Literal["-"] | None = None
     """The file, in the results directory; `-`: standard output. None: the format's own."""
+    stream: RelativePath | Literal["-"] | None = None
+    """A file that gets a line of JSON for each test as it finishes: what it holds counts when
+    a limit or a crash ends the tests before the results are written."""
     max_score: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Full score, where the results do not tell it."""
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}

@@ -59,7 +59,7 @@ def score_table(results: Results, *, staff: bool = True) -> RenderableType:
         parts += [Text(f"note: {safe(note, lines=1)}", style="yellow") for note in results.notes]
     # Hidden tests would be worth the difference to the visible ones.
     if staff or len(seen) == len(results.tests):
-        parts.append(Text(safe(results.message, lines=1), style=_STYLES[results.outcome]))
+        parts.append(Text(safe(results.headline, lines=1), style=_STYLES[results.outcome]))
     parts.append(_receipt(results))
     return Group(*parts)
 

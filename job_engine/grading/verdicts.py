@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from typing import Final
 
 from job_engine.grading.flavours import MIB
 from job_engine.grading.results.hostile import decode
 from job_engine.grading.results.model import PhaseSummary, Visibility
+from job_engine.model import FinalVerdict
 from job_engine.sandbox.base import Limits, PhaseResult, Verdict
 
 MAX_PHASE_OUTPUT: Final = 32_768
 """Characters of a phase's output that are kept."""
+
+ENDED_BY: Final[Mapping[Verdict, FinalVerdict]] = {
+    Verdict.SIGNAL: FinalVerdict.RUNTIME_ERROR,
+    Verdict.WALL_TIME: FinalVerdict.TIME_LIMIT,
+    Verdict.CPU_TIME: FinalVerdict.TIME_LIMIT,
+    Verdict.MEMORY: FinalVerdict.MEMORY_LIMIT,
+    Verdict.PROCESSES: FinalVerdict.PROCESS_LIMIT,
+    Verdict.DISK: FinalVerdict.DISK_LIMIT,
+    Verdict.FILE_SIZE: FinalVerdict.DISK_LIMIT,
+    Verdict.OUTPUT: FinalVerdict.OUTPUT_LIMIT,
+}
+"""The verdict on a submission whose tests did not run to their end."""
 
 
 def explain(result: PhaseResult, limits: Limits) -> str:

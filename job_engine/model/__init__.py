@@ -16,6 +16,7 @@ from job_engine.model.job import (
     Job,
     JobState,
 )
+from job_engine.model.verdict import Failure, Fault, FinalVerdict, verdict_of
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -30,8 +31,12 @@ __all__ = [
     "Claim",
     "Decision",
     "ExecutionMode",
+    "Failure",
+    "Fault",
     "Fence",
+    "FinalVerdict",
     "Job",
     "JobState",
     "decide_claim",
+    "verdict_of",
 ]

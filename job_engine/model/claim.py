@@ -9,6 +9,7 @@ from typing import Final
 
 from job_engine.model.fence import Fence
 from job_engine.model.job import MAX_INTERRUPTIONS, OLDEST_VERSION, ExecutionMode, Job, JobState
+from job_engine.model.verdict import FinalVerdict
 
 EXPIRED: Final = (
     "Expired: nothing had started the job by its `expiry`. Resubmit it, or send it again "
@@ -65,12 +66,13 @@ class Decision:
     """The answer to a claim, and what it makes of the job.
 
     `failure` is set where the claim itself ends the job: the job becomes FAILED
-    with this message, and the answer is `final`.
+    with this message, and the answer is `final`; `verdict` where that says more.
     """
 
     answer: Answer
     interruptions: int = 0
     failure: str | None = None
+    verdict: FinalVerdict | None = None
 
 
 def decide_claim(job: Job | None, claim: Claim, ability: Ability, now_ms: int) -> Decision:
@@ -110,8 +112,10 @@ def _decide_running(job: Job, claim: Claim, ability: Ability) -> Decision:
     if job.interruptions >= MAX_INTERRUPTIONS:
         return Decision(
             Answer.FINAL,
-            failure=f"Interrupted {job.interruptions + 1} times without a word from the executor; "
-            "given up. Look for executors that are killed while they run this action.",
+            failure=f"A fault of the platform ({FinalVerdict.EXECUTOR_LOST}): interrupted "
+            f"{job.interruptions + 1} times without a word from the executor; given up. Look for "
+            "executors that are killed while they run this action.",
+            verdict=FinalVerdict.EXECUTOR_LOST,
         )
     resumed = Decision(Answer.RESUME, job.interruptions + 1)
     return _unless_unsupported(job, ability, resumed)

@@ -16,7 +16,16 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, select, update
 
 from job_engine.errors import ConflictError
-from job_engine.model import Ability, Answer, Claim, Decision, JobState, decide_claim
+from job_engine.model import (
+    Ability,
+    Answer,
+    Claim,
+    Decision,
+    Failure,
+    FinalVerdict,
+    JobState,
+    decide_claim,
+)
 from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report
 from job_engine.store import events, fairness, reports, starts, tally
 from job_engine.store.base import Clock, Database
@@ -103,7 +112,7 @@ class _Batch:
             return ClaimReply(job=claim.job_id, answer=decision.answer)
         runs = decision.answer.runs
         if decision.failure is not None:
-            row = self._note(self.failed, row, self._end(row, decision.failure))
+            row = self._note(self.failed, row, self._end(row, decision.failure, decision.verdict))
         elif runs and (job.state is not JobState.RUNNING or job.fence != claim.fence):
             # Otherwise it is the same claim again, which has written all that it writes.
             row = self._note(self.claimed, row, self._start(row, claim, decision))
@@ -142,8 +151,12 @@ class _Batch:
             self.unmoved.append(row)
         return after
 
-    def _end(self, row: Row, why: str) -> Row:
+    def _end(self, row: Row, why: str, verdict: FinalVerdict | None) -> Row:
+        output = row["output"]
+        if output is None and verdict is not None:
+            output = Failure.of(verdict, why).model_dump_json()
         return {
+            "output": output,
             "duration": None,
             **message_columns(why, self.now_ms),
             **finished(row, JobState.FAILED, self.now_ms),
@@ -178,7 +191,7 @@ _STARTED: Final = (
     *("updated_ms", "updated_by"),
 )
 _ENDED: Final = (
-    *("state", "progress", "duration", "status_message", "status_changed_ms"),
+    *("state", "progress", "duration", "status_message", "status_changed_ms", "output"),
     *("updated_ms", "updated_by"),
 )
 _GUARDS: Final = ("seq", "state", "entry", "fence_incarnation", "fence_czxid")

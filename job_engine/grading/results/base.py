@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from job_engine.errors import GradingError
 from job_engine.grading.results.model import (
@@ -13,6 +13,9 @@ from job_engine.grading.results.model import (
     TextFormat,
     Visibility,
 )
+
+MAX_DOCUMENT_BYTES: Final = 4 * 2**20
+"""Most of one results file that is read."""
 
 
 class HarnessError(GradingError):
@@ -38,6 +41,19 @@ class TestOutput:
     """Full score as the assignment tells it, for formats that know no points."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Points of tests by name, for formats that know no points; 1 where none is given."""
+    cut_short: bool = False
+    """Whether a limit or a signal ended the run: what it wrote may end anywhere."""
+
+    def lines(self, default: str) -> list[str]:
+        """Return the lines of a results file that is written line by line.
+
+        The last one of a run that was cut short counts only when it is whole. Raises
+        `HarnessError` when there is no such file.
+        """
+        text = self.document(default)[:MAX_DOCUMENT_BYTES].decode("utf-8", "replace")
+        if self.cut_short:
+            text = text[: text.rfind("\n") + 1]
+        return text.splitlines()
 
     def document(self, default: str) -> bytes:
         """Return the results file; raises `HarnessError` when there is none."""
@@ -69,6 +85,8 @@ class Reading:
     leaderboard: list[LeaderboardEntry] = field(default_factory=list)
     extra_data: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    total_known: bool = True
+    """Whether `max_score` is that of all tests, not only of those that finished."""
 
 
 class Reader(Protocol):

@@ -10,6 +10,7 @@ from job_engine.grading.results.base import Reader, Reading, TestOutput
 from job_engine.grading.results.gradescope import read_gradescope
 from job_engine.grading.results.junit import read_junit
 from job_engine.grading.results.stdout import read_stdout
+from job_engine.grading.results.stream import read_stream
 from job_engine.grading.results.tap import read_tap
 
 FORMATS: Final[Mapping[str, Reader]] = MappingProxyType(
@@ -17,6 +18,7 @@ FORMATS: Final[Mapping[str, Reader]] = MappingProxyType(
         "gradescope": read_gradescope,
         "junit": read_junit,
         "stdout": read_stdout,
+        "stream": read_stream,
         "tap": read_tap,
     }
 )

@@ -27,9 +27,9 @@ def read_gradescope(found: TestOutput) -> Reading:
     notes = Notes()
     value = read_object(found.document("results.json"), notes)
     top = Fields(value, notes, "")
-    defaults = _Defaults(top)
+    defaults = Defaults(top)
     tests = [
-        _test(item, index, defaults, notes)
+        test_of(item, index, defaults, notes)
         for index, item in enumerate(top.items("tests", MAX_TESTS), start=1)
     ]
     score, max_score = _totals(top, tests)
@@ -48,7 +48,7 @@ def read_gradescope(found: TestOutput) -> Reading:
     )
 
 
-class _Defaults:
+class Defaults:
     """What the top level says of all tests."""
 
     def __init__(self, top: Fields) -> None:
@@ -69,7 +69,8 @@ def _totals(top: Fields, tests: list[TestResult]) -> tuple[float | None, float |
     return score, max_score
 
 
-def _test(item: Any, index: int, defaults: _Defaults, notes: Notes) -> TestResult:
+def test_of(item: Any, index: int, defaults: Defaults, notes: Notes) -> TestResult:
+    """Read one test; `index` is its position, from 1."""
     where = f"tests[{index - 1}]."
     if not isinstance(item, dict):
         notes.add(f"{where[:-1]}: not an object, ignored")

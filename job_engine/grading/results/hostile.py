@@ -13,11 +13,10 @@ import re
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from job_engine.grading.results.base import HarnessError
+from job_engine.grading.results.base import MAX_DOCUMENT_BYTES, HarnessError
 
 E = TypeVar("E", bound=StrEnum)
 
-MAX_DOCUMENT_BYTES: Final = 4 * 2**20
 MAX_DEPTH: Final = 32
 MAX_TEXT: Final = 65_536
 """Characters of one text that are kept."""

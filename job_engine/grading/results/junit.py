@@ -8,12 +8,18 @@ document types refused, so that there are no entities to expand or to fetch.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Final
 from xml.parsers import expat
 
-from job_engine.grading.results.base import HarnessError, Reading, TestOutput
+from job_engine.grading.results.base import (
+    MAX_DOCUMENT_BYTES,
+    HarnessError,
+    Reading,
+    TestOutput,
+)
 from job_engine.grading.results.cases import MAX_CASES, Case, reading_of
-from job_engine.grading.results.hostile import MAX_DOCUMENT_BYTES, MAX_TEXT
+from job_engine.grading.results.hostile import MAX_TEXT
 
 _MAX_DEPTH: Final = 64
 _TEXTS: Final = frozenset({"failure", "error", "skipped", "system-out", "system-err"})
@@ -31,14 +37,19 @@ def read_junit(found: TestOutput) -> Reading:
     seconds = 0.0
     for document in documents:
         parser = _Parser()
-        parser.feed(document)
+        # Of a document that was cut short, the cases that are closed are whole.
+        cut = contextlib.suppress(HarnessError) if found.cut_short else contextlib.nullcontext()
+        with cut:
+            parser.feed(document)
         cases += parser.cases
         seconds += parser.seconds
         if len(cases) > MAX_CASES:
             break
     if not cases:
         raise HarnessError("The JUnit XML holds no testcase.")
-    return reading_of(cases, found.weights, seconds=seconds)
+    return replace(
+        reading_of(cases, found.weights, seconds=seconds), total_known=not found.cut_short
+    )
 
 
 class _Parser:

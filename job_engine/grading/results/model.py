@@ -1,7 +1,7 @@
 """The one model of results; its JSON is the `output` of a `grade` job.
 
 The names are those of Gradescope's `results.json`, which it extends by what the engine
-itself knows: the outcome, the phases and the receipt.
+itself knows: the outcome, the verdict with whose fault it is, the phases and the receipt.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from job_engine.model import Fault, FinalVerdict
 from job_engine.sandbox.base import Verdict
 
 Order = Literal["asc", "desc"]
@@ -43,14 +44,14 @@ class Status(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of the submission, in one word."""
+    """How far the run came; whose fault that was says the verdict."""
 
     GRADED = "graded"
     """The tests ran to their end, and told results."""
     BUILD_FAILED = "build-failed"
     """The submission does not build; the score is 0."""
     LIMIT = "limit"
-    """The tests were ended by a limit or a signal; the score is 0."""
+    """The tests were ended by a limit or a signal; what had finished before counts."""
     HARNESS_FAILED = "harness-failed"
     """The tests told no results that can be read: a matter for staff. There is no score."""
 
@@ -126,6 +127,9 @@ class Results(Stored):
     """The results of one submission."""
 
     outcome: Outcome
+    verdict: FinalVerdict | None = None
+    """None: graded by an engine that knew none."""
+    fault: Fault | None = None
     message: str
     """One line for a person."""
     score: float | None
@@ -143,3 +147,17 @@ class Results(Stored):
     notes: list[str] = []
     """What was wrong with the harness's results and has been mended or left out; for staff."""
     receipt: Receipt
+
+    @property
+    def headline(self) -> str:
+        """The verdict and what is to be said of it, in one line."""
+        return self.message if self.verdict is None else f"{self.verdict}: {self.message}"
+
+    @property
+    def lost_nothing(self) -> bool:
+        """Whether every point was scored, and no test failed."""
+        return (
+            self.outcome is Outcome.GRADED
+            and all(test.status is not Status.FAILED for test in self.tests)
+            and (self.max_score is None or (self.score or 0) >= self.max_score)
+        )

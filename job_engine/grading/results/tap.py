@@ -6,11 +6,11 @@ Source of the grammar: https://testanything.org/tap-version-14-specification.htm
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from job_engine.grading.results.base import HarnessError, Reading, TestOutput
 from job_engine.grading.results.cases import MAX_CASES, Case, reading_of
-from job_engine.grading.results.hostile import MAX_DOCUMENT_BYTES
 
 _TEST: Final = re.compile(r"(not )?ok\b ?([0-9]{1,9})?(?: -)? ?(.*)", re.DOTALL)
 _PLAN: Final = re.compile(r"1\.\.([0-9]{1,9})(?:\s*#.*)?\s*")
@@ -20,11 +20,11 @@ _MAX_PLAN: Final = 5_000
 
 def read_tap(found: TestOutput) -> Reading:
     """Read TAP from standard output, or the file that the assignment names."""
-    data = found.document("-")[:MAX_DOCUMENT_BYTES]
+    lines = found.lines("-")
     cases: list[Case] = []
     planned: int | None = None
     bailed: str | None = None
-    for line in data.decode("utf-8", "replace").splitlines():
+    for line in lines:
         if plan := _PLAN.fullmatch(line):
             planned = min(int(plan[1]), _MAX_PLAN)
         elif line.startswith("Bail out!"):
@@ -41,7 +41,8 @@ def read_tap(found: TestOutput) -> Reading:
         raise HarnessError("The tests printed no TAP: neither a plan nor a test line.")
     for number in range(len(cases) + 1, (planned or 0) + 1):
         cases.append(Case(name=f"Test {number}", passed=False, lines=["planned, but never ran"]))
-    return reading_of(cases, found.weights, output=bailed or "")
+    reading = reading_of(cases, found.weights, output=bailed or "")
+    return replace(reading, total_known=planned is not None or not found.cut_short)
 
 
 def _case(test: re.Match[str], position: int) -> Case:

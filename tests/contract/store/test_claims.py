@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from job_engine.errors import ConflictError, InvalidResourceError, NotFoundError
-from job_engine.model import Answer, Fence, JobState
+from job_engine.model import Answer, Failure, Fault, Fence, FinalVerdict, JobState
 from job_engine.model.protocol import (
     ClaimItem,
     ClaimRequest,
@@ -92,7 +92,9 @@ def test_too_many_interruptions_fail_the_job(store: Store) -> None:
     assert claim(store, job, entry(1), Fence(1, 99)).answer is Answer.FINAL
     failed = store.jobs.get(job)
     assert failed["state"] == "FAILED"
-    assert "Interrupted" in failed["status-message"]
+    assert "interrupted 11 times" in failed["status-message"]
+    told = Failure.model_validate_json(failed["output"])
+    assert (told.verdict, told.fault) == (FinalVerdict.EXECUTOR_LOST, Fault.PLATFORM)
     assert states(store)[-1] == (job, "FAILED")
 
 

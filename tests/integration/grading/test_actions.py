@@ -77,7 +77,7 @@ def test_grade_stores_results(desk: Desk, do: Do) -> None:
         "due": "2030-01-01T00:00:00Z",
     }
     result = finished(do(Grade(), payload))
-    assert (result.return_code, result.message) == (0, "Score 10 of 10.")
+    assert (result.return_code, result.message) == (0, "accepted: Score 10 of 10.")
     stored = Results.model_validate_json(result.output or "")
     assert stored.receipt.assignment == digest
     assert len(stored.tests) == 4

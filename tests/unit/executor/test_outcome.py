@@ -19,7 +19,7 @@ from job_engine.errors import (
     SandboxRefusedError,
     TimedOut,
 )
-from job_engine.model import Job, JobState
+from job_engine.model import Failure, Fault, Job, JobState
 from job_engine.model.protocol import ReportKind
 from job_engine.plugins import Result, RetryPolicy
 
@@ -81,6 +81,36 @@ def test_faults_are_retried_later_and_later_and_then_failed() -> None:
     assert last.state is JobState.FAILED
     assert last.message is not None
     assert "the daemon is gone" in last.message
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (SandboxError("x"), Fault.PLATFORM),
+        (ImageUnavailableError("x"), Fault.PLATFORM),
+        (ZeroDivisionError("x"), Fault.PLATFORM),
+        (ArchiveError("x"), Fault.PROGRAM),
+        (SandboxRefusedError("x"), Fault.ASSIGNMENT),
+    ],
+)
+def test_a_job_that_ends_without_results_says_whose_fault_it_was(
+    error: Exception, fault: Fault
+) -> None:
+    ended = decide_outcome(error, None, 2, RETRY)
+    assert ended.message is not None
+    assert ("A fault of the platform" in ended.message) == (fault is Fault.PLATFORM)
+    told = Failure.model_validate_json(ended.output or "")
+    assert (told.fault, told.message) == (fault, ended.message)
+
+
+def test_a_fault_that_is_retried_is_called_the_platforms() -> None:
+    again = decide_outcome(ImageUnavailableError("no registry"), None, 0, RETRY)
+    assert "A fault of the platform (image-missing)" in (again.message or "")
+    assert again.output is None
+
+
+def test_what_an_action_says_of_its_own_job_is_left_to_it() -> None:
+    assert decide_outcome(ActionFailedError("no"), None, 0, RETRY).output is None
 
 
 @pytest.mark.parametrize(

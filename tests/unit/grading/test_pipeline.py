@@ -14,6 +14,7 @@ from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.plan import Plan, make_plan
 from job_engine.grading.results import Outcome, Receipt, Visibility
 from job_engine.grading.submission import GitSource
+from job_engine.model import Fault, FinalVerdict
 from job_engine.sandbox.base import PhaseResult, Reach, Verdict
 from job_engine.settings import GradingSettings, SandboxSettings
 
@@ -97,36 +98,39 @@ def test_a_graded_submission() -> None:
         RECEIPT,
     )
     assert (results.outcome, results.score, results.max_score) == (Outcome.GRADED, 3, 4)
-    assert results.message == "Score 3 of 4."
+    assert results.headline == "wrong-answer: Score 3 of 4."
+    assert (results.verdict, results.fault) == (FinalVerdict.WRONG_ANSWER, Fault.PROGRAM)
     assert results.execution_time == 1.0
     assert [phase.output for phase in results.phases] == ["out\nerr", "out\nerr"]
     assert results.phases[1].visibility is Visibility.VISIBLE
 
 
 @pytest.mark.parametrize(
-    ("verdict", "words"),
+    ("verdict", "words", "final"),
     [
-        (Verdict.WALL_TIME, "longer than 5 s"),
-        (Verdict.CPU_TIME, "CPU time"),
-        (Verdict.MEMORY, "512 MiB of memory"),
-        (Verdict.PROCESSES, "128 processes"),
-        (Verdict.DISK, "disk"),
-        (Verdict.FILE_SIZE, "64 MiB"),
-        (Verdict.OUTPUT, "1,048,576 bytes"),
-        (Verdict.SIGNAL, "SIGKILL"),
+        (Verdict.WALL_TIME, "longer than 5 s", FinalVerdict.TIME_LIMIT),
+        (Verdict.CPU_TIME, "CPU time", FinalVerdict.TIME_LIMIT),
+        (Verdict.MEMORY, "512 MiB of memory", FinalVerdict.MEMORY_LIMIT),
+        (Verdict.PROCESSES, "128 processes", FinalVerdict.PROCESS_LIMIT),
+        (Verdict.DISK, "disk", FinalVerdict.DISK_LIMIT),
+        (Verdict.FILE_SIZE, "64 MiB", FinalVerdict.DISK_LIMIT),
+        (Verdict.OUTPUT, "1,048,576 bytes", FinalVerdict.OUTPUT_LIMIT),
+        (Verdict.SIGNAL, "SIGKILL", FinalVerdict.RUNTIME_ERROR),
     ],
 )
 def test_limits_are_the_submissions_own_and_believed_over_its_results(
-    verdict: Verdict, words: str
+    verdict: Verdict, words: str, final: FinalVerdict
 ) -> None:
     assignment = load()
     test = ended("test", verdict, exit_code=None, signal=9, files=results_file({"score": 4}))
     results = assemble(assignment, plan(assignment), {"test": test}, RECEIPT)
     assert (results.outcome, results.score) == (Outcome.LIMIT, 0)
+    assert (results.verdict, results.fault) == (final, Fault.PROGRAM)
     assert words in results.message
     build = ended("build", verdict, exit_code=None, signal=9)
     failed = assemble(assignment, plan(assignment), {"build": build}, RECEIPT)
     assert (failed.outcome, failed.score) == (Outcome.BUILD_FAILED, 0)
+    assert failed.verdict is FinalVerdict.BUILD_FAILED
 
 
 @pytest.mark.parametrize("files", [{}, {"results/results.json": b"x"}, {"workspace/x": b"{}"}])
@@ -135,6 +139,7 @@ def test_a_harness_without_results_is_staffs_matter(files: dict[str, bytes]) -> 
     test = ended("test", Verdict.EXIT, files=files)
     results = assemble(assignment, plan(assignment), {"test": test}, RECEIPT)
     assert (results.outcome, results.score) == (Outcome.HARNESS_FAILED, None)
+    assert (results.verdict, results.fault) == (FinalVerdict.HARNESS_FAILED, Fault.ASSIGNMENT)
     assert "harness failed, not the submission" in results.message
     assert results.phases
 

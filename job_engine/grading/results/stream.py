@@ -1,0 +1,92 @@
+"""Results as they happen: one JSON object a line, each a finished test.
+
+The keys of a test are those of Gradescope's `results.json`. A line without `name`, usually
+the first, says of all tests: `planned` (how many there will be), `max_score` (what they are
+worth together). What a run that was cut short had written before counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from job_engine.grading.results.base import HarnessError, Reading, TestOutput
+from job_engine.grading.results.gradescope import MAX_TESTS, Defaults, test_of
+from job_engine.grading.results.hostile import Fields, Notes, read_object
+from job_engine.grading.results.model import Status, TestResult, TextFormat
+
+DEFAULT_PATH: Final = "tests.jsonl"
+
+
+class TestStream:
+    """Reads such lines one by one, as they come."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.tests: list[TestResult] = []
+        self.planned: int | None = None
+        self.max_score: float | None = None
+        self.notes = Notes()
+        self._defaults = Defaults(Fields({}, self.notes, ""))
+
+    def feed(self, line: str) -> TestResult | None:
+        """Take one line; return the test that it tells of, if it is one."""
+        if not line.strip() or len(self.tests) > MAX_TESTS:
+            return None
+        try:
+            item = read_object(line.encode("utf-8", "replace"), self.notes)
+        except HarnessError:
+            self.notes.add("a line is no JSON object, ignored")
+            return None
+        if "name" not in item:
+            self._take_header(item)
+            return None
+        test = test_of(item, len(self.tests) + 1, self._defaults, self.notes)
+        self.tests.append(test)
+        return test
+
+    def _take_header(self, item: dict[str, Any]) -> None:
+        fields = Fields(item, self.notes, "")
+        planned = fields.number("planned")
+        if planned is not None:
+            self.planned = int(min(max(planned, 0), MAX_TESTS))
+        if (max_score := fields.number("max_score")) is not None:
+            self.max_score = max_score
+
+
+def read_stream(found: TestOutput) -> Reading:
+    """Read `tests.jsonl`, or what the assignment names instead."""
+    stream = TestStream()
+    for line in found.lines(DEFAULT_PATH):
+        stream.feed(line)
+    tests = stream.tests[:MAX_TESTS]
+    if len(stream.tests) > MAX_TESTS:
+        stream.notes.add(f"only the first {MAX_TESTS:,} tests kept")
+    if not tests and stream.planned is None:
+        raise HarnessError("The tests wrote no line that tells of a test.")
+    tests += [
+        TestResult(
+            name=f"Test {number}",
+            status=Status.FAILED,
+            output="planned, but never ran",
+            number=str(number),
+        )
+        for number in range(len(tests) + 1, (stream.planned or 0) + 1)
+    ]
+    max_score = stream.max_score
+    if max_score is None and not found.cut_short:
+        max_score = _sum(test.max_score for test in tests)
+    return Reading(
+        score=_sum(test.score for test in tests) or 0.0,
+        max_score=max_score,
+        output_format=TextFormat.TEXT,
+        tests=tests,
+        notes=stream.notes.all(),
+        total_known=max_score is not None,
+    )
+
+
+def _sum(points: Iterable[float | None]) -> float | None:
+    known = [number for number in points if number is not None]
+    return sum(known) if known else None

@@ -1,0 +1,131 @@
+"""The verdict on a submission: one of a closed set, which says who is at fault.
+
+What a program did wrong is a result of its job. What the assignment or the platform did
+wrong is none, and is never shown as a student's failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from job_engine.errors import (
+    ActionFailedError,
+    AssignmentError,
+    GradingError,
+    ImageUnavailableError,
+    SandboxError,
+    SandboxRefusedError,
+    TimedOut,
+)
+
+
+class Fault(StrEnum):
+    """Who has to mend something."""
+
+    NOBODY = "nobody"
+    PROGRAM = "program"
+    """Whoever submitted."""
+    ASSIGNMENT = "assignment"
+    """Whoever wrote the assignment."""
+    PLATFORM = "platform"
+    """The operator. The job was tried again as often as its action allows."""
+
+
+class FinalVerdict(StrEnum):
+    """What became of a submission."""
+
+    ACCEPTED = "accepted"
+    """Nothing was lost: every point was scored, and no test failed."""
+
+    WRONG_ANSWER = "wrong-answer"
+    """The tests ran to their end, and points or tests were lost."""
+    RUNTIME_ERROR = "runtime-error"
+    """A signal ended the tests that no limit explains."""
+    TIME_LIMIT = "time-limit"
+    """CPU time or wall time."""
+    MEMORY_LIMIT = "memory-limit"
+    OUTPUT_LIMIT = "output-limit"
+    PROCESS_LIMIT = "process-limit"
+    DISK_LIMIT = "disk-limit"
+    """A file system was full, or a file too large."""
+    BUILD_FAILED = "build-failed"
+    """It does not build, whatever kept it from that."""
+    SUBMISSION_REFUSED = "submission-refused"
+    """There is nothing to grade: no such repository, a damaged archive, missing files."""
+
+    HARNESS_FAILED = "harness-failed"
+    """The tests told no results that can be read."""
+    ASSIGNMENT_REFUSED = "assignment-refused"
+    """There is no such assignment, or it asks for what it does not get."""
+
+    SANDBOX_BROKE = "sandbox-broke"
+    IMAGE_MISSING = "image-missing"
+    EXECUTOR_LOST = "executor-lost"
+    """Executors that ran it ended again and again without a word."""
+    JOB_TIMEOUT = "job-timeout"
+    """The job took longer than its action may, though every phase kept its own limits."""
+    ENGINE_FAILED = "engine-failed"
+    """Anything else of the engine's own."""
+
+    @property
+    def fault(self) -> Fault:
+        """Who is at fault."""
+        return _FAULTS[self]
+
+
+_V = FinalVerdict
+_FAULTS: Final[Mapping[FinalVerdict, Fault]] = {
+    _V.ACCEPTED: Fault.NOBODY,
+    **dict.fromkeys(
+        (
+            *(_V.WRONG_ANSWER, _V.RUNTIME_ERROR, _V.TIME_LIMIT, _V.MEMORY_LIMIT, _V.OUTPUT_LIMIT),
+            *(_V.PROCESS_LIMIT, _V.DISK_LIMIT, _V.BUILD_FAILED, _V.SUBMISSION_REFUSED),
+        ),
+        Fault.PROGRAM,
+    ),
+    **dict.fromkeys((_V.HARNESS_FAILED, _V.ASSIGNMENT_REFUSED), Fault.ASSIGNMENT),
+    **dict.fromkeys(
+        (
+            *(_V.SANDBOX_BROKE, _V.IMAGE_MISSING, _V.EXECUTOR_LOST),
+            *(_V.JOB_TIMEOUT, _V.ENGINE_FAILED),
+        ),
+        Fault.PLATFORM,
+    ),
+}
+
+_OF_ERRORS: Final[Mapping[type[BaseException], FinalVerdict | None]] = {
+    # What an action says of its own job is not the engine's to judge.
+    ActionFailedError: None,
+    AssignmentError: _V.ASSIGNMENT_REFUSED,
+    GradingError: _V.SUBMISSION_REFUSED,
+    ImageUnavailableError: _V.IMAGE_MISSING,
+    SandboxRefusedError: _V.ASSIGNMENT_REFUSED,
+    SandboxError: _V.SANDBOX_BROKE,
+    TimedOut: _V.JOB_TIMEOUT,
+    BaseException: _V.ENGINE_FAILED,
+}
+
+
+def verdict_of(error: BaseException) -> FinalVerdict | None:
+    """Return the verdict on a job that ended with `error`; None where it says nothing of one."""
+    return next(_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS)
+
+
+class Failure(BaseModel):
+    """The `output` of a job that ended without results: JSON that says why, and by whom."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: FinalVerdict
+    fault: Fault
+    message: str
+    """One line for a person."""
+
+    @classmethod
+    def of(cls, verdict: FinalVerdict, message: str) -> Failure:
+        """Make one; who is at fault follows from the verdict."""
+        return cls(verdict=verdict, fault=verdict.fault, message=message)
