@@ -28,6 +28,7 @@ from job_engine.queue import QueueClaim, Registration, ZooKeeperClaimQueue, open
 from job_engine.queue.fleet import watch_drain, withdraw_drain
 from job_engine.sandbox.base import Sandbox
 from job_engine.sandbox.factory import make_sandbox
+from job_engine.sandbox.warm import WarmSlots
 from job_engine.settings import ExecutorSettings
 
 log = get_logger(__name__)
@@ -55,7 +56,7 @@ class Executor:
         self._draining = threading.Event()
         self._giving_back = threading.Event()
         self._api = Api.from_settings(settings)
-        self._sandbox = make_sandbox(settings) if settings.sandbox else None
+        self._sandbox = _warm_slots(settings) if settings.sandbox else None
         self._collaborators: dict[type[Any], object] = {Api: self._api, ExecutorSettings: settings}
         if self._sandbox is not None:
             self._collaborators[Sandbox] = self._sandbox
@@ -108,6 +109,7 @@ class Executor:
             swept = self._sandbox.sweep(self._settings.name)
             if swept:
                 log.info("executor.swept", left_behind=swept)
+            self._sandbox.start()
         self._session.start()
         for part in (self._reporter, self._workers, self._watchdog, self._events, self._claimer):
             part.start()
@@ -135,6 +137,8 @@ class Executor:
         """
         self._draining.set()
         log.info("executor.draining", running=len(self._board.runs()))
+        if self._sandbox is not None:
+            self._sandbox.retire()
         self._claimer.stop(timeout_s=STUCK_S)
         for run in self._board.runs():
             if run.started_at is None:  # claimed ahead: others have the time
@@ -242,6 +246,15 @@ class Executor:
                 self._sandbox.close()
         finally:
             os._exit(EXIT_STUCK_ACTION)
+
+
+def _warm_slots(settings: ExecutorSettings) -> WarmSlots:
+    return WarmSlots(
+        make_sandbox(settings),
+        slots=settings.warm_slots,
+        memory_bytes=settings.warm_memory_bytes,
+        at_once=settings.threads,
+    )
 
 
 def describe(action: Action[Any]) -> ActionDescription:

@@ -265,6 +265,15 @@ class ExecutorSettings(ServiceSettings, SandboxSettings, GradingSettings, Webhoo
     actions_dir: Path | None = Field(
         None, description="Directory of Python files with further actions."
     )
+    warm_slots: int = Field(
+        4,
+        ge=0,
+        description="Sandbox slots that wait, made ahead of the jobs that will use them, at most; "
+        "0: none.",
+    )
+    warm_memory_bytes: int = Field(
+        512 * 2**20, ge=0, description="Memory that waiting slots may take together, by estimate."
+    )
     drain_s: float = Field(
         120.0,
         ge=0,

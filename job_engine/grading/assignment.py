@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -209,6 +210,8 @@ class Assignment(Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     title: Annotated[str, StringConstraints(max_length=200)] = ""
     image: str | None = None
+    due: AwareDatetime | None = None
+    """When many submissions come; executors that know the assignment have slots ready then."""
     flavour: str = DEFAULT
     limits: LimitOverrides = LimitOverrides()
     """Changes to the flavour's limits, for every phase."""

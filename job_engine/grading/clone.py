@@ -64,10 +64,12 @@ def clone_phase(
     target: str,
     limits: Limits,
     image: str | None,
-    keep_git: bool,
     expected: tuple[str, ...],
 ) -> PhaseSpec:
-    """Return the phase that fetches `source` into the workspace at `target`."""
+    """Return the phase that fetches from `source`'s host into the workspace at `target`.
+
+    It is the same for every submission from there; which one it is, `clone_env` says.
+    """
     host, port = source.address()
     return PhaseSpec(
         name="clone",
@@ -75,15 +77,19 @@ def clone_phase(
         limits=limits,
         mounts=(Mount(tree=WORKSPACE, target=target),),
         workdir=target,
-        env={
-            "SUBMISSION_URL": source.url,
-            "SUBMISSION_REF": source.wanted,
-            "SUBMISSION_IS_COMMIT": "1" if source.commit else "0",
-            "SUBMISSION_KEEP_GIT": "1" if keep_git else "0",
-        },
         image=image,
         reach=(Reach(host=host, port=port),),
     )
+
+
+def clone_env(source: GitSource, *, keep_git: bool) -> dict[str, str]:
+    """Return what the phase is told with its go."""
+    return {
+        "SUBMISSION_URL": source.url,
+        "SUBMISSION_REF": source.wanted,
+        "SUBMISSION_IS_COMMIT": "1" if source.commit else "0",
+        "SUBMISSION_KEEP_GIT": "1" if keep_git else "0",
+    }
 
 
 def commit_of(stdout: bytes) -> str | None:

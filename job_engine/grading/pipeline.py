@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -163,6 +164,8 @@ class Grader:
         inputs = _inputs(submission, assignment, plan, bundle, workspace, self.settings)
         if self.access is not None and assignment.phases.report is not None:
             inputs = replace(inputs, stdin={**inputs.stdin, "report": self.access.token().encode()})
+        if assignment.due is not None:
+            self._announce(plan, assignment.due)
         phases = self._phases(plan, inputs, watch)
         clone = phases.get("clone")
         if clone is not None and submission.git is not None and not clone.ok:
@@ -180,6 +183,15 @@ class Grader:
         results = assemble(assignment, plan, phases, receipt)
         log.info("grading.done", outcome=results.outcome.value, score=results.score)
         return results
+
+    def _announce(self, plan: Plan, due: datetime) -> None:
+        self.sandbox.expect(
+            label=self.label,
+            phases=plan.phases,
+            trees=plan.trees,
+            image=plan.image,
+            due_in_s=(due - datetime.now(UTC)).total_seconds(),
+        )
 
     def _phases(self, plan: Plan, inputs: Inputs, watch: Watch) -> dict[str, PhaseResult]:
         """Run the slot to its end; it is destroyed whatever happens."""
@@ -239,7 +251,7 @@ def _inputs(
     elif workspace is not None:
         _check_workspace(assignment, _tree(plan, WORKSPACE), workspace)
         trees[WORKSPACE] = workspace.stream
-    return Inputs(trees=trees, stdin=stdin)
+    return Inputs(trees=trees, stdin=stdin, env=plan.env)
 
 
 def _check_workspace(assignment: Assignment, tree: Tree, workspace: Unpacked) -> None:

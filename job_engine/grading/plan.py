@@ -11,13 +11,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
 from job_engine.errors import AssignmentError
 from job_engine.grading.assignment import Assignment, Phase
-from job_engine.grading.clone import clone_phase
+from job_engine.grading.clone import clone_env, clone_phase
 from job_engine.grading.flavours import MIB, Flavour
 from job_engine.grading.submission import GitSource
 from job_engine.sandbox.base import WORKSPACE, Handover, Limits, Mount, PhaseSpec, Reach, Tree
@@ -47,6 +47,11 @@ class ReportAccess:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return Reach(host=parts.hostname or "", port=port, trusted=True)
 
+    @property
+    def env(self) -> dict[str, str]:
+        """What the command is told about it."""
+        return {"JOB_ENGINE_API_URL": self.api_url, "JOB_ENGINE_JOB": self.job}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -55,6 +60,9 @@ class Plan:
     phases: tuple[PhaseSpec, ...]
     trees: tuple[Tree, ...]
     image: str | None
+    env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What is of this job alone, and so travels with the go: the same plan for every other
+    submission can be prepared ahead."""
 
     def limits(self, phase: str) -> Limits:
         """Return what the phase may use."""
@@ -75,7 +83,11 @@ def make_plan(
     flavour = flavours.get(assignment.flavour)
     if flavour is None:
         raise AssignmentError(f"There is no flavour '{assignment.flavour}'.")
-    phases = [_clone(assignment, git, flavour, settings)] if git is not None else []
+    phases = []
+    env: dict[str, Mapping[str, str]] = {}
+    if git is not None:
+        phases.append(_clone(assignment, git, flavour, settings))
+        env["clone"] = clone_env(git, keep_git=assignment.submission.keep_git)
     mounts = assignment.mounts
     workspace = Mount(tree=WORKSPACE, target=mounts.submission)
     tests = Mount(tree=TESTS, target=mounts.tests, read_only=True)
@@ -95,7 +107,10 @@ def make_plan(
     if (report := assignment.phases.report) is not None:
         seen = Mount(tree=RESULTS, target=mounts.results, read_only=True)
         spec = _phase("report", report, assignment, flavour, (seen,), always=True)
-        phases.append(_with_access(spec, access))
+        if access is not None:
+            spec = replace(spec, reach=(*spec.reach, access.reach))
+            env["report"] = access.env
+        phases.append(spec)
     trees = (
         flavour.tree(WORKSPACE),
         flavour.tree(TESTS),
@@ -105,14 +120,7 @@ def make_plan(
             inodes=min(_RESULTS_INODES, flavour.inodes),
         ),
     )
-    return Plan(tuple(phases), trees, assignment.image)
-
-
-def _with_access(spec: PhaseSpec, access: ReportAccess | None) -> PhaseSpec:
-    if access is None:
-        return spec
-    env = {"JOB_ENGINE_API_URL": access.api_url, "JOB_ENGINE_JOB": access.job}
-    return replace(spec, reach=(*spec.reach, access.reach), env={**spec.env, **env})
+    return Plan(tuple(phases), trees, assignment.image, env)
 
 
 def _clone(
@@ -124,7 +132,6 @@ def _clone(
         target=assignment.mounts.submission,
         limits=assignment.phase_limits(clone, flavour),
         image=clone.image or settings.clone_image,
-        keep_git=assignment.submission.keep_git,
         expected=tuple(assignment.submission.files),
     )
 

@@ -137,6 +137,9 @@ class Inputs:
     """Uncompressed tar streams by tree name; made by the engine, never by a student."""
     stdin: Mapping[str, bytes] = field(default_factory=dict)
     """What a phase reads on standard input, by phase name; at most 64 KiB each."""
+    env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Added to a phase's environment, by phase name: what is of this job alone, so that slots
+    can be prepared before there is one."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,10 @@ class Slot(ABC):
         """
 
     @abstractmethod
+    def ready(self) -> bool:
+        """Whether it waits for its go, whole, and would be made the same way again."""
+
+    @abstractmethod
     def kill(self) -> None:
         """End whatever runs, within a second, with verdict KILLED. Idempotent."""
 
@@ -204,6 +211,8 @@ class Sandbox(ABC):
 
     name: str
     """`docker` or `bubblewrap`."""
+    waiting_bytes: int
+    """What a slot that waits for its go takes of the host's memory, for each phase."""
 
     @abstractmethod
     def prepare(
@@ -219,6 +228,17 @@ class Sandbox(ABC):
         Raises `SandboxRefusedError` when a phase asks for what this backend or its
         operator does not give, `ImageUnavailableError`, or `SandboxError`.
         """
+
+    def expect(  # noqa: B027 - who makes no slots ahead need not know
+        self,
+        *,
+        label: str,
+        phases: tuple[PhaseSpec, ...],
+        trees: tuple[Tree, ...],
+        image: str | None = None,
+        due_in_s: float,
+    ) -> None:
+        """Hear that many will ask for such slots around a moment, in `due_in_s` seconds."""
 
     @abstractmethod
     def sweep(self, label: str) -> int:

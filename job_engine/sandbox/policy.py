@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from job_engine.errors import SandboxRefusedError
@@ -54,7 +55,7 @@ def check_request(
 def check_inputs(inputs: Inputs, phases: tuple[PhaseSpec, ...], trees: tuple[Tree, ...]) -> None:
     """Raise `SandboxRefusedError` for input to what the slot has not, or too much of it."""
     unknown = set(inputs.trees) - {tree.name for tree in trees}
-    unknown |= set(inputs.stdin) - {phase.name for phase in phases}
+    unknown |= {*inputs.stdin, *inputs.env} - {phase.name for phase in phases}
     if unknown:
         raise SandboxRefusedError(f"input for unknown trees or phases: {sorted(unknown)}")
     for phase, data in inputs.stdin.items():
@@ -62,6 +63,14 @@ def check_inputs(inputs: Inputs, phases: tuple[PhaseSpec, ...], trees: tuple[Tre
             raise SandboxRefusedError(
                 f"phase {phase}: {len(data)} bytes of stdin, at most {MAX_STDIN_BYTES} allowed"
             )
+    for spec in phases:
+        if spec.name in inputs.env:
+            _check_command(with_env(spec, inputs))
+
+
+def with_env(phase: PhaseSpec, inputs: Inputs) -> PhaseSpec:
+    """Return the phase with the environment that came with the go."""
+    return replace(phase, env={**phase.env, **inputs.env.get(phase.name, {})})
 
 
 def socket_bytes(memory_bytes: int) -> int:

@@ -43,6 +43,7 @@ class BubblewrapSandbox(Sandbox):
     """See `Sandbox`. Needs host root, which nothing inside a slot ever has."""
 
     name = "bubblewrap"
+    waiting_bytes = 4 * 2**20
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -50,9 +50,15 @@ def bwrap_options(phase: PhaseSpec, image: tuple[str, ...]) -> list[str]:
         # bwrap makes both of file systems in memory that the program could fill unseen.
         *("--remount-ro", "/dev", "--remount-ro", "/"),
         "--clearenv",
-        *_environment(phase),
+        *set_environment(phase_environment(phase)),
         *("--chdir", phase.workdir),
     ]
+
+
+def set_environment(environment: Mapping[str, str]) -> Iterator[str]:
+    """Return the options that set variables; the last one of a name counts."""
+    for name, value in environment.items():
+        yield from ("--setenv", name, value)
 
 
 def _host_system() -> Iterator[str]:
@@ -84,11 +90,6 @@ def _mounts(phase: PhaseSpec) -> Iterator[str]:
     for mount in sorted(phase.mounts, key=lambda mount: mount.target):
         kind = "--ro-bind" if mount.read_only else "--bind"
         yield from (kind, f"{TREES_DIR}/{mount.tree}", mount.target)
-
-
-def _environment(phase: PhaseSpec) -> Iterator[str]:
-    for name, value in phase_environment(phase).items():
-        yield from ("--setenv", name, value)
 
 
 def _is_name(image: str) -> bool:

@@ -25,6 +25,7 @@ from job_engine.sandbox.base import (
     Verdict,
 )
 from job_engine.sandbox.bubblewrap.cgroups import Group
+from job_engine.sandbox.bubblewrap.command import set_environment
 from job_engine.sandbox.bubblewrap.phase import KillSwitch, PhaseRun
 from job_engine.sandbox.bubblewrap.uids import UidLease
 from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel
@@ -93,7 +94,7 @@ class BubblewrapSlot(Slot):
             if self._switch.pressed:
                 raise SandboxError("the slot was killed")
             self._thread = threading.Thread(
-                target=self._run_phases, args=(inputs.stdin,), name="slot", daemon=True
+                target=self._run_phases, args=(inputs,), name="slot", daemon=True
             )
             self._thread.start()
 
@@ -106,6 +107,11 @@ class BubblewrapSlot(Slot):
             yield event
         # For whoever collects again.
         self._events.put(None)
+
+    def ready(self) -> bool:
+        """See `Slot.ready`."""
+        with self._lock:
+            return not (self._used or self._switch.pressed or _is_dead(self._parts.holder))
 
     def kill(self) -> None:
         """See `Slot.kill`."""
@@ -124,7 +130,7 @@ class BubblewrapSlot(Slot):
             if self._thread is not None:
                 self._thread.join(_POLITE_S)
             self._kill_holder()
-            if not _wait_for_death(self._parts.holder):
+            if not _is_dead(self._parts.holder, _DEATH_TIMEOUT_MS):
                 raise SandboxError("the slot's holder does not die")
             if self._thread is not None:
                 self._thread.join()
@@ -141,13 +147,13 @@ class BubblewrapSlot(Slot):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._parts.holder, signal.SIGKILL)
 
-    def _run_phases(self, stdin: Mapping[str, bytes]) -> None:
+    def _run_phases(self, inputs: Inputs) -> None:
         failed = False
         try:
             for index, phase in enumerate(self._parts.phases):
                 if failed and not phase.always:
                     continue
-                result = self._run_phase(index, phase, stdin.get(phase.name, b""))
+                result = self._run_phase(index, phase, inputs)
                 self._events.put(result)
                 failed = failed or not result.ok
                 if result.verdict is Verdict.KILLED:
@@ -159,16 +165,16 @@ class BubblewrapSlot(Slot):
         finally:
             self._events.put(None)
 
-    def _run_phase(self, index: int, phase: PhaseSpec, stdin: bytes) -> PhaseResult:
+    def _run_phase(self, index: int, phase: PhaseSpec, inputs: Inputs) -> PhaseResult:
         if self._switch.pressed:
             return _killed(phase)
         run = PhaseRun(
             phase,
-            self._parts.options[index],
+            [*self._parts.options[index], *set_environment(inputs.env.get(phase.name, {}))],
             channel=self._parts.channel,
             group=self._parts.phase_groups[index],
             switch=self._switch,
-            stdin=stdin,
+            stdin=inputs.stdin.get(phase.name, b""),
             private_hosts=self._parts.private_hosts,
             on_start=lambda: self._events.put(PhaseStarted(phase.name)),
         )
@@ -264,8 +270,8 @@ def _killed(phase: PhaseSpec) -> PhaseResult:
     )
 
 
-def _wait_for_death(pidfd: int) -> bool:
+def _is_dead(pidfd: int, timeout_ms: int = 0) -> bool:
     """Wait for the end of a slot's process 1, before which all others of the slot end."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(_DEATH_TIMEOUT_MS))
+    return bool(poll.poll(timeout_ms))

@@ -48,6 +48,7 @@ class DockerSandbox(Sandbox):
     """
 
     name = "docker"
+    waiting_bytes = 16 * 2**20
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings

@@ -29,7 +29,7 @@ from job_engine.sandbox.docker.network import Gate
 from job_engine.sandbox.docker.phase import Ending, PhaseContainer
 from job_engine.sandbox.docker.removals import Removals
 from job_engine.sandbox.docker.watch import Stop
-from job_engine.sandbox.policy import check_inputs
+from job_engine.sandbox.policy import check_inputs, with_env
 from job_engine.sandbox.verdict import Observations, decide, split_status
 
 _JOIN_S: Final = 120.0
@@ -133,6 +133,11 @@ class DockerSlot(Slot):
             yield event
         self._events.put(None)  # For who asks again.
 
+    def ready(self) -> bool:
+        """See `Slot.ready`: a holder that says something unasked has ended."""
+        with self._lock:
+            return not (self._gone or self._killed) and self._holder is not None
+
     def kill(self) -> None:
         """End the running phase; later ones do not start."""
         with self._lock:
@@ -168,7 +173,9 @@ class DockerSlot(Slot):
                     break
                 if failed and not phase.always:
                     continue
-                result = self._run_phase(holder, phase, inputs.stdin.get(phase.name))
+                result = self._run_phase(
+                    holder, with_env(phase, inputs), inputs.stdin.get(phase.name)
+                )
                 self._events.put(result)
                 failed = failed or not result.ok
                 if result.verdict is Verdict.KILLED:

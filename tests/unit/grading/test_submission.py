@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from job_engine.errors import ConfigurationError, SubmissionError
-from job_engine.grading.clone import clone_phase, commit_of
+from job_engine.grading.clone import clone_env, clone_phase, commit_of
 from job_engine.grading.secrets import git_secret, stdin_of
 from job_engine.grading.submission import GitSource, GradePayload
 from job_engine.sandbox.base import Limits, Reach
@@ -116,7 +116,6 @@ def test_the_clone_reaches_the_repository_and_nothing_else() -> None:
             target="/mnt/submission",
             limits=Limits(),
             image=None,
-            keep_git=False,
             expected=(),
         ).reach
 
@@ -126,17 +125,19 @@ def test_the_clone_reaches_the_repository_and_nothing_else() -> None:
 
 
 def test_url_and_ref_are_never_text_of_the_script() -> None:
+    source = GitSource(url="https://example.org/$(touch${IFS}x)", ref="main")
     spec = clone_phase(
-        GitSource(url="https://example.org/$(touch${IFS}x)", ref="main"),
+        source,
         target="/mnt/submission",
         limits=Limits(),
         image=None,
-        keep_git=False,
         expected=("$(touch y)",),
     )
     assert "touch" not in spec.command[2]
     assert spec.command[3:] == ("clone", "$(touch y)")
-    assert spec.env["SUBMISSION_URL"].endswith("$(touch${IFS}x)")
+    assert clone_env(source, keep_git=False)["SUBMISSION_URL"].endswith("$(touch${IFS}x)")
+    # Nor of what is prepared before there is a submission.
+    assert spec.env == {}
 
 
 def test_the_commit_is_the_last_that_was_printed() -> None:
