@@ -27,6 +27,7 @@ class Spawner:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
+        self._closed = False
 
     def spawn(self, uid: int, channel: Channel, lock: int, entrances: Sequence[int]) -> int:
         """Fork a holder under host uids `uid` and `uid + 1`; return a pidfd of it.
@@ -34,6 +35,8 @@ class Spawner:
         Raises `SandboxError`.
         """
         with self._lock:
+            if self._closed:
+                raise SandboxError("the sandbox is closed")
             zygote = self._channel or self._start()
             try:
                 zygote.send({"uid": uid}, fds=[channel.fileno(), lock, *entrances])
@@ -49,6 +52,7 @@ class Spawner:
     def close(self) -> None:
         """End the zygote, and with it every holder. Idempotent."""
         with self._lock:
+            self._closed = True
             self._stop()
 
     def _start(self) -> Channel:
