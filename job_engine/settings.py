@@ -165,6 +165,27 @@ class SandboxSettings(Settings):
         description="Control group, below each hierarchy's root, for bubblewrap slots.",
     )
     allow_kvm: bool = Field(False, description="Let assignments ask for /dev/kvm.")
+    allow_profiles: list[Literal["own-root"]] = Field(
+        [],
+        description="Profiles that assignments may have beyond an unprivileged user on a "
+        "read-only root. `own-root`: root over a writable root file system of the slot's own, "
+        "as bundles made for Gradescope and PrairieLearn expect.",
+    )
+    max_root_bytes: int = Field(
+        2 * 2**30, gt=0, description="Most bytes that a phase may write with `own-root`."
+    )
+    kept_roots_dir: Path = Field(
+        Path("/var/cache/job-engine/roots"),
+        description="Where root file systems that setup scripts made are kept, for bubblewrap, "
+        "and where is written which ones there are, for either backend.",
+    )
+    root_uid_base: int = Field(
+        2**28,
+        ge=2**24,
+        le=2**31,
+        description="First host uid of the ranges, 65536 a slot, that `own-root` in bubblewrap "
+        "maps to.",
+    )
     allow_private_hosts: list[str] = Field(
         [],
         description="Private or loopback `host:port` that phases may reach through the egress "

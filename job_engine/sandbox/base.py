@@ -20,6 +20,8 @@ from typing import IO, Final
 
 WORKSPACE: Final = "workspace"
 """Name of the tree that holds the submission."""
+KEPT_PREFIX: Final = "job-engine-root:"
+"""What the names of kept root file systems begin with; no other image's name does."""
 
 
 class Verdict(StrEnum):
@@ -108,6 +110,22 @@ class Handover:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnRoot:
+    """The profile `own-root`: root over a writable root file system of the slot's own.
+
+    The phase begins as uid 0 and may become any other, change owners and pass over modes;
+    it gains no other privilege, and none over what is not the slot's.
+    """
+
+    size_bytes: int = 512 * 2**20
+    """What it may write outside of its trees."""
+    inodes: int = 65_536
+    keep_as: str | None = None
+    """Keep the root file system under this name (`KEPT_PREFIX` and letters) when the phase
+    ends with OK, as an image for later phases; trees are not part of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PhaseSpec:
     """One phase: a command, where it runs, what it sees, reaches and may use."""
 
@@ -124,6 +142,9 @@ class PhaseSpec:
     """Where it may connect to, as `http_proxy`/`https_proxy`; empty: nowhere at all."""
     kvm: bool = False
     """Whether it needs /dev/kvm; refused unless the operator allows it."""
+    own_root: OwnRoot | None = None
+    """The profile of bundles that expect to be root; refused unless the operator allows it.
+    One phase of a slot may have it."""
     handover: tuple[Handover, ...] = ()
     always: bool = False
     """Run even though an earlier phase did not end with OK."""
@@ -239,6 +260,21 @@ class Sandbox(ABC):
         due_in_s: float,
     ) -> None:
         """Hear that many will ask for such slots around a moment, in `due_in_s` seconds."""
+
+    @abstractmethod
+    def image_digest(self, image: str | None) -> str:
+        """Return what changes when the image of this name does; None: the default one.
+
+        Raises `ImageUnavailableError`.
+        """
+
+    @abstractmethod
+    def kept_bytes(self, name: str) -> int | None:
+        """Return what a kept root file system (`OwnRoot.keep_as`) takes; None: it is gone."""
+
+    @abstractmethod
+    def drop_kept(self, name: str) -> None:
+        """Remove a kept root file system that no slot uses any more. Idempotent."""
 
     @abstractmethod
     def sweep(self, label: str) -> int:

@@ -12,7 +12,15 @@ from dataclasses import replace
 from typing import Final
 
 from job_engine.errors import SandboxRefusedError
-from job_engine.sandbox.base import Handover, Inputs, Limits, Mount, PhaseSpec, Tree
+from job_engine.sandbox.base import (
+    KEPT_PREFIX,
+    Handover,
+    Inputs,
+    Limits,
+    Mount,
+    PhaseSpec,
+    Tree,
+)
 from job_engine.sandbox.egress_policy import EgressPolicy
 from job_engine.settings import SandboxSettings
 
@@ -26,6 +34,7 @@ SANDBOX_UID: Final = 1000
 _SOCKET_BYTES: Final = 16 * 2**20
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEPT: Final = re.compile(re.escape(KEPT_PREFIX) + r"[a-z0-9]{1,64}")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED: Final = ("/proc", "/dev", "/sys", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64")
 _PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
@@ -40,6 +49,7 @@ def check_request(
     for tree in trees:
         _at_most(f"tree {tree.name}: size_bytes", tree.size_bytes, settings.max_disk_bytes)
         _at_most(f"tree {tree.name}: inodes", tree.inodes, settings.max_inodes)
+    _check_own_root(settings, phases)
     names = {tree.name for tree in trees}
     for phase in phases:
         _check_limits(phase, settings)
@@ -86,7 +96,7 @@ def phase_environment(phase: PhaseSpec) -> dict[str, str]:
     """Return the whole environment of a phase, proxy variables included."""
     env = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/tmp",
+        "HOME": "/tmp" if phase.own_root is None else "/root",
         "LANG": "C.UTF-8",
     }
     if phase.reach:
@@ -119,6 +129,24 @@ def _at_most(what: str, asked: float, allowed: float) -> None:
         raise SandboxRefusedError(
             f"{what}: {asked} asked, more than 0 and at most {allowed} allowed"
         )
+
+
+def _check_own_root(settings: SandboxSettings, phases: tuple[PhaseSpec, ...]) -> None:
+    wanting = [phase for phase in phases if phase.own_root is not None]
+    for phase in wanting:
+        if "own-root" not in settings.allow_profiles:
+            raise SandboxRefusedError(
+                f"phase {phase.name} asks for the profile own-root, which the operator has not "
+                'granted: set allow_profiles to ["own-root"] for the executor'
+            )
+        own = phase.own_root
+        assert own is not None
+        _at_most(f"phase {phase.name}: own_root", own.size_bytes, settings.max_root_bytes)
+        if own.keep_as is not None and not _KEPT.fullmatch(own.keep_as):
+            raise SandboxRefusedError(f"phase {phase.name}: {own.keep_as!r} is no name to keep by")
+    if len(wanting) > 1:
+        names = ", ".join(phase.name for phase in wanting)
+        raise SandboxRefusedError(f"only one phase of a slot may have own-root, not {names}")
 
 
 def _check_unique(kind: str, names: list[str]) -> None:

@@ -138,6 +138,18 @@ class WarmSlots(Sandbox):
             kind.demand.expect(time.monotonic() + due_in_s)
             self._changed.notify_all()
 
+    def image_digest(self, image: str | None) -> str:
+        """See `Sandbox.image_digest`."""
+        return self._sandbox.image_digest(image)
+
+    def kept_bytes(self, name: str) -> int | None:
+        """See `Sandbox.kept_bytes`."""
+        return self._sandbox.kept_bytes(name)
+
+    def drop_kept(self, name: str) -> None:
+        """See `Sandbox.drop_kept`; one that a waiting slot is made of stays."""
+        self._sandbox.drop_kept(name)
+
     def sweep(self, label: str) -> int:
         """See `Sandbox.sweep`; slots that wait are no left-overs."""
         return self._sandbox.sweep(label)

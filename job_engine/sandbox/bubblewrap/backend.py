@@ -19,10 +19,16 @@ from job_engine.errors import SandboxError, SandboxRefusedError
 from job_engine.log import get_logger
 from job_engine.sandbox.base import Inputs, PhaseResult, PhaseSpec, Sandbox, Tree
 from job_engine.sandbox.bubblewrap.cgroups import Group, Hierarchies
-from job_engine.sandbox.bubblewrap.command import bwrap_options, image_binds
+from job_engine.sandbox.bubblewrap.command import (
+    bwrap_options,
+    image_binds,
+    own_root_options,
+)
+from job_engine.sandbox.bubblewrap.layers import RANGE
+from job_engine.sandbox.bubblewrap.own_root import KeptRoots, RootRequest
 from job_engine.sandbox.bubblewrap.slot import BubblewrapSlot, SlotParts, prepare_channel
 from job_engine.sandbox.bubblewrap.spawner import Spawner
-from job_engine.sandbox.bubblewrap.uids import UidPool
+from job_engine.sandbox.bubblewrap.uids import UIDS_PER_SLOT, UidLease, UidPool
 from job_engine.sandbox.policy import check_request
 from job_engine.settings import SandboxSettings
 
@@ -48,7 +54,9 @@ class BubblewrapSandbox(Sandbox):
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
         self._hierarchies: Hierarchies | None = None
-        self._spawner = Spawner(settings.rootfs_dir, settings.allow_kvm)
+        self._roots = KeptRoots(settings.kept_roots_dir, settings.rootfs_dir)
+        kept = settings.kept_roots_dir if "own-root" in settings.allow_profiles else None
+        self._spawner = Spawner(settings.rootfs_dir, kept, settings.allow_kvm)
         self._uids = UidPool(settings.run_dir / "uids", settings.uid_base, settings.uid_slots)
         self._slots: set[BubblewrapSlot] = set()
         self._numbers = itertools.count(1)
@@ -79,13 +87,13 @@ class BubblewrapSandbox(Sandbox):
         trees: tuple[Tree, ...],
         image: str | None,
     ) -> BubblewrapSlot:
-        options = tuple(
-            bwrap_options(phase, image_binds(self._settings.rootfs_dir, phase.image or image))
-            for phase in phases
-        )
+        options = tuple(self._options(phase, phase.image or image) for phase in phases)
         with ExitStack() as undo:
             lease = self._uids.lease()
             undo.callback(lease.release)
+            root = self._root(phases, image, lease)
+            if root is not None:
+                undo.callback(root.release)
             path = f"{_checked(label)}/{_owner(os.getpid())}-{next(self._numbers)}"
             hierarchies = self._find_hierarchies()
             group = Group(hierarchies, path)
@@ -95,7 +103,9 @@ class BubblewrapSandbox(Sandbox):
             undo.callback(channel.close)
             entrances = holder_group.entrances()
             try:
-                holder = self._spawner.spawn(lease.first, theirs, lease.lock, entrances)
+                holder = self._spawner.spawn(
+                    lease.first, theirs, lease.lock, entrances, root.layers() if root else None
+                )
             finally:
                 theirs.close()
                 for fd in entrances:
@@ -111,8 +121,37 @@ class BubblewrapSandbox(Sandbox):
             holder=holder,
             lease=lease,
             private_hosts=self._settings.allow_private_hosts,
+            root=root,
         )
         return self._register(BubblewrapSlot(parts, self._forget))
+
+    def _options(self, phase: PhaseSpec, image: str | None) -> list[str]:
+        if phase.own_root is not None:
+            return own_root_options(phase)
+        return bwrap_options(phase, image_binds(self._roots, image))
+
+    def _root(
+        self, phases: tuple[PhaseSpec, ...], image: str | None, lease: UidLease
+    ) -> RootRequest | None:
+        """Return the root of a slot with a phase that is to be root of its own."""
+        for phase in phases:
+            if phase.own_root is not None:
+                slot = (lease.first - self._settings.uid_base) // UIDS_PER_SLOT
+                first = self._settings.root_uid_base + slot * RANGE
+                return RootRequest(self._roots, phase.image or image, phase.own_root, first)
+        return None
+
+    def image_digest(self, image: str | None) -> str:
+        """See `Sandbox.image_digest`: of the packages that the root file system has."""
+        return self._roots.digest(image or self._settings.default_image)
+
+    def kept_bytes(self, name: str) -> int | None:
+        """See `Sandbox.kept_bytes`."""
+        return self._roots.size_bytes(name)
+
+    def drop_kept(self, name: str) -> None:
+        """See `Sandbox.drop_kept`."""
+        self._roots.drop(name)
 
     def sweep(self, label: str) -> int:
         """See `Sandbox.sweep`. What belongs to a process that is alive is left alone."""
@@ -193,6 +232,11 @@ def _make_groups(
 ) -> tuple[Group, tuple[Group, ...]]:
     """Make the slot's group, its holder's and its phases', with their limits."""
     budget = sum(tree.size_bytes + tree.inodes * _INODE_BYTES for tree in trees) + _HOLDER_BYTES
+    budget += sum(
+        phase.own_root.size_bytes + phase.own_root.inodes * _INODE_BYTES
+        for phase in phases
+        if phase.own_root is not None
+    )
     budget += max((phase.limits.memory_bytes for phase in phases), default=0)
     group.create()
     group.limit(memory_bytes=budget)

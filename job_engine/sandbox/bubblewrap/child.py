@@ -9,18 +9,19 @@ import signal
 import socket
 from typing import Final, NoReturn
 
-from job_engine.sandbox.bubblewrap import syscalls
+from job_engine.sandbox.bubblewrap import layers, syscalls
 from job_engine.sandbox.bubblewrap.wire import Channel, Message
 
 STATUS_FD: Final = 3
 SECCOMP_FD: Final = 4
 OPTIONS_FD: Final = 5
 _SPARE_FD: Final = 64
-_STUDENT_UID: Final = 1000
 
 
-def run(channel: Channel, message: Message, program: int, status: int) -> NoReturn:
-    """Become bwrap. The message carries stdin, stdout, stderr and the cgroups' procs files.
+def run(channel: Channel, message: Message, program: int, status: int, owner: int) -> NoReturn:
+    """Become bwrap, as the owner of the slot's trees.
+
+    The message carries stdin, stdout, stderr and the cgroups' procs files.
 
     Tells the executor when bwrap is about to start, with the socket for the egress proxy
     if the phase has one, or what went wrong.
@@ -41,8 +42,11 @@ def run(channel: Channel, message: Message, program: int, status: int) -> NoRetu
         listener = _listen(message.head["listen"])
         _limit(message.head["rlimits"])
         os.setgroups([])
-        os.setresgid(_STUDENT_UID, _STUDENT_UID, _STUDENT_UID)
-        os.setresuid(_STUDENT_UID, _STUDENT_UID, _STUDENT_UID)
+        if message.head["own_root"]:
+            _enter_own_users()
+            owner = 0
+        os.setresgid(owner, owner, owner)
+        os.setresuid(owner, owner, owner)
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         channel.send({"started": True}, fds=[listener] if listener is not None else [])
         os.lseek(program, 0, os.SEEK_SET)
@@ -57,6 +61,26 @@ def run(channel: Channel, message: Message, program: int, status: int) -> NoRetu
         channel.send({"broken": f"starting the phase: {error}"})
     finally:
         os._exit(1)
+
+
+def _enter_own_users() -> None:
+    """Enter a user namespace in which the slot's range of ids is all there is, from 0."""
+    start, told = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        # Of the slot's own namespace still, which alone may write the mapping.
+        code = 1
+        try:
+            if os.read(start, 1) == b"u":
+                layers.map_range(parent)
+                code = 0
+        finally:
+            os._exit(code)
+    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    os.write(told, b"u")
+    if os.waitpid(pid, 0)[1] != 0:
+        raise OSError("the ids of the slot's root cannot be mapped")
 
 
 def _file_of(options: list[bytes]) -> int:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from job_engine.errors import ImageUnavailableError
 from job_engine.sandbox.base import PhaseSpec
 from job_engine.sandbox.bubblewrap.child import SECCOMP_FD, STATUS_FD
 from job_engine.sandbox.bubblewrap.holder import SCRATCH_DIR, TREES_DIR
+from job_engine.sandbox.bubblewrap.layers import ROOT_DIR
+from job_engine.sandbox.bubblewrap.own_root import KeptRoots
 from job_engine.sandbox.bubblewrap.root import IMAGES_DIR, KVM_DIR, SYSTEM_DIRS
 from job_engine.sandbox.policy import SANDBOX_UID, phase_environment
 
@@ -18,21 +19,27 @@ _NOT_FROM_IMAGES: Final = frozenset(
     ("boot", "dev", "home", "lost+found", "media", "mnt", "proc", "root", "run", "sys", "tmp")
 )
 """Of a root file system, what a phase gets its own of, or none."""
+_OWN_ROOT: Final = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+)
+"""About files and users, all of the slot's own range of ids."""
 _OVERLAID: Final = ("hosts", "resolv.conf", "passwd", "group")
 
 
-def image_binds(rootfs_dir: Path | None, image: str | None) -> tuple[str, ...]:
+def image_binds(roots: KeptRoots, image: str | None) -> tuple[str, ...]:
     """Return the bwrap arguments that show an image; None: the host's /usr and no more.
 
     Raises `ImageUnavailableError` when there is no such root file system.
     """
     if image is None:
         return tuple(_host_system())
-    place = rootfs_dir / image if rootfs_dir is not None and _is_name(image) else None
-    if place is None or place.is_symlink() or not place.is_dir():
-        where = rootfs_dir or "rootfs_dir, which is not set"
-        raise ImageUnavailableError(f"no root file system {image!r} in {where}")
-    return tuple(_root_file_system(place))
+    return tuple(_root_file_system(roots.image_place(image)))
 
 
 def bwrap_options(phase: PhaseSpec, image: tuple[str, ...]) -> list[str]:
@@ -59,6 +66,29 @@ def set_environment(environment: Mapping[str, str]) -> Iterator[str]:
     """Return the options that set variables; the last one of a name counts."""
     for name, value in environment.items():
         yield from ("--setenv", name, value)
+
+
+def own_root_options(phase: PhaseSpec) -> list[str]:
+    """Return all options of bwrap for a phase that is root of its slot's own root.
+
+    It begins as root of the user namespace that it is to have, so bwrap makes none.
+    """
+    shared = [f"/etc/{name}" for name in ("hosts", "resolv.conf")]
+    return [
+        *("--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--hostname", "sandbox", "--die-with-parent", "--new-session"),
+        *("--json-status-fd", str(STATUS_FD), "--seccomp", str(SECCOMP_FD)),
+        *("--bind", ROOT_DIR, "/", "--proc", "/proc", "--dev", "/dev"),
+        *("--bind", f"{SCRATCH_DIR}/shm", "/dev/shm"),
+        *(word for path in shared for word in ("--ro-bind", path, path)),
+        *(("--dev-bind", f"{KVM_DIR}/kvm", "/dev/kvm") if phase.kvm else ()),
+        *_mounts(phase),
+        *("--remount-ro", "/dev", "--cap-drop", "ALL"),
+        *(word for name in _OWN_ROOT for word in ("--cap-add", name)),
+        "--clearenv",
+        *set_environment(phase_environment(phase)),
+        *("--chdir", phase.workdir),
+    ]
 
 
 def _host_system() -> Iterator[str]:
@@ -90,7 +120,3 @@ def _mounts(phase: PhaseSpec) -> Iterator[str]:
     for mount in sorted(phase.mounts, key=lambda mount: mount.target):
         kind = "--ro-bind" if mount.read_only else "--bind"
         yield from (kind, f"{TREES_DIR}/{mount.tree}", mount.target)
-
-
-def _is_name(image: str) -> bool:
-    return bool(image) and "/" not in image and image not in (".", "..")

@@ -11,15 +11,13 @@ from typing import Any
 
 from job_engine.sandbox.bubblewrap import syscalls
 
-_STUDENT_UID = 1000
 
-
-def fill(tree: str, stream: int) -> dict[str, Any]:
-    """Unpack the tar stream of a descriptor; return {} or {"error": …, "full": …}."""
+def fill(tree: str, stream: int, owner: int) -> dict[str, Any]:
+    """Unpack the tar stream of a descriptor as `owner`; return {} or {"error": …, "full": …}."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os._exit(_unpack_in(tree, stream, write))
+        os._exit(_unpack_in(tree, stream, write, owner))
     os.close(write)
     with os.fdopen(read, "rb") as report:
         message = report.read(4096).decode(errors="replace")
@@ -29,14 +27,14 @@ def fill(tree: str, stream: int) -> dict[str, Any]:
     return {"error": f"filling a tree: {message or code}", "full": code == errno.ENOSPC}
 
 
-def _unpack_in(tree: str, stream: int, report: int) -> int:
+def _unpack_in(tree: str, stream: int, report: int, owner: int) -> int:
     try:
         # Whatever links the archive has, none leads out of the tree.
         os.chroot(tree)
         os.chdir("/")
         os.setgroups([])
-        os.setresgid(_STUDENT_UID, _STUDENT_UID, _STUDENT_UID)
-        os.setresuid(_STUDENT_UID, _STUDENT_UID, _STUDENT_UID)
+        os.setresgid(owner, owner, owner)
+        os.setresuid(owner, owner, owner)
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         with os.fdopen(stream, "rb") as file, tarfile.open(fileobj=file, mode="r|") as archive:
             # The chroot and the uid are the walls; what is taken is decided in `_plain`.

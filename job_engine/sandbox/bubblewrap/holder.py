@@ -14,7 +14,7 @@ import signal
 from collections.abc import Iterable
 from typing import Any, Final
 
-from job_engine.sandbox.bubblewrap import child, fill, syscalls, walk
+from job_engine.sandbox.bubblewrap import child, fill, layers, syscalls, walk
 from job_engine.sandbox.bubblewrap.root import SLOT_DIR
 from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel, Message
 
@@ -22,7 +22,7 @@ TREES_DIR: Final = f"{SLOT_DIR}/trees"
 SCRATCH_DIR: Final = f"{SLOT_DIR}/scratch"
 """Mount point of a phase's private /tmp and /dev/shm, which count as its memory."""
 _SAMPLE_INTERVAL_MS: Final = 50
-_STUDENT: Final = "uid=1000,gid=1000"
+_STUDENT_UID: Final = 1000
 _FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
@@ -33,6 +33,8 @@ class Holder:
         self._channel = channel
         self._program = os.memfd_create("seccomp")
         os.write(self._program, seccomp_program)
+        self._owner = _STUDENT_UID
+        self._parts = 0
 
     def serve(self) -> None:
         """Do what the executor says until it is gone."""
@@ -52,9 +54,13 @@ class Holder:
     def _do(self, message: Message) -> dict[str, Any] | None:
         match message.head["op"]:
             case "setup":
-                return self._setup(message.head["trees"])
+                return self._setup(message.head["trees"], message.head["own_root"])
             case "fill":
-                return fill.fill(f"{TREES_DIR}/{message.head['tree']}", message.fds[0])
+                tree = f"{TREES_DIR}/{message.head['tree']}"
+                return fill.fill(tree, message.fds[0], self._owner)
+            case "keep":
+                self._keep()
+                return None
             case "run":
                 return self._run(message)
             case "handover":
@@ -65,32 +71,51 @@ class Holder:
             case other:
                 return {"error": f"unknown operation {other!r}"}
 
-    def _setup(self, trees: list[dict[str, Any]]) -> dict[str, Any]:
+    def _setup(
+        self, trees: list[dict[str, Any]], own_root: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        if own_root is not None:
+            # The root of the slot, to its phases, and whoever they turn into.
+            self._owner = layers.RANGE_FIRST
         syscalls.sethostname("sandbox")
         syscalls.mount("proc", "/proc", "proc", _FLAGS | syscalls.MS_NOEXEC)
         # Open to the student's uid, as bwrap runs under it: what it shows is up to bwrap.
         syscalls.mount("slot", SLOT_DIR, "tmpfs", _FLAGS, "mode=755,size=1m")
         # bwrap builds its new root here.
-        syscalls.mount("tmp", "/tmp", "tmpfs", _FLAGS, f"mode=700,size=1m,{_STUDENT}")
+        syscalls.mount("tmp", "/tmp", "tmpfs", _FLAGS, f"mode=700,size=1m,{_owned(self._owner)}")
         for name in (TREES_DIR, SCRATCH_DIR):
             os.mkdir(name)
         for tree in trees:
-            _mount_tree(f"{TREES_DIR}/{tree['name']}", tree["size_bytes"], tree["inodes"])
+            _mount_tree(
+                f"{TREES_DIR}/{tree['name']}", tree["size_bytes"], tree["inodes"], self._owner
+            )
+        if own_root is not None:
+            self._parts = len(own_root["parts"])
+            layers.mount_root(own_root["parts"], own_root["size_bytes"], own_root["inodes"])
         return {"ready": True}
+
+    def _keep(self) -> None:
+        fds = layers.open_written(self._parts)
+        try:
+            self._channel.send({"written": len(fds)}, fds=fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     def _run(self, message: Message) -> dict[str, Any]:
         head = message.head
-        _mount_scratch(head["scratch_bytes"])
+        _mount_scratch(head["scratch_bytes"], self._owner)
         status_read, status_write = os.pipe()
         try:
             pid = os.fork()
             if pid == 0:
-                child.run(self._channel, message, self._program, status_write)
+                child.run(self._channel, message, self._program, status_write, self._owner)
             os.close(status_write)
             for fd in message.fds:
                 os.close(fd)
             message.fds.clear()
             places = [SCRATCH_DIR, *(f"{TREES_DIR}/{name}" for name in head["writable"])]
+            places += [layers.written()] if head["own_root"] else []
             code, full = self._watch(pid, places)
             full = full or _any_full(places)
             at_limit = code != 0 and walk.holds_file_of(places, head["file_size_bytes"])
@@ -147,15 +172,19 @@ def _kill_everything() -> None:
         os.kill(-1, signal.SIGKILL)
 
 
-def _mount_tree(path: str, size_bytes: int, inodes: int) -> None:
+def _owned(owner: int) -> str:
+    return f"uid={owner},gid={owner}"
+
+
+def _mount_tree(path: str, size_bytes: int, inodes: int, owner: int) -> None:
     os.mkdir(path)
-    options = f"size={size_bytes},nr_inodes={inodes + 1},mode=755,{_STUDENT}"
+    options = f"size={size_bytes},nr_inodes={inodes + 1},mode=755,{_owned(owner)}"
     syscalls.mount("tree", path, "tmpfs", _FLAGS, options)
 
 
-def _mount_scratch(size_bytes: int) -> None:
+def _mount_scratch(size_bytes: int, owner: int) -> None:
     inodes = max(size_bytes // 4096, 1024)
-    options = f"size={size_bytes},nr_inodes={inodes},mode=755,{_STUDENT}"
+    options = f"size={size_bytes},nr_inodes={inodes},mode=755,{_owned(owner)}"
     syscalls.mount("scratch", SCRATCH_DIR, "tmpfs", _FLAGS, options)
     for name in ("tmp", "shm"):
         os.mkdir(f"{SCRATCH_DIR}/{name}")

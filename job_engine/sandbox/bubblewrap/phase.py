@@ -155,6 +155,7 @@ class PhaseRun:
             "op": "run",
             "options": len(self._options),
             "listen": PROXY_ADDRESS if self._spec.reach else None,
+            "own_root": self._spec.own_root is not None,
             "writable": [mount.tree for mount in self._spec.mounts if not mount.read_only],
             "scratch_bytes": limits.memory_bytes // 2,
             "file_size_bytes": limits.file_size_bytes,

@@ -10,6 +10,7 @@ import glob
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from typing import Final
 
 from job_engine.sandbox.bubblewrap import syscalls
@@ -17,6 +18,11 @@ from job_engine.sandbox.bubblewrap import syscalls
 SLOT_DIR: Final = "/slot"
 """Mount point for what a slot owns."""
 IMAGES_DIR: Final = "/images"
+KEPT_DIR: Final = "/kept"
+"""Where the zygote sees kept root file systems; closed to everybody else in a slot."""
+LAYERS_DIR: Final = "/layers"
+"""Mount points for the layers of a slot that is its own root."""
+_MAX_LAYERS: Final = 16
 KVM_DIR: Final = "/kvm"
 SYSTEM_DIRS: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
@@ -55,12 +61,16 @@ _BUILD_AT: Final = "/tmp"
 _ROOT_BYTES: Final = 64 * 2**20
 
 
-def enter(rootfs_dir: str | None, kvm: bool) -> None:
+def enter(rootfs_dir: str | None, kept_dir: str | None, kvm: bool) -> None:
     """Build the root and move this process into it, for good. Needs host root."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    # Held open, since the mount below hides it should it be under /tmp.
-    images = os.open(rootfs_dir, os.O_PATH | os.O_DIRECTORY) if rootfs_dir is not None else None
+    # Held open, since the mount below hides them should they be under /tmp.
+    shown = {
+        name: os.open(directory, os.O_PATH | os.O_DIRECTORY)
+        for name, directory in ((IMAGES_DIR, rootfs_dir), (KEPT_DIR, kept_dir))
+        if directory is not None
+    }
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     syscalls.mount("root", _BUILD_AT, "tmpfs", flags, f"mode=755,size={_ROOT_BYTES}")
     for name in ("etc", "proc", "dev", "tmp", SLOT_DIR[1:]):
@@ -68,11 +78,13 @@ def enter(rootfs_dir: str | None, kvm: bool) -> None:
     _bind_read_only("/usr", "usr")
     for name in SYSTEM_DIRS:
         _system_dir(name)
-    _fill_etc(f"{_BUILD_AT}/etc")
+    copy_etc(f"{_BUILD_AT}/etc")
     _fill_dev(kvm)
-    if images is not None:
-        _bind_read_only(f"/proc/self/fd/{images}", IMAGES_DIR[1:])
-        os.close(images)
+    for name, fd in shown.items():
+        _bind_read_only(f"/proc/self/fd/{fd}", name[1:])
+        os.close(fd)
+    for number in range(_MAX_LAYERS):
+        os.makedirs(f"{_BUILD_AT}{LAYERS_DIR}/{number}")
     # Not recursive: only a proc without mounts on top lets slots mount their own.
     syscalls.mount("/proc", f"{_BUILD_AT}/proc", None, syscalls.MS_BIND)
     syscalls.become_root_directory(_BUILD_AT)
@@ -107,8 +119,9 @@ def _system_dir(name: str) -> None:
         _bind_read_only(f"/{name}", name)
 
 
-def _fill_etc(target: str) -> None:
-    for pattern in _ETC:
+def copy_etc(target: str, further: Iterable[str] = ()) -> None:
+    """Copy the public configuration of the host's /etc, and write what is not the host's."""
+    for pattern in (*_ETC, *further):
         for path in glob.glob(f"/etc/{pattern}"):
             _copy(path, target + path.removeprefix("/etc"))
     for name, text in _GENERATED.items():

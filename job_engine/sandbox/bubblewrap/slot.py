@@ -26,6 +26,7 @@ from job_engine.sandbox.base import (
 )
 from job_engine.sandbox.bubblewrap.cgroups import Group
 from job_engine.sandbox.bubblewrap.command import set_environment
+from job_engine.sandbox.bubblewrap.own_root import RootRequest
 from job_engine.sandbox.bubblewrap.phase import KillSwitch, PhaseRun
 from job_engine.sandbox.bubblewrap.uids import UidLease
 from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel
@@ -52,6 +53,8 @@ class SlotParts:
     """A pidfd of the holder."""
     lease: UidLease
     private_hosts: list[str]
+    root: RootRequest | None = None
+    """Where the slot is its own root."""
 
 
 class BubblewrapSlot(Slot):
@@ -72,7 +75,8 @@ class BubblewrapSlot(Slot):
     def setup(self) -> None:
         """Let the holder mount the trees. Raises `SandboxError`."""
         trees = [dataclasses.asdict(tree) for tree in self._parts.trees]
-        self._ask({"op": "setup", "trees": trees})
+        root = self._parts.root
+        self._ask({"op": "setup", "trees": trees, "own_root": root.mounts() if root else None})
 
     def go(self, inputs: Inputs) -> None:
         """See `Slot.go`; the tree streams have been read when it returns.
@@ -137,6 +141,8 @@ class BubblewrapSlot(Slot):
             self._parts.channel.close()
             self._parts.group.remove()
             self._parts.lease.release()
+            if self._parts.root is not None:
+                self._parts.root.release()
             os.close(self._parts.holder)
             self._switch.close()
             self._destroyed = True
@@ -179,6 +185,8 @@ class BubblewrapSlot(Slot):
             on_start=lambda: self._events.put(PhaseStarted(phase.name)),
         )
         result = run.run()
+        if result.ok and phase.own_root is not None and phase.own_root.keep_as is not None:
+            self._keep(phase.own_root.keep_as)
         if result.verdict is Verdict.KILLED or not phase.handover:
             return result
         files: dict[str, bytes] = {}
@@ -186,6 +194,20 @@ class BubblewrapSlot(Slot):
         for handover in phase.handover:
             self._hand_over(handover, files, left_out)
         return dataclasses.replace(result, files=files, left_out=tuple(left_out))
+
+    def _keep(self, name: str) -> None:
+        root = self._parts.root
+        assert root is not None  # a phase that keeps its root has one
+        self._send({"op": "keep"}, [])
+        message = self._parts.channel.receive()
+        if message is None:
+            raise SandboxError("the slot's holder has died")
+        try:
+            _raise_error(message.head)
+            root.keep(name, message.fds)
+        finally:
+            for fd in message.fds:
+                os.close(fd)
 
     def _hand_over(self, handover: Handover, files: dict[str, bytes], left_out: list[str]) -> None:
         answer = self._ask({"op": "handover", **dataclasses.asdict(handover)})

@@ -7,9 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from job_engine.errors import SandboxError
 from job_engine.sandbox.bubblewrap.wire import Channel, Message
@@ -22,24 +22,34 @@ _PASSED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 class Spawner:
     """A zygote, started when the first holder is asked for, and again should it have died."""
 
-    def __init__(self, rootfs_dir: Path | None, kvm: bool) -> None:
-        self._arguments = ["kvm" if kvm else "-", *([str(rootfs_dir)] if rootfs_dir else [])]
+    def __init__(self, rootfs_dir: Path | None, kept_dir: Path | None, kvm: bool) -> None:
+        self._arguments = ["kvm" if kvm else "-", str(rootfs_dir or ""), str(kept_dir or "")]
+        self._kept_dir = kept_dir
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._closed = False
 
-    def spawn(self, uid: int, channel: Channel, lock: int, entrances: Sequence[int]) -> int:
+    def spawn(
+        self,
+        uid: int,
+        channel: Channel,
+        lock: int,
+        entrances: Sequence[int],
+        own_root: Mapping[str, Any] | None = None,
+    ) -> int:
         """Fork a holder under host uids `uid` and `uid + 1`; return a pidfd of it.
 
-        Raises `SandboxError`.
+        `own_root` is the first id of the `range` of a slot that is its own root, and its
+        `layers`. Raises `SandboxError`.
         """
+        head = {"uid": uid, **(own_root or {"range": None, "layers": []})}
         with self._lock:
             if self._closed:
                 raise SandboxError("the sandbox is closed")
             zygote = self._channel or self._start()
             try:
-                zygote.send({"uid": uid}, fds=[channel.fileno(), lock, *entrances])
+                zygote.send(head, fds=[channel.fileno(), lock, *entrances])
                 answer = zygote.receive()
             except OSError as error:
                 self._stop()
@@ -56,6 +66,8 @@ class Spawner:
             self._stop()
 
     def _start(self) -> Channel:
+        if self._kept_dir is not None:
+            self._kept_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         channel, theirs = Channel.pair()
         channel.sock.settimeout(_START_TIMEOUT_S)
         fd = theirs.fileno()

@@ -17,7 +17,7 @@ import socket
 import sys
 import traceback
 
-from job_engine.sandbox.bubblewrap import holder, root, seccomp, syscalls
+from job_engine.sandbox.bubblewrap import holder, layers, root, seccomp, syscalls
 from job_engine.sandbox.bubblewrap.wire import Channel, Message
 
 HOLDER_UID = 0
@@ -90,7 +90,7 @@ class Zygote:
                 base = int(message.head["uid"])
                 for kind in ("uid", "gid"):
                     with open(f"/proc/{middle}/{kind}_map", "w", encoding="ascii") as file:
-                        file.write(f"{HOLDER_UID} {base} 1\n{STUDENT_UID} {base + 1} 1\n")
+                        file.write(_mapping(base, message.head["range"]))
                 here.send(b"mapped")
                 answer = here.recv(256)
         except BaseException:
@@ -102,6 +102,12 @@ class Zygote:
             os.close(go)
             raise OSError(answer.decode(errors="replace") or "the slot's first process died")
         return int(answer), go
+
+
+def _mapping(base: int, first: int | None) -> str:
+    """Return the ids of a slot: holder, student, and the range where the slot is its own root."""
+    wide = "" if first is None else f"{layers.RANGE_FIRST} {first} {layers.RANGE}\n"
+    return f"{HOLDER_UID} {base} 1\n{STUDENT_UID} {base + 1} 1\n{wide}"
 
 
 def _expect(answer: bytes, wanted: bytes) -> None:
@@ -120,6 +126,10 @@ def _enter_slot(zygote: socket.socket, message: Message, start: int, program: by
             os.write(fd, b"0")
             os.close(fd)
         base = int(message.head["uid"])
+        if message.head["layers"]:
+            # In a mount namespace of host root's, so that the slot cannot change their flags.
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            layers.attach(message.head["layers"], message.head["range"])
         os.setgroups([])
         os.setresgid(base, base, base)
         os.setresuid(base, base, base)
@@ -166,7 +176,7 @@ def _become_holder(channel_fd: int, lock_fd: int, start: int, program: bytes) ->
 
 def main() -> None:
     """Serve on the socket whose descriptor is the first argument."""
-    fd, kvm, *rootfs = sys.argv[1:]
+    fd, kvm, rootfs, kept = sys.argv[1:]
     channel = Channel(socket.socket(fileno=int(fd)))
     channel.sock.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -175,7 +185,7 @@ def main() -> None:
     try:
         program = seccomp.build(os.uname().machine)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-        root.enter(rootfs[0] if rootfs else None, kvm == "kvm")
+        root.enter(rootfs or None, kept or None, kvm == "kvm")
     except (OSError, KeyError) as error:
         channel.send({"error": f"the sandbox's root file system: {error}"})
         return

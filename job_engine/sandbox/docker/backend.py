@@ -113,6 +113,18 @@ class DockerSandbox(Sandbox):
             raise
         return slot
 
+    def image_digest(self, image: str | None) -> str:
+        """See `Sandbox.image_digest`: the id of the image, which is a digest of its content."""
+        return self._find_image(image).id
+
+    def kept_bytes(self, name: str) -> int | None:
+        """See `Sandbox.kept_bytes`."""
+        return self._images.size_bytes(name)
+
+    def drop_kept(self, name: str) -> None:
+        """See `Sandbox.drop_kept`."""
+        self._daemon.remove_image(name)
+
     def sweep(self, label: str) -> int:
         """See `Sandbox`: remove containers, then volumes, that carry this label."""
         containers, volumes = self._daemon.labelled([f"{LABEL}={label}"])
@@ -195,16 +207,15 @@ class DockerSandbox(Sandbox):
             self._uids.discard(slot.uid)
 
     def _find_images(self, phases: tuple[PhaseSpec, ...], image: str | None) -> dict[str, Image]:
-        found = {}
-        for phase in phases:
-            name = phase.image or image or self._settings.default_image
-            if name is None:
-                raise SandboxRefusedError(
-                    f"phase {phase.name} names no image, nor does its slot, and the operator "
-                    "has not set default_image"
-                )
-            found[phase.name] = self._images.find(name)
-        return found
+        return {phase.name: self._find_image(phase.image or image) for phase in phases}
+
+    def _find_image(self, name: str | None) -> Image:
+        name = name or self._settings.default_image
+        if name is None:
+            raise SandboxRefusedError(
+                "no image is named, and the operator has not set default_image"
+            )
+        return self._images.find(name)
 
     def _has_no_swap(self) -> bool:
         # Without swap accounting Docker drops the swap limit in silence. Where the host has

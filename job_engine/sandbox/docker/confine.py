@@ -22,6 +22,9 @@ TMP_BYTES: Final = 64 * 2**20
 """Size of a phase's private /tmp; counted against its memory as well."""
 TMP_INODES: Final = 4096
 
+_OWN_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
+"""Capabilities of the profile own-root: about files and users, all within the container."""
+
 _SHM_BYTES: Final = 16 * 2**20
 _IMAGE_VOLUME_BYTES: Final = 2**20
 _OPEN_FILES: Final = 1024
@@ -69,6 +72,8 @@ def phase_container(
     if image.path and "PATH" not in phase.env:
         environment["PATH"] = image.path
     config = _container(place, image, phase.command, volumes)
+    if phase.own_root is not None:
+        _give_own_root(config)
     config |= {
         "WorkingDir": phase.workdir,
         "Env": [f"{name}={value}" for name, value in environment.items()],
@@ -183,6 +188,11 @@ def _host(place: Place, volumes: Sequence[Volume]) -> dict[str, Any]:
         "OomScoreAdj": 1000,
         "Mounts": [_mount(volume) for volume in volumes],
     }
+
+
+def _give_own_root(config: dict[str, Any]) -> None:
+    config["User"] = "0:0"
+    config["HostConfig"] |= {"CapAdd": list(_OWN_ROOT), "ReadonlyRootfs": False}
 
 
 def _mount(volume: Volume) -> dict[str, Any]:

@@ -121,6 +121,30 @@ class Daemon:
         with doing("inspect a container"):
             return dict(self.api.inspect_container(container))
 
+    def written_bytes(self, container: str) -> int:
+        """Return what a container has written into its root file system."""
+        with doing("measure a container"):
+            api = self.api
+            url = f"{api.base_url}/v{api.api_version}/containers/{container}/json"
+            with api.get(url, params={"size": "1"}) as response:
+                response.raise_for_status()
+                return int(response.json().get("SizeRw") or 0)
+
+    def commit(self, container: str, name: str) -> None:
+        """Make an image of the root file system of a container that has ended."""
+        repository, _, tag = name.partition(":")
+        with doing(f"keep {name}"):
+            self.api.commit(container, repository=repository, tag=tag)
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image; gone is fine, and so is one in use, which stays."""
+        try:
+            with contextlib.suppress(GoneError), doing(f"remove image {name}"):
+                self.api.remove_image(name)
+        except SandboxError as error:
+            if _status(error) != _CONFLICT:
+                raise
+
     def kill(self, container: str) -> bool:
         """Kill a container; False when it does not run (yet, or any more)."""
         try:

@@ -20,6 +20,7 @@ from docker.utils import parse_repository_tag
 
 from job_engine.errors import ImageUnavailableError, SandboxError, SandboxRefusedError
 from job_engine.log import get_logger
+from job_engine.sandbox.base import KEPT_PREFIX
 from job_engine.sandbox.docker.daemon import Daemon, GoneError, doing
 from job_engine.settings import SandboxSettings
 
@@ -62,6 +63,8 @@ class Images:
         image = self._local(name)
         if image is not None:
             return image
+        if name.startswith(KEPT_PREFIX):
+            raise ImageUnavailableError(f"{name} is not here any more")
         with self._lock:
             pulling = self._pulling[name]
         with pulling:
@@ -72,6 +75,14 @@ class Images:
         if image is None:
             raise ImageUnavailableError(f"image {name} was pulled, and still is not here")
         return image
+
+    def size_bytes(self, name: str) -> int | None:
+        """Return what an image takes on top of the one it was made from; None: it is gone."""
+        found = self._inspect(name)
+        if found is None:
+            return None
+        parent = self._inspect(str(found.get("Parent"))) if found.get("Parent") else None
+        return int(found["Size"]) - int(parent["Size"] if parent is not None else 0)
 
     def holder(self) -> Image:
         """Return the image that holders run from, made on demand."""
@@ -90,12 +101,17 @@ class Images:
         except GoneError:
             return None  # A container of some other daemon.
 
-    def _local(self, name: str) -> Image | None:
+    def _inspect(self, name: str) -> Mapping[str, Any] | None:
         try:
             with doing(f"look for image {name}"):
                 api: Any = self._daemon.api
-                found: Mapping[str, Any] = api.inspect_image(name)
+                return dict(api.inspect_image(name))
         except GoneError:
+            return None
+
+    def _local(self, name: str) -> Image | None:
+        found = self._inspect(name)
+        if found is None:
             return None
         config = found.get("Config") or {}
         environment = dict(item.partition("=")[::2] for item in config.get("Env") or [])

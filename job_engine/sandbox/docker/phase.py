@@ -14,6 +14,7 @@ from job_engine.sandbox.base import Limits
 from job_engine.sandbox.docker.attach import AttachedStream
 from job_engine.sandbox.docker.daemon import Daemon
 from job_engine.sandbox.docker.meter import Usage, make_meter
+from job_engine.sandbox.docker.root_gauge import RootGauge
 from job_engine.sandbox.docker.watch import Stop, Watch
 from job_engine.sandbox.policy import socket_bytes
 
@@ -41,13 +42,20 @@ class PhaseContainer:
     """One phase's container; `run` it once, `kill` it from any thread at any time."""
 
     def __init__(
-        self, daemon: Daemon, name: str, config: Mapping[str, Any], limits: Limits
+        self,
+        daemon: Daemon,
+        name: str,
+        config: Mapping[str, Any],
+        limits: Limits,
+        root_bytes: int | None = None,
     ) -> None:
+        """`root_bytes` is what it may write into its root; None: that is read-only."""
         self.id: str | None = None
         self._daemon = daemon
         self._name = name
         self._config = config
         self._limits = limits
+        self._root_bytes = root_bytes
         self._lock = threading.Lock()
         self._watch: Watch | None = None
         self._killed = False
@@ -85,7 +93,10 @@ class PhaseContainer:
                     self._watch = watch
                     killed = self._killed
                 if not killed:
-                    with meter.limited(socket_bytes(self._limits.memory_bytes)):
+                    with (
+                        meter.limited(socket_bytes(self._limits.memory_bytes)),
+                        self._gauge(self.id, watch),
+                    ):
                         self._daemon.start(self.id)
                         watch.started()
                         on_start()
@@ -95,6 +106,11 @@ class PhaseContainer:
         if status is None:
             return Ending(reason=Stop.KILLED)
         return self._ending(self.id, watch, status)
+
+    def _gauge(self, container: str, watch: Watch) -> contextlib.AbstractContextManager[object]:
+        if self._root_bytes is None:
+            return contextlib.nullcontext()
+        return RootGauge(self._daemon, container, self._root_bytes, lambda: watch.stop(Stop.DISK))
 
     def _live(self, container: str, stream: AttachedStream, stdin: bytes | None) -> int:
         if stdin is not None:

@@ -25,6 +25,7 @@ _FAMILIES: Final = (1, 2, 10)
 _NETLINK: Final = 16
 _NETLINK_PROTOCOLS: Final = (0, 4)
 """Routes and addresses (getaddrinfo asks), and sockets (ss); not the host's device events."""
+_AUDIT: Final = 9
 _ALLOWED: Final = """\
     accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown
     clock_getres clock_gettime clock_nanosleep close close_range connect copy_file_range creat
@@ -77,6 +78,13 @@ def profile() -> str:
             _allow("socket", _equal(_NETLINK), {**_equal(protocol), "index": 2})
             for protocol in _NETLINK_PROTOCOLS
         ),
+        # PAM (`su`) takes this answer for a kernel without audit, and any other for a failure.
+        {
+            "names": ["socket"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": errno.EPROTONOSUPPORT,
+            "args": [{"index": 0, **_equal(_NETLINK)}, {"index": 2, **_equal(_AUDIT)}],
+        },
     ]
     return json.dumps(
         {

@@ -200,7 +200,9 @@ class DockerSlot(Slot):
                 stdin=stdin is not None,
             )
             name = self._name(phase.name)
-            container = PhaseContainer(self._daemon, name, config, phase.limits)
+            own = phase.own_root
+            root_bytes = own.size_bytes if own is not None else None
+            container = PhaseContainer(self._daemon, name, config, phase.limits, root_bytes)
             try:
                 with self._lock:
                     self._current = container
@@ -211,6 +213,8 @@ class DockerSlot(Slot):
                 ending = container.run(
                     stdin, on_start=lambda: self._events.put(PhaseStarted(phase.name))
                 )
+                if own is not None and own.keep_as and not ending.reason and not ending.status:
+                    self._daemon.commit(name, own.keep_as)
             finally:
                 with self._lock:
                     self._current = None
@@ -226,6 +230,7 @@ class DockerSlot(Slot):
         full, file_at_limit = (
             (False, False) if killed or exit_code == 0 else self._space(holder, phase)
         )
+        full = full or reason is Stop.DISK
         verdict = decide(
             Observations(
                 exit_code=exit_code,
@@ -268,7 +273,7 @@ class DockerSlot(Slot):
             Volume(name=self._name(mount.tree), target=mount.target, read_only=mount.read_only)
             for mount in phase.mounts
         ]
-        if all(volume.target != "/tmp" for volume in volumes):
+        if phase.own_root is None and all(volume.target != "/tmp" for volume in volumes):
             volumes.append(Volume(name=self._name(_tmp(phase)), target="/tmp"))
         return volumes
 

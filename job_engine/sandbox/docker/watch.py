@@ -33,6 +33,7 @@ class Stop(Enum):
     OUTPUT = auto()
     WALL_TIME = auto()
     CPU_TIME = auto()
+    DISK = auto()
 
 
 class Output:

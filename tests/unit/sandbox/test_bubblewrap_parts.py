@@ -10,6 +10,7 @@ import pytest
 from job_engine.errors import ImageUnavailableError, SandboxError
 from job_engine.sandbox.base import Mount, PhaseSpec, Reach
 from job_engine.sandbox.bubblewrap.command import bwrap_options, image_binds
+from job_engine.sandbox.bubblewrap.own_root import KeptRoots
 from job_engine.sandbox.bubblewrap.uids import UidPool
 from job_engine.sandbox.bubblewrap.walk import MAX_DEPTH, Harvest, holds_file_of
 from job_engine.sandbox.bubblewrap.wire import Channel
@@ -23,6 +24,10 @@ PHASE = PhaseSpec(
     ),
     workdir="/mnt/submission",
 )
+
+
+def roots(directory: Path | None) -> KeptRoots:
+    return KeptRoots(Path("/nonexistent"), directory)
 
 
 def joined(phase: PhaseSpec) -> str:
@@ -58,16 +63,16 @@ def test_reach_shows_in_the_environment_only() -> None:
 def test_images_are_names_of_directories(tmp_path: Path, image: str) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     with pytest.raises(ImageUnavailableError):
-        image_binds(tmp_path, image)
+        image_binds(roots(tmp_path), image)
     with pytest.raises(ImageUnavailableError, match="rootfs_dir"):
-        image_binds(None, image)
+        image_binds(roots(None), image)
 
 
 def test_image_brings_its_own_system_but_no_places_of_ours(tmp_path: Path) -> None:
     for name in ("usr", "proc", "tmp", "mnt", "opt"):
         (tmp_path / "debian" / name).mkdir(parents=True)
     (tmp_path / "debian" / "bin").symlink_to("usr/bin")
-    assert image_binds(tmp_path, "debian") == (
+    assert image_binds(roots(tmp_path), "debian") == (
         *("--symlink", "usr/bin", "/bin"),
         *("--ro-bind", "/images/debian/opt", "/opt"),
         *("--ro-bind", "/images/debian/usr", "/usr"),

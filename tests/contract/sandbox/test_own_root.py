@@ -1,0 +1,158 @@
+"""The profile `own-root`: what a phase may do as root of its own root, and what not."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from job_engine.errors import SandboxRefusedError
+from job_engine.sandbox.base import KEPT_PREFIX, Handover, OwnRoot, PhaseResult, Sandbox, Verdict
+from tests.contract.sandbox.conftest import Backend
+from tests.contract.sandbox.runner import LIMITS, MIB, run, run_all, sh
+
+OWN = OwnRoot(size_bytes=32 * MIB, inodes=4_000)
+
+
+@pytest.fixture(scope="module")
+def granted(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A sandbox whose operator grants the profile."""
+    sandbox = backend.make(
+        allow_profiles=["own-root"], kept_roots_dir=tmp_path_factory.mktemp("roots") / "kept"
+    )
+    yield sandbox
+    sandbox.close()
+
+
+def as_root(sandbox: Sandbox, label: str, script: str, **fields: object) -> PhaseResult:
+    return run(sandbox, label, sh(script, own_root=OWN, **fields))
+
+
+def test_it_is_refused_unless_granted(backend: Backend, label: str) -> None:
+    with pytest.raises(SandboxRefusedError, match="allow_profiles"):
+        as_root(backend.sandbox, label, "true")
+
+
+def test_it_is_root_of_a_root_of_its_own(granted: Sandbox, label: str) -> None:
+    script = """
+        set -e
+        [ "$(id -u)" = 0 ] && [ "$HOME" = /root ]
+        echo 127.0.0.1 grader >>/etc/motd && mkdir -p /opt/tool /autograder && touch /usr/lib/new
+        rm -r /usr/share/base-passwd && mkdir /usr/share/base-passwd
+        [ -z "$(ls /usr/share/base-passwd)" ]
+        chown 1234:1234 /opt/tool && [ "$(stat -c %u /opt/tool)" = 1234 ]
+        chmod 600 /etc/motd
+        echo fine
+    """
+    result = as_root(granted, label, script)
+    assert result.stdout == b"fine\n", result
+    again = as_root(
+        granted, label, "ls -d /opt/tool /usr/lib/new; [ -e /usr/share/base-passwd/passwd.master ]"
+    )
+    assert (again.verdict, again.stdout) == (Verdict.OK, b"")
+
+
+def test_it_becomes_other_users_for_good(granted: Sandbox, label: str) -> None:
+    program = """
+        import os, sys
+        os.makedirs("/srv/secret", mode=0o700)
+        pid = os.fork()
+        if pid == 0:
+            os.setgroups([]); os.setgid(1500); os.setuid(1500)
+            for attempt in (lambda: os.listdir("/srv/secret"), lambda: os.setuid(0),
+                            lambda: os.kill(os.getppid(), 9)):
+                try:
+                    attempt()
+                except PermissionError:
+                    continue
+                os._exit(1)
+            os._exit(0)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    lines = "\n".join(line[8:] for line in program.splitlines())
+    result = as_root(granted, label, f"python3 - <<'EOF'\n{lines}\nEOF")
+    assert result.ok, result
+
+
+def test_su_and_useradd_work(granted: Sandbox, label: str) -> None:
+    script = "useradd -m student && su student -c 'id -un; cd ~ && touch mine && ls' </dev/null"
+    result = as_root(granted, label, script)
+    assert result.stdout == b"student\nmine\n", result
+
+
+def test_it_has_no_other_privilege(granted: Sandbox, label: str) -> None:
+    script = """
+        for forbidden in 'mount -t tmpfs x /mnt' 'mknod /tmp/disk b 8 0' 'chroot / true' \\
+            'unshare -m true' 'hostname other' 'date -s 2020-01-01'
+        do
+            $forbidden >/dev/null 2>&1 && echo "may:	$forbidden"
+        done
+        (echo 1 >/proc/sys/kernel/panic) 2>/dev/null && echo 'may:	sysctl'
+        grep -E '^(CapPrm|CapEff|NoNewPrivs)' /proc/self/status
+    """
+    result = as_root(granted, label, script)
+    told = dict(line.split(":\t") for line in result.stdout.decode().splitlines())
+    # CHOWN 0, DAC_OVERRIDE 1, FOWNER 3, FSETID 4, KILL 5, SETGID 6, SETUID 7.
+    assert told == {"CapPrm": f"{0xFB:016x}", "CapEff": f"{0xFB:016x}", "NoNewPrivs": "1"}
+
+
+def test_it_reaches_nothing(granted: Sandbox, label: str) -> None:
+    result = as_root(granted, label, "cat /proc/net/route /proc/net/dev")
+    assert result.ok
+    assert len(result.stdout.splitlines()) <= 4  # two headings, and loopback
+
+
+def test_what_it_writes_is_limited(granted: Sandbox, label: str) -> None:
+    script = (
+        "for n in 1 2 3 4 5 6 7 8 9; do head -c 7M /dev/zero >/opt/$n || exit 1; sleep .3; done"
+    )
+    result = as_root(granted, label, script)
+    assert result.verdict is Verdict.DISK, result
+
+
+def test_trees_are_filled_and_handed_over(granted: Sandbox, label: str) -> None:
+    spec = sh(
+        "echo out >result && chmod 644 result", own_root=OWN, handover=(Handover(tree="workspace"),)
+    )
+    [result] = run_all(granted, label, spec)
+    assert result.files == {"workspace/result": b"out\n"}
+
+
+def test_a_kept_root_is_an_image(granted: Sandbox, label: str) -> None:
+    name = f"{KEPT_PREFIX}{uuid.uuid4().hex[:12]}"
+    keeping = OwnRoot(size_bytes=32 * MIB, inodes=4_000, keep_as=name)
+    script = (
+        "echo one >/opt/one && useradd -m student && rm -r /usr/share/base-passwd && touch ~/.rc"
+    )
+    assert granted.kept_bytes(name) is None
+    failed = run(granted, label, sh(f"{script}; exit 3", own_root=keeping))
+    assert failed.exit_code == 3
+    assert granted.kept_bytes(name) is None
+    try:
+        assert run(granted, label, sh(script, own_root=keeping)).ok
+        assert granted.kept_bytes(name)
+        script = """
+            cat /opt/one && [ ! -e /usr/share/base-passwd ] && [ -e ~/.rc ] && rm /opt/one &&
+            stat -c %U /home/student && su student -c 'touch ~/mine' </dev/null
+        """
+        for _ in range(2):
+            result = as_root(granted, label, script, image=name)
+            assert result.stdout == b"one\nstudent\n", result
+    finally:
+        granted.drop_kept(name)
+        granted.drop_kept(name)
+    assert granted.kept_bytes(name) is None
+
+
+def test_images_are_told_apart(granted: Sandbox, backend: Backend) -> None:
+    digest = granted.image_digest(None)
+    assert digest == granted.image_digest(backend.image)
+    assert digest.startswith("sha256:")
+
+
+def test_one_phase_of_a_slot_may_have_it(granted: Sandbox, label: str) -> None:
+    one, other = sh("true", own_root=OWN), sh("true", own_root=OWN)
+    other = type(other)(name="other", command=("true",), own_root=OWN, limits=LIMITS)
+    with pytest.raises(SandboxRefusedError, match="only one phase"):
+        granted.prepare(label=label, phases=(one, other), trees=())
