@@ -8,13 +8,14 @@ happens when a test says so, and others may have theirs between any two requests
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 from unittest import mock
 
-from executor import service
+from executor import prefetch, service
 from executor.reporter import PROGRESS_S
 from executor.run import Run
 from job_engine.client import Api
@@ -28,6 +29,10 @@ from tests.contract.protocol.small_client import Net, SmallSession
 from tests.contract.protocol.small_zookeeper import SmallZooKeeper
 
 ACTIONS: Final = ("one", "two")
+SHORT: Final = ("two",)
+"""Claimed ahead, once all that is claimed is of it."""
+AHEAD: Final = 2
+"""How far, so that there is a job left to claim ahead of so few."""
 THREADS: Final = 2
 ENDS: Final = ("success", "success", "failure", "fault", "fault", "drained", "drained")
 """How runs end."""
@@ -43,6 +48,7 @@ class ExecutorProcess:
         self.api = StoreApi(book, self.net)
         self.session = SmallSession(zk, self.net, TIMEOUT_S)
         self._busy: set[str] = set()
+        self._passes = itertools.cycle((1, 2))
         self._end = "success"
         settings = ExecutorSettings(
             name=name,
@@ -61,7 +67,7 @@ class ExecutorProcess:
         self.session.tick()
 
     def _action(self, name: str) -> Action[Any]:
-        @action(name)
+        @action(name, short=name in SHORT)
         def run(context: Context[Any]) -> Result:
             match self._end:
                 case "failure":
@@ -75,20 +81,31 @@ class ExecutorProcess:
     # --- what its threads do --------------------------------------------------
 
     def claims(self) -> None:
-        """One turn of the claimer, whatever comes of it."""
+        """A turn of the claimer, whatever comes of it: one pass, or the next as well.
+
+        What it claimed ahead in the last one is given back: its loop ends as at a stop.
+        """
         claimer = self.parts._claimer
         with self._turn("claimer") as mine:
             if mine:
                 claimer._stopping.clear()
                 one_pass = type(claimer)._pass
+                left = next(self._passes)
 
-                def once() -> None:
+                def counted() -> None:
+                    nonlocal left
+                    left -= 1
                     try:
                         one_pass(claimer)
                     finally:
-                        claimer._stopping.set()
+                        if left == 0:
+                            claimer._stopping.set()
 
-                with mock.patch.object(claimer, "_pass", once):
+                with (
+                    mock.patch.object(claimer, "_pass", counted),
+                    mock.patch.object(prefetch, "PROVEN", 1),
+                    mock.patch.object(prefetch, "held_ahead", return_value=AHEAD),
+                ):
                     claimer._loop()
 
     def reports(self) -> None:
