@@ -21,29 +21,13 @@ from typing import Final
 import psutil
 import pytest
 
-from job_engine.errors import JobEngineError
 from job_engine.queue.local import LocalZooKeeper
 from job_engine.settings import STOP_GRACE_S
-from tests.conftest import require
 from tests.support.engine import SESSION_TIMEOUT_S, Engine, eventually, free_port
 from tests.support.trace import ACTIONS_DIR, read_trace
 
 DRAIN_S: Final = 1.0
 SCRIPT: Final = Path(sys.executable).with_name("job-engine")
-
-
-@pytest.fixture
-def zookeeper(tmp_path: Path) -> Iterator[LocalZooKeeper]:
-    """A ZooKeeper of the test's own, to be ill-treated."""
-    server = LocalZooKeeper(tmp_path / "zookeeper", sync=False)
-    try:
-        server.start()
-    except JobEngineError as error:
-        require(False, error.message)
-    yield server
-    if server.pid is not None:
-        os.kill(server.pid, signal.SIGCONT)
-    server.stop()
 
 
 def stop_all(engine: Engine, names: list[str]) -> None:
