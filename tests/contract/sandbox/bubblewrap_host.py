@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from job_engine.settings import SandboxSettings
@@ -15,7 +16,9 @@ def settings() -> SandboxSettings:
 
 def leftovers(label: str) -> list[str]:
     """Return the cgroups, run-time files, mounts and processes that carry the label."""
-    found = [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/{label}")]
+    # Others' groups go while they are walked through.
+    groups = (Path(at) / name for at, below, _ in os.walk("/sys/fs/cgroup") for name in below)
+    found = [f"cgroup {path}" for path in groups if path.name == label]
     found += [f"file {path}" for path in Path("/run/job-engine").glob(f"**/*{label}*")]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     found += [f"mount {line}" for line in mounts if label in line]
