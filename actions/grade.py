@@ -7,6 +7,7 @@ from job_engine.grading.bundles import BundleCache
 from job_engine.grading.catalogue import ApiCatalogue
 from job_engine.grading.pipeline import Grader
 from job_engine.grading.plan import ReportAccess
+from job_engine.grading.receipt import Course
 from job_engine.grading.results import Outcome, to_json
 from job_engine.grading.submission import GradePayload
 from job_engine.model import Job
@@ -45,6 +46,11 @@ class Grade(Action[GradePayload]):
             settings=settings,
             policy=settings,
             label=settings.name,
+            course=Course(
+                executor=settings.name,
+                attempts=context.job.attempts + 1,
+                interruptions=context.job.interruptions,
+            ),
             access=ReportAccess(api.endpoint, context.job.id, lambda: _token(api, context.job)),
         )
         results = grader.grade(context.payload, context)

@@ -133,6 +133,10 @@ class SubmissionError(GradingError):
     """The submission cannot be fetched or read."""
 
 
+class ReplayRefusedError(GradingError):
+    """What was graded once cannot be had again as it was."""
+
+
 # --- actions ------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from job_engine.cli import (
     jobs,
     login,
     logs,
+    replay,
     shares,
     stores,
     submit,
@@ -58,6 +59,7 @@ settings_command(
     app, "up", UpSettings, up, about="Run a whole engine on this machine, until Ctrl-C."
 )
 app.command()(submit.submit)
+app.command()(replay.replay)
 jobs.app.command()(submit.add)
 jobs.app.command()(logs.logs)
 app.add_typer(jobs.app, name="job")

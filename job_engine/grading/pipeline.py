@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from job_engine import __version__
 from job_engine.errors import AssignmentError, SandboxError, SubmissionError
 from job_engine.grading.archive import ArchiveLimits, Unpacked
 from job_engine.grading.assemble import assemble, clone_error
@@ -20,9 +19,10 @@ from job_engine.grading.bundles import DIGEST, BlobSource, Bundle, BundleCache
 from job_engine.grading.clone import commit_of
 from job_engine.grading.flavours import Flavour, flavours
 from job_engine.grading.plan import TESTS, Plan, ReportAccess, make_plan
-from job_engine.grading.results import Receipt, Results
+from job_engine.grading.receipt import Course, completed, hold_to, hold_to_images, make_receipt
+from job_engine.grading.results import Results
 from job_engine.grading.secrets import git_secret, stdin_of
-from job_engine.grading.submission import GradePayload, Submission, workspace_of
+from job_engine.grading.submission import GradePayload, Replay, Submission, workspace_of
 from job_engine.grading.verdicts import explain
 from job_engine.log import get_logger
 from job_engine.sandbox.base import (
@@ -106,6 +106,8 @@ class Grader:
     policy: SandboxSettings
     label: str
     """Owner of the slots, for `Sandbox.sweep`."""
+    course: Course
+    """What the receipt tells of the job."""
     access: ReportAccess | None = None
     """How report commands reach the API; None: they do not."""
 
@@ -130,7 +132,7 @@ class Grader:
                 strip=assignment.submission.strip,
                 scratch=watch.scratch,
             ) as workspace:
-                return self._run(payload.submission, assignment, known, bundle, workspace, watch)
+                return self._run(payload, assignment, known, bundle, workspace, watch)
 
     def _limits(self) -> ArchiveLimits:
         return ArchiveLimits(
@@ -153,35 +155,34 @@ class Grader:
 
     def _run(
         self,
-        submission: Submission,
+        payload: GradePayload,
         assignment: Assignment,
         known: dict[str, Flavour],
         bundle: Bundle,
         workspace: Unpacked | None,
         watch: Watch,
     ) -> Results:
+        submission = payload.submission
         plan = make_plan(assignment, submission.git, known, self.settings, self.access)
+        identity = _identity(submission, workspace)
+        receipt = make_receipt(
+            self.course, submission, identity, assignment, bundle, plan, self.sandbox
+        )
+        if payload.replay is not None:
+            hold_to(payload.replay, receipt)
         inputs = _inputs(submission, assignment, plan, bundle, workspace, self.settings)
         if self.access is not None and assignment.phases.report is not None:
             inputs = replace(inputs, stdin={**inputs.stdin, "report": self.access.token().encode()})
         if assignment.due is not None:
             self._announce(plan, assignment.due)
-        phases = self._phases(plan, inputs, watch)
+        phases, images = self._phases(plan, inputs, payload.replay, watch)
         clone = phases.get("clone")
         if clone is not None and submission.git is not None and not clone.ok:
             raise clone_error(clone, plan, submission.git)
         commit = commit_of(clone.stdout) if clone is not None else None
-        receipt = Receipt(
-            assignment=bundle.digest,
-            assignment_name=assignment.name,
-            submission=_identity(submission, workspace, commit),
-            repository=submission.git.url if submission.git else None,
-            engine=__version__,
-            sandbox=self.sandbox.name,
-            forgeable=assignment.results.forgeable,
-        )
+        receipt = completed(receipt, images, commit or identity)
         results = assemble(assignment, plan, phases, receipt)
-        log.info("grading.done", outcome=results.outcome.value, score=results.score)
+        log.info("grading.done", verdict=results.verdict, score=results.score)
         return results
 
     def _announce(self, plan: Plan, due: datetime) -> None:
@@ -193,15 +194,19 @@ class Grader:
             due_in_s=(due - datetime.now(UTC)).total_seconds(),
         )
 
-    def _phases(self, plan: Plan, inputs: Inputs, watch: Watch) -> dict[str, PhaseResult]:
-        """Run the slot to its end; it is destroyed whatever happens."""
+    def _phases(
+        self, plan: Plan, inputs: Inputs, replay: Replay | None, watch: Watch
+    ) -> tuple[dict[str, PhaseResult], Mapping[str, str]]:
+        """Run a slot to its end, and say in which images; it is destroyed whatever happens."""
         watch.progress(8, "sandbox: preparing")
         slot = self.sandbox.prepare(
             label=self.label, phases=plan.phases, trees=plan.trees, image=plan.image
         )
         try:
+            if replay is not None:
+                hold_to_images(replay, slot.images)
             with watch.lend(slot.kill):
-                return follow(slot, plan, inputs, watch)
+                return follow(slot, plan, inputs, watch), slot.images
         finally:
             slot.destroy()
 
@@ -284,9 +289,9 @@ def _tree(plan: Plan, name: str) -> Tree:
     return next(tree for tree in plan.trees if tree.name == name)
 
 
-def _identity(submission: Submission, workspace: Unpacked | None, commit: str | None) -> str:
+def _identity(submission: Submission, workspace: Unpacked | None) -> str:
     if submission.archive is not None:
         return submission.archive.blob
     if workspace is not None:
         return workspace.digest
-    return commit or (submission.git.wanted if submission.git else "")
+    return submission.git.wanted if submission.git else ""

@@ -147,6 +147,18 @@ class Submission(_Payload):
         return self
 
 
+class Replay(_Payload):
+    """What an earlier receipt says a run has to be the same in, or not to be at all."""
+
+    job: Annotated[str, StringConstraints(max_length=64)]
+    """The job that is replayed, for people."""
+    assignment: str
+    tests: str
+    sandbox: str
+    images: dict[str, str]
+    limits: dict[str, dict[str, int | float]]
+
+
 class GradePayload(_Payload):
     """The payload of a `grade` job."""
 
@@ -157,6 +169,8 @@ class GradePayload(_Payload):
     """Whose it is, for people; the engine does not look into it."""
     due: datetime | None = None
     """When it was due; stored with the results."""
+    replay: Replay | None = None
+    """Set by `job-engine replay`: run only if it is the same again."""
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from job_engine.errors import (
     AssignmentError,
     GradingError,
     ImageUnavailableError,
+    ReplayRefusedError,
     SandboxError,
     SandboxRefusedError,
     TimedOut,
@@ -68,6 +69,8 @@ class FinalVerdict(StrEnum):
     """Executors that ran it ended again and again without a word."""
     JOB_TIMEOUT = "job-timeout"
     """The job took longer than its action may, though every phase kept its own limits."""
+    REPLAY_REFUSED = "replay-refused"
+    """What was graded once cannot be had again as it was: another image, other limits."""
     ENGINE_FAILED = "engine-failed"
     """Anything else of the engine's own."""
 
@@ -91,7 +94,7 @@ _FAULTS: Final[Mapping[FinalVerdict, Fault]] = {
     **dict.fromkeys(
         (
             *(_V.SANDBOX_BROKE, _V.IMAGE_MISSING, _V.EXECUTOR_LOST),
-            *(_V.JOB_TIMEOUT, _V.ENGINE_FAILED),
+            *(_V.JOB_TIMEOUT, _V.REPLAY_REFUSED, _V.ENGINE_FAILED),
         ),
         Fault.PLATFORM,
     ),
@@ -102,6 +105,7 @@ _OF_ERRORS: Final[Mapping[type[BaseException], FinalVerdict | None]] = {
     ActionFailedError: None,
     AssignmentError: _V.ASSIGNMENT_REFUSED,
     GradingError: _V.SUBMISSION_REFUSED,
+    ReplayRefusedError: _V.REPLAY_REFUSED,
     ImageUnavailableError: _V.IMAGE_MISSING,
     SandboxRefusedError: _V.ASSIGNMENT_REFUSED,
     SandboxError: _V.SANDBOX_BROKE,

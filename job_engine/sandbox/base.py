@@ -196,8 +196,25 @@ class PhaseResult:
         return self.verdict is Verdict.OK
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """What phases run on, for receipts."""
+
+    host: str
+    kernel: str
+    """Release of the host's kernel."""
+    version: str
+    """Name and version of what makes the sandboxes."""
+
+
 class Slot(ABC):
     """A prepared one-shot environment. `kill` may be called from any thread, at any time."""
+
+    @property
+    @abstractmethod
+    def images(self) -> Mapping[str, str]:
+        """What each phase runs in, by its name: `<kind>:sha256:<hex>` of the content behind
+        the image's name when the slot was made."""
 
     @abstractmethod
     def go(self, inputs: Inputs) -> None:
@@ -234,6 +251,10 @@ class Sandbox(ABC):
     """`docker` or `bubblewrap`."""
     waiting_bytes: int
     """What a slot that waits for its go takes of the host's memory, for each phase."""
+
+    @abstractmethod
+    def runtime(self) -> Runtime:
+        """Say what slots run on. Raises `SandboxError` when the backend does not answer."""
 
     @abstractmethod
     def prepare(

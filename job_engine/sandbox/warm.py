@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,6 +25,7 @@ from job_engine.sandbox.base import (
     PhaseResult,
     PhaseSpec,
     PhaseStarted,
+    Runtime,
     Sandbox,
     Slot,
     Tree,
@@ -137,6 +138,10 @@ class WarmSlots(Sandbox):
             kind = self._kind(_Request(label, phases, trees, image))
             kind.demand.expect(time.monotonic() + due_in_s)
             self._changed.notify_all()
+
+    def runtime(self) -> Runtime:
+        """See `Sandbox.runtime`."""
+        return self._sandbox.runtime()
 
     def image_digest(self, image: str | None) -> str:
         """See `Sandbox.image_digest`."""
@@ -326,6 +331,10 @@ class _Lent(Slot):
         self._pool = pool
         self._lock = threading.Lock()
         self._given_back = False
+
+    @property
+    def images(self) -> Mapping[str, str]:
+        return self._slot.images
 
     def go(self, inputs: Inputs) -> None:
         with self._trusted():

@@ -7,14 +7,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from job_engine.cli.app import app
+from job_engine.cli.up.admin import make_key
 from job_engine.client import Api
 from job_engine.settings import SandboxSettings
 from tests.contract.sandbox import bubblewrap_host, docker_host
-from tests.support.engine import Engine, eventually
+from tests.support.engine import ADMIN_PASSWORD, Engine, eventually
 from tests.support.grading import RIGHT, add_assignment, submission
 
 REPORTED = """
@@ -33,6 +37,15 @@ phases:
     PYTHON
 results: {format: stdout}
 """
+
+MOODY = """
+name: moody
+phases:
+  test: |
+    printf '{"score": %s}' "$(date +%s.%N)" > /mnt/results/results.json
+results: {format: gradescope}
+"""
+"""Its score is the time of day."""
 
 
 @pytest.fixture(
@@ -137,3 +150,34 @@ def test_cancelling_kills_the_sandbox_within_a_second(
     # Its thread is free again.
     again = engine.submit(api, "grade", submission(assignment, RIGHT))
     eventually(lambda: api.get(again).data["state"] == "SUCCESS")
+
+
+def test_a_replay_says_whether_the_result_is_the_same(
+    engine: Engine, api: Api, tmp_path: Path
+) -> None:
+    login = tmp_path / "admin.json"
+    login.write_text(json.dumps(make_key(api, "admin", ADMIN_PASSWORD)))
+    shell = {"JOB_ENGINE_API_URL": engine.url, "JOB_ENGINE_CREDENTIALS_FILE": str(login)}
+
+    def replay(job: str) -> tuple[int, dict[str, Any]]:
+        ended = CliRunner().invoke(app, ["replay", job, "--json"], env=shell)
+        return ended.exit_code, json.loads(ended.stdout)
+
+    stable = add_assignment(api, tmp_path / "stable")
+    job = engine.submit(api, "grade", submission(stable, RIGHT))
+    engine.wait_final(api, 1)
+    code, told = replay(job)
+    assert (code, told["same"]) == (0, True)
+    receipts = [
+        json.loads(api.get(name).data["output"])["receipt"] for name in (job, told["replay"])
+    ]
+    for receipt in receipts:
+        for changing in ("started", "ended"):
+            receipt.pop(changing)
+    assert receipts[0] == receipts[1]
+    moody = add_assignment(api, tmp_path / "moody", MOODY)
+    job = engine.submit(api, "grade", submission(moody, RIGHT))
+    engine.wait_final(api, 3)
+    code, told = replay(job)
+    assert (code, told["same"]) == (1, False)
+    assert told["differences"][0].startswith("score ")

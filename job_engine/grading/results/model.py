@@ -119,8 +119,27 @@ class Receipt(Stored):
     engine: str
     """Version of the job engine."""
     sandbox: str
+    """The backend."""
     forgeable: bool
     """Whether the submission could have written its own score; staff should know."""
+    # What follows no engine before this one kept.
+    tests: str = ""
+    """Digest of the tests as the test phase sees them, `sha256:<hex>`."""
+    images: dict[str, str] = {}
+    """What each phase ran in: `<kind>:sha256:<hex>`."""
+    flavour: str = ""
+    limits: dict[str, dict[str, int | float]] = {}
+    """What each phase was allowed: seconds, bytes, cores, counts."""
+    runtime: str = ""
+    """Name and version of what made the sandbox."""
+    kernel: str = ""
+    host: str = ""
+    executor: str = ""
+    started: str = ""
+    ended: str = ""
+    attempts: int = 1
+    """Runs of the job up to this one, not counted those that were interrupted."""
+    interruptions: int = 0
 
 
 class Results(Stored):

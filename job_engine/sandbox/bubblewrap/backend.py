@@ -17,13 +17,14 @@ from typing import Final
 
 from job_engine.errors import SandboxError, SandboxRefusedError
 from job_engine.log import get_logger
-from job_engine.sandbox.base import Inputs, PhaseResult, PhaseSpec, Sandbox, Tree
+from job_engine.sandbox.base import Inputs, PhaseResult, PhaseSpec, Runtime, Sandbox, Tree
 from job_engine.sandbox.bubblewrap.cgroups import Group, Hierarchies
 from job_engine.sandbox.bubblewrap.command import (
     bwrap_options,
     image_binds,
     own_root_options,
 )
+from job_engine.sandbox.bubblewrap.identity import bwrap_version, identity_of
 from job_engine.sandbox.bubblewrap.layers import RANGE
 from job_engine.sandbox.bubblewrap.own_root import KeptRoots, RootRequest
 from job_engine.sandbox.bubblewrap.slot import BubblewrapSlot, SlotParts, prepare_channel
@@ -62,6 +63,11 @@ class BubblewrapSandbox(Sandbox):
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._closed = False
+
+    def runtime(self) -> Runtime:
+        """See `Sandbox`."""
+        host = os.uname()
+        return Runtime(host=host.nodename, kernel=host.release, version=bwrap_version(_BWRAP))
 
     def prepare(
         self,
@@ -114,6 +120,10 @@ class BubblewrapSandbox(Sandbox):
         parts = SlotParts(
             phases=phases,
             trees=trees,
+            images={
+                phase.name: identity_of(self._settings.rootfs_dir, phase.image or image)
+                for phase in phases
+            },
             options=options,
             group=group,
             phase_groups=phase_groups,

@@ -44,6 +44,7 @@ class SlotParts:
 
     phases: tuple[PhaseSpec, ...]
     trees: tuple[Tree, ...]
+    images: Mapping[str, str]
     options: tuple[list[str], ...]
     group: Group
     """The slot's own, with the phases' groups below it."""
@@ -71,6 +72,11 @@ class BubblewrapSlot(Slot):
         self._used = False
         self._destroyed = False
         self._destroying = threading.Lock()
+
+    @property
+    def images(self) -> Mapping[str, str]:
+        """See `Slot`."""
+        return self._parts.images
 
     def setup(self) -> None:
         """Let the holder mount the trees. Raises `SandboxError`."""

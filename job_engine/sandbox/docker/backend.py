@@ -14,7 +14,7 @@ from typing import Final
 
 from job_engine.errors import SandboxError, SandboxRefusedError
 from job_engine.log import get_logger
-from job_engine.sandbox.base import PhaseSpec, Sandbox, Slot, Tree
+from job_engine.sandbox.base import PhaseSpec, Runtime, Sandbox, Slot, Tree
 from job_engine.sandbox.docker.confine import Place
 from job_engine.sandbox.docker.daemon import LABEL, SLOT_LABEL, Daemon
 from job_engine.sandbox.docker.images import Image, Images
@@ -62,6 +62,15 @@ class DockerSandbox(Sandbox):
         self._uids: set[int] = set()
         self._checked = False
         self._closed = False
+
+    def runtime(self) -> Runtime:
+        """See `Sandbox`: the daemon's host, which may be another than the executor's."""
+        info = self._daemon.info
+        return Runtime(
+            host=str(info.get("Name", "")),
+            kernel=str(info.get("KernelVersion", "")),
+            version=f"docker {info.get('ServerVersion', '')}",
+        )
 
     def check(self) -> None:
         """See `Sandbox`: the daemon must answer, and be able to limit what slots limit."""

@@ -88,6 +88,11 @@ class DockerSlot(Slot):
         self._volumes: list[str] = []
         self._removed: list[Future[threading.Event]] = []
 
+    @property
+    def images(self) -> Mapping[str, str]:
+        """See `Slot`: ids of images, which are digests of what is in them."""
+        return {phase: f"image:{image.id}" for phase, image in self._images.items()}
+
     def prepare(self) -> None:
         """Make the volumes and start their holder; `destroy` whatever comes of it."""
         volumes = [

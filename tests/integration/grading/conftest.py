@@ -17,6 +17,7 @@ from job_engine.errors import ApiError, JobEngineError
 from job_engine.grading.archive import pack_directory, pack_submission
 from job_engine.grading.bundles import BundleCache
 from job_engine.grading.pipeline import Grader
+from job_engine.grading.receipt import Course
 from job_engine.grading.results import Results
 from job_engine.grading.submission import GradePayload
 from job_engine.sandbox.base import Sandbox
@@ -138,6 +139,10 @@ class Desk:
         submission: dict[str, Any],
         follower: Follower | None = None,
     ) -> Results:
+        payload = {"assignment": assignment, "submission": submission}
+        return self.grade_payload(payload, follower)
+
+    def grade_payload(self, payload: dict[str, Any], follower: Follower | None = None) -> Results:
         grader = Grader(
             sandbox=self.sandbox,
             blobs=self.blobs,
@@ -146,9 +151,9 @@ class Desk:
             settings=self.settings,
             policy=self.policy,
             label=self.label,
+            course=Course(executor=self.label),
         )
-        payload = GradePayload.model_validate({"assignment": assignment, "submission": submission})
-        return grader.grade(payload, follower or self.follower())
+        return grader.grade(GradePayload.model_validate(payload), follower or self.follower())
 
 
 @pytest.fixture(scope="module")

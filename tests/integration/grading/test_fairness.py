@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from pathlib import Path
 
+import pytest
+
+from job_engine.errors import ReplayRefusedError
+from job_engine.grading.replay import differences, replay_payload
 from job_engine.grading.results import Outcome, Results
 from job_engine.model import Fault, FinalVerdict
 from tests.integration.grading.conftest import Desk, Follower
@@ -46,3 +52,53 @@ def test_tests_that_finished_before_a_crash_count(desk: Desk) -> None:
     results = grade(desk, publish(desk, f"{TWO}kill -SEGV $$"))
     assert results.verdict is FinalVerdict.RUNTIME_ERROR
     assert (results.score, len(results.tests)) == (2, 2)
+
+
+def test_the_receipt_says_what_was_graded_by_what(desk: Desk) -> None:
+    assignment = publish(desk, TWO, "wall_time_s: 7")
+    receipt = grade(desk, assignment).receipt
+    assert receipt.assignment == assignment
+    assert receipt.tests.startswith("sha256:")
+    assert receipt.submission.startswith("sha256:")
+    assert receipt.images.keys() == receipt.limits.keys() == {"test"}
+    assert ":sha256:" in receipt.images["test"]
+    assert receipt.limits["test"]["wall_time_s"] == 7
+    assert receipt.limits["test"]["memory_bytes"] == 512 * 2**20
+    assert (receipt.sandbox, receipt.flavour, receipt.executor) == (
+        desk.name,
+        "standard",
+        desk.label,
+    )
+    assert receipt.runtime.startswith(desk.name)
+    assert receipt.kernel
+    assert receipt.host
+    assert receipt.started < receipt.ended
+    again = grade(desk, assignment).receipt
+    assert again.model_copy(update={"started": "", "ended": ""}) == receipt.model_copy(
+        update={"started": "", "ended": ""}
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"images": {"test": "image:sha256:gone"}},
+            "image of phase test: it was image:sha256:gone",
+        ),
+        ({"limits": {"test": {"wall_time_s": 1.0}}}, "limit wall_time_s of phase test"),
+        ({"tests": "sha256:other"}, "replay tests"),
+        ({"sandbox": "other"}, "replay sandbox"),
+    ],
+)
+def test_what_is_not_the_same_is_not_replayed(
+    desk: Desk, change: dict[str, object], told: str
+) -> None:
+    assignment = publish(desk, TWO)
+    payload = {"assignment": assignment, "submission": {"files": {"a": "x"}}}
+    then = grade(desk, assignment)
+    job = {"id": "job/1", "action": "grade", "payload": json.dumps(payload)}
+    same = replay_payload(job, then)
+    assert differences(then, desk.grade_payload(same)) == []
+    with pytest.raises(ReplayRefusedError, match=re.escape(told)):
+        desk.grade_payload({**same, "replay": {**same["replay"], **change}})

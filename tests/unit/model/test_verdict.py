@@ -26,7 +26,8 @@ OF_FAULT = {
     },
     Fault.ASSIGNMENT: {"harness-failed", "assignment-refused"},
     Fault.PLATFORM: {
-        *("sandbox-broke", "image-missing", "executor-lost", "job-timeout", "engine-failed"),
+        *("sandbox-broke", "image-missing", "executor-lost", "job-timeout"),
+        *("replay-refused", "engine-failed"),
     },
 }
 

@@ -1,0 +1,118 @@
+"""The receipt: what exactly was graded by what; and holding a replay to an earlier one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO
+
+from job_engine import __version__
+from job_engine.errors import ReplayRefusedError
+from job_engine.grading.assignment import Assignment
+from job_engine.grading.bundles import Bundle
+from job_engine.grading.plan import Plan
+from job_engine.grading.results.model import Receipt
+from job_engine.grading.submission import Replay, Submission
+from job_engine.sandbox.base import Sandbox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What is known of a job before its submission is graded."""
+
+    executor: str
+    attempts: int = 1
+    """This one included; others ended by a fault of the platform."""
+    interruptions: int = 0
+    """Runs that ended without a word."""
+
+
+def make_receipt(
+    course: Course,
+    submission: Submission,
+    identity: str,
+    assignment: Assignment,
+    bundle: Bundle,
+    plan: Plan,
+    sandbox: Sandbox,
+) -> Receipt:
+    """Return the receipt of a run that begins now, without what is known only once it ran."""
+    runtime = sandbox.runtime()
+    return Receipt(
+        assignment=bundle.digest,
+        assignment_name=assignment.name,
+        tests=_digest(bundle.tests),
+        submission=identity,
+        repository=submission.git.url if submission.git else None,
+        engine=__version__,
+        sandbox=sandbox.name,
+        runtime=runtime.version,
+        kernel=runtime.kernel,
+        host=runtime.host,
+        executor=course.executor,
+        flavour=assignment.flavour,
+        limits=_limits(plan),
+        attempts=course.attempts,
+        interruptions=course.interruptions,
+        started=_now(),
+        forgeable=assignment.results.forgeable,
+    )
+
+
+def completed(receipt: Receipt, images: Mapping[str, str], identity: str) -> Receipt:
+    """Return the receipt of a run that has ended, in these images, of this submission."""
+    known = {"images": dict(images), "submission": identity, "ended": _now()}
+    return receipt.model_copy(update=known)
+
+
+def hold_to(replay: Replay, receipt: Receipt) -> None:
+    """Raise `ReplayRefusedError` unless a run is asked of the sandbox that it once was."""
+    for name, then, now in (
+        ("assignment", replay.assignment, receipt.assignment),
+        ("tests", replay.tests, receipt.tests),
+        ("sandbox", replay.sandbox, receipt.sandbox),
+    ):
+        if then != now:
+            raise ReplayRefusedError(_changed(name, then, now))
+    for phase, then_limits in replay.limits.items():
+        now_limits = receipt.limits.get(phase, {})
+        for key, value in then_limits.items():
+            if now_limits.get(key) != value:
+                raise ReplayRefusedError(
+                    _changed(f"limit {key} of phase {phase}", value, now_limits.get(key))
+                    + " Flavours are the operator's (setting flavours)."
+                )
+
+
+def hold_to_images(replay: Replay, images: Mapping[str, str]) -> None:
+    """Raise `ReplayRefusedError` unless every phase is to run in the image that it once did."""
+    for phase, then in replay.images.items():
+        if images.get(phase) != then:
+            raise ReplayRefusedError(
+                _changed(f"image of phase {phase}", then, images.get(phase))
+                + " Give the image's name back to that content, and replay again."
+            )
+
+
+def _changed(what: str, then: object, now: object) -> str:
+    return f"Cannot replay {what}: it was {then}, and is {'not there' if now is None else now}."
+
+
+def _limits(plan: Plan) -> dict[str, dict[str, int | float]]:
+    return {phase.name: dataclasses.asdict(phase.limits) for phase in plan.phases}
+
+
+def _digest(tests: IO[bytes]) -> str:
+    tests.seek(0)
+    hashed = hashlib.sha256()
+    while chunk := tests.read(1 << 20):
+        hashed.update(chunk)
+    tests.seek(0)
+    return f"sha256:{hashed.hexdigest()}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,92 @@
+"""Grading again exactly what was graded once, and saying what came out different."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+from pydantic import ValidationError
+
+from job_engine.errors import ReplayRefusedError
+from job_engine.grading.results.model import Results
+from job_engine.grading.submission import GradePayload, Replay
+
+_COMPARED = ("verdict", "outcome", "score", "max_score")
+_OF_TESTS = ("score", "max_score", "status", "visibility")
+
+
+def results_to_replay(job: Mapping[str, Any]) -> Results:
+    """Return what a `grade` job found. Raises `ReplayRefusedError` for a job without results."""
+    if job.get("action") != "grade":
+        raise ReplayRefusedError(f"{job['id']} is no grade job.")
+    try:
+        results = Results.model_validate_json(job.get("output", ""))
+    except ValidationError:
+        raise ReplayRefusedError(
+            f"{job['id']} has no results that could come out the same: {job['state']}, "
+            f"{job.get('status-message', 'no message')}"
+        ) from None
+    if not results.receipt.images:
+        raise ReplayRefusedError(
+            f"{job['id']} was graded by job-engine {results.receipt.engine}, whose receipt does "
+            "not say enough to replay it."
+        )
+    return results
+
+
+def replay_payload(job: Mapping[str, Any], results: Results) -> dict[str, Any]:
+    """Return the payload of a job that grades the same submission by the same assignment.
+
+    Whatever else its receipt names is held to by the executor, which runs it only so.
+    """
+    receipt = results.receipt
+    payload = GradePayload.model_validate_json(job.get("payload", "{}"))
+    made: dict[str, Any] = json.loads(payload.model_dump_json(exclude_none=True))
+    made["assignment"] = receipt.assignment
+    if payload.submission.git is not None:
+        # A branch may have moved since.
+        made["submission"]["git"].pop("ref", None)
+        made["submission"]["git"]["commit"] = receipt.submission
+    made["replay"] = Replay(
+        job=job["id"],
+        assignment=receipt.assignment,
+        tests=receipt.tests,
+        sandbox=receipt.sandbox,
+        images=receipt.images,
+        limits=receipt.limits,
+    ).model_dump(mode="json")
+    return made
+
+
+def differences(then: Results, now: Results) -> list[str]:
+    """Return what came out different, a line each; times and outputs are not compared."""
+    found = list(_changes("", then, now, _COMPARED))
+    for before, after in zip_longest(then.tests, now.tests):
+        if before is None or after is None:
+            test = before or after
+            found.append(f"test {test.name!r}: {'only now' if before is None else 'only then'}")
+        elif before.name != after.name:
+            found.append(f"test {before.number}: {before.name!r} then, {after.name!r} now")
+        else:
+            found += _changes(f"test {before.name!r}: ", before, after, _OF_TESTS)
+    phases = {phase.name: phase for phase in now.phases}
+    for phase in then.phases:
+        again = phases.get(phase.name)
+        if again is None:
+            found.append(f"phase {phase.name}: only then")
+        else:
+            found += _changes(f"phase {phase.name}: ", phase, again, ("verdict", "exit_code"))
+    return found
+
+
+def _changes(where: str, then: object, now: object, names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        before, after = getattr(then, name), getattr(now, name)
+        if before != after:
+            yield f"{where}{name} {_shown(before)} then, {_shown(after)} now"
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

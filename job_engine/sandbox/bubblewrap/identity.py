@@ -1,0 +1,55 @@
+"""What is behind the name of an image, said in a line, without reading all of it.
+
+A root file system has no digest of its own, and reading one takes seconds. What its package
+manager lists with versions tells whether it is the same, unless somebody edits files of
+packages by hand.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Final
+
+_LISTS: Final = (
+    "etc/os-release",
+    "var/lib/dpkg/status",
+    "lib/apk/db/installed",
+    "usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "var/lib/rpm/rpmdb.sqlite",
+)
+_HOST: Final = "host"
+
+
+def identity_of(rootfs_dir: Path | None, image: str | None) -> str:
+    """Return `packages:sha256:<hex>` of an image's name and its lists of packages.
+
+    Without an image it is the host's own programs that phases run.
+    """
+    root = Path("/") if image is None or rootfs_dir is None else rootfs_dir / image
+    hashed = hashlib.sha256(f"{image or _HOST}\n".encode())
+    for name in _LISTS:
+        path = root / name
+        try:
+            status = path.stat()
+            # A changed list is another file, or has another time.
+            stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+            hashed.update(f"{name} {_digest(path, stamp)}\n".encode())
+        except OSError:
+            continue  # Of another distribution.
+    return f"packages:sha256:{hashed.hexdigest()}"
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, _stamp: tuple[int, int, int]) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def bwrap_version(program: Path) -> str:
+    """Return what bwrap calls itself, such as `bubblewrap 0.8.0`."""
+    told = subprocess.run([program, "--version"], capture_output=True, check=False, text=True)
+    return told.stdout.strip() or "bubblewrap"
