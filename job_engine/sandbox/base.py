@@ -148,6 +148,10 @@ class PhaseSpec:
     handover: tuple[Handover, ...] = ()
     always: bool = False
     """Run even though an earlier phase did not end with OK."""
+    companion: PhaseSpec | None = None
+    """Runs beside this phase in a sandbox of its own (limits, processes, network, /tmp): begun
+    before it, and ended with it. Only a tree that both mount joins them. Its result comes after
+    the phase's, and what becomes of it stops no later phase."""
 
 
 @dataclass(frozen=True, kw_only=True)

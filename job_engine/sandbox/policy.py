@@ -44,6 +44,9 @@ def check_request(
     settings: SandboxSettings, phases: tuple[PhaseSpec, ...], trees: tuple[Tree, ...]
 ) -> None:
     """Raise `SandboxRefusedError`, naming what was asked and what is allowed."""
+    for phase in phases:
+        _check_companion(phase)
+    phases = with_companions(phases)
     _check_unique("phase", [phase.name for phase in phases])
     _check_unique("tree", [tree.name for tree in trees])
     for tree in trees:
@@ -60,6 +63,12 @@ def check_request(
             raise SandboxRefusedError(
                 f"phase {phase.name} asks for /dev/kvm, which the operator does not allow"
             )
+
+
+def with_companions(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
+    """Return the phases in their order, each with its companion behind it."""
+    pairs = ((phase, phase.companion) for phase in phases)
+    return tuple(spec for pair in pairs for spec in pair if spec is not None)
 
 
 def check_inputs(inputs: Inputs, phases: tuple[PhaseSpec, ...], trees: tuple[Tree, ...]) -> None:
@@ -188,6 +197,20 @@ def _check_places(phase: PhaseSpec, trees: set[str]) -> None:
             raise SandboxRefusedError(
                 f"phase {phase.name}: hand-over path {handover.path!r} leaves its tree"
             )
+
+
+def _check_companion(phase: PhaseSpec) -> None:
+    companion = phase.companion
+    if companion is None:
+        return
+    if companion.companion or companion.reach or companion.handover or companion.always:
+        raise SandboxRefusedError(
+            f"phase {companion.name}: a companion has no companion, reach or hand-over of its own, "
+            "and runs when its phase does"
+        )
+    if companion.own_root or phase.own_root:
+        # Root may unlock what the other may not.
+        raise SandboxRefusedError(f"phase {phase.name}: no own root beside a companion")
 
 
 def _inside(path: str, place: str) -> bool:

@@ -27,10 +27,11 @@ from job_engine.sandbox.bubblewrap.command import (
 from job_engine.sandbox.bubblewrap.identity import bwrap_version, identity_of
 from job_engine.sandbox.bubblewrap.layers import RANGE
 from job_engine.sandbox.bubblewrap.own_root import KeptRoots, RootRequest
+from job_engine.sandbox.bubblewrap.running import COMPANION_SCRATCH_DIR, SCRATCH_DIR
 from job_engine.sandbox.bubblewrap.slot import BubblewrapSlot, SlotParts, prepare_channel
 from job_engine.sandbox.bubblewrap.spawner import Spawner
 from job_engine.sandbox.bubblewrap.uids import UIDS_PER_SLOT, UidLease, UidPool
-from job_engine.sandbox.policy import check_request
+from job_engine.sandbox.policy import check_request, with_companions
 from job_engine.settings import SandboxSettings
 
 _BWRAP: Final = Path("/usr/bin/bwrap")
@@ -81,7 +82,7 @@ class BubblewrapSandbox(Sandbox):
         if self._closed:
             raise SandboxError("the sandbox is closed")
         check_request(self._settings, phases, trees)
-        if any(phase.kvm for phase in phases) and not Path("/dev/kvm").exists():
+        if any(phase.kvm for phase in with_companions(phases)) and not Path("/dev/kvm").exists():
             raise SandboxRefusedError("a phase asks for /dev/kvm, which this host does not have")
         default = image or self._settings.default_image
         return self._prepare(label, phases, trees, default)
@@ -93,7 +94,12 @@ class BubblewrapSandbox(Sandbox):
         trees: tuple[Tree, ...],
         image: str | None,
     ) -> BubblewrapSlot:
-        options = tuple(self._options(phase, phase.image or image) for phase in phases)
+        options = {phase.name: self._options(phase, image) for phase in phases}
+        options |= {
+            phase.companion.name: self._options(phase.companion, image, COMPANION_SCRATCH_DIR)
+            for phase in phases
+            if phase.companion is not None
+        }
         with ExitStack() as undo:
             lease = self._uids.lease()
             undo.callback(lease.release)
@@ -122,7 +128,7 @@ class BubblewrapSandbox(Sandbox):
             trees=trees,
             images={
                 phase.name: identity_of(self._settings.rootfs_dir, phase.image or image)
-                for phase in phases
+                for phase in with_companions(phases)
             },
             options=options,
             group=group,
@@ -135,10 +141,12 @@ class BubblewrapSandbox(Sandbox):
         )
         return self._register(BubblewrapSlot(parts, self._forget))
 
-    def _options(self, phase: PhaseSpec, image: str | None) -> list[str]:
+    def _options(
+        self, phase: PhaseSpec, image: str | None, scratch: str = SCRATCH_DIR
+    ) -> list[str]:
         if phase.own_root is not None:
             return own_root_options(phase)
-        return bwrap_options(phase, image_binds(self._roots, image))
+        return bwrap_options(phase, image_binds(self._roots, phase.image or image), scratch)
 
     def _root(
         self, phases: tuple[PhaseSpec, ...], image: str | None, lease: UidLease
@@ -239,21 +247,22 @@ def _make_groups(
     path: str,
     phases: tuple[PhaseSpec, ...],
     trees: tuple[Tree, ...],
-) -> tuple[Group, tuple[Group, ...]]:
-    """Make the slot's group, its holder's and its phases', with their limits."""
+) -> tuple[Group, dict[str, Group]]:
+    """Make the slot's group, its holder's and its phases' by name, with their limits."""
     budget = sum(tree.size_bytes + tree.inodes * _INODE_BYTES for tree in trees) + _HOLDER_BYTES
     budget += sum(
         phase.own_root.size_bytes + phase.own_root.inodes * _INODE_BYTES
         for phase in phases
         if phase.own_root is not None
     )
-    budget += max((phase.limits.memory_bytes for phase in phases), default=0)
+    budget += max((_memory_bytes(phase) for phase in phases), default=0)
     group.create()
     group.limit(memory_bytes=budget)
     holder_group = Group(hierarchies, f"{path}/holder")
     holder_group.create()
-    phase_groups = tuple(Group(hierarchies, f"{path}/phase-{n}") for n in range(len(phases)))
-    for phase_group, phase in zip(phase_groups, phases, strict=True):
+    phase_groups: dict[str, Group] = {}
+    for number, phase in enumerate(with_companions(phases)):
+        phase_group = phase_groups[phase.name] = Group(hierarchies, f"{path}/phase-{number}")
         phase_group.create()
         phase_group.limit(
             memory_bytes=phase.limits.memory_bytes,
@@ -261,6 +270,12 @@ def _make_groups(
             cpus=phase.limits.cpus,
         )
     return holder_group, phase_groups
+
+
+def _memory_bytes(phase: PhaseSpec) -> int:
+    """Return what a phase and who runs beside it may use together."""
+    beside = phase.companion.limits.memory_bytes if phase.companion is not None else 0
+    return phase.limits.memory_bytes + beside
 
 
 def _checked(label: str) -> str:

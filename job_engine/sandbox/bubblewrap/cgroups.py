@@ -153,14 +153,18 @@ class Group:
                     found |= {int(pid) for pid in (path / "cgroup.procs").read_text().split()}
         return found
 
+    def kill(self) -> None:
+        """Kill what is in it now; call it again until nothing is."""
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def remove(self) -> None:
         """Kill what is in it and below it, and remove it all. Raises `SandboxError`."""
         deadline = time.monotonic() + _KILL_TIMEOUT_S
         pause = 0.001
         while not self._try_remove():
-            for pid in self.processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            self.kill()
             if time.monotonic() > deadline:
                 raise SandboxError(f"cannot empty the cgroup {self._dirs[0]}")
             # Nothing tells when the last dead process has left a group of version 1.

@@ -28,6 +28,8 @@ def run(channel: Channel, message: Message, program: int, status: int, owner: in
     """
     try:
         stdin, stdout, stderr, *groups = message.fds
+        # Opened anew: a phase and its companion are about to read it at the same time.
+        program = os.open(f"/proc/self/fd/{program}", os.O_RDONLY)
         for fd in groups:
             # Opened by the executor, whose right to move processes it carries.
             os.write(fd, b"0")
@@ -49,7 +51,6 @@ def run(channel: Channel, message: Message, program: int, status: int, owner: in
         os.setresuid(owner, owner, owner)
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         channel.send({"started": True}, fds=[listener] if listener is not None else [])
-        os.lseek(program, 0, os.SEEK_SET)
         # Python ignores the first two, the zygote the others; a program expects to die of them.
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)

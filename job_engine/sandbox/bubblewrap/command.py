@@ -9,10 +9,10 @@ from typing import Final
 
 from job_engine.sandbox.base import PhaseSpec
 from job_engine.sandbox.bubblewrap.child import SECCOMP_FD, STATUS_FD
-from job_engine.sandbox.bubblewrap.holder import SCRATCH_DIR, TREES_DIR
 from job_engine.sandbox.bubblewrap.layers import ROOT_DIR
 from job_engine.sandbox.bubblewrap.own_root import KeptRoots
 from job_engine.sandbox.bubblewrap.root import IMAGES_DIR, KVM_DIR, SYSTEM_DIRS
+from job_engine.sandbox.bubblewrap.running import SCRATCH_DIR, TREES_DIR
 from job_engine.sandbox.policy import SANDBOX_UID, phase_environment
 
 _NOT_FROM_IMAGES: Final = frozenset(
@@ -42,7 +42,9 @@ def image_binds(roots: KeptRoots, image: str | None) -> tuple[str, ...]:
     return tuple(_root_file_system(roots.image_place(image)))
 
 
-def bwrap_options(phase: PhaseSpec, image: tuple[str, ...]) -> list[str]:
+def bwrap_options(
+    phase: PhaseSpec, image: tuple[str, ...], scratch: str = SCRATCH_DIR
+) -> list[str]:
     """Return all options of bwrap for a phase; paths are those of the holder's root."""
     return [
         *("--unshare-all", "--unshare-user", "--share-net"),
@@ -51,7 +53,7 @@ def bwrap_options(phase: PhaseSpec, image: tuple[str, ...]) -> list[str]:
         *("--json-status-fd", str(STATUS_FD), "--seccomp", str(SECCOMP_FD)),
         *image,
         *("--proc", "/proc", "--dev", "/dev"),
-        *("--bind", f"{SCRATCH_DIR}/tmp", "/tmp", "--bind", f"{SCRATCH_DIR}/shm", "/dev/shm"),
+        *("--bind", f"{scratch}/tmp", "/tmp", "--bind", f"{scratch}/shm", "/dev/shm"),
         *(("--dev-bind", f"{KVM_DIR}/kvm", "/dev/kvm") if phase.kvm else ()),
         *_mounts(phase),
         # bwrap makes both of file systems in memory that the program could fill unseen.

@@ -55,7 +55,8 @@ def _unpack_in(tree: str, stream: int, report: int, owner: int) -> int:
 def _plain(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield what a tree may hold, owned by the one who unpacks."""
     for member in archive:
-        if member.isreg() or member.isdir() or member.issym() or member.islnk():
+        kept = member.isreg() or member.isdir() or member.issym() or member.islnk()
+        if kept or member.isfifo():
             clone = copy.copy(member)  # TarInfo.replace is not in every Python 3.11
             clone.mode = (member.mode | 0o600) & 0o777
             yield clone

@@ -11,23 +11,26 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Iterable
 from typing import Any, Final
 
-from job_engine.sandbox.bubblewrap import child, fill, layers, syscalls, walk
+from job_engine.sandbox.bubblewrap import fill, layers, syscalls, walk
 from job_engine.sandbox.bubblewrap.root import SLOT_DIR
-from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel, Message
+from job_engine.sandbox.bubblewrap.running import (
+    COMPANION_SCRATCH_DIR,
+    FLAGS,
+    SCRATCH_DIR,
+    TREES_DIR,
+    Running,
+    owned,
+)
+from job_engine.sandbox.bubblewrap.wire import Channel, Message
 
-TREES_DIR: Final = f"{SLOT_DIR}/trees"
-SCRATCH_DIR: Final = f"{SLOT_DIR}/scratch"
-"""Mount point of a phase's private /tmp and /dev/shm, which count as its memory."""
 _SAMPLE_INTERVAL_MS: Final = 50
 _STUDENT_UID: Final = 1000
-_FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
 class Holder:
-    """Serves one slot. Operations: setup, fill, run (and kill meanwhile), handover."""
+    """Serves one slot. Operations: setup, fill, companion, run (and kill meanwhile), handover."""
 
     def __init__(self, channel: Channel, seccomp_program: bytes) -> None:
         self._channel = channel
@@ -35,6 +38,9 @@ class Holder:
         os.write(self._program, seccomp_program)
         self._owner = _STUDENT_UID
         self._parts = 0
+        self._companion: Running | None = None
+        self._lived = False
+        """Whether the companion still ran when its phase had ended."""
 
     def serve(self) -> None:
         """Do what the executor says until it is gone."""
@@ -63,6 +69,11 @@ class Holder:
                 return None
             case "run":
                 return self._run(message)
+            case "companion":
+                self._companion = Running(
+                    self._channel, message, self._program, self._owner, COMPANION_SCRATCH_DIR
+                )
+                return None
             case "handover":
                 return self._hand_over(message.head)
             case "kill":
@@ -78,12 +89,12 @@ class Holder:
             # The root of the slot, to its phases, and whoever they turn into.
             self._owner = layers.RANGE_FIRST
         syscalls.sethostname("sandbox")
-        syscalls.mount("proc", "/proc", "proc", _FLAGS | syscalls.MS_NOEXEC)
+        syscalls.mount("proc", "/proc", "proc", FLAGS | syscalls.MS_NOEXEC)
         # Open to the student's uid, as bwrap runs under it: what it shows is up to bwrap.
-        syscalls.mount("slot", SLOT_DIR, "tmpfs", _FLAGS, "mode=755,size=1m")
+        syscalls.mount("slot", SLOT_DIR, "tmpfs", FLAGS, "mode=755,size=1m")
         # bwrap builds its new root here.
-        syscalls.mount("tmp", "/tmp", "tmpfs", _FLAGS, f"mode=700,size=1m,{_owned(self._owner)}")
-        for name in (TREES_DIR, SCRATCH_DIR):
+        syscalls.mount("tmp", "/tmp", "tmpfs", FLAGS, f"mode=700,size=1m,{owned(self._owner)}")
+        for name in (TREES_DIR, SCRATCH_DIR, COMPANION_SCRATCH_DIR):
             os.mkdir(name)
         for tree in trees:
             _mount_tree(
@@ -102,33 +113,29 @@ class Holder:
             for fd in fds:
                 os.close(fd)
 
-    def _run(self, message: Message) -> dict[str, Any]:
-        head = message.head
-        _mount_scratch(head["scratch_bytes"], self._owner)
-        status_read, status_write = os.pipe()
+    def _run(self, message: Message) -> dict[str, Any] | None:
+        run = Running(self._channel, message, self._program, self._owner)
         try:
-            pid = os.fork()
-            if pid == 0:
-                child.run(self._channel, message, self._program, status_write, self._owner)
-            os.close(status_write)
-            for fd in message.fds:
-                os.close(fd)
-            message.fds.clear()
-            places = [SCRATCH_DIR, *(f"{TREES_DIR}/{name}" for name in head["writable"])]
-            places += [layers.written()] if head["own_root"] else []
-            code, full = self._watch(pid, places)
-            full = full or _any_full(places)
-            at_limit = code != 0 and walk.holds_file_of(places, head["file_size_bytes"])
-            ran = b'"exit-code"' in os.read(status_read, CHUNK_BYTES)
+            self._watch(run)
+            self._channel.send(run.facts())
         finally:
-            os.close(status_read)
-            syscalls.unmount(SCRATCH_DIR)
-        return {"ended": code, "full": full, "file_at_limit": at_limit, "ran": ran}
+            run.close()
+        return self._end_companion()
 
-    def _watch(self, pid: int, places: Iterable[str]) -> tuple[int, bool]:
-        """Wait for bwrap's end and leave no process; return its status and "a tree was full"."""
-        full = False
-        pidfd = os.pidfd_open(pid)
+    def _end_companion(self) -> dict[str, Any] | None:
+        companion, self._companion = self._companion, None
+        if companion is None:
+            return None
+        try:
+            facts = companion.facts()
+            return {**facts, "ran": facts["ran"] or self._lived, "lived": self._lived}
+        finally:
+            companion.close()
+
+    def _watch(self, run: Running) -> None:
+        """Wait for bwrap's end and leave no process."""
+        both = [run, self._companion] if self._companion is not None else [run]
+        pidfd = os.pidfd_open(run.pid)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         poll.register(self._channel, select.POLLIN)
@@ -142,18 +149,20 @@ class Holder:
                     if message is None:
                         os._exit(0)
                     _kill_everything()
-                # A program may clean up what it could not finish, so look meanwhile too.
-                full = full or _any_full(places)
+                for each in both:
+                    each.look()
         finally:
             os.close(pidfd)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        run.reap()
+        self._lived = self._companion is not None and not self._companion.reap(os.WNOHANG)
         # Daemons of the phase: its pid namespace dies with its first process, which
         # a phase that attaches to it could have talked out of dying with bwrap.
         _kill_everything()
+        for each in both:
+            each.reap()
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)
-        return (128 - code if code < 0 else code), full
 
     def _hand_over(self, head: dict[str, Any]) -> dict[str, Any]:
         found = walk.Harvest(head["max_bytes"], head["max_files"])
@@ -172,28 +181,7 @@ def _kill_everything() -> None:
         os.kill(-1, signal.SIGKILL)
 
 
-def _owned(owner: int) -> str:
-    return f"uid={owner},gid={owner}"
-
-
 def _mount_tree(path: str, size_bytes: int, inodes: int, owner: int) -> None:
     os.mkdir(path)
-    options = f"size={size_bytes},nr_inodes={inodes + 1},mode=755,{_owned(owner)}"
-    syscalls.mount("tree", path, "tmpfs", _FLAGS, options)
-
-
-def _mount_scratch(size_bytes: int, owner: int) -> None:
-    inodes = max(size_bytes // 4096, 1024)
-    options = f"size={size_bytes},nr_inodes={inodes},mode=755,{_owned(owner)}"
-    syscalls.mount("scratch", SCRATCH_DIR, "tmpfs", _FLAGS, options)
-    for name in ("tmp", "shm"):
-        os.mkdir(f"{SCRATCH_DIR}/{name}")
-        os.chmod(f"{SCRATCH_DIR}/{name}", 0o1777)
-
-
-def _any_full(places: Iterable[str]) -> bool:
-    for place in places:
-        usage = os.statvfs(place)
-        if usage.f_bfree == 0 or usage.f_ffree == 0:
-            return True
-    return False
+    options = f"size={size_bytes},nr_inodes={inodes + 1},mode=755,{owned(owner)}"
+    syscalls.mount("tree", path, "tmpfs", FLAGS, options)

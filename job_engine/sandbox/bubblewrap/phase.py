@@ -116,12 +116,15 @@ class PhaseRun:
                 self._launch(stack)
                 ended = self._watch(stack, started_at)
                 wall_time_s = time.monotonic() - started_at
-                for fd in self._output.streams:
-                    while self._output.take(fd):
-                        pass
+                self._read_rest()
             except OSError as error:
                 raise SandboxError(f"the slot broke: {error}") from error
         return self._result(ended, wall_time_s)
+
+    def _read_rest(self) -> None:
+        for fd in self._output.streams:
+            while self._output.take(fd):
+                pass
 
     def _launch(self, stack: ExitStack) -> None:
         stdin, feed = os.pipe()

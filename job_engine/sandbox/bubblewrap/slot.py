@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 from job_engine.errors import SandboxError, SandboxRefusedError
 from job_engine.sandbox.base import (
@@ -26,11 +26,14 @@ from job_engine.sandbox.base import (
 )
 from job_engine.sandbox.bubblewrap.cgroups import Group
 from job_engine.sandbox.bubblewrap.command import set_environment
+from job_engine.sandbox.bubblewrap.companion import CompanionRun
 from job_engine.sandbox.bubblewrap.own_root import RootRequest
 from job_engine.sandbox.bubblewrap.phase import KillSwitch, PhaseRun
 from job_engine.sandbox.bubblewrap.uids import UidLease
 from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel
 from job_engine.sandbox.policy import check_inputs
+
+R = TypeVar("R", bound=PhaseRun)
 
 _ANSWER_TIMEOUT_S: Final = 30.0
 _POLITE_S: Final = 1.0
@@ -45,10 +48,11 @@ class SlotParts:
     phases: tuple[PhaseSpec, ...]
     trees: tuple[Tree, ...]
     images: Mapping[str, str]
-    options: tuple[list[str], ...]
+    options: Mapping[str, list[str]]
+    """Those of bwrap, by the name of phase or companion."""
     group: Group
     """The slot's own, with the phases' groups below it."""
-    phase_groups: tuple[Group, ...]
+    phase_groups: Mapping[str, Group]
     channel: Channel
     holder: int
     """A pidfd of the holder."""
@@ -162,11 +166,10 @@ class BubblewrapSlot(Slot):
     def _run_phases(self, inputs: Inputs) -> None:
         failed = False
         try:
-            for index, phase in enumerate(self._parts.phases):
+            for phase in self._parts.phases:
                 if failed and not phase.always:
                     continue
-                result = self._run_phase(index, phase, inputs)
-                self._events.put(result)
+                result = self._run_phase(phase, inputs)
                 failed = failed or not result.ok
                 if result.verdict is Verdict.KILLED:
                     return
@@ -177,24 +180,39 @@ class BubblewrapSlot(Slot):
         finally:
             self._events.put(None)
 
-    def _run_phase(self, index: int, phase: PhaseSpec, inputs: Inputs) -> PhaseResult:
+    def _run_phase(self, phase: PhaseSpec, inputs: Inputs) -> PhaseResult:
+        """Run one phase, tell of its end (and its companion's), and return its result."""
         if self._switch.pressed:
-            return _killed(phase)
-        run = PhaseRun(
+            result, beside = _killed(phase), None
+        elif phase.companion is None:
+            result, beside = self._make_run(PhaseRun, phase, inputs).run(), None
+        else:
+            companion = self._make_run(CompanionRun, phase.companion, inputs)
+            with companion.started():
+                result = self._make_run(PhaseRun, phase, inputs).run()
+            beside = companion.result()
+        if result.ok and phase.own_root is not None and phase.own_root.keep_as is not None:
+            self._keep(phase.own_root.keep_as)
+        if result.verdict is not Verdict.KILLED and phase.handover:
+            result = self._with_files(result, phase)
+        self._events.put(result)
+        if beside is not None:
+            self._events.put(beside)
+        return result
+
+    def _make_run(self, kind: type[R], phase: PhaseSpec, inputs: Inputs) -> R:
+        return kind(
             phase,
-            [*self._parts.options[index], *set_environment(inputs.env.get(phase.name, {}))],
+            [*self._parts.options[phase.name], *set_environment(inputs.env.get(phase.name, {}))],
             channel=self._parts.channel,
-            group=self._parts.phase_groups[index],
+            group=self._parts.phase_groups[phase.name],
             switch=self._switch,
             stdin=inputs.stdin.get(phase.name, b""),
             private_hosts=self._parts.private_hosts,
             on_start=lambda: self._events.put(PhaseStarted(phase.name)),
         )
-        result = run.run()
-        if result.ok and phase.own_root is not None and phase.own_root.keep_as is not None:
-            self._keep(phase.own_root.keep_as)
-        if result.verdict is Verdict.KILLED or not phase.handover:
-            return result
+
+    def _with_files(self, result: PhaseResult, phase: PhaseSpec) -> PhaseResult:
         files: dict[str, bytes] = {}
         left_out: list[str] = []
         for handover in phase.handover:
