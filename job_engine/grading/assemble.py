@@ -13,7 +13,7 @@ from dataclasses import replace
 from job_engine.errors import SandboxError, SubmissionError
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.clone import MISSING_FILES
-from job_engine.grading.plan import RESULTS, Plan
+from job_engine.grading.plan import PROGRAM, RESULTS, Plan
 from job_engine.grading.results import (
     HarnessError,
     Outcome,
@@ -62,7 +62,9 @@ def assemble(
         reading = read_results(assignment.results.format, _found(assignment, test))
     except HarnessError as error:
         return _broken(error, assignment, test, summaries, receipt)
-    return _graded(reading, assignment, summaries, receipt, test)
+    results = _graded(reading, assignment, summaries, receipt, test)
+    verdict = FinalVerdict.ACCEPTED if results.lost_nothing else _why(phases.get(PROGRAM))
+    return results.model_copy(update={"verdict": verdict, "fault": verdict.fault})
 
 
 def clone_error(result: PhaseResult, plan: Plan, git: GitSource) -> SubmissionError:
@@ -108,7 +110,7 @@ def _graded(
         max_score = assignment.results.max_score
     of = "" if max_score is None else f" of {max_score:g}"
     seconds = reading.execution_time
-    results = Results(
+    return Results(
         outcome=Outcome.GRADED,
         message=f"Score {reading.score or 0:g}{of}.",
         score=reading.score,
@@ -125,8 +127,13 @@ def _graded(
         phases=_with_stdout(summaries, reading.stdout_visibility),
         receipt=receipt,
     )
-    verdict = FinalVerdict.ACCEPTED if results.lost_nothing else FinalVerdict.WRONG_ANSWER
-    return results.model_copy(update={"verdict": verdict, "fault": verdict.fault})
+
+
+def _why(program: PhaseResult | None) -> FinalVerdict:
+    """Return why points were lost: a limit that a split run's program met, or its answers."""
+    if program is None:
+        return FinalVerdict.WRONG_ANSWER
+    return ENDED_BY.get(program.verdict, FinalVerdict.WRONG_ANSWER)
 
 
 def _cut_short(
@@ -222,6 +229,7 @@ def _broken(
 
 
 def _visibility(phase: str, assignment: Assignment) -> Visibility:
+    # Not the program of a split run: it knows what hidden tests ask it.
     if phase in ("clone", "build") or (phase == "test" and assignment.results.output_visible):
         return Visibility.VISIBLE
     return Visibility.HIDDEN

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -118,6 +119,32 @@ def _phase(value: Any) -> Any:
 AnyPhase = Annotated[Phase, BeforeValidator(_phase)]
 
 
+class Program(Strict):
+    """The student's program, for a split run; text alone or a list is its command."""
+
+    command: Command
+    """Text runs as `sh -c`, with the harness's arguments as `$@`; to a list they are added."""
+    env: dict[EnvName, str] = {}
+    limits: LimitOverrides = LimitOverrides()
+    """Of all its runs together."""
+    image: str | None = None
+
+    def argv(self) -> tuple[str, ...]:
+        """Return the command as words, to which a run's arguments are added."""
+        words = argv(self.command)
+        return (*words, "program") if isinstance(self.command, str) else words
+
+
+class TestPhase(Phase):
+    """The test phase. With a `program` it is a split run: see the `split` package."""
+
+    __test__ = False
+
+    program: Annotated[Program, BeforeValidator(_phase)] | None = None
+    """Runs in a sandbox of its own, with the submission, which the harness then does not see;
+    the harness starts it as `/mnt/program/run ARGUMENT…`."""
+
+
 class ClonePhase(Strict):
     """Fetches a git submission; its command is the engine's own."""
 
@@ -131,7 +158,7 @@ class Phases(Strict):
     clone: ClonePhase = ClonePhase()
     build: AnyPhase | None = None
     """Sees the submission; not the tests."""
-    test: AnyPhase
+    test: Annotated[TestPhase, BeforeValidator(_phase)]
     """Sees submission, tests (read-only) and the results directory; reaches nothing."""
     report: AnyPhase | None = None
     """Sees the results (read-only)."""
@@ -150,20 +177,25 @@ class Phases(Strict):
         return self
 
 
+def _apart(places: list[str], prefix: str = "") -> None:
+    if any(a != b and f"{a}/".startswith(f"{b}/") for a in places for b in places):
+        raise ValueError(f"{prefix}no mount may lie inside another")
+    if len(set(places)) < len(places):
+        raise ValueError(f"{prefix}two mounts have the same place")
+
+
 class Mounts(Strict):
     """Where the phases see the slot's trees."""
 
     submission: Target = "/mnt/submission"
     tests: Target = "/mnt/tests"
     results: Target = "/mnt/results"
+    program: Target = "/mnt/program"
+    """Of a split run: where the harness finds `run`."""
 
     @model_validator(mode="after")
     def _keep_apart(self) -> Mounts:
-        places = [self.submission, self.tests, self.results]
-        if any(a != b and f"{a}/".startswith(f"{b}/") for a in places for b in places):
-            raise ValueError("no mount may lie inside another")
-        if len(set(places)) < len(places):
-            raise ValueError("two mounts have the same place")
+        _apart([self.submission, self.tests, self.results])
         return self
 
 
@@ -181,8 +213,8 @@ class ResultsSpec(Strict):
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
     """Points of tests by name, for formats that know no points (tap, junit); else 1 each."""
     forgeable: bool = True
-    """Whether a submission could write its own score: true wherever the harness runs the
-    student's code in its own process, or as the user that writes the results."""
+    """Whether a submission could write its own score. Only of a split run may it be said that
+    it could not, and there it is the default."""
     output_visible: bool = False
     """Whether the student sees what the test phase prints."""
 
@@ -219,6 +251,31 @@ class Assignment(Strict):
     submission: SubmissionSpec = SubmissionSpec()
     phases: Phases
     results: ResultsSpec
+
+    @property
+    def forgeable(self) -> bool:
+        """Whether a submission could write its own score, whatever the assignment says of it."""
+        if self.phases.test.program is None:
+            return True
+        return self.results.forgeable and "forgeable" in self.results.model_fields_set
+
+    def program_limits(self, program: Program, flavour: Flavour) -> Limits:
+        """Return what a split run's program may use; its time is the test phase's own."""
+        wall_time_s = self.phase_limits(self.phases.test, flavour).wall_time_s
+        limits = replace(flavour.evolve(self.limits).limits, wall_time_s=wall_time_s)
+        return replace(flavour, limits=limits).evolve(program.limits).limits
+
+    @model_validator(mode="after")
+    def _fits_its_form(self) -> Assignment:
+        mounts = self.mounts
+        if self.phases.test.program is not None:
+            _apart([mounts.submission, mounts.tests, mounts.results, mounts.program], "mounts: ")
+        elif not self.results.forgeable:
+            raise ValueError(
+                "results.forgeable: 'false' is for split runs (phases.test.program); a harness "
+                "that runs students' code itself can always be made to write another score"
+            )
+        return self
 
     def phase_limits(self, phase: Phase | ClonePhase, flavour: Flavour) -> Limits:
         """Return what the phase may use: flavour, then assignment, then phase."""

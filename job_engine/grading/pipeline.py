@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from job_engine.errors import AssignmentError, SandboxError, SubmissionError
+from job_engine.grading import split
 from job_engine.grading.archive import ArchiveLimits, Unpacked
 from job_engine.grading.assemble import assemble, clone_error
 from job_engine.grading.assignment import Assignment, check_files, parse_assignment
@@ -213,7 +214,7 @@ class Grader:
 
 def follow(slot: Slot, plan: Plan, inputs: Inputs, watch: Watch) -> dict[str, PhaseResult]:
     """Set a slot going and report each phase as it starts and ends."""
-    order = [phase.name for phase in plan.phases]
+    order = [phase.name for phase in plan.specs]
     share = (_LAST_PERCENT - _FIRST_PERCENT) / len(order)
     ended: dict[str, PhaseResult] = {}
     slot.go(inputs)
@@ -249,6 +250,8 @@ def _inputs(
     _check_tests(_tree(plan, TESTS), bundle)
     trees = {TESTS: bundle.tests}
     stdin: dict[str, bytes] = {}
+    if assignment.phases.test.program is not None:
+        trees[split.JOIN] = split.join_tree()
     if submission.git is not None:
         secret = stdin_of(git_secret(submission.git, settings.git_secrets_file))
         if secret:

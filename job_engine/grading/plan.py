@@ -6,6 +6,9 @@
 | build  | rw        | -         | -          | what it names         |
 | test   | rw        | read-only | rw         | nothing               |
 | report | -         | -         | read-only  | the API, what it names |
+
+In a split run the test phase does not see the workspace. The program, its companion, sees that
+and nothing else; a tree that joins them is read-only for the program.
 """
 
 from __future__ import annotations
@@ -16,15 +19,19 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.assignment import Assignment, Phase
+from job_engine.grading import split
+from job_engine.grading.assignment import Assignment, Phase, Program
 from job_engine.grading.clone import clone_env, clone_phase
 from job_engine.grading.flavours import MIB, Flavour
 from job_engine.grading.submission import GitSource
 from job_engine.sandbox.base import WORKSPACE, Handover, Limits, Mount, PhaseSpec, Reach, Tree
+from job_engine.sandbox.policy import with_companions
 from job_engine.settings import GradingSettings
 
 TESTS: Final = "tests"
 RESULTS: Final = "results"
+PROGRAM: Final = "program"
+"""Name of the phase in which the program of a split run is."""
 
 _RESULTS_BYTES: Final = 16 * MIB
 _RESULTS_INODES: Final = 1_024
@@ -64,9 +71,14 @@ class Plan:
     """What is of this job alone, and so travels with the go: the same plan for every other
     submission can be prepared ahead."""
 
+    @property
+    def specs(self) -> tuple[PhaseSpec, ...]:
+        """The phases, and the program behind the tests of a split run."""
+        return with_companions(self.phases)
+
     def limits(self, phase: str) -> Limits:
         """Return what the phase may use."""
-        return next(spec.limits for spec in self.phases if spec.name == phase)
+        return next(spec.limits for spec in self.specs if spec.name == phase)
 
 
 def make_plan(
@@ -94,16 +106,18 @@ def make_plan(
     results = Mount(tree=RESULTS, target=mounts.results)
     if (build := assignment.phases.build) is not None:
         phases.append(_phase("build", build, assignment, flavour, (workspace,)))
-    phases.append(
-        _phase(
-            "test",
-            assignment.phases.test,
-            assignment,
-            flavour,
-            (workspace, tests, results),
-            handover=(_HANDOVER,),
-        )
+    program = assignment.phases.test.program
+    spec = _phase(
+        "test",
+        assignment.phases.test,
+        assignment,
+        flavour,
+        (workspace, tests, results) if program is None else (results, tests, _join(assignment)),
+        handover=(_HANDOVER,),
     )
+    if program is not None:
+        spec = replace(spec, companion=_program(program, assignment, flavour, workspace))
+    phases.append(spec)
     if (report := assignment.phases.report) is not None:
         seen = Mount(tree=RESULTS, target=mounts.results, read_only=True)
         spec = _phase("report", report, assignment, flavour, (seen,), always=True)
@@ -111,7 +125,7 @@ def make_plan(
             spec = replace(spec, reach=(*spec.reach, access.reach))
             env["report"] = access.env
         phases.append(spec)
-    trees = (
+    trees: tuple[Tree, ...] = (
         flavour.tree(WORKSPACE),
         flavour.tree(TESTS),
         Tree(
@@ -120,7 +134,27 @@ def make_plan(
             inodes=min(_RESULTS_INODES, flavour.inodes),
         ),
     )
+    if program is not None:
+        trees = (*trees, split.TREE)
     return Plan(tuple(phases), trees, assignment.image, env)
+
+
+def _join(assignment: Assignment) -> Mount:
+    return Mount(tree=split.JOIN, target=assignment.mounts.program)
+
+
+def _program(
+    program: Program, assignment: Assignment, flavour: Flavour, workspace: Mount
+) -> PhaseSpec:
+    return PhaseSpec(
+        name=PROGRAM,
+        command=split.serve_command(assignment.mounts.program, program.argv()),
+        limits=assignment.program_limits(program, flavour),
+        mounts=(workspace, replace(_join(assignment), read_only=True)),
+        workdir=workspace.target,
+        env=program.env,
+        image=program.image,
+    )
 
 
 def _clone(

@@ -58,7 +58,7 @@ def make_receipt(
         attempts=course.attempts,
         interruptions=course.interruptions,
         started=_now(),
-        forgeable=assignment.results.forgeable,
+        forgeable=assignment.forgeable,
     )
 
 
@@ -102,7 +102,7 @@ def _changed(what: str, then: object, now: object) -> str:
 
 
 def _limits(plan: Plan) -> dict[str, dict[str, int | float]]:
-    return {phase.name: dataclasses.asdict(phase.limits) for phase in plan.phases}
+    return {phase.name: dataclasses.asdict(phase.limits) for phase in plan.specs}
 
 
 def _digest(tests: IO[bytes]) -> str:

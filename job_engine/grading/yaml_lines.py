@@ -105,9 +105,10 @@ def _problem(model: type[BaseModel], detail: Any, value: Any, lines: Lines) -> s
         ).message
     message = str(detail["msg"]).removeprefix("Value error, ")
     key, colon, rest = message.partition(": ")
-    if colon and (*path, key) in lines:
+    named = (*path, *key.split("."))
+    if colon and named in lines:
         # What several keys together get wrong is told of the one that the message names.
-        path, message = (*path, key), rest
+        path, message = named, rest
     return lines.error(path, message[:1].lower() + message[1:]).message
 
 

@@ -6,6 +6,6 @@ no name, no mode, no file. `serve` runs there, beside the student's code, and is
 whatever it could be made to say, the program could have printed.
 """
 
-from job_engine.grading.split.join import JOIN, MOUNT, join_tree, serve_command
+from job_engine.grading.split.join import JOIN, TREE, join_tree, serve_command
 
-__all__ = ["JOIN", "MOUNT", "join_tree", "serve_command"]
+__all__ = ["JOIN", "TREE", "join_tree", "serve_command"]

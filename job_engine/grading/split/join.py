@@ -10,18 +10,18 @@ from typing import IO, Final
 from job_engine.sandbox.base import Tree
 
 JOIN: Final = "join"
-MOUNT: Final = "/mnt/program"
-"""Where both sandboxes see it; a harness runs `/mnt/program/run ARGUMENT…`."""
-
 TREE: Final = Tree(name=JOIN, size_bytes=16 * 2**20, inodes=16_384)
 _SCRIPTS: Final = ("run", "serve")
 _FIFOS: Final = ("life", "requests")
 _RUNS: Final = "runs"
 
 
-def serve_command(command: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what runs in the program's sandbox, to start `command` for each request."""
-    return ("sh", f"{MOUNT}/serve", *command)
+def serve_command(target: str, command: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what runs in the program's sandbox, to start `command` for each request.
+
+    `target` is where the tree is mounted, on both sides; the harness runs `<target>/run`.
+    """
+    return ("sh", f"{target}/serve", *command)
 
 
 def join_tree() -> IO[bytes]:

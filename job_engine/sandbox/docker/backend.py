@@ -252,6 +252,8 @@ class DockerSandbox(Sandbox):
 
 def _check_phase(phase: PhaseSpec) -> None:
     """Refuse what only Docker cannot give."""
+    if phase.companion is not None:
+        raise SandboxRefusedError(f"phase {phase.name}: no companions with Docker yet")
     if phase.limits.memory_bytes < _MIN_MEMORY_BYTES:
         raise SandboxRefusedError(
             f"phase {phase.name}: Docker limits memory to no less than {_MIN_MEMORY_BYTES} bytes"
