@@ -62,7 +62,7 @@ def test_a_submission_forges_the_one_and_not_the_other(
     assert split.outcome is Outcome.GRADED
     assert not split.receipt.forgeable
     within = desk.grade("python-pytest", {"files": {"stack.py": forgery}})
-    assert (within.score or 0) > 5, within
+    assert (within.score or 0) > worth, within
     assert within.receipt.forgeable
 
 
