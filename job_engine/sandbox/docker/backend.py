@@ -55,7 +55,7 @@ class DockerSandbox(Sandbox):
         self._daemon = Daemon(settings)
         self._images = Images(self._daemon, settings)
         self._gate = Gate(self._daemon, self._images, settings)
-        self._background = ThreadPoolExecutor(4, thread_name_prefix="docker-remove")
+        self._background = ThreadPoolExecutor(8, thread_name_prefix="docker")
         self._removals = Removals()
         self._lock = threading.Lock()
         self._slots: dict[str, DockerSlot] = {}
@@ -114,7 +114,7 @@ class DockerSandbox(Sandbox):
             _check_phase(phase)
         images = self._find_images(phases, image)
         devices, groups = self._kvm() if any(phase.kvm for phase in phases) else ((), ())
-        slot = self._register(label, phases, trees, images, devices, groups)
+        slot = self._register(label, phases, trees, image, images, devices, groups)
         try:
             slot.prepare()
         except BaseException:
@@ -168,6 +168,7 @@ class DockerSandbox(Sandbox):
         label: str,
         phases: tuple[PhaseSpec, ...],
         trees: tuple[Tree, ...],
+        image: str | None,
         images: Mapping[str, Image],
         devices: tuple[str, ...],
         groups: tuple[int, ...],
@@ -195,6 +196,7 @@ class DockerSandbox(Sandbox):
                 background=self._background,
                 removals=self._removals,
                 forget=self._forget,
+                is_current=lambda images: images == self._find_images(phases, image),
                 timeout_s=self._settings.docker_timeout_s,
             )
             self._slots[slot_id] = slot
