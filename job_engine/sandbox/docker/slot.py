@@ -13,6 +13,7 @@ from typing import Final
 from job_engine.errors import SandboxError
 from job_engine.log import get_logger
 from job_engine.sandbox.base import (
+    KEPT_PREFIX,
     Inputs,
     PhaseResult,
     PhaseSpec,
@@ -20,6 +21,7 @@ from job_engine.sandbox.base import (
     Slot,
     Tree,
     Verdict,
+    kept_identity,
 )
 from job_engine.sandbox.docker import confine
 from job_engine.sandbox.docker.confine import TMP_BYTES, TMP_INODES, Place, Volume
@@ -97,7 +99,12 @@ class DockerSlot(Slot):
     @property
     def images(self) -> Mapping[str, str]:
         """See `Slot`: ids of images, which are digests of what is in them."""
-        return {phase: f"image:{image.id}" for phase, image in self._images.items()}
+        kept = {
+            phase.name: kept_identity(phase.image)
+            for phase in self._phases
+            if phase.image is not None and phase.image.startswith(KEPT_PREFIX)
+        }
+        return {phase: f"image:{image.id}" for phase, image in self._images.items()} | kept
 
     def prepare(self) -> None:
         """Make all of it, and have the phases wait; `destroy` whatever comes of it."""
