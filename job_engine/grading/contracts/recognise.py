@@ -28,6 +28,9 @@ _LIMITS: Final = ArchiveLimits(
     ratio_free_bytes=512 * 2**20,
 )
 _NOT_NAME: Final = re.compile(r"[^a-z0-9._-]+")
+SOLUTIONS: Final = "solutions"
+"""Directory of reference solutions, which are never part of a bundle."""
+_LEFT_OUT: Final = ("__MACOSX", SOLUTIONS)
 _CHUNK: Final = 256 * 1024
 _NEEDED: Final = {"gradescope": ("setup.sh", "run_autograder")}
 """Files at its root that tell a bundle of each contract."""
@@ -49,13 +52,15 @@ def bundle_of(source: Path, name: str | None = None) -> Iterator[Unpacked]:
         if own is not None and (contract is None or (contract == "cases" and tests)):
             if name is not None:
                 raise AssignmentError(f"Its {FILE_NAME} gives the name; change it there.")
-            yield content
+            with _repack(content, own, below="") as made:
+                yield made
             return
         if contract not in _NEEDED:
             raise AssignmentError(_unknown(source))
         document = {"name": _name_of(source), "title": source.stem, **document}
         document |= {"contract": contract} | ({"name": name} if name is not None else {})
-        with _repack(content, document) as made:
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()
+        with _repack(content, text, below=f"{TESTS_DIRECTORY}/") as made:
             yield made
 
 
@@ -102,24 +107,24 @@ def _member(content: Unpacked, name: str) -> bytes | None:
     return data
 
 
-def _repack(content: Unpacked, document: Mapping[str, Any]) -> Unpacked:
-    """Return a bundle of ours around the files."""
-    text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
+def _repack(content: Unpacked, document: bytes, *, below: str) -> Unpacked:
+    """Return a bundle of the document, and of the files put `below` a directory."""
     collector = Collector(_LIMITS, _LIMITS.max_bytes)
     try:
-        collector.file(FILE_NAME, executable=False, chunks=[text.encode()])
+        collector.file(FILE_NAME, executable=False, chunks=[document])
         content.stream.seek(0)
         with tarfile.open(fileobj=content.stream, mode="r:") as tar:
             for info in tar:
-                if info.name != FILE_NAME and not info.name.startswith("__MACOSX"):
-                    _add(collector, tar, info)
+                top = info.name.partition("/")[0]
+                if info.name != FILE_NAME and top not in _LEFT_OUT:
+                    _add(collector, tar, info, below)
         return collector.finish()
     finally:
         collector.close()
 
 
-def _add(collector: Collector, tar: tarfile.TarFile, info: tarfile.TarInfo) -> None:
-    name = f"{TESTS_DIRECTORY}/{info.name}"
+def _add(collector: Collector, tar: tarfile.TarFile, info: tarfile.TarInfo, below: str) -> None:
+    name = f"{below}{info.name}"
     if info.isdir():
         collector.directory(name)
     elif info.issym():

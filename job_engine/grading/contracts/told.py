@@ -12,7 +12,7 @@ import json
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from job_engine.grading.assignment import Assignment
@@ -76,7 +76,11 @@ def submission_metadata(told: Told) -> dict[str, Any]:
         },
         "previous_submissions": [],
     }
-    merged = merge(known, given)
+    merged = merge(known, {**given, "created_at": _stamp(created)})
+    for key in dates:
+        # However they were given: graders parse them by the letter.
+        if (moment := _moment(merged["assignment"].get(key))) is not None:
+            merged["assignment"][key] = _stamp(moment)
     if not isinstance(users, list) or not users:
         users = [{}]
     shown = {key: merged["assignment"][key] for key in dates if key in merged["assignment"]}
@@ -105,9 +109,9 @@ def _moment(value: Any) -> datetime | None:
 
 
 def _dates(told: Told, created: datetime) -> dict[str, Any]:
-    due = told.payload.due or told.assignment.due or created + _OPEN_FOR
+    due = _aware(told.payload.due or told.assignment.due or created + _OPEN_FOR)
     return {
-        "release_date": _stamp(min(created, due)),
+        "release_date": _stamp(min(_aware(created), due)),
         "due_date": _stamp(due),
         "late_due_date": None,
     }
@@ -132,8 +136,11 @@ def _number(text: str) -> int:
 
 def _stamp(moment: datetime) -> str:
     """ISO 8601 with microseconds and an offset, whether or not they are zero."""
-    aware = moment if moment.tzinfo is not None else moment.astimezone()
-    return aware.isoformat(timespec="microseconds")
+    return _aware(moment).isoformat(timespec="microseconds")
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _json(value: Any) -> bytes:
