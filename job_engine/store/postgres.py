@@ -3,7 +3,8 @@
 A write transaction begins by taking an advisory lock that it holds until it is committed,
 so at any time one process of all writes, as on SQLite, and each sees what the one before it
 did: what a unit has read cannot change under it, and event ids become visible in order.
-Units that wait share a transaction. docs/decisions/0013 says why.
+Units that wait share a transaction. docs/decisions/0013 says why. What a unit writes is
+gathered, and goes to the server together (`sending.py`).
 
 Reads are snapshots on connections of their own, and wait for nobody. What a commit
 announced is told to the other processes by NOTIFY, in that very transaction.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -29,8 +30,10 @@ from job_engine.errors import InvalidResourceError, JobEngineError, StoreError
 from job_engine.log import get_logger
 from job_engine.store.base import Database, T, Unit
 from job_engine.store.group_commit import Batch, Task, Writer
+from job_engine.store.many import SENDING
 from job_engine.store.migrate import upgrade
 from job_engine.store.notices import Notices
+from job_engine.store.sending import BatchError, LateError, Role, Sending
 
 log = get_logger(__name__)
 
@@ -59,6 +62,9 @@ _CONNECT: Final = {
     "tcp_user_timeout": 30_000,
 }
 
+Apart = Callable[[Connection], AbstractContextManager[object]]
+"""Keeps units apart that share a transaction."""
+
 _WRITING: Final = 0x6A6F_6265_6E67_696E
 """Key of the lock of who writes ("jobengin"); advisory locks are each database's own."""
 
@@ -71,6 +77,7 @@ class PostgresDatabase(Database):
         self._url = url.set(drivername="postgresql+psycopg")
         self._reads = _engine(self._url, READERS, _ready_to_read)
         self._writes = _engine(self._url, 1, _ready_to_write)
+        _gather(self._writes)
         self._listens = _engine(self._url, 0, _ready_to_listen)
         self._notices = Notices(self._listens, self._publish)
         self._writer = Writer(self._commit, MAX_BATCH)
@@ -114,10 +121,15 @@ class PostgresDatabase(Database):
 
     def _commit(self, tasks: Sequence[Task]) -> None:
         batch = Batch(tasks, _explained, _undoes_all)
+        late = False
         try:
             for attempt in _retrying(_may_run_again):
                 with attempt:
-                    self._try(batch)
+                    try:
+                        self._try(batch, _told_at_once if late else _apart)
+                    except LateError:
+                        late = True  # the next time, whose failure it is comes out
+                        raise
         except Exception as error:  # noqa: BLE001 - the server is gone, or the like: tell all
             log.error("store.commit_failed", error=_reason_of(error), units=len(batch))
             batch.refuse(error)
@@ -126,20 +138,26 @@ class PostgresDatabase(Database):
             self._publish(batch.topics)
         batch.answer()
 
-    def _try(self, batch: Batch) -> None:
+    def _try(self, batch: Batch, apart: Apart) -> None:
         if self._connection is None:
             self._connection = self._writes.connect()
         transaction = self._connection.begin()
+        sending: Sending = self._connection.info[SENDING]
         try:
-            take_turn(self._connection)
-            batch.run(self._connection, _apart)
-            end = self._notices.saying(batch.topics) + "COMMIT"
+            sending.add(Role.TURN, *_TURN)
+            self._connection.info["fresh"] = True
+            batch.run(self._connection, apart)
+            if not sending.begun:
+                # Or a connection that was lost long ago would be found out in the commit.
+                sending.flush()
         except BaseException as error:
+            sending.clear()
             _undo(transaction, error)
             raise
         try:
-            self._connection.exec_driver_sql(end)
-        except sa.exc.DBAPIError as error:
+            sending.add(Role.END, *self._notices.saying(batch.topics), "COMMIT")
+            sending.flush()
+        except Exception as error:
             _undo(transaction, error)
             # Ended for its silence, it was before it heard of the commit.
             if _is_lost(error) and not isinstance(
@@ -156,7 +174,9 @@ class PostgresDatabase(Database):
             engine.dispose()
 
 
-# --- transactions that write; what needs no answer of its own shares a way to the server ---
+# --- transactions that write ------------------------------------------------------
+
+_TURN: Final = ("BEGIN", f"SELECT pg_advisory_xact_lock({_WRITING})", "SAVEPOINT unit")
 
 
 def take_turn(connection: Connection) -> None:
@@ -164,8 +184,20 @@ def take_turn(connection: Connection) -> None:
 
     Until the commit, or the end of the connection.
     """
-    connection.exec_driver_sql(f"BEGIN; SELECT pg_advisory_xact_lock({_WRITING}); SAVEPOINT unit")
-    connection.info["fresh"] = True
+    connection.exec_driver_sql("; ".join(_TURN))
+
+
+def _gather(engine: Engine) -> None:
+    """Give each connection what gathers its statements; SQLAlchemy's own go after what waits."""
+
+    def connected(raw: Any, record: Any) -> None:
+        record.info[SENDING] = Sending(raw)
+
+    def executing(connection: Connection, *_statement: Any) -> None:
+        connection.info[SENDING].flush()
+
+    sa.event.listen(engine, "connect", connected)
+    sa.event.listen(engine, "before_cursor_execute", executing)
 
 
 def _undo(transaction: RootTransaction, error: BaseException) -> None:
@@ -178,27 +210,30 @@ def _undo(transaction: RootTransaction, error: BaseException) -> None:
 @contextmanager
 def _apart(connection: Connection) -> Iterator[None]:
     """Undo what fails in the block, and only that."""
+    sending: Sending = connection.info[SENDING]
     if not connection.info.pop("fresh", False):
-        _steer(connection, "RELEASE SAVEPOINT unit; SAVEPOINT unit")
+        sending.add(Role.TURN, "RELEASE SAVEPOINT unit", "SAVEPOINT unit")
     raw: Any = connection.connection.driver_connection
     try:
         yield
         if raw.info.transaction_status is psycopg.pq.TransactionStatus.INERROR:
             # Going on, the server would answer the commit with a rollback, and no error.
             raise StoreError("A statement failed, and who ran it did not say so.")
+        sending.end_unit()
     except Exception as error:
         if raw.closed:
             raise _ConnectionLostError from error
-        _steer(connection, "ROLLBACK TO SAVEPOINT unit")
+        sending.drop_unit()
+        sending.add(Role.TURN, "ROLLBACK TO SAVEPOINT unit")
         raise
 
 
-def _steer(connection: Connection, statement: str) -> None:
-    """Run a statement that can only fail with all of the transaction."""
-    try:
-        connection.exec_driver_sql(statement)
-    except sa.exc.DBAPIError as error:
-        raise _ConnectionLostError from error
+@contextmanager
+def _told_at_once(connection: Connection) -> Iterator[None]:
+    """Do as `_apart`; all of the block has failed where something of it does."""
+    with _apart(connection):
+        yield
+        connection.info[SENDING].flush()
 
 
 # --- connections ------------------------------------------------------------------
@@ -273,6 +308,8 @@ def _retrying(which: Callable[[BaseException], bool]) -> Retrying:
 
 def _cause(error: BaseException) -> BaseException:
     """Return the driver's own error."""
+    if isinstance(error, BatchError):
+        return _cause(error.cause)
     return error.orig or error if isinstance(error, sa.exc.DBAPIError) else error
 
 
@@ -288,6 +325,10 @@ def _is_lost(error: BaseException) -> bool:
 
 def _undoes_all(error: BaseException) -> bool:
     """Whether with a unit all of its transaction is over, and not only that part of it."""
+    return isinstance(error, BatchError) or _is_given_up(error)
+
+
+def _is_given_up(error: BaseException) -> bool:
     return isinstance(
         _cause(error), _ConnectionLostError | pg.SerializationFailure | pg.DeadlockDetected
     )
@@ -295,7 +336,7 @@ def _undoes_all(error: BaseException) -> bool:
 
 def _may_run_again(error: BaseException) -> bool:
     """Whether nothing was committed, for a reason that may have passed."""
-    return _undoes_all(error) or _is_lost(error)
+    return isinstance(error, LateError) or _is_given_up(error) or _is_lost(error)
 
 
 def _reason_of(error: Exception) -> str:

@@ -100,6 +100,7 @@ def test_no_event_becomes_visible_after_a_greater_one(
 
     def slow(connection: Connection) -> None:
         events.append(connection, 0, job_row("job/slow"), JobState.QUEUED, None)
+        events.newest_id(connection)  # whoever asks has sent what was written
         drawn.set()
         assert commit.wait(WAIT_S)
 
