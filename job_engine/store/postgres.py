@@ -106,6 +106,15 @@ class PostgresDatabase(Database):
 
     def read(self, unit: Unit[T]) -> T:
         """Run `unit` in a transaction that sees one snapshot, and blocks nobody."""
+
+        def on_a_snapshot(connection: Connection) -> T:
+            connection.exec_driver_sql("BEGIN")
+            return unit(connection)
+
+        return self.glance(on_a_snapshot)
+
+    def glance(self, unit: Unit[T]) -> T:
+        """Run a unit of a single statement, which is its own transaction: one way to the server."""
         try:
             # After the server was restarted, every connection is found to be lost once.
             for attempt in _retrying(_is_lost):
@@ -258,8 +267,11 @@ def _engine(url: URL, connections: int, ready: Callable[[Any], None]) -> Engine:
 
 def _ready_to_read(raw: Any) -> None:
     _set(raw, statement_timeout=READ_LIMIT_S, idle_in_transaction_session_timeout=PAUSE_LIMIT_S)
-    raw.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    raw.read_only = True
+    raw.execute("SET default_transaction_isolation = 'repeatable read'")
+    raw.execute("SET default_transaction_read_only = on")
+    raw.commit()
+    # The driver's own transactions begin with a way to the server of their own, wanted or not.
+    raw.autocommit = True
 
 
 def _ready_to_write(raw: Any) -> None:
