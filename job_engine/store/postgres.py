@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -29,7 +29,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from job_engine.errors import InvalidResourceError, JobEngineError, StoreError
 from job_engine.log import get_logger
 from job_engine.store.base import Database, T, Unit
-from job_engine.store.group_commit import Batch, Task, Writer
+from job_engine.store.group_commit import Apart, Batch, Task, Writer
 from job_engine.store.many import SENDING
 from job_engine.store.migrate import upgrade
 from job_engine.store.notices import Notices
@@ -61,9 +61,6 @@ _CONNECT: Final = {
     "keepalives_count": 4,
     "tcp_user_timeout": 30_000,
 }
-
-Apart = Callable[[Connection], AbstractContextManager[object]]
-"""Keeps units apart that share a transaction."""
 
 _WRITING: Final = 0x6A6F_6265_6E67_696E
 """Key of the lock of who writes ("jobengin"); advisory locks are each database's own."""
@@ -127,6 +124,10 @@ class PostgresDatabase(Database):
     def submit(self, unit: Unit[T]) -> Future[T]:
         """Queue `unit` for the writer."""
         return self._writer.submit(unit)
+
+    def write(self, unit: Unit[T]) -> T:
+        """Run `unit` and return its result once that is durable."""
+        return self._writer.run(unit)
 
     def _commit(self, tasks: Sequence[Task]) -> None:
         batch = Batch(tasks, _explained, _undoes_all)
