@@ -112,14 +112,16 @@ class PostgresDatabase(Database):
 
     def glance(self, unit: Unit[T]) -> T:
         """Run a unit of a single statement, which is its own transaction: one way to the server."""
+
+        def attempt() -> T:
+            with self._reads.begin() as connection:
+                return unit(connection)
+
         try:
             # After the server was restarted, every connection is found to be lost once.
-            for attempt in _retrying(_is_lost):
-                with attempt, self._reads.begin() as connection:
-                    return unit(connection)
+            return _persistently(attempt, _is_lost)
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             raise _explained(error) from error
-        raise AssertionError("unreachable")
 
     def submit(self, unit: Unit[T]) -> Future[T]:
         """Queue `unit` for the writer."""
@@ -131,15 +133,18 @@ class PostgresDatabase(Database):
 
     def _commit(self, tasks: Sequence[Task]) -> None:
         batch = Batch(tasks, _explained, _undoes_all)
-        late = False
+        apart = _apart
+
+        def attempt() -> None:
+            nonlocal apart
+            try:
+                self._try(batch, apart)
+            except LateError:
+                apart = _told_at_once  # the next time, whose failure it is comes out
+                raise
+
         try:
-            for attempt in _retrying(_may_run_again):
-                with attempt:
-                    try:
-                        self._try(batch, _told_at_once if late else _apart)
-                    except LateError:
-                        late = True  # the next time, whose failure it is comes out
-                        raise
+            _persistently(attempt, _may_run_again)
         except Exception as error:  # noqa: BLE001 - the server is gone, or the like: tell all
             log.error("store.commit_failed", error=_reason_of(error), units=len(batch))
             batch.refuse(error)
@@ -310,13 +315,20 @@ class _OutcomeUnknownError(StoreError):
     """The connection was lost while the database committed; ask again to see what is there."""
 
 
-def _retrying(which: Callable[[BaseException], bool]) -> Retrying:
-    return Retrying(
+def _persistently(attempt: Callable[[], T], which: Callable[[BaseException], bool]) -> T:
+    """Try, and some times more after an error of `which`."""
+    try:
+        return attempt()
+    except Exception as error:
+        if not which(error):
+            raise
+    again = Retrying(
         retry=retry_if_exception(which),
-        stop=stop_after_attempt(ATTEMPTS),
+        stop=stop_after_attempt(ATTEMPTS - 1),
         wait=wait_random_exponential(multiplier=0.05, max=2.0),
         reraise=True,
     )
+    return again(attempt)
 
 
 def _cause(error: BaseException) -> BaseException:
