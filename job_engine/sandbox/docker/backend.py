@@ -21,7 +21,7 @@ from job_engine.sandbox.docker.images import Image, Images
 from job_engine.sandbox.docker.network import Gate
 from job_engine.sandbox.docker.removals import Removals
 from job_engine.sandbox.docker.slot import DockerSlot
-from job_engine.sandbox.policy import check_request
+from job_engine.sandbox.policy import check_request, with_companions
 from job_engine.settings import SandboxSettings
 
 _UIDS: Final = 500
@@ -110,10 +110,11 @@ class DockerSandbox(Sandbox):
         check_request(self._settings, phases, trees)
         if not self._checked:
             self.check()
-        for phase in phases:
-            _check_phase(phase)
-        images = self._find_images(phases, image)
-        devices, groups = self._kvm() if any(phase.kvm for phase in phases) else ((), ())
+        specs = with_companions(phases)
+        for spec in specs:
+            _check_phase(spec)
+        images = self._find_images(specs, image)
+        devices, groups = self._kvm() if any(spec.kvm for spec in specs) else ((), ())
         slot = self._register(label, phases, trees, image, images, devices, groups)
         try:
             slot.prepare()
@@ -254,8 +255,6 @@ class DockerSandbox(Sandbox):
 
 def _check_phase(phase: PhaseSpec) -> None:
     """Refuse what only Docker cannot give."""
-    if phase.companion is not None:
-        raise SandboxRefusedError(f"phase {phase.name}: no companions with Docker yet")
     if phase.limits.memory_bytes < _MIN_MEMORY_BYTES:
         raise SandboxRefusedError(
             f"phase {phase.name}: Docker limits memory to no less than {_MIN_MEMORY_BYTES} bytes"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -23,7 +24,9 @@ from job_engine.sandbox.base import (
     Verdict,
     kept_identity,
 )
+from job_engine.sandbox.companion import lived
 from job_engine.sandbox.docker import confine
+from job_engine.sandbox.docker.companion import Companion
 from job_engine.sandbox.docker.confine import TMP_BYTES, TMP_INODES, Place, Volume
 from job_engine.sandbox.docker.daemon import Daemon
 from job_engine.sandbox.docker.holder import SCRIPT, Holder
@@ -32,7 +35,7 @@ from job_engine.sandbox.docker.network import Gate
 from job_engine.sandbox.docker.phase import WAIT_SCRIPT, Ending, PhaseContainer
 from job_engine.sandbox.docker.removals import Removals
 from job_engine.sandbox.docker.watch import Stop
-from job_engine.sandbox.policy import check_inputs, with_env
+from job_engine.sandbox.policy import check_inputs, with_companions, with_env
 from job_engine.sandbox.verdict import Observations, decide, split_status
 
 _JOIN_S: Final = 120.0
@@ -84,7 +87,7 @@ class DockerSlot(Slot):
             queue.SimpleQueue()
         )
         self._runner: threading.Thread | None = None
-        self._current: PhaseContainer | None = None
+        self._current: list[PhaseContainer] = []
         self._gone = False
         self._killed = False
         self._destroyed = False
@@ -115,14 +118,15 @@ class DockerSlot(Slot):
         volumes = [
             self._make_volume(tree.name, tree.size_bytes, tree.inodes) for tree in self._trees
         ]
-        volumes += [self._make_volume(_tmp(p), TMP_BYTES, TMP_INODES) for p in self._phases]
+        specs = with_companions(self._phases)
+        volumes += [self._make_volume(_tmp(spec), TMP_BYTES, TMP_INODES) for spec in specs]
         holder = self._start_holder(volumes)
         with self._lock:
             self._place = replace(self._place, holder=holder)
-            self._containers = {phase.name: self._container(phase) for phase in self._phases}
+            self._containers = self._make_containers()
             if self._killed:
                 raise SandboxError("the slot was destroyed meanwhile")
-        early = [self._containers[p.name] for p in self._phases if not _nested(p)]
+        early = [self._containers[spec.name] for spec in specs if not _nested(spec)]
         # Side by side: most of it is waiting for the kernel.
         arming = [self._background.submit(container.arm) for container in early]
         wait(arming)
@@ -144,11 +148,18 @@ class DockerSlot(Slot):
         self._daemon.start(holder)
         return holder
 
-    def _container(self, phase: PhaseSpec) -> PhaseContainer:
+    def _make_containers(self) -> dict[str, PhaseContainer]:
+        # Whoever runs at the same time as another has a network of its own.
+        alone = replace(self._place, holder=None)
+        found = {phase.name: self._container(phase, self._place) for phase in self._phases}
+        beside = [phase.companion for phase in self._phases if phase.companion is not None]
+        return found | {spec.name: self._container(spec, alone) for spec in beside}
+
+    def _container(self, phase: PhaseSpec, place: Place) -> PhaseContainer:
         config = confine.phase_container(
             phase,
             self._images[phase.name],
-            self._place,
+            place,
             self._phase_volumes(phase),
             cores=int(self._daemon.info["NCPU"]),
             wait_script=WAIT_SCRIPT,
@@ -199,9 +210,9 @@ class DockerSlot(Slot):
         """End the running phase; later ones do not start."""
         with self._lock:
             self._killed = True
-            current = self._current
-        if current is not None:
-            current.kill()
+            current = list(self._current)
+        for container in current:
+            container.kill()
 
     def destroy(self) -> None:
         """Kill, and remove containers before volumes; what fails is tried again, and logged."""
@@ -238,7 +249,6 @@ class DockerSlot(Slot):
                 if failed and not phase.always:
                     continue
                 result = self._run_phase(holder, phase, inputs)
-                self._events.put(result)
                 failed = failed or not result.ok
                 if result.verdict is Verdict.KILLED:
                     break
@@ -251,29 +261,56 @@ class DockerSlot(Slot):
             self._events.put(None)
 
     def _run_phase(self, holder: Holder, phase: PhaseSpec, inputs: Inputs) -> PhaseResult:
+        """Run one phase, tell of its end (and its companion's), and return its result."""
+        ended = None
+        with ExitStack() as ends:
+            ends.enter_context(self._gate.opened(self._place, phase.reach))
+            companion = None
+            if phase.companion is not None:
+                companion = Companion(*self._ready_to_run(ends, phase.companion, inputs))
+                ends.callback(companion.end)
+                companion.begin()
+            container, environment = self._ready_to_run(ends, phase, inputs)
+            ending = container.run(
+                environment,
+                inputs.stdin.get(phase.name, b""),
+                on_start=lambda: self._events.put(PhaseStarted(phase.name)),
+            )
+            if companion is not None:
+                ended = companion.end()
+            own = phase.own_root
+            if own is not None and own.keep_as and not ending.reason and not ending.status:
+                self._daemon.commit(container.name, own.keep_as)
+        result = self._result(holder, phase, ending)
+        self._events.put(result)
+        if ended is not None and phase.companion is not None:
+            beside = self._result(holder, phase.companion, ended.ending)
+            self._events.put(lived(beside) if ended.lived else beside)
+        return result
+
+    def _ready_to_run(
+        self, ends: ExitStack, phase: PhaseSpec, inputs: Inputs
+    ) -> tuple[PhaseContainer, dict[str, str]]:
+        container = ends.enter_context(self._running(phase))
+        if not container.armed:
+            container.arm()
+        return container, confine.environment(with_env(phase, inputs), self._images[phase.name])
+
+    @contextmanager
+    def _running(self, phase: PhaseSpec) -> Iterator[PhaseContainer]:
+        """Give the phase's container, which a kill finds meanwhile; it is removed afterwards."""
         container = self._containers[phase.name]
-        with self._gate.opened(self._place, phase.reach):
-            try:
-                with self._lock:
-                    self._current = container
-                    killed = self._killed
-                if killed:
-                    container.kill()
-                if not container.armed:
-                    container.arm()
-                ending = container.run(
-                    confine.environment(with_env(phase, inputs), self._images[phase.name]),
-                    inputs.stdin.get(phase.name, b""),
-                    on_start=lambda: self._events.put(PhaseStarted(phase.name)),
-                )
-                own = phase.own_root
-                if own is not None and own.keep_as and not ending.reason and not ending.status:
-                    self._daemon.commit(container.name, own.keep_as)
-            finally:
-                with self._lock:
-                    self._current = None
-                self._removed[phase.name] = self._background.submit(self._remove, container)
-        return self._result(holder, phase, ending)
+        try:
+            with self._lock:
+                self._current.append(container)
+                killed = self._killed
+            if killed:
+                container.kill()
+            yield container
+        finally:
+            with self._lock:
+                self._current.remove(container)
+            self._removed[phase.name] = self._background.submit(self._remove, container)
 
     def _remove(self, container: PhaseContainer) -> threading.Event:
         # By its name: it may be there though nobody answered with its id.
