@@ -35,6 +35,7 @@ class Companion:
         self._started = threading.Event()
         self._ending = Ending()
         self._error: SandboxError | None = None
+        self._was_over = False
         self._thread = threading.Thread(target=self._run, name="docker-companion", daemon=True)
 
     def begin(self) -> None:
@@ -45,14 +46,17 @@ class Companion:
 
     def end(self) -> Ended:
         """End it, and return how it ended. Raises `SandboxError`. Idempotent."""
+        # Its own end may be too new to be known to Docker.
+        self._was_over = self._was_over or self._container.over()
         self._container.kill()
         if self._thread.ident is not None:
             self._thread.join(_END_S)
         if self._thread.is_alive():
             raise SandboxError("a companion's container cannot be ended")
         self._check()
-        lived = self._ending.reason is Stop.KILLED
-        return Ended(replace(self._ending, reason=None) if lived else self._ending, lived)
+        if self._ending.reason is not Stop.KILLED:
+            return Ended(self._ending, lived=False)
+        return Ended(replace(self._ending, reason=None), lived=not self._was_over)
 
     def _check(self) -> None:
         if self._error is not None:

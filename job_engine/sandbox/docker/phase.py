@@ -120,6 +120,11 @@ class PhaseContainer:
         """Whether it waits, and is whole."""
         return self._waiting is not None and self._waiting.silent()
 
+    def over(self) -> bool:
+        """Whether it is seen to have ended; False where that cannot be seen from here."""
+        first = self._waiting.first if self._waiting is not None else None
+        return first is not None and first.ended()
+
     def kill(self) -> None:
         """End it, or keep it from starting. Idempotent."""
         with self._lock:
