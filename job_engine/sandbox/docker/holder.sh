@@ -7,7 +7,7 @@ umask 022
 # Goes to a directory of a tree. Whoever ran in there may have put a link in the way, out of
 # the tree, or locked a door; what is in there is ours to unlock.
 enter() {
-    cd "/trees/$1" && chmod u+rx . || return 1
+    chmod u+rx "/trees/$1" && cd "/trees/$1" || return 1
     found=absent
     set -f
     IFS=/
@@ -51,13 +51,15 @@ while read -r request token tree argument; do
             # Names, which may hold anything but NUL; then those that can be told of, again.
             cat /tmp/names
             printf '%s %s\n%s\n' "$found" "$whole" "$token"
-            [ ! -s /tmp/names ] || xargs -0 stat -c '%f %s %n' </tmp/names 2>/dev/null
+            # Through a pipe: at its end each of the programs that xargs of busybox runs sets
+            # a file that it reads back to where its own copy of the buffer began.
+            [ ! -s /tmp/names ] || cat /tmp/names | xargs -0 stat -c '%f %s %n' 2>/dev/null
         )
         ;;
     read)
         IFS= read -r path
         dd bs="$argument" count=1 iflag=fullblock 2>/dev/null >/tmp/names
-        (enter "$tree" "$path" && xargs -0 cat </tmp/names 2>/dev/null)
+        (enter "$tree" "$path" && cat /tmp/names | xargs -0 cat 2>/dev/null)
         ;;
     esac
     printf '%s\n' "$token"
