@@ -101,9 +101,16 @@ _SOCKETPAIR: Final = (53, 199)
 _NEW_NAMESPACES: Final = 0x7E02_0000
 _TERMINAL_INJECTION: Final = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX: they type into a terminal that others may share."""
+_DONE: Final = 0
+"""An errno that means success: sanitizers end where they cannot lower their core limit."""
 _PERSONALITIES: Final = (0, 0xFFFF_FFFF, 0x0004_0000)
 """Linux, the query, and no address randomisation (which sanitizers ask for)."""
 _IO_SETUP: Final = (206, 0)
+_SETRLIMIT: Final = (160, 164)
+_PRLIMIT: Final = (302, 261)
+_CORE: Final = 4
+"""RLIMIT_CORE. At 1 no core is written and no program of the host's is started for it; at 0
+that program would be (core(5)), so that nobody may lower it."""
 _FAMILIES: Final = (1, 2, 10)
 """AF_UNIX, AF_INET, AF_INET6."""
 _NETLINK: Final = 16
@@ -123,6 +130,9 @@ class _Assembler:
     def load_argument(self, index: int) -> None:
         # The low half, on little-endian machines; the kernel reads these arguments as ints.
         self.emit(_LOAD, _ARGUMENT_OFFSET + 8 * index)
+
+    def load_upper_half(self, index: int) -> None:
+        self.emit(_LOAD, _ARGUMENT_OFFSET + 8 * index + 4)
 
     def answer(self, number: int) -> None:
         self.emit(_RETURN, _ERRNO | number)
@@ -164,6 +174,8 @@ def build(machine: str) -> bytes:
     # One stock of requests for the whole host, whoever takes them; programs do without.
     out.emit(_JUMP_EQUAL, _IO_SETUP[column], 0, 1)
     out.answer(errno.ENOSYS)
+    out.on_call(_SETRLIMIT[column], _none_of(0, (_CORE,), _DONE))
+    out.on_call(_PRLIMIT[column], _no_new_core_limit())
     out.on_call(_SOCKET[column], _socket())
     out.on_call(_SOCKETPAIR[column], _one_of(0, _FAMILIES, errno.EAFNOSUPPORT))
     out.emit(_RETURN, _ALLOW)
@@ -176,6 +188,21 @@ def _no_new_namespaces() -> _Assembler:
     block.emit(_AND, _NEW_NAMESPACES)
     block.emit(_JUMP_EQUAL, 0, 1, 0)
     block.answer(errno.EPERM)
+    block.emit(_RETURN, _ALLOW)
+    return block
+
+
+def _no_new_core_limit() -> _Assembler:
+    """Let the limit be asked for: then the pointer to a new one is null."""
+    new_limit = _Assembler()
+    for load in (new_limit.load_argument, new_limit.load_upper_half):
+        load(2)
+        new_limit.emit(_JUMP_EQUAL, 0, 1, 0)
+        new_limit.answer(_DONE)
+    new_limit.emit(_RETURN, _ALLOW)
+    block = _Assembler()
+    block.load_argument(1)
+    block.on_call(_CORE, new_limit)
     block.emit(_RETURN, _ALLOW)
     return block
 

@@ -28,6 +28,8 @@ _OWN_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID
 _SHM_BYTES: Final = 16 * 2**20
 _IMAGE_VOLUME_BYTES: Final = 2**20
 _OPEN_FILES: Final = 1024
+_NO_CORE: Final = 1
+"""core(5): 0 would still start the host's core-dump program; 1 does not, and fits no core."""
 _INIT_PROCESSES: Final = 1
 """Docker's init is in the phase's pids cgroup, and is not the phase's doing."""
 _HOLDER_MEMORY_BYTES: Final = 64 * 2**20
@@ -52,8 +54,7 @@ class Place:
     uid: int
     labels: Mapping[str, str]
     holder: str | None = None
-    """The holder's container id, whose network namespace is shared: it has no way out, and to
-    make one for each phase takes longer than all else of its container together."""
+    """The holder's container id, where its network namespace is to be shared."""
     devices: Sequence[str] = field(default_factory=tuple)
     groups: Sequence[int] = field(default_factory=tuple)
 
@@ -65,15 +66,23 @@ def phase_container(
     volumes: Sequence[Volume],
     *,
     cores: int,
-    wait_script: str,
+    stdin: bool,
 ) -> dict[str, Any]:
-    """Return the configuration of a phase's container, which waits for its go."""
+    """Return the configuration of a phase's container."""
     limits = phase.limits
-    command = ("/bin/sh", "-c", wait_script, "wait", phase.workdir, *phase.command)
-    config = _container(place, image, command, volumes)
+    environment = phase_environment(phase)
+    if image.path and "PATH" not in phase.env:
+        environment["PATH"] = image.path
+    config = _container(place, image, phase.command, volumes)
     if phase.own_root is not None:
         _give_own_root(config)
-    config |= {"WorkingDir": "/", "OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
+    config |= {
+        "WorkingDir": phase.workdir,
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "OpenStdin": stdin,
+        "StdinOnce": stdin,
+        "AttachStdin": stdin,
+    }
     covered = {volume.target for volume in volumes}
     host = config["HostConfig"]
     host |= _memory(limits.memory_bytes)
@@ -94,14 +103,6 @@ def phase_container(
         "GroupAdd": [str(group) for group in (place.groups if phase.kvm else ())],
     }
     return config
-
-
-def environment(phase: PhaseSpec, image: Image) -> dict[str, str]:
-    """Return the whole environment of a phase, but for what its image sets."""
-    found = phase_environment(phase)
-    if image.path and "PATH" not in phase.env:
-        found["PATH"] = image.path
-    return found
 
 
 def holder_container(
@@ -126,7 +127,7 @@ def holder_container(
     host |= {
         "PidsLimit": 32,
         "Tmpfs": {"/tmp": f"size={NAMES_BYTES},nr_inodes=16,nosuid,nodev,noexec"},
-        "Ulimits": [_ulimit("core", 0), _ulimit("nofile", _OPEN_FILES)],
+        "Ulimits": [_ulimit("core", _NO_CORE), _ulimit("nofile", _OPEN_FILES)],
     }
     return config
 
@@ -218,7 +219,7 @@ def _ulimits(limits: Limits) -> list[dict[str, Any]]:
     cpu_s = math.ceil(limits.cpu_time_s) + 1
     return [
         _ulimit("fsize", limits.file_size_bytes),
-        _ulimit("core", 0),
+        _ulimit("core", _NO_CORE),
         _ulimit("nofile", _OPEN_FILES),
         _ulimit("cpu", cpu_s),
     ]

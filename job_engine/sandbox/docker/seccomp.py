@@ -22,6 +22,8 @@ _PERSONALITIES: Final = (0, 0xFFFF_FFFF, 0x0004_0000)
 """Linux, the query, and no address randomisation (which sanitizers ask for)."""
 _FAMILIES: Final = (1, 2, 10)
 """AF_UNIX, AF_INET, AF_INET6."""
+_CORE: Final = 4
+"""RLIMIT_CORE."""
 _NETLINK: Final = 16
 _NETLINK_PROTOCOLS: Final = (0, 4)
 """Routes and addresses (getaddrinfo asks), and sockets (ss); not the host's device events."""
@@ -44,7 +46,7 @@ _ALLOWED: Final = """\
     mlock2 mlockall mmap mprotect mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend
     mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync munlock munlockall munmap nanosleep
     newfstatat open openat openat2 pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc
-    pkey_free pkey_mprotect poll ppoll prctl pread64 preadv preadv2 prlimit64 process_mrelease
+    pkey_free pkey_mprotect poll ppoll prctl pread64 preadv preadv2 process_mrelease
     process_vm_readv process_vm_writev pselect6 ptrace pwrite64 pwritev pwritev2 read readahead
     readlink readlinkat readv recvfrom recvmmsg recvmsg remap_file_pages removexattr
     removexattrat rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction
@@ -54,7 +56,7 @@ _ALLOWED: Final = """\
     sched_setattr sched_setparam sched_setscheduler sched_yield seccomp select semctl semget
     semop semtimedop sendfile sendmmsg sendmsg sendto set_mempolicy set_robust_list
     set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setitimer setpgid
-    setpriority setregid setresgid setresuid setreuid setrlimit setsid setsockopt setuid
+    setpriority setregid setresgid setresuid setreuid setsid setsockopt setuid
     setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4 splice
     stat statfs statx symlink symlinkat sync sync_file_range sync_file_range2 syncfs sysinfo tee
     tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_settime
@@ -71,6 +73,14 @@ def profile() -> str:
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
         # One stock of requests for the whole host, whoever takes them; programs do without.
         {"names": ["io_setup"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
+        # At 1 no core is written and no program of the host's is started for it; at 0 that
+        # program would be (core(5)). Sanitizers end where they cannot lower it, so it is said
+        # to be done.
+        _allow("setrlimit", _unequal(_CORE)),
+        _allow("prlimit64", {**_unequal(_CORE), "index": 1}),
+        _allow("prlimit64", {**_equal(_CORE), "index": 1}, {**_equal(0), "index": 2}),
+        _done("setrlimit", _equal(_CORE)),
+        _done("prlimit64", {**_equal(_CORE), "index": 1}, {**_unequal(0), "index": 2}),
         _allow("clone", {"op": "SCMP_CMP_MASKED_EQ", "value": _NEW_NAMESPACES, "valueTwo": 0}),
         *(_allow("personality", _equal(value)) for value in _PERSONALITIES),
         *(_allow("socket", "socketpair", _equal(family)) for family in _FAMILIES),
@@ -106,5 +116,15 @@ def _allow(*names_and_test: str | dict[str, Any]) -> dict[str, Any]:
     return {"names": names, "action": "SCMP_ACT_ALLOW", **({"args": tests} if tests else {})}
 
 
+def _done(name: str, *tests: dict[str, Any]) -> dict[str, Any]:
+    """Say that a call succeeded, and do nothing."""
+    args = [{"index": 0, **test} for test in tests]
+    return {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": 0, "args": args}
+
+
 def _equal(value: int) -> dict[str, Any]:
     return {"op": "SCMP_CMP_EQ", "value": value}
+
+
+def _unequal(value: int) -> dict[str, Any]:
+    return {"op": "SCMP_CMP_NE", "value": value}

@@ -71,6 +71,12 @@ def decide(machine: str, number: int, *arguments: int, arch: int | None = None) 
         (41, 198, (16, 3, 15), errno.EPROTONOSUPPORT),  # socket AF_NETLINK, device events
         (53, 199, (38,), errno.EAFNOSUPPORT),  # socketpair AF_ALG
         (206, 0, (1,), errno.ENOSYS),  # io_setup
+        (160, 164, (4, 0x7000), 0),  # setrlimit of the core limit: said to be done
+        (160, 164, (7, 0x7000), ALLOW),  # setrlimit of the descriptors
+        (302, 261, (0, 4, 0x7000, 0), 0),  # prlimit of the core limit
+        (302, 261, (0, 4, 0x7_0000_0000, 0), 0),  # by a pointer whose low half is null
+        (302, 261, (0, 4, 0, 0x7000), ALLOW),  # prlimit: what is the core limit?
+        (302, 261, (0, 7, 0x7000, 0), ALLOW),  # prlimit of the descriptors
     ],
 )
 def test_decisions(
