@@ -53,6 +53,8 @@ def bwrap_options(
         *("--json-status-fd", str(STATUS_FD), "--seccomp", str(SECCOMP_FD)),
         *image,
         *("--proc", "/proc", "--dev", "/dev"),
+        # Some settings belong to the phase's own namespaces, and so would be its to write.
+        *("--ro-bind", "/proc/sys", "/proc/sys"),
         *("--bind", f"{scratch}/tmp", "/tmp", "--bind", f"{scratch}/shm", "/dev/shm"),
         *(("--dev-bind", f"{KVM_DIR}/kvm", "/dev/kvm") if phase.kvm else ()),
         *_mounts(phase),
