@@ -152,5 +152,4 @@ def kill_all_of(backend: Backend, label: str) -> None:
     for group in Path("/sys/fs/cgroup").glob(f"**/{label}/*/holder/cgroup.procs"):
         for pid in group.read_text().split():
             os.kill(int(pid), signal.SIGKILL)
-    groups = list(Path("/sys/fs/cgroup").glob(f"**/{label}/*/holder/cgroup.procs"))
-    wait_for(lambda: not any(group.read_text() for group in groups))
+        wait_for(lambda group=group: not group.read_text())

@@ -60,6 +60,16 @@ except Exception:
     right = False
 write(float(right))
 """
+_LOOK: Final = """\
+# What a build left behind, and what its daemons have stolen.
+sleep 0.1
+cat stolen 2>/dev/null
+for file in /tmp/left /dev/shm/left /dev/mqueue/left; do
+    [ ! -e "$file" ] || echo "ESCAPED: $file outlived its phase"
+done
+[ "$(wc -l < /proc/sysvipc/shm)" -le 1 ] || echo "ESCAPED: a segment outlived its phase"
+ls /proc | grep -c '^[0-9]'
+"""
 ORDINARY: Final = {"files": {"solution.sh": "echo $(($1 + $2))\n"}}
 """A submission that gets the full mark of the ordinary assignment."""
 
@@ -67,7 +77,7 @@ ORDINARY: Final = {"files": {"solution.sh": "echo $(($1 + $2))\n"}}
 def write_assignment(row: Row, directory: Path) -> None:
     """Write the bundle that `row` is submitted to."""
     harness = _HARNESS + (_INSIDE if row.assignment == "imported" else _OUTSIDE)
-    _write(directory, _document(row), {"run.py": harness, "secret": SECRET})
+    _write(directory, _document(row), {"run.py": harness, "look.sh": _LOOK, "secret": SECRET})
 
 
 def write_ordinary(directory: Path) -> None:
@@ -90,7 +100,7 @@ def _document(row: Row) -> dict[str, Any]:
     results: dict[str, Any] = {"format": "stdout", "output_visible": True}
     if row.assignment == "build":
         phases["build"] = {**own, "reach": row.reach}
-        own = {"command": ["true"]}
+        own = {"command": ["sh", "/mnt/tests/look.sh"]}
     elif row.assignment != "plain":
         results = {"format": "gradescope"}
     if row.assignment in ("harness", "imported"):

@@ -23,6 +23,9 @@ _DIRECTORIES: Final = tuple(map(Path, ("/tmp", "/var/tmp", "/dev/shm", "/run", "
 CANARY: Final = "corpus-canary"
 _TEXT: Final = "do not touch"
 _SOLUTIONS: Final = ("solution.py", "solution.sh", "./solution")
+_OWNER_COLUMN: Final = {"shm": 7, "msg": 7, "sem": 4}
+"""proc(5), of `/proc/sysvipc`."""
+_FIRST_SANDBOX_UID: Final = 60_000
 _SLACK_BYTES: Final = 2**30
 """Less than what the corpus would take if its programs left behind what they may use."""
 _SLACK_PROCESSES: Final = 100
@@ -35,8 +38,8 @@ class Host:
 
     settings: dict[str, str]
     mounts: int
-    ipc: dict[str, int]
-    """System V segments, queues and semaphores: how many."""
+    ipc: list[str]
+    """System V segments, queues and semaphores of a sandbox's users."""
     canaries: dict[Path, str]
     programs: list[list[str]]
     """Command lines of submissions' programs that run."""
@@ -59,7 +62,12 @@ def look() -> Host:
         words = process.info["cmdline"] or []
         if any(word in _SOLUTIONS for word in words):
             programs.append(words)
-    ipc = {kind: len(Path(f"/proc/sysvipc/{kind}").read_text().splitlines()) for kind in _IPC}
+    ipc = [
+        line
+        for kind, column in _OWNER_COLUMN.items()
+        for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]
+        if int(line.split()[column]) >= _FIRST_SANDBOX_UID
+    ]
     return Host(
         settings={n: (sysctl / n).read_text() for n in _SYSCTL if (sysctl / n).exists()},
         mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
@@ -75,9 +83,6 @@ def look() -> Host:
         disk_bytes=shutil.disk_usage("/").free,
         clock_s=time.time() - time.monotonic(),
     )
-
-
-_IPC: Final = ("shm", "msg", "sem")
 
 
 def harm(before: Host, after: Host) -> list[str]:

@@ -1,1 +1,0 @@
-echo no shebang here
