@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from job_engine.client import Api
 from job_engine.grading.bundles import BundleCache
 from job_engine.grading.catalogue import ApiCatalogue
@@ -50,6 +52,7 @@ class Grade(Action[GradePayload]):
                 executor=settings.name,
                 attempts=context.job.attempts + 1,
                 interruptions=context.job.interruptions,
+                created=datetime.fromtimestamp(context.job.created_ms / 1000, UTC),
             ),
             access=ReportAccess(api.endpoint, context.job.id, lambda: _token(api, context.job)),
         )

@@ -7,26 +7,28 @@ floor is the same page and count asked of the database's file by bare sqlite3.
 
 from __future__ import annotations
 
-import itertools
 import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, Final
 
 import requests
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, insert
 
 from benchmarks.figures import Bound, Figure, Peer, Scale, percentile
 from benchmarks.servers import api_alone, durability
 from job_engine.model import JobState
 from job_engine.model.acl import normalise
-from job_engine.store import tally
+from job_engine.store import fairness, tally
+from job_engine.store.audiences import admit, audience_of
 from job_engine.store.base import Document
+from job_engine.store.documents import new_row
 from job_engine.store.factory import open_store
+from job_engine.store.many import Many
 from job_engine.store.tables import jobs
 
 PAGE: Final = 50
@@ -39,6 +41,7 @@ WAITING: Final = 19
 """One of so many jobs still waits; primes, so that it may be of any action and course."""
 FAILED: Final = 17
 """One of so many others failed."""
+_INSERT: Final = Many(insert(jobs), [c.name for c in jobs.c if c.name not in ("seq", "claimed_ms")])
 PLATFORM: Final = "user/lms"
 ADMIN: Final = "an admin"
 _LIST: Final = {"select": "id,name,action,state,progress,created,parent"}
@@ -79,36 +82,51 @@ _FLOOR: Final = (
 
 
 def fill(database_url: str, count: int) -> None:
-    """Put jobs into an empty store, as old as they would be; some of them are not over."""
-    now_ms = time.time_ns() // 1_000_000
-    created = itertools.count(now_ms - count // BATCH * BATCH * APART_MS, BATCH * APART_MS)
-    made_ms = 0
-    store = open_store(database_url, lambda: made_ms)
+    """Put jobs into an empty store, as old as they would be; some of them are not over.
+
+    They are written as they are now, past the rules of how a job comes to be: to create a
+    million and end most of them would take most of an hour.
+    """
+    oldest_ms = time.time_ns() // 1_000_000 - count * APART_MS
+    store = open_store(database_url)
     store.start()
     try:
-        numbers = itertools.count()
-        for made_ms in itertools.islice(created, count // BATCH):
-            store.jobs.add_many([_job(n) for n in itertools.islice(numbers, BATCH)])
-            first = made_ms
-            store.database.write(lambda c, first=first: _age(c, first))  # type: ignore[misc]
+        for first in range(0, count, BATCH):
+            rows = [_row(n, oldest_ms + n * APART_MS) for n in range(first, first + BATCH)]
+            store.database.write(partial(_store, rows))
+        store.database.write(_tell_planner)
     finally:
         store.stop()
 
 
-def _age(connection: Any, first_ms: int) -> None:
-    """End most jobs of a batch that was just created, and take their creation apart."""
-    new = jobs.c.created_ms == first_ms
-    newest = connection.execute(select(func.max(jobs.c.seq))).scalar_one()
-    number = newest - jobs.c.seq
-    for state, which in (
-        (JobState.FAILED, (number % FAILED == 0) & (number % WAITING != 0)),
-        (JobState.SUCCESS, (number % FAILED != 0) & (number % WAITING != 0)),
-    ):
-        ended = update(jobs).where(new & which).values(state=state, progress=100)
-        rows = connection.execute(ended.returning(*jobs.c["audience", "action", "state"]))
-        tally.move(connection, rows.mappings().all(), JobState.QUEUED)
-    spread = jobs.c.created_ms - number * APART_MS
-    connection.execute(update(jobs).where(new).values(created_ms=spread))
+def _store(rows: Sequence[dict[str, Any]], connection: Connection) -> None:
+    _INSERT.run(connection, [{**row, "document": json.dumps(row["document"])} for row in rows])
+    admit(connection, {row["audience"]: row["document"]["acl"] for row in rows})
+    tally.add(connection, rows)
+    fairness.open_lanes(connection, rows)
+
+
+def _tell_planner(connection: Connection) -> None:
+    """Have PostgreSQL look at what is there, as it does by itself before long."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("ANALYZE")
+
+
+def _row(number: int, created_ms: int) -> dict[str, Any]:
+    document = _job(number)
+    state = JobState.SUCCESS
+    if number % WAITING == 0:
+        state = JobState.QUEUED
+    elif number % FAILED == 0:
+        state = JobState.FAILED
+    return {
+        **new_row(document),
+        "audience": audience_of(document["acl"]),
+        "state": str(state),
+        "progress": 100 if state.is_final else 0,
+        "created_ms": created_ms,
+        "updated_ms": created_ms,
+    }
 
 
 def _job(number: int) -> Document:

@@ -11,9 +11,9 @@ import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, StringConstraints
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -235,6 +235,21 @@ class GradingSettings(Settings):
         description="YAML file of credentials for private repositories, by name: `host` "
         "(`host:port`), `path` (only for repositories below it), `username`, `password`; "
         "readable by its owner only. Whoever may submit may name any of them.",
+    )
+    setup_hosts: list[Annotated[str, StringConstraints(pattern=r"^[^:/\s]+:[0-9]{1,5}$")]] = Field(
+        [],
+        description="`host:port` that the setup scripts of assignments may reach, such as mirrors "
+        "of packages, through the egress proxy; unset: none.",
+    )
+    setup_env: dict[str, str] = Field(
+        {},
+        description="Environment of setup scripts, such as `{PIP_INDEX_URL: …}`.",
+    )
+    kept_roots_bytes: int = Field(
+        10 * 2**30,
+        gt=0,
+        description="Most bytes that what setup scripts made may take together; what is used "
+        "least is made again when it is asked for.",
     )
     command_images: list[str] = Field(
         [],

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from job_engine.api.errors import MalformedJsonError
-from job_engine.api.identity import Identity
+from job_engine.api.identity import ANONYMOUS, Identity
 from job_engine.api.params import Params, parse_params
 from job_engine.errors import InvalidResourceError
 from job_engine.log import bound_field
@@ -74,8 +74,8 @@ def status_map(status: int, message: str, resource_id: str, **more: Any) -> Repl
     return Reply(body, status, headers)
 
 
-async def make_call(request: Request, services: Services, who: Identity) -> Call:
-    """Read the request. Raises `MalformedJsonError` and `InvalidFilterError`."""
+async def make_call(request: Request, services: Services, who: Identity = ANONYMOUS) -> Call:
+    """Read the request; `who` may be told later. Raises `MalformedJsonError`."""
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     raw = await request.body()
     query = request.url.query

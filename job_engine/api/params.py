@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -24,14 +25,26 @@ class Params:
 
     first: int = 1
     last: int | None = None
-    filter: Filter | None = None
+    filters: tuple[str, ...] = ()
+    """All of them have to match."""
     orderby: tuple[tuple[str, bool], ...] = ()
     """Attribute, and whether descending."""
     select: frozenset[str] | None = None
     aggregation: tuple[str, ...] = ()
-    has_filter: bool = False
     after: int = 0
     """Line of a log to go on after."""
+
+    def check(self) -> None:
+        """Raise `InvalidFilterError` for a filter that is none, also where nothing is searched."""
+        _ = self.filter
+
+    @cached_property
+    def filter(self) -> Filter | None:
+        """What to search for; read when it is asked for, which is after who asks was looked at.
+
+        Raises `InvalidFilterError`.
+        """
+        return join_filters([parse_filter(f) for f in self.filters]) if self.filters else None
 
 
 def parse_params(query_string: str, form: Mapping[str, Sequence[str]]) -> Params:
@@ -47,11 +60,10 @@ def parse_params(query_string: str, form: Mapping[str, Sequence[str]]) -> Params
     return Params(
         first=max(1, _first_int(values.get("first", ())) or 1),
         last=_first_int(values.get("last", ())),
-        filter=join_filters([parse_filter(f) for f in filters]) if filters else None,
+        filters=tuple(filters),
         orderby=tuple(_order(item) for item in _few("orderby", values)),
         select=frozenset(selected) if "select" in values else None,
         aggregation=tuple(_few("aggregation", values)),
-        has_filter=bool(filters),
         after=max(0, _first_int(values.get("after", ())) or 0),
     )
 

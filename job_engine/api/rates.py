@@ -96,7 +96,7 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send)
             return
         services, connection = self._services(), HTTPConnection(scope)
-        who = await services.identify(connection)
+        who = await services.recognise(connection)
         wait_s = services.rates.take(who, services.address_of(connection))
         if wait_s > 0:
             await error_response(TooManyRequestsError(wait_s))(scope, receive, send)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
@@ -51,10 +51,23 @@ class Services:
 
         It is found out once a request, whoever asks.
         """
-        known: Identity | None = getattr(request.state, "who", None)
-        if known is None:
-            known = request.state.who = await self._identify(request)
-        return known
+        who = self._known(request)
+        return who if who is not None else await run_in_threadpool(self.identify_here, request)
+
+    def identify_here(self, request: HTTPConnection) -> Identity:
+        """Do as `identify`, in a thread that may wait for the store."""
+        who = self._known(request)
+        if who is None:
+            session = self._session(request)
+            assert session is not None
+            who = request.state.who = self.sessions.identity(session)
+        return who
+
+    async def recognise(self, request: HTTPConnection) -> Identity:
+        """Say who sent it as of the last second: to count requests by, not to allow anything."""
+        session = self._session(request)
+        recent = None if session is None else self.sessions.recent(session)
+        return recent if recent is not None else await self.identify(request)
 
     def address_of(self, request: HTTPConnection) -> str:
         """Return where a request comes from; a trusted proxy says for whom it speaks."""
@@ -63,18 +76,27 @@ class Services:
         told = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
         return told if told and peer in self.trusted else peer
 
-    async def _identify(self, request: HTTPConnection) -> Identity:
-        header = request.headers.get(AUTHN_HEADER, "")
-        peer = request.client.host if request.client else ""
-        if header.strip() and peer in self.trusted:
-            return from_header(header)
-        session = self.tokens.read(request.cookies.get(COOKIE, ""))
-        if session is None:
-            return ANONYMOUS
-        cached = self.sessions.cached(session)
-        if cached is not None:
-            return cached
-        return await run_in_threadpool(self.sessions.identity, session)
+    def _known(self, request: HTTPConnection) -> Identity | None:
+        """Return who sends a request where the store need not be asked."""
+        known: Identity | None = getattr(request.state, "who", None)
+        if known is None:
+            header = request.headers.get(AUTHN_HEADER, "")
+            peer = request.client.host if request.client else ""
+            if header.strip() and peer in self.trusted:
+                known = from_header(header)
+            else:
+                session = self._session(request)
+                known = ANONYMOUS if session is None else self.sessions.cached(session)
+            request.state.who = known
+        return known
+
+    def _session(self, request: HTTPConnection) -> str | None:
+        """Return the session that the cookie names; None: none, or it is not ours."""
+        unread = object()
+        session = getattr(request.state, "session", unread)
+        if session is unread:
+            session = request.state.session = self.tokens.read(request.cookies.get(COOKIE, ""))
+        return cast(str | None, session)
 
 
 def make_services(settings: ApiSettings, store: Store) -> Services:

@@ -106,19 +106,29 @@ class Sessions:
             return cached
         generation, now_s = self._generation, self._monotonic_s()
         identity = self._look_up(session_id)
-        if identity is not ANONYMOUS and self._cache_s > 0:
+        if identity is not ANONYMOUS:
             with self._lock:
                 # What was read before something ended may be what ended.
                 if generation == self._generation:
                     if len(self._cache) >= _CACHE_SIZE:
                         self._cache.clear()
-                    self._cache[session_id] = (now_s + self._cache_s, identity)
+                    self._cache[session_id] = (now_s, identity)
         return identity
 
     def cached(self, session_id: str) -> Identity | None:
         """Return who a session stands for where that was just looked up; never waits."""
+        return self._looked_up(session_id, self._cache_s)
+
+    def recent(self, session_id: str) -> Identity | None:
+        """Return who it stood for within the last second, whoever may have ended it since.
+
+        Enough to count requests by, and for nothing else.
+        """
+        return self._looked_up(session_id, CACHE_S)
+
+    def _looked_up(self, session_id: str, within_s: float) -> Identity | None:
         found = self._cache.get(session_id)
-        return found[1] if found is not None and self._monotonic_s() < found[0] else None
+        return found[1] if found is not None and self._monotonic_s() < found[0] + within_s else None
 
     def changed(self) -> None:
         """Look every session up again; to be called once it is stored that one has changed."""

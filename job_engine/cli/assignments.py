@@ -7,6 +7,7 @@ changes nothing for jobs that were created before.
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,10 +18,10 @@ from job_engine.cli import text
 from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
 from job_engine.client import Api
 from job_engine.errors import ConfigurationError
-from job_engine.grading.archive import pack_directory
 from job_engine.grading.assignment import FILE_NAME, Assignment
 from job_engine.grading.bundles import DIGEST, document_of
 from job_engine.grading.catalogue import ApiCatalogue
+from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.yaml_lines import load, validate
 
 app = typer.Typer(no_args_is_help=True, help="Assignments: add one, list them.")
@@ -30,18 +31,33 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 @app.command()
 def add(
-    directory: Annotated[Path, typer.Argument(help="A directory with assignment.yaml and tests/.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A directory with assignment.yaml and tests/, or what a course has already: "
+            "a Gradescope autograder, as directory or zip.",
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name of what has no assignment.yaml; else its file name.")
+    ] = None,
     api_url: ApiUrl = None,
     data_dir: DataDir = None,
 ) -> None:
     """Check an assignment, and publish it; does nothing when it is published already."""
     with connected(api_url, data_dir) as api:
-        assignment, digest = upload(api, directory)
+        assignment, digest = upload(api, source, name)
         fresh = ApiCatalogue(api).digest_of(assignment.name) != digest
         if fresh:
             body = {"name": assignment.name, "digest": digest, "description": assignment.title}
             api.add("assignment", {key: value for key, value in body.items() if value})
     print(f"{assignment.name} is {'' if fresh else 'already '}{digest}")
+    if assignment.phases.test.profile is not None:
+        print(
+            f"It needs the profile {assignment.phases.test.profile} ({assignment.contract}): "
+            "executors grade it once their operator has put that into allow_profiles.",
+            file=sys.stderr,
+        )
 
 
 @app.command("list")
@@ -64,15 +80,13 @@ def list_(api_url: ApiUrl = None, data_dir: DataDir = None, as_json: AsJson = Fa
     text.console().print(table)
 
 
-def upload(api: Api, directory: Path) -> tuple[Assignment, str]:
-    """Check and upload a directory; returns the assignment and the digest of its bundle.
+def upload(api: Api, source: Path, name: str | None = None) -> tuple[Assignment, str]:
+    """Check and upload an assignment; returns it and the digest of its bundle.
 
     Raises `AssignmentError` or `ArchiveError`, saying what to mend, before anything is sent.
     """
-    if not (directory / FILE_NAME).is_file():
-        raise ConfigurationError(f"{directory} has no {FILE_NAME}.")
     with tempfile.NamedTemporaryFile(suffix=".tar") as bundle:
-        with pack_directory(directory) as packed:
+        with bundle_of(source, name) as packed:
             while chunk := packed.stream.read(1 << 16):
                 bundle.write(chunk)
         bundle.flush()

@@ -23,10 +23,11 @@ from pydantic import (
     model_validator,
 )
 
+from job_engine.grading.contracts import expand
 from job_engine.grading.flavours import DEFAULT, Flavour, LimitOverrides
 from job_engine.grading.results.formats import FORMATS
 from job_engine.grading.yaml_lines import Lines, Path, load, validate
-from job_engine.sandbox.base import Limits, Reach
+from job_engine.sandbox.base import KEPT_PREFIX, Limits, Reach
 from job_engine.settings import SandboxSettings
 
 FILE_NAME: Final = "assignment.yaml"
@@ -66,6 +67,13 @@ def _target(value: str) -> str:
     return value
 
 
+def _image(value: str) -> str:
+    if value.startswith(KEPT_PREFIX):
+        # What another assignment's setup made, its tests with it.
+        raise ValueError(f"no image's name may begin with {KEPT_PREFIX}")
+    return value
+
+
 def _env_name(value: str) -> str:
     if not _ENV_NAME.fullmatch(value):
         raise ValueError("names of variables have letters, digits and '_' only")
@@ -76,6 +84,7 @@ Command = Annotated[str | list[str], AfterValidator(_command)]
 ReachText = Annotated[str, AfterValidator(_reach)]
 RelativePath = Annotated[str, StringConstraints(max_length=512), AfterValidator(_relative)]
 Target = Annotated[str, StringConstraints(max_length=256), AfterValidator(_target)]
+ImageName = Annotated[str, StringConstraints(max_length=512), AfterValidator(_image)]
 EnvName = Annotated[str, AfterValidator(_env_name)]
 
 
@@ -100,7 +109,7 @@ class Phase(Strict):
     reach: list[ReachText] = []
     """`host:port` it may connect to, through the proxy variables."""
     kvm: bool = False
-    image: str | None = None
+    image: ImageName | None = None
 
     def argv(self) -> tuple[str, ...]:
         """Return the command as words."""
@@ -143,13 +152,29 @@ class TestPhase(Phase):
     program: Annotated[Program, BeforeValidator(_phase)] | None = None
     """Runs in a sandbox of its own, with the submission, which the harness then does not see;
     the harness starts it as `/mnt/program/run ARGUMENT…`."""
+    profile: Literal["own-root"] | None = None
+    """Root of a root file system of its own, where the operator grants it."""
+    sees_tests: bool = True
+    """Whether it sees the tests; not, where the setup put them into the image."""
+
+
+class Setup(Strict):
+    """Run once, as root, to make the image that the test phase runs from."""
+
+    command: Command
+    """Sees the tests (read-only); text runs as `sh -c`."""
+    env: dict[EnvName, str] = {}
+
+    def argv(self) -> tuple[str, ...]:
+        """Return the command as words."""
+        return argv(self.command)
 
 
 class ClonePhase(Strict):
     """Fetches a git submission; its command is the engine's own."""
 
     limits: LimitOverrides = LimitOverrides()
-    image: str | None = None
+    image: ImageName | None = None
 
 
 class Phases(Strict):
@@ -241,7 +266,9 @@ class Assignment(Strict):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     title: Annotated[str, StringConstraints(max_length=200)] = ""
-    image: str | None = None
+    contract: Literal["phases", "gradescope"] = "phases"
+    """Whose rules the bundle follows; all but `phases` bring phases and results with them."""
+    image: ImageName | None = None
     due: AwareDatetime | None = None
     """When many submissions come; executors that know the assignment have slots ready then."""
     flavour: str = DEFAULT
@@ -249,6 +276,7 @@ class Assignment(Strict):
     """Changes to the flavour's limits, for every phase."""
     mounts: Mounts = Mounts()
     submission: SubmissionSpec = SubmissionSpec()
+    setup: Setup | None = None
     phases: Phases
     results: ResultsSpec
 
@@ -275,6 +303,19 @@ class Assignment(Strict):
                 "results.forgeable: 'false' is for split runs (phases.test.program); a harness "
                 "that runs students' code itself can always be made to write another score"
             )
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, document: Any) -> Any:
+        return expand(document)
+
+    @model_validator(mode="after")
+    def _has_root(self) -> Assignment:
+        if self.setup is not None and self.phases.test.profile is None:
+            raise ValueError("setup: it makes a root file system, so the test phase needs own-root")
+        if self.phases.test.profile is not None and self.phases.test.program is not None:
+            raise ValueError("phases.test.profile: a split run's harness needs no such profile")
         return self
 
     def phase_limits(self, phase: Phase | ClonePhase, flavour: Flavour) -> Limits:
@@ -313,6 +354,14 @@ def _check_policy(
         phase = getattr(assignment.phases, name)
         if phase is not None:
             _check_limits(assignment.phase_limits(phase, flavour), name, assignment, policy, lines)
+            profile = getattr(phase, "profile", None)
+            if profile is not None and profile not in policy.allow_profiles:
+                raise lines.error(
+                    ("phases", name, "profile"),
+                    f"phase {name} needs the profile {profile}, which the operator has not "
+                    f"granted (setting allow_profiles, such as "
+                    f"JOB_ENGINE_ALLOW_PROFILES='[\"{profile}\"]')",
+                )
             if getattr(phase, "kvm", False) and not policy.allow_kvm:
                 raise lines.error(
                     ("phases", name, "kvm"), "the operator does not allow /dev/kvm (allow_kvm)"

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
 from job_engine.errors import AssignmentError, SandboxError, SubmissionError
 from job_engine.grading import split
@@ -18,11 +18,13 @@ from job_engine.grading.assemble import assemble, clone_error
 from job_engine.grading.assignment import Assignment, check_files, parse_assignment
 from job_engine.grading.bundles import DIGEST, BlobSource, Bundle, BundleCache
 from job_engine.grading.clone import commit_of
+from job_engine.grading.contracts.told import Told, engine_files, pack_files
 from job_engine.grading.flavours import Flavour, flavours
-from job_engine.grading.plan import TESTS, Plan, ReportAccess, make_plan
+from job_engine.grading.plan import ENGINE, TESTS, Plan, ReportAccess, make_plan
 from job_engine.grading.receipt import Course, completed, hold_to, hold_to_images, make_receipt
 from job_engine.grading.results import Results
 from job_engine.grading.secrets import git_secret, stdin_of
+from job_engine.grading.setup import SetupRuns
 from job_engine.grading.submission import GradePayload, Replay, Submission, workspace_of
 from job_engine.grading.verdicts import explain
 from job_engine.log import get_logger
@@ -133,7 +135,8 @@ class Grader:
                 strip=assignment.submission.strip,
                 scratch=watch.scratch,
             ) as workspace:
-                return self._run(payload, assignment, known, bundle, workspace, watch)
+                told = Told(payload=payload, assignment=assignment, created=self.course.created)
+                return self._run(told, known, bundle, workspace, watch)
 
     def _limits(self) -> ArchiveLimits:
         return ArchiveLimits(
@@ -156,22 +159,24 @@ class Grader:
 
     def _run(
         self,
-        payload: GradePayload,
-        assignment: Assignment,
+        told: Told,
         known: dict[str, Flavour],
         bundle: Bundle,
         workspace: Unpacked | None,
         watch: Watch,
     ) -> Results:
+        payload, assignment = told.payload, told.assignment
         submission = payload.submission
         plan = make_plan(assignment, submission.git, known, self.settings, self.access)
+        if assignment.setup is not None:
+            plan = self._set_up(assignment, plan, known[assignment.flavour], bundle, watch)
         identity = _identity(submission, workspace)
         receipt = make_receipt(
             self.course, submission, identity, assignment, bundle, plan, self.sandbox
         )
         if payload.replay is not None:
             hold_to(payload.replay, receipt)
-        inputs = _inputs(submission, assignment, plan, bundle, workspace, self.settings)
+        inputs = _inputs(told, plan, bundle, workspace, self.settings)
         if self.access is not None and assignment.phases.report is not None:
             inputs = replace(inputs, stdin={**inputs.stdin, "report": self.access.token().encode()})
         if assignment.due is not None:
@@ -185,6 +190,27 @@ class Grader:
         results = assemble(assignment, plan, phases, receipt)
         log.info("grading.done", verdict=results.verdict, score=results.score)
         return results
+
+    def _set_up(
+        self, assignment: Assignment, plan: Plan, flavour: Flavour, bundle: Bundle, watch: Watch
+    ) -> Plan:
+        """Return the plan with the image that the assignment's setup makes."""
+        tree = flavour.tree(TESTS)
+        _check_tests(tree, bundle)
+        watch.progress(6, "setup: running, or made already")
+        runs = SetupRuns(
+            sandbox=self.sandbox, settings=self.settings, policy=self.policy, label=self.label
+        )
+        image = runs.image_for(
+            assignment, bundle, tree, sleep=watch.sleep, tell=watch.log, lend=watch.lend
+        )
+        return replace(
+            plan,
+            phases=tuple(
+                replace(phase, image=image) if phase.own_root is not None else phase
+                for phase in plan.phases
+            ),
+        )
 
     def _announce(self, plan: Plan, due: datetime) -> None:
         self.sandbox.expect(
@@ -240,15 +266,20 @@ def follow(slot: Slot, plan: Plan, inputs: Inputs, watch: Watch) -> dict[str, Ph
 
 
 def _inputs(
-    submission: Submission,
-    assignment: Assignment,
+    told: Told,
     plan: Plan,
     bundle: Bundle,
     workspace: Unpacked | None,
     settings: GradingSettings,
 ) -> Inputs:
-    _check_tests(_tree(plan, TESTS), bundle)
-    trees = {TESTS: bundle.tests}
+    submission, assignment = told.payload.submission, told.assignment
+    names = {tree.name for tree in plan.trees}
+    trees: dict[str, IO[bytes]] = {}
+    if TESTS in names:
+        _check_tests(_tree(plan, TESTS), bundle)
+        trees[TESTS] = bundle.tests
+    if ENGINE in names:
+        trees[ENGINE] = pack_files(engine_files(told))
     stdin: dict[str, bytes] = {}
     if assignment.phases.test.program is not None:
         trees[split.JOIN] = split.join_tree()

@@ -20,11 +20,21 @@ from urllib.parse import urlsplit
 
 from job_engine.errors import AssignmentError
 from job_engine.grading import split
-from job_engine.grading.assignment import Assignment, Phase, Program
+from job_engine.grading.assignment import Assignment, Phase, Program, TestPhase
 from job_engine.grading.clone import clone_env, clone_phase
+from job_engine.grading.contracts.expand import ENGINE_MOUNT, TOLD
 from job_engine.grading.flavours import MIB, Flavour
 from job_engine.grading.submission import GitSource
-from job_engine.sandbox.base import WORKSPACE, Handover, Limits, Mount, PhaseSpec, Reach, Tree
+from job_engine.sandbox.base import (
+    WORKSPACE,
+    Handover,
+    Limits,
+    Mount,
+    OwnRoot,
+    PhaseSpec,
+    Reach,
+    Tree,
+)
 from job_engine.sandbox.policy import with_companions
 from job_engine.settings import GradingSettings
 
@@ -32,8 +42,11 @@ TESTS: Final = "tests"
 RESULTS: Final = "results"
 PROGRAM: Final = "program"
 """Name of the phase in which the program of a split run is."""
+ENGINE: Final = "engine"
+"""What a contract's grader is told by the engine."""
 
 _RESULTS_BYTES: Final = 16 * MIB
+_ENGINE_BYTES: Final = 4 * MIB
 _RESULTS_INODES: Final = 1_024
 _HANDOVER: Final = Handover(tree=RESULTS, max_bytes=8 * MIB, max_files=256)
 
@@ -101,18 +114,25 @@ def make_plan(
         phases.append(_clone(assignment, git, flavour, settings))
         env["clone"] = clone_env(git, keep_git=assignment.submission.keep_git)
     mounts = assignment.mounts
+    told = assignment.contract in TOLD
     workspace = Mount(tree=WORKSPACE, target=mounts.submission)
     tests = Mount(tree=TESTS, target=mounts.tests, read_only=True)
     results = Mount(tree=RESULTS, target=mounts.results)
     if (build := assignment.phases.build) is not None:
         phases.append(_phase("build", build, assignment, flavour, (workspace,)))
-    program = assignment.phases.test.program
+    test = assignment.phases.test
+    program = test.program
     spec = _phase(
         "test",
-        assignment.phases.test,
+        test,
         assignment,
         flavour,
-        (workspace, tests, results) if program is None else (results, tests, _join(assignment)),
+        (
+            workspace if program is None else results,
+            *((tests,) if test.sees_tests else ()),
+            results if program is None else _join(assignment),
+            *((Mount(tree=ENGINE, target=ENGINE_MOUNT, read_only=True),) if told else ()),
+        ),
         handover=(_HANDOVER,),
     )
     if program is not None:
@@ -127,7 +147,8 @@ def make_plan(
         phases.append(spec)
     trees: tuple[Tree, ...] = (
         flavour.tree(WORKSPACE),
-        flavour.tree(TESTS),
+        *((flavour.tree(TESTS),) if assignment.phases.test.sees_tests else ()),
+        *((Tree(name=ENGINE, size_bytes=_ENGINE_BYTES, inodes=256),) if told else ()),
         Tree(
             name=RESULTS,
             size_bytes=min(_RESULTS_BYTES, flavour.disk_bytes),
@@ -170,6 +191,12 @@ def _clone(
     )
 
 
+def _own_root(phase: TestPhase, flavour: Flavour) -> OwnRoot | None:
+    if phase.profile is None:
+        return None
+    return OwnRoot(size_bytes=flavour.disk_bytes, inodes=flavour.inodes)
+
+
 def _phase(
     name: str,
     phase: Phase,
@@ -191,6 +218,7 @@ def _phase(
         image=phase.image,
         reach=phase.reaches(),
         kvm=phase.kvm,
+        own_root=_own_root(phase, flavour) if isinstance(phase, TestPhase) else None,
         handover=handover,
         always=always,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO
 
@@ -28,6 +28,8 @@ class Course:
     """This one included; others ended by a fault of the platform."""
     interruptions: int = 0
     """Runs that ended without a word."""
+    created: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When the job was created."""
 
 
 def make_receipt(

@@ -49,6 +49,9 @@ def replay_payload(job: Mapping[str, Any], results: Results) -> dict[str, Any]:
         # A branch may have moved since.
         made["submission"]["git"].pop("ref", None)
         made["submission"]["git"]["commit"] = receipt.submission
+    if "created" in job:
+        # What a grader is told of the time stays the same.
+        made["metadata"] = {"created_at": job["created"], **payload.metadata}
     made["replay"] = Replay(
         job=job["id"],
         assignment=receipt.assignment,

@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     StringConstraints,
     model_validator,
 )
@@ -171,6 +172,9 @@ class GradePayload(_Payload):
     """When it was due; stored with the results."""
     replay: Replay | None = None
     """Set by `job-engine replay`: run only if it is the same again."""
+    metadata: dict[str, JsonValue] = {}
+    """What a contract's grader is told of the submission beyond what the engine knows:
+    keys of Gradescope's `submission_metadata.json`."""
 
 
 @contextmanager

@@ -24,6 +24,11 @@ KEPT_PREFIX: Final = "job-engine-root:"
 """What the names of kept root file systems begin with; no other image's name does."""
 
 
+def kept_identity(name: str) -> str:
+    """Return what stands for the content of a kept root: its name follows from what made it."""
+    return f"kept:{name.removeprefix(KEPT_PREFIX)}"
+
+
 class Verdict(StrEnum):
     """How a phase ended, in one word; everything but `OK` has a reason a person can act on."""
 

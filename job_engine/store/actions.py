@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select
 
@@ -10,13 +13,28 @@ from job_engine.model.protocol import ActionDescription
 from job_engine.store.base import Clock, Database
 from job_engine.store.tables import actions
 
+REMEMBERED_S: Final = 1.0
+"""Seconds that a description which was looked up is taken for the newest: every job that is
+created asks for one. What this process itself is told counts at once."""
+_REMEMBERED: Final = 1_000
+"""Names that are remembered."""
+
 
 class Actions:
     """Descriptions of actions, by name; the newest word on each counts."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._monotonic_s = monotonic_s
+        self._known: dict[str, tuple[float, ActionDescription | None]] = {}
+        self._generation = 0
+        self._lock = threading.Lock()
 
     def publish(self, descriptions: Sequence[ActionDescription]) -> None:
         """Store descriptions, over what was known of the same names."""
@@ -38,6 +56,9 @@ class Actions:
                 )
 
         self._database.write(unit)
+        with self._lock:
+            self._generation += 1
+            self._known.clear()
 
     def all(self) -> Sequence[ActionDescription]:
         """Return every description, by name."""
@@ -46,7 +67,18 @@ class Actions:
         return [ActionDescription.model_validate(row) for row in rows]
 
     def get(self, name: str) -> ActionDescription | None:
-        """Return what is known of one action."""
+        """Return what is known of one action; of what another process told, within a second."""
+        generation, now_s = self._generation, self._monotonic_s()
+        until_s, known = self._known.get(name, (0.0, None))
+        if now_s < until_s:
+            return known
         query = select(actions.c.description).where(actions.c.name == name)
-        row = self._database.read(lambda c: c.execute(query).scalar())
-        return None if row is None else ActionDescription.model_validate(row)
+        row = self._database.glance(lambda c: c.execute(query).scalar())
+        found = None if row is None else ActionDescription.model_validate(row)
+        with self._lock:
+            # What was read before something was told may be what it was told over.
+            if generation == self._generation:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[name] = (now_s + REMEMBERED_S, found)
+        return found

@@ -15,11 +15,14 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, select, text
 
 from job_engine.model.acl import ADMIN, Acl, Right, rights_by_principal
+from job_engine.store.many import Many
 from job_engine.store.tables import audiences
 
-_ADMIT: Final = text(
-    "INSERT INTO audiences (principal, audience, rights) "
-    "VALUES (:principal, :audience, :rights) ON CONFLICT DO NOTHING"
+_ADMIT: Final = Many(
+    text(
+        "INSERT INTO audiences (principal, audience, rights) "
+        "VALUES (:principal, :audience, :rights) ON CONFLICT DO NOTHING"
+    )
 )
 
 
@@ -45,8 +48,7 @@ def admit(connection: Connection, acls: Mapping[str, Acl]) -> None:
         for principal, right in rights_by_principal(acl).items()
         if principal != ADMIN  # whose rights do not come from rows
     ]
-    if rows:
-        connection.execute(_ADMIT, rows)
+    _ADMIT.later(connection, rows)
 
 
 def within(

@@ -59,7 +59,7 @@ class Audit:
         for line in lines:
             text = texts.setdefault(id(line.document), _text(line.document))
             rows.append((now_ms, line.name, line.resource, line.user_id, text))
-        _APPEND.run(connection, [dict(zip(_COLUMNS, row, strict=True)) for row in rows])
+        _APPEND.later(connection, [dict(zip(_COLUMNS, row, strict=True)) for row in rows])
 
     def record(self, line: Line) -> None:
         """Add a line of its own, durably."""

@@ -61,6 +61,10 @@ class Database(ABC):
     def read(self, unit: Unit[T]) -> T:
         """Run `unit` on a snapshot and return its result."""
 
+    def glance(self, unit: Unit[T]) -> T:
+        """Do as `read` for a unit of a single statement, for which a backend may do less."""
+        return self.read(unit)
+
     @abstractmethod
     def submit(self, unit: Unit[T]) -> Future[T]:
         """Queue `unit`; the future holds its result once that is durable."""

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select
+from sqlalchemy import BigInteger, Connection, RowMapping, bindparam, delete, func, insert, select
 
 from job_engine.model import FINAL_STATES, JobState
 from job_engine.model.protocol import Cancelled, Changes, JobEvent, NewJob
@@ -29,6 +29,12 @@ FEW: Final = 16
 
 _NEWEST: Final = Rows(select(func.max(events.c.id)))
 _APPEND: Final = Many(insert(events), ("at_ms", "job", "action", "state", "priority", "entry"))
+_TRIM: Final = Many(
+    delete(events).where(
+        events.c.id
+        <= select(func.max(events.c.id)).scalar_subquery() - bindparam("kept", type_=BigInteger)
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def append_many(connection: Connection, at_ms: int, rows: Sequence[Row]) -> None
     """Add the events of jobs whose rows are these from now on, in order."""
     if not rows:
         return
-    _APPEND.run(
+    _APPEND.later(
         connection,
         [
             {
@@ -84,9 +90,12 @@ def append_many(connection: Connection, at_ms: int, rows: Sequence[Row]) -> None
             for row in rows
         ],
     )
-    newest = newest_id(connection)
-    if newest % _TRIM_EVERY < len(rows):
-        connection.execute(delete(events).where(events.c.id <= newest - KEPT))
+    # The first of a connection, and then one now and then: to look each time costs more.
+    untrimmed = connection.info.get("untrimmed", _TRIM_EVERY) + len(rows)
+    if untrimmed >= _TRIM_EVERY:
+        _TRIM.later(connection, [{"kept": KEPT}])
+        untrimmed = 0
+    connection.info["untrimmed"] = untrimmed
     for state in {row["state"] for row in rows}:
         announce(connection, EVENTS_TOPIC + state)
 

@@ -78,7 +78,7 @@ def open_lanes(connection: Connection, rows: Iterable[Row]) -> None:
         places = {key: _place(found, key.share, start_s) for key in closed}
         for statement, known in ((_REOPEN, True), (_OPEN, False)):
             values = [places[key] | _in_lane(key) for key in closed if (key in found) is known]
-            statement.run(connection, values)
+            statement.later(connection, values)
 
 
 class _Found(NamedTuple):
@@ -171,7 +171,7 @@ def settle(connection: Connection, rows: Sequence[Row], taken_s: Sequence[float]
             for name, (owed, ran) in moves.items()
             if name not in known and owed > 0
         ]
-        _OPEN.run(connection, debts)
+        _OPEN.later(connection, debts)
         _let_time_pass(connection, queue, list(moves))
 
 
@@ -192,7 +192,7 @@ def _advance(connection: Connection, queue: Queue, by_s: Mapping[str, tuple[floa
         | {"by_s": by, "settled_by_s": settled}
         for name, (by, settled) in by_s.items()
     ]
-    _ADVANCE.run(connection, values)
+    _ADVANCE.later(connection, values)
 
 
 def _set_frontier(connection: Connection, queue: Queue, virtual_s: float) -> None:
@@ -208,8 +208,8 @@ def close_empty(connection: Connection, keys: Iterable[Key]) -> None:
     what it owes by letting its backlog run empty for a moment.
     """
     values = [_in_lane(key) for key in keys]
-    _CLOSE.run(connection, values)
-    _FORGET.run(connection, values)
+    _CLOSE.later(connection, values)
+    _FORGET.later(connection, values)
 
 
 def forget_caught_up(connection: Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -17,6 +18,10 @@ from job_engine.store.base import T, Unit, announced
 
 MAX_BATCH: Final = 256
 """Most units that share a commit; bounds how long the first of them waits."""
+
+
+Apart = Callable[[Connection], AbstractContextManager[object]]
+"""Keeps apart units that share a transaction: what fails in its block is undone, and only that."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Batch:
     def run(
         self,
         connection: Connection,
-        apart: Callable[[Connection], AbstractContextManager[object]] = Connection.begin_nested,
+        apart: Apart,
     ) -> None:
         """Run the units, each `apart`: under its savepoint, so that its failure is its own.
 
@@ -104,14 +109,23 @@ class Batch:
 
 
 class Writer:
-    """A thread that hands what was submitted to `commit`, as many tasks at once as wait."""
+    """Hands what was submitted to `commit`, as many tasks at once as wait.
+
+    Whoever waits for a unit commits it in their own thread while nobody else commits: to
+    wake another thread, and be woken by it, costs as much as a small unit does. What
+    gathers meanwhile, and what nobody waits for, is a thread's of its own.
+    """
 
     def __init__(
         self, commit: Callable[[Sequence[Task]], None], max_batch: int = MAX_BATCH
     ) -> None:
         self._commit = commit
         self._max_batch = max_batch
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._tasks: deque[Task] = deque()
+        # Held by who commits: they alone take tasks.
+        self._turn = threading.Lock()
+        # A word that there are tasks; False: and that none will follow.
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         # Taken to submit, so that nothing is queued behind the order to stop.
         self._gate = threading.Lock()
@@ -126,37 +140,46 @@ class Writer:
         """Commit what was submitted, and accept no more. Idempotent."""
         with self._gate:
             was_open, self._open = self._open, False
-            if was_open:
-                self._tasks.put(None)
         if was_open:
+            self._wake.put(False)
             self._thread.join()
 
     def submit(self, unit: Unit[T]) -> Future[T]:
         """Queue a unit. Raises `StoreError` once it is stopped."""
+        future = self._queue(unit)
+        self._wake.put(True)
+        return future
+
+    def run(self, unit: Unit[T]) -> T:
+        """Have a unit committed, and return its result. Raises as `submit` and as the unit."""
+        future = self._queue(unit)
+        if self._turn.acquire(blocking=False):
+            try:
+                while not future.done():
+                    self._commit(self._next())
+            finally:
+                self._turn.release()
+            # Who came while this one committed left theirs to whoever is next.
+            if self._tasks:
+                self._wake.put(True)
+        return future.result()
+
+    def _queue(self, unit: Unit[T]) -> Future[T]:
         future: Future[T] = Future()
         with self._gate:
             if not self._open:
                 raise StoreError("The store is closed.")
-            self._tasks.put(Task(unit, future))
+            self._tasks.append(Task(unit, future))
         return future
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            tasks, stopping = self._next()
-            if tasks:
-                self._commit(tasks)
+        more = True
+        while more:
+            more = self._wake.get()
+            with self._turn:
+                while self._tasks:
+                    self._commit(self._next())
 
-    def _next(self) -> tuple[Sequence[Task], bool]:
-        """Wait for a task, then take what else is there. True: nothing comes after it."""
-        tasks: list[Task] = []
-        task = self._tasks.get()
-        while task is not None:
-            tasks.append(task)
-            if len(tasks) == self._max_batch:
-                return tasks, False
-            try:
-                task = self._tasks.get_nowait()
-            except queue.Empty:
-                return tasks, False
-        return tasks, True
+    def _next(self) -> Sequence[Task]:
+        """Take what waits, up to a batch."""
+        return [self._tasks.popleft() for _ in range(min(len(self._tasks), self._max_batch))]

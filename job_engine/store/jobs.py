@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -19,6 +19,7 @@ from job_engine.store.audiences import admit, audience_of
 from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.documents import assemble, new_row, split, to_job
+from job_engine.store.many import Many
 from job_engine.store.tables import is_unfinished, jobs
 from job_engine.store.transitions import finished, settle, touch
 
@@ -40,6 +41,8 @@ _DELETED: Final = (
 _UNSETTLED: Final = ("seq", "id", "share", "created_ms", "created_by", "not_before_ms")
 """Columns that an edit leaves as they are. `not-before` is the engine's after creation:
 retries set it, and claims clear it."""
+
+_INSERT: Final = Many(insert(jobs), [c.name for c in jobs.c if c.name not in ("seq", "claimed_ms")])
 
 FollowUp = Callable[[Document], Document | None]
 """Makes a further job of one that was cancelled, where it needs one."""
@@ -308,12 +311,7 @@ def insert_jobs(
         if row["status_message"] is not None:
             row["status_changed_ms"] = now_ms
         rows.append(row)
-    try:
-        # A savepoint, for PostgreSQL answers nothing more in a transaction that failed.
-        with connection.begin_nested() if len(rows) > 1 else nullcontext():
-            connection.execute(insert(jobs), rows)
-    except IntegrityError as error:
-        raise ConflictError(f"conflict with {_taken(connection, documents)}") from error
+    _store(connection, rows)
     fairness.open_lanes(connection, rows)
     admit(connection, acls)
     tally.add(connection, rows)
@@ -321,11 +319,31 @@ def insert_jobs(
     return [assemble(row) for row in rows]
 
 
-def _taken(connection: Connection, documents: Sequence[Document]) -> Any:
+def _store(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    if len(rows) == 1:
+        conflict = ConflictError(f"conflict with {rows[0]['id']}")
+        written = [{**row, "document": _text(row["document"])} for row in rows]
+        _INSERT.later(
+            connection,
+            written,
+            lambda error: conflict if isinstance(error, IntegrityError) else error,
+        )
+        return
+    try:
+        # A savepoint, for PostgreSQL answers nothing more in a transaction that failed.
+        with connection.begin_nested():
+            connection.execute(insert(jobs), rows)
+    except IntegrityError as error:
+        raise ConflictError(f"conflict with {_taken(connection, rows)}") from error
+
+
+def _text(document: Document) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def _taken(connection: Connection, rows: Sequence[dict[str, Any]]) -> Any:
     """Return which of several ids exists."""
-    if len(documents) == 1:
-        return documents[0]["id"]
-    known = select(jobs.c.id).where(jobs.c.id.in_([d["id"] for d in documents])).limit(1)
+    known = select(jobs.c.id).where(jobs.c.id.in_([row["id"] for row in rows])).limit(1)
     # None: one id is twice among them.
     return connection.execute(known).scalar() or "another one of the same request"
 

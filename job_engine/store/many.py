@@ -8,19 +8,29 @@ to be text, numbers, booleans or None here, and results are what the driver make
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Select
+from sqlalchemy import Connection, Select, TextClause
 from sqlalchemy.sql.dml import UpdateBase
 
+if TYPE_CHECKING:
+    from job_engine.store.sending import Sending
+
 Row = dict[str, Any]
+SENDING: Final = "sending"
+"""Under which a connection's `info` has what is on its way to a server, where it gathers that."""
 
 _LISTS: Final = tuple(2**n for n in range(16))
 """Lengths of a list in a statement: few, so that the driver knows the statement already."""
+_FEW: Final = 64
+"""Rows that wait for another statement; more are sent at once."""
+_PLACE: Final = re.compile(r"%\((\w+)\)s|%%")
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,21 @@ class _Compiled:
     values: Callable[[Mapping[str, Any]], Any]
     """Makes what the driver wants of a row that has every value, the constants too."""
 
+    def given(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Return what the driver wants of each row."""
+        if self.constants:
+            return [self.values({**self.constants, **row}) for row in rows]
+        return [*map(self.values, rows)]
+
+
+def _as_it_is(error: Exception) -> Exception:
+    return error
+
 
 class _Statement:
-    def __init__(self, statement: UpdateBase | Select[Any], names: Sequence[str] | None) -> None:
+    def __init__(
+        self, statement: UpdateBase | Select[Any] | TextClause, names: Sequence[str] | None
+    ) -> None:
         self._statement = statement
         self._names = names
         self._by_dialect: dict[str, _Compiled] = {}
@@ -62,7 +84,9 @@ class _Statement:
 class Many(_Statement):
     """An update, insert or delete of many rows at once."""
 
-    def __init__(self, statement: UpdateBase, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, statement: UpdateBase | TextClause, names: Sequence[str] | None = None
+    ) -> None:
         """`names` are the columns that it sets, where the statement itself names none."""
         super().__init__(statement, names)
 
@@ -71,12 +95,14 @@ class Many(_Statement):
         if not rows:
             return 0
         compiled = self._compiled(connection)
-        constants, values = compiled.constants, compiled.values
-        given = (
-            [values({**constants, **row}) for row in rows] if constants else [*map(values, rows)]
-        )
+        given = compiled.given(rows)
+        sending = _sending(connection)
         cursor: Any = connection.connection.cursor()
         try:
+            if sending is not None:
+                if len(given) == 1:
+                    return sending.ask(*_wired(compiled.sql, given[0])).command_tuples or 0
+                sending.flush()
             if len(given) == 1:  # many at once are more to set up, where a server is asked
                 cursor.execute(compiled.sql, given[0])
             else:
@@ -86,6 +112,35 @@ class Many(_Statement):
             raise _as_sqlalchemy(error, connection) from error
         finally:
             cursor.close()
+
+    def later(
+        self,
+        connection: Connection,
+        rows: Sequence[Mapping[str, Any]],
+        explain: Callable[[Exception], Exception] = _as_it_is,
+    ) -> None:
+        """Run it for each row before anything else that this unit asks, or with the commit.
+
+        Nobody waits for a server's answer: how many rows were met is not known, and what
+        fails may do so when the unit has returned, and fails it nevertheless. `explain`
+        makes of SQLAlchemy's error what is raised.
+        """
+        sending = _sending(connection)
+        if sending is None or len(rows) > _FEW:
+            try:
+                self.run(connection, rows)
+            except sa.exc.DBAPIError as error:
+                raise explain(error) from error
+            return
+        compiled = self._compiled(connection)
+        try:
+            for given in compiled.given(rows):
+                sending.add_for_unit(
+                    *_wired(compiled.sql, given),
+                    lambda error: explain(_as_sqlalchemy(error, connection)),
+                )
+        except Exception as error:
+            raise _as_sqlalchemy(error, connection) from error
 
 
 class Rows(_Statement):
@@ -101,8 +156,11 @@ class Rows(_Statement):
         """Return the rows, as tuples."""
         compiled = self._compiled(connection)
         sql, given = self._filled(compiled, {**compiled.constants, **values})
+        sending = _sending(connection)
         cursor: Any = connection.connection.cursor()
         try:
+            if sending is not None:
+                return sending.rows(sending.ask(*_wired(sql, given)))
             cursor.execute(sql, given)
             found: list[tuple[Any, ...]] = cursor.fetchall()
         except Exception as error:
@@ -155,6 +213,29 @@ class Rows(_Statement):
         for name in compiled.order:
             ordered += given if name == many else [values[name]]
         return compiled.sql.replace(marker, ", ".join("?" * length)), ordered
+
+
+def _sending(connection: Connection) -> Sending | None:
+    found: Sending | None = connection.info.get(SENDING)
+    return found
+
+
+def _wired(sql: str, given: Mapping[str, Any]) -> tuple[bytes, list[Any]]:
+    """Return a statement with numbered places, as the server itself reads it, and its values."""
+    numbered, names = _numbered(sql)
+    return numbered, [given[name] for name in names]
+
+
+@lru_cache(maxsize=1024)
+def _numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
+    numbers: dict[str, int] = {}
+
+    def place(found: re.Match[str]) -> str:
+        name = found[1]
+        return "%" if name is None else f"${numbers.setdefault(name, len(numbers) + 1)}"
+
+    numbered = _PLACE.sub(place, sql)
+    return numbered.encode(), tuple(numbers)
 
 
 def _constant(bind: Any, connection: Connection) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -49,12 +49,12 @@ class Notices:
         )
         self._thread.start()
 
-    def saying(self, topics: Iterable[str]) -> str:
-        """Return the SQL that has the other processes told of `topics` after the commit.
+    def saying(self, topics: Collection[str]) -> Sequence[str]:
+        """Return what has the other processes told of `topics` after the commit, in SQL.
 
         Topics are the engine's own words; no text of anybody else's is in them.
         """
-        return self._saying(*sorted(topics)) + "; " if topics else ""
+        return [self._saying(*sorted(topics))] if topics else []
 
     def _saying(self, *topics: str) -> str:
         return f"NOTIFY {CHANNEL}, '{' '.join([self._name, *topics])}'"

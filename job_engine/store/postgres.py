@@ -3,7 +3,8 @@
 A write transaction begins by taking an advisory lock that it holds until it is committed,
 so at any time one process of all writes, as on SQLite, and each sees what the one before it
 did: what a unit has read cannot change under it, and event ids become visible in order.
-Units that wait share a transaction. docs/decisions/0013 says why.
+Units that wait share a transaction. docs/decisions/0013 says why. What a unit writes is
+gathered, and goes to the server together (`sending.py`).
 
 Reads are snapshots on connections of their own, and wait for nobody. What a commit
 announced is told to the other processes by NOTIFY, in that very transaction.
@@ -28,9 +29,11 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from job_engine.errors import InvalidResourceError, JobEngineError, StoreError
 from job_engine.log import get_logger
 from job_engine.store.base import Database, T, Unit
-from job_engine.store.group_commit import Batch, Task, Writer
+from job_engine.store.group_commit import Apart, Batch, Task, Writer
+from job_engine.store.many import SENDING
 from job_engine.store.migrate import upgrade
 from job_engine.store.notices import Notices
+from job_engine.store.sending import BatchError, LateError, Role, Sending
 
 log = get_logger(__name__)
 
@@ -71,6 +74,7 @@ class PostgresDatabase(Database):
         self._url = url.set(drivername="postgresql+psycopg")
         self._reads = _engine(self._url, READERS, _ready_to_read)
         self._writes = _engine(self._url, 1, _ready_to_write)
+        _gather(self._writes)
         self._listens = _engine(self._url, 0, _ready_to_listen)
         self._notices = Notices(self._listens, self._publish)
         self._writer = Writer(self._commit, MAX_BATCH)
@@ -99,25 +103,48 @@ class PostgresDatabase(Database):
 
     def read(self, unit: Unit[T]) -> T:
         """Run `unit` in a transaction that sees one snapshot, and blocks nobody."""
+
+        def on_a_snapshot(connection: Connection) -> T:
+            connection.exec_driver_sql("BEGIN")
+            return unit(connection)
+
+        return self.glance(on_a_snapshot)
+
+    def glance(self, unit: Unit[T]) -> T:
+        """Run a unit of a single statement, which is its own transaction: one way to the server."""
+
+        def attempt() -> T:
+            with self._reads.begin() as connection:
+                return unit(connection)
+
         try:
             # After the server was restarted, every connection is found to be lost once.
-            for attempt in _retrying(_is_lost):
-                with attempt, self._reads.begin() as connection:
-                    return unit(connection)
+            return _persistently(attempt, _is_lost)
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             raise _explained(error) from error
-        raise AssertionError("unreachable")
 
     def submit(self, unit: Unit[T]) -> Future[T]:
         """Queue `unit` for the writer."""
         return self._writer.submit(unit)
 
+    def write(self, unit: Unit[T]) -> T:
+        """Run `unit` and return its result once that is durable."""
+        return self._writer.run(unit)
+
     def _commit(self, tasks: Sequence[Task]) -> None:
         batch = Batch(tasks, _explained, _undoes_all)
+        apart = _apart
+
+        def attempt() -> None:
+            nonlocal apart
+            try:
+                self._try(batch, apart)
+            except LateError:
+                apart = _told_at_once  # the next time, whose failure it is comes out
+                raise
+
         try:
-            for attempt in _retrying(_may_run_again):
-                with attempt:
-                    self._try(batch)
+            _persistently(attempt, _may_run_again)
         except Exception as error:  # noqa: BLE001 - the server is gone, or the like: tell all
             log.error("store.commit_failed", error=_reason_of(error), units=len(batch))
             batch.refuse(error)
@@ -126,20 +153,26 @@ class PostgresDatabase(Database):
             self._publish(batch.topics)
         batch.answer()
 
-    def _try(self, batch: Batch) -> None:
+    def _try(self, batch: Batch, apart: Apart) -> None:
         if self._connection is None:
             self._connection = self._writes.connect()
         transaction = self._connection.begin()
+        sending: Sending = self._connection.info[SENDING]
         try:
-            take_turn(self._connection)
-            batch.run(self._connection, _apart)
-            end = self._notices.saying(batch.topics) + "COMMIT"
+            sending.add(Role.TURN, *_TURN)
+            self._connection.info["fresh"] = True
+            batch.run(self._connection, apart)
+            if not sending.begun:
+                # Or a connection that was lost long ago would be found out in the commit.
+                sending.flush()
         except BaseException as error:
+            sending.clear()
             _undo(transaction, error)
             raise
         try:
-            self._connection.exec_driver_sql(end)
-        except sa.exc.DBAPIError as error:
+            sending.add(Role.END, *self._notices.saying(batch.topics), "COMMIT")
+            sending.flush()
+        except Exception as error:
             _undo(transaction, error)
             # Ended for its silence, it was before it heard of the commit.
             if _is_lost(error) and not isinstance(
@@ -156,7 +189,9 @@ class PostgresDatabase(Database):
             engine.dispose()
 
 
-# --- transactions that write; what needs no answer of its own shares a way to the server ---
+# --- transactions that write ------------------------------------------------------
+
+_TURN: Final = ("BEGIN", f"SELECT pg_advisory_xact_lock({_WRITING})", "SAVEPOINT unit")
 
 
 def take_turn(connection: Connection) -> None:
@@ -164,8 +199,20 @@ def take_turn(connection: Connection) -> None:
 
     Until the commit, or the end of the connection.
     """
-    connection.exec_driver_sql(f"BEGIN; SELECT pg_advisory_xact_lock({_WRITING}); SAVEPOINT unit")
-    connection.info["fresh"] = True
+    connection.exec_driver_sql("; ".join(_TURN))
+
+
+def _gather(engine: Engine) -> None:
+    """Give each connection what gathers its statements; SQLAlchemy's own go after what waits."""
+
+    def connected(raw: Any, record: Any) -> None:
+        record.info[SENDING] = Sending(raw)
+
+    def executing(connection: Connection, *_statement: Any) -> None:
+        connection.info[SENDING].flush()
+
+    sa.event.listen(engine, "connect", connected)
+    sa.event.listen(engine, "before_cursor_execute", executing)
 
 
 def _undo(transaction: RootTransaction, error: BaseException) -> None:
@@ -178,27 +225,30 @@ def _undo(transaction: RootTransaction, error: BaseException) -> None:
 @contextmanager
 def _apart(connection: Connection) -> Iterator[None]:
     """Undo what fails in the block, and only that."""
+    sending: Sending = connection.info[SENDING]
     if not connection.info.pop("fresh", False):
-        _steer(connection, "RELEASE SAVEPOINT unit; SAVEPOINT unit")
+        sending.add(Role.TURN, "RELEASE SAVEPOINT unit", "SAVEPOINT unit")
     raw: Any = connection.connection.driver_connection
     try:
         yield
         if raw.info.transaction_status is psycopg.pq.TransactionStatus.INERROR:
             # Going on, the server would answer the commit with a rollback, and no error.
             raise StoreError("A statement failed, and who ran it did not say so.")
+        sending.end_unit()
     except Exception as error:
         if raw.closed:
             raise _ConnectionLostError from error
-        _steer(connection, "ROLLBACK TO SAVEPOINT unit")
+        sending.drop_unit()
+        sending.add(Role.TURN, "ROLLBACK TO SAVEPOINT unit")
         raise
 
 
-def _steer(connection: Connection, statement: str) -> None:
-    """Run a statement that can only fail with all of the transaction."""
-    try:
-        connection.exec_driver_sql(statement)
-    except sa.exc.DBAPIError as error:
-        raise _ConnectionLostError from error
+@contextmanager
+def _told_at_once(connection: Connection) -> Iterator[None]:
+    """Do as `_apart`; all of the block has failed where something of it does."""
+    with _apart(connection):
+        yield
+        connection.info[SENDING].flush()
 
 
 # --- connections ------------------------------------------------------------------
@@ -223,8 +273,11 @@ def _engine(url: URL, connections: int, ready: Callable[[Any], None]) -> Engine:
 
 def _ready_to_read(raw: Any) -> None:
     _set(raw, statement_timeout=READ_LIMIT_S, idle_in_transaction_session_timeout=PAUSE_LIMIT_S)
-    raw.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    raw.read_only = True
+    raw.execute("SET default_transaction_isolation = 'repeatable read'")
+    raw.execute("SET default_transaction_read_only = on")
+    raw.commit()
+    # The driver's own transactions begin with a way to the server of their own, wanted or not.
+    raw.autocommit = True
 
 
 def _ready_to_write(raw: Any) -> None:
@@ -262,17 +315,26 @@ class _OutcomeUnknownError(StoreError):
     """The connection was lost while the database committed; ask again to see what is there."""
 
 
-def _retrying(which: Callable[[BaseException], bool]) -> Retrying:
-    return Retrying(
+def _persistently(attempt: Callable[[], T], which: Callable[[BaseException], bool]) -> T:
+    """Try, and some times more after an error of `which`."""
+    try:
+        return attempt()
+    except Exception as error:
+        if not which(error):
+            raise
+    again = Retrying(
         retry=retry_if_exception(which),
-        stop=stop_after_attempt(ATTEMPTS),
+        stop=stop_after_attempt(ATTEMPTS - 1),
         wait=wait_random_exponential(multiplier=0.05, max=2.0),
         reraise=True,
     )
+    return again(attempt)
 
 
 def _cause(error: BaseException) -> BaseException:
     """Return the driver's own error."""
+    if isinstance(error, BatchError):
+        return _cause(error.cause)
     return error.orig or error if isinstance(error, sa.exc.DBAPIError) else error
 
 
@@ -288,6 +350,10 @@ def _is_lost(error: BaseException) -> bool:
 
 def _undoes_all(error: BaseException) -> bool:
     """Whether with a unit all of its transaction is over, and not only that part of it."""
+    return isinstance(error, BatchError) or _is_given_up(error)
+
+
+def _is_given_up(error: BaseException) -> bool:
     return isinstance(
         _cause(error), _ConnectionLostError | pg.SerializationFailure | pg.DeadlockDetected
     )
@@ -295,7 +361,7 @@ def _undoes_all(error: BaseException) -> bool:
 
 def _may_run_again(error: BaseException) -> bool:
     """Whether nothing was committed, for a reason that may have passed."""
-    return _undoes_all(error) or _is_lost(error)
+    return isinstance(error, LateError) or _is_given_up(error) or _is_lost(error)
 
 
 def _reason_of(error: Exception) -> str:

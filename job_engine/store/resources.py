@@ -8,17 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model.timestamps import format_ms
 from job_engine.store import access
 from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Clock, Database, Document
+from job_engine.store.many import Rows
 from job_engine.store.tables import access as access_table
 from job_engine.store.tables import resources
+from job_engine.store.turns import Row
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class Resources:
 
     def load(self, resource_id: str) -> Resource:
         """Return a document and what is stored beside it. Raises `NotFoundError`."""
-        return self._database.read(lambda c: load_resource(c, resource_id))
+        return self._database.glance(lambda c: load_resource(c, resource_id))
 
     def find(self, type_name: str, key: str) -> Resource | None:
         """Return the resource of a type that has this key."""
@@ -159,7 +171,7 @@ def replace_document(
     return load_resource(connection, str(document["id"])).document
 
 
-def assemble_resource(row: RowMapping) -> Document:
+def assemble_resource(row: Row | RowMapping) -> Document:
     """Make the CIMI document of a row."""
     return _assemble(row["document"], row["created_ms"], row["updated_ms"])
 
@@ -173,7 +185,7 @@ def _assemble(document: Document, created_ms: int, updated_ms: int) -> Document:
     }
 
 
-def _resource(row: RowMapping) -> Resource:
+def _resource(row: Row | RowMapping) -> Resource:
     return Resource(assemble_resource(row), row["secret"], row["key"], row["expires_ms"])
 
 
@@ -200,11 +212,19 @@ def load_resource(connection: Connection, resource_id: str, *, lock: bool = Fals
 
     Raises `NotFoundError`.
     """
-    query = select(resources).where(resources.c.id == resource_id)
-    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    row: Row | RowMapping | None
+    if lock:
+        query = select(resources).where(resources.c.id == resource_id).with_for_update()
+        row = connection.execute(query).mappings().first()
+    else:
+        row = _LOAD.by_id(connection, id=resource_id).get(resource_id)
     if row is None:
         raise NotFoundError(f"{resource_id} not found")
     return _resource(row)
+
+
+_LOAD: Final = Rows(select(resources).where(resources.c.id == bindparam("id")))
+"""Run with every request, for its session."""
 
 
 def find_all(connection: Connection, condition: ColumnElement[bool]) -> Sequence[Resource]:

@@ -14,8 +14,9 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,11 +82,15 @@ class SqliteDatabase(Database):
         """Queue `unit` for the writer."""
         return self._writer.submit(unit)
 
+    def write(self, unit: Unit[T]) -> T:
+        """Run `unit` and return its result once that is durable."""
+        return self._writer.run(unit)
+
     def _commit(self, tasks: Sequence[Task]) -> None:
-        batch = Batch(tasks, _explained)
+        batch = Batch(tasks, _explained, lambda error: isinstance(error, _UndoneError))
         try:
             with self._writing().begin():
-                batch.run(self._writing())
+                batch.run(self._writing(), _apart)
         except Exception as error:  # noqa: BLE001 - the disk is full, or the like: tell all
             log.error("store.commit_failed", error=repr(error), units=len(batch))
             batch.refuse(_store_error(error))
@@ -104,6 +109,25 @@ class SqliteDatabase(Database):
             self._connection.close()
         self._reads.dispose()
         self._writes.dispose()
+
+
+class _UndoneError(StoreError):
+    """After some errors, of a full disk for one, SQLite has undone all of the transaction."""
+
+
+@contextmanager
+def _apart(connection: Connection) -> Iterator[None]:
+    """Undo what fails in the block, and only that."""
+    raw: Any = connection.connection.driver_connection
+    raw.execute("SAVEPOINT unit").close()
+    try:
+        yield
+    except Exception as error:
+        if not raw.in_transaction:
+            raise _UndoneError(_store_error(error).message) from error
+        raw.execute("ROLLBACK TO unit").close()
+        raise
+    raw.execute("RELEASE unit").close()
 
 
 def _explained(error: Exception) -> Exception:

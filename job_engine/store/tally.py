@@ -19,15 +19,18 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select, text, true
 from job_engine.model.acl import Right
 from job_engine.store.audiences import within
 from job_engine.store.filter import Filter, attributes_of, compile_filter
+from job_engine.store.many import Many
 from job_engine.store.source import TALLY, Source
 from job_engine.store.tables import EVERYBODY, job_counts
 from job_engine.store.turns import Row
 
-_ADD: Final = text(
-    "INSERT INTO job_counts (audience, action, state, count) "
-    "VALUES (:audience, :action, :state, :count) "
-    "ON CONFLICT (audience, action, state) "
-    "DO UPDATE SET count = job_counts.count + excluded.count"
+_ADD: Final = Many(
+    text(
+        "INSERT INTO job_counts (audience, action, state, count) "
+        "VALUES (:audience, :action, :state, :count) "
+        "ON CONFLICT (audience, action, state) "
+        "DO UPDATE SET count = job_counts.count + excluded.count"
+    )
 )
 
 
@@ -69,8 +72,7 @@ def _add(connection: Connection, changes: Mapping[_Place, int]) -> None:
         for (audience, action, state), change in numbers.items()
         if change
     ]
-    if values:
-        connection.execute(_ADD, values)
+    _ADD.later(connection, values)
 
 
 def can_tell(source: Source, tree: Filter | None) -> bool:

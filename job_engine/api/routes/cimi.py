@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -38,17 +39,19 @@ def cimi_routes(registry: Mapping[str, ResourceType]) -> list[Route]:
     They read requests themselves, and are described in `openapi/cimi.py`: what FastAPI
     would do for them costs as much as creating a job.
     """
-    routes = [route for name, kind in registry.items() for route in _of_type(name, kind)]
+    routes = [route for name, kind in registry.items() for route in routes_of_type(name, kind)]
     return [*routes, *_of_entry_point(registry), *_of_the_rest()]
 
 
-def _of_type(name: str, kind: ResourceType) -> list[Route]:
+def routes_of_type(name: str, kind: ResourceType) -> list[Route]:
+    """Return the routes of one type."""
+
     async def on_collection(request: Request) -> Response:
         call = await _call(request)
         handler = _ON_COLLECTION.get(call.method)
         if handler is None:
             raise MethodNotAllowedError(call.method, call.path)
-        return respond(await run_in_threadpool(handler, kind, call))
+        return await _serve(request, call, lambda call: handler(kind, call))
 
     async def on_resource(request: Request) -> Response:
         call = await _call(request)
@@ -56,12 +59,14 @@ def _of_type(name: str, kind: ResourceType) -> list[Route]:
         if handler is None:
             raise MethodNotAllowedError(call.method, call.path)
         resource_id = f"{name}/{request.path_params['uuid']}"
-        return respond(await run_in_threadpool(handler, kind, call, resource_id))
+        return await _serve(request, call, lambda call: handler(kind, call, resource_id))
 
     async def on_operation(request: Request) -> Response:
         call = await _call(request)
         uuid, operation = request.path_params["uuid"], request.path_params["operation"]
-        return respond(await run_in_threadpool(kind.operate, call, f"{name}/{uuid}", operation))
+        return await _serve(
+            request, call, lambda call: kind.operate(call, f"{name}/{uuid}", operation)
+        )
 
     return [
         Route(f"/api/{name}", on_collection, methods=METHODS),
@@ -74,7 +79,9 @@ def _of_entry_point(registry: Mapping[str, ResourceType]) -> list[Route]:
     async def read(request: Request) -> Response:
         if request.method != "GET":
             raise MethodNotAllowedError(request.method, request.url.path)
-        return json_response(entry_point(await _call(request), list(registry)))
+        services = services_of(request)
+        call = await make_call(request, services, await services.identify(request))
+        return json_response(entry_point(call, list(registry)))
 
     return [Route(f"/api/{ENTRY_POINT}", read, methods=METHODS)]
 
@@ -104,5 +111,17 @@ def _of_the_rest() -> list[Route]:
 
 
 async def _call(request: Request) -> Call:
+    return await make_call(request, services_of(request))
+
+
+async def _serve(request: Request, call: Call, handle: Callable[[Call], Reply]) -> Response:
+    """Find out who asks, and answer, in one thread: to change to another costs more than either."""
     services = services_of(request)
-    return await make_call(request, services, await services.identify(request))
+
+    def serve() -> Reply:
+        who = services.identify_here(request)
+        if who.user_id is not None:
+            call.params.check()
+        return handle(replace(call, who=who))
+
+    return respond(await run_in_threadpool(serve))

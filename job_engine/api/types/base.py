@@ -144,7 +144,7 @@ class ResourceType(ABC):
         """Check what a bulk delete needs (specs/cimi-api.md §1.11), in that order."""
         if "bulk" not in call.headers:
             raise RequestError("Bulk request should contain bulk http header.")
-        if not call.params.has_filter:
+        if not call.params.filters:
             raise RequestError("Bulk request should contain a non empty cimi filter.")
         self.require(call, (ADMIN, *(self.collection.bulk_delete or ())))
 

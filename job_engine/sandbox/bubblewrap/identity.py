@@ -13,6 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from job_engine.sandbox.base import KEPT_PREFIX, kept_identity
+
 _LISTS: Final = (
     "etc/os-release",
     "var/lib/dpkg/status",
@@ -28,6 +30,8 @@ def identity_of(rootfs_dir: Path | None, image: str | None) -> str:
 
     Without an image it is the host's own programs that phases run.
     """
+    if image is not None and image.startswith(KEPT_PREFIX):
+        return kept_identity(image)
     root = Path("/") if image is None or rootfs_dir is None else rootfs_dir / image
     hashed = hashlib.sha256(f"{image or _HOST}\n".encode())
     for name in _LISTS:

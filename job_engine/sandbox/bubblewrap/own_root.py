@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import itertools
 import json
 import os
@@ -23,13 +22,12 @@ from typing import Any, Final
 
 from job_engine.errors import ImageUnavailableError, SandboxError
 from job_engine.sandbox.base import KEPT_PREFIX, OwnRoot
+from job_engine.sandbox.bubblewrap.identity import identity_of
 from job_engine.sandbox.bubblewrap.root import IMAGES_DIR, KEPT_DIR, SYSTEM_DIRS
 from job_engine.sandbox.bubblewrap.skeleton import make_skeleton
 
 _META: Final = "kept.json"
 _COPY_TIMEOUT_S: Final = 600
-_PACKAGES: Final = "var/lib/dpkg/status"
-"""Changes with every package that comes or goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +91,13 @@ class KeptRoots:
         return place
 
     def digest(self, image: str | None) -> str:
-        """Return what changes when packages of the image come or go."""
-        if image is not None and image.startswith(KEPT_PREFIX):
-            return f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
-        place = Path("/") if image is None else self.image_place(image)
-        told = hashlib.sha256(f"{image}\0{_changed(place)}".encode())
-        with contextlib.suppress(OSError):
-            told.update((place / _PACKAGES).read_bytes())
-        return f"sha256:{told.hexdigest()}"
+        """Return what changes when packages of the image come or go.
+
+        Raises `ImageUnavailableError`.
+        """
+        if image is not None and not image.startswith(KEPT_PREFIX):
+            self.image_place(image)
+        return identity_of(self._rootfs_dir, image)
 
     def use(self, image: str | None) -> int | None:
         """Return a descriptor that keeps a kept root from being dropped until it is closed."""
@@ -236,11 +233,3 @@ def _copy(source: int, target: Path) -> None:
 
 def _walk(directory: Path) -> list[Path]:
     return [Path(root) / name for root, _, files in os.walk(directory) for name in files]
-
-
-def _changed(place: Path) -> str:
-    return ",".join(
-        str((place / name).stat().st_mtime_ns)
-        for name in ("etc/os-release", "usr/bin", "usr/local")
-        if (place / name).exists()
-    )

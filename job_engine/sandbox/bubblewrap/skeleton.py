@@ -68,7 +68,7 @@ def make_skeleton(directory: Path, digest: str) -> Path:
 
     Raises `OSError`.
     """
-    place = directory / f"skeleton-{_VERSION}-{digest.removeprefix('sha256:')[:16]}"
+    place = directory / f"skeleton-{_VERSION}-{digest.rpartition(':')[2][:16]}"
     if place.is_dir():
         return place
     made = Path(tempfile.mkdtemp(prefix="new-", dir=directory))

@@ -21,7 +21,7 @@ from job_engine.sandbox.docker.images import Image, Images
 from job_engine.sandbox.docker.network import Gate
 from job_engine.sandbox.docker.removals import Removals
 from job_engine.sandbox.docker.slot import DockerSlot
-from job_engine.sandbox.policy import check_request
+from job_engine.sandbox.policy import check_request, with_companions
 from job_engine.settings import SandboxSettings
 
 _UIDS: Final = 500
@@ -55,7 +55,7 @@ class DockerSandbox(Sandbox):
         self._daemon = Daemon(settings)
         self._images = Images(self._daemon, settings)
         self._gate = Gate(self._daemon, self._images, settings)
-        self._background = ThreadPoolExecutor(4, thread_name_prefix="docker-remove")
+        self._background = ThreadPoolExecutor(8, thread_name_prefix="docker")
         self._removals = Removals()
         self._lock = threading.Lock()
         self._slots: dict[str, DockerSlot] = {}
@@ -110,11 +110,12 @@ class DockerSandbox(Sandbox):
         check_request(self._settings, phases, trees)
         if not self._checked:
             self.check()
-        for phase in phases:
-            _check_phase(phase)
-        images = self._find_images(phases, image)
-        devices, groups = self._kvm() if any(phase.kvm for phase in phases) else ((), ())
-        slot = self._register(label, phases, trees, images, devices, groups)
+        specs = with_companions(phases)
+        for spec in specs:
+            _check_phase(spec)
+        images = self._find_images(specs, image)
+        devices, groups = self._kvm() if any(spec.kvm for spec in specs) else ((), ())
+        slot = self._register(label, phases, trees, image, images, devices, groups)
         try:
             slot.prepare()
         except BaseException:
@@ -168,6 +169,7 @@ class DockerSandbox(Sandbox):
         label: str,
         phases: tuple[PhaseSpec, ...],
         trees: tuple[Tree, ...],
+        image: str | None,
         images: Mapping[str, Image],
         devices: tuple[str, ...],
         groups: tuple[int, ...],
@@ -195,6 +197,7 @@ class DockerSandbox(Sandbox):
                 background=self._background,
                 removals=self._removals,
                 forget=self._forget,
+                is_current=lambda images: images == self._find_images(phases, image),
                 timeout_s=self._settings.docker_timeout_s,
             )
             self._slots[slot_id] = slot
@@ -252,8 +255,6 @@ class DockerSandbox(Sandbox):
 
 def _check_phase(phase: PhaseSpec) -> None:
     """Refuse what only Docker cannot give."""
-    if phase.companion is not None:
-        raise SandboxRefusedError(f"phase {phase.name}: no companions with Docker yet")
     if phase.limits.memory_bytes < _MIN_MEMORY_BYTES:
         raise SandboxRefusedError(
             f"phase {phase.name}: Docker limits memory to no less than {_MIN_MEMORY_BYTES} bytes"

@@ -54,7 +54,8 @@ class Place:
     uid: int
     labels: Mapping[str, str]
     holder: str | None = None
-    """The holder's container id, where its network namespace is to be shared."""
+    """The holder's container id, whose network namespace is shared: it has no way out, and to
+    make one for each phase takes longer than all else of its container together."""
     devices: Sequence[str] = field(default_factory=tuple)
     groups: Sequence[int] = field(default_factory=tuple)
 
@@ -66,23 +67,15 @@ def phase_container(
     volumes: Sequence[Volume],
     *,
     cores: int,
-    stdin: bool,
+    wait_script: str,
 ) -> dict[str, Any]:
-    """Return the configuration of a phase's container."""
+    """Return the configuration of a phase's container, which waits for its go."""
     limits = phase.limits
-    environment = phase_environment(phase)
-    if image.path and "PATH" not in phase.env:
-        environment["PATH"] = image.path
-    config = _container(place, image, phase.command, volumes)
+    command = ("/bin/sh", "-c", wait_script, "wait", phase.workdir, *phase.command)
+    config = _container(place, image, command, volumes)
     if phase.own_root is not None:
         _give_own_root(config)
-    config |= {
-        "WorkingDir": phase.workdir,
-        "Env": [f"{name}={value}" for name, value in environment.items()],
-        "OpenStdin": stdin,
-        "StdinOnce": stdin,
-        "AttachStdin": stdin,
-    }
+    config |= {"WorkingDir": "/", "OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
     covered = {volume.target for volume in volumes}
     host = config["HostConfig"]
     host |= _memory(limits.memory_bytes)
@@ -103,6 +96,14 @@ def phase_container(
         "GroupAdd": [str(group) for group in (place.groups if phase.kvm else ())],
     }
     return config
+
+
+def environment(phase: PhaseSpec, image: Image) -> dict[str, str]:
+    """Return the whole environment of a phase, but for what its image sets."""
+    found = phase_environment(phase)
+    if image.path and "PATH" not in phase.env:
+        found["PATH"] = image.path
+    return found
 
 
 def holder_container(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import secrets
+import select
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,6 +97,10 @@ class Holder:
         if not complete or len(left_out) > _MAX_LEFT_OUT:
             names.append(f"{prefix}/…")
         return files, tuple(names)
+
+    def silent(self) -> bool:
+        """Whether it has said nothing unasked, as it would at its end."""
+        return not select.select([self._stream], [], [], 0)[0]
 
     def close(self) -> None:
         """End the connection; the holder ends with it. Idempotent."""

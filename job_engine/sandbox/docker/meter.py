@@ -1,7 +1,7 @@
 """What a phase uses: from its cgroup where that can be seen, else from the daemon.
 
 A container's cgroup goes when the container does, a moment after its first process died.
-So whoever can see it keeps watch on that process and reads once more at its end; others
+So whoever can see it reads once more at that process's end (`ends`); others
 have the daemon's statistics, as of the last time they asked. That difference is one of
 detail: the limits themselves are the kernel's, and CPU time is enforced either way.
 """
@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +31,15 @@ class Usage:
     oom_kills: int = 0
     refused_forks: int = 0
 
+    def since(self, before: Usage) -> Usage:
+        """Return what came on top of what was used before; the peak as it is."""
+        return replace(
+            self,
+            cpu_time_s=max(0.0, self.cpu_time_s - before.cpu_time_s),
+            oom_kills=self.oom_kills - before.oom_kills,
+            refused_forks=self.refused_forks - before.refused_forks,
+        )
+
 
 class Meter(ABC):
     """Reads what one container uses."""
@@ -45,9 +53,8 @@ class Meter(ABC):
     def sample(self) -> Usage | None:
         """Return the usage so far; None while it cannot be read, and once it no longer can."""
 
-    def first_process(self) -> int | None:
-        """Return a pidfd whose process outlives all others of the container; close it."""
-        return None
+    def forget_peak(self) -> None:  # noqa: B027 - not everything can be told to
+        """Let the peak of memory count from now, where the kernel can."""
 
     def limited(self, socket_bytes: int) -> contextlib.AbstractContextManager[None]:
         """While entered, which is before the start, limit what Docker itself cannot."""
@@ -74,14 +81,11 @@ class CgroupMeter(Meter):
         except (OSError, ValueError):
             return None
 
-    def first_process(self) -> int | None:
-        """Open the oldest process; the sandbox's init, once the runtime's own steps are done."""
-        with contextlib.suppress(OSError, ValueError):
-            pids = (self._memory / "cgroup.procs").read_text().split()
-            # 0 is a process that is out of this pid namespace's sight.
-            if pids and (pid := min(map(int, pids))) > 0:
-                return os.pidfd_open(pid)
-        return None
+    def forget_peak(self) -> None:
+        """See `Meter`; version 2 forgets nothing, and counts what the runtime took to start."""
+        if not self._unified:
+            with contextlib.suppress(OSError):
+                (self._memory / "memory.max_usage_in_bytes").write_text("0")
 
     @contextlib.contextmanager
     def limited(self, socket_bytes: int) -> Iterator[None]:

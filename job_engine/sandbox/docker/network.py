@@ -1,16 +1,16 @@
 """The way out for phases that may reach something: an egress proxy on the holder's loopback.
 
-The holder's network namespace has a loopback and nothing else. A phase that may reach
-something shares it, and finds the proxy's listening socket there; the proxy itself runs in
-the executor. A process that may enter the namespace opens the socket there itself. One that
-may not (an executor in a container with the daemon's socket) starts a forwarder in it.
+The holder's network namespace has a loopback and nothing else. Phases share it, one after
+another; one that may reach something finds the proxy's listening socket there, for as long as
+it runs. The proxy itself runs in the executor. A process that may enter the namespace opens
+the socket there itself. One that may not (an executor in a container with the daemon's socket)
+starts a forwarder in it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import os
 import socket
 import threading
@@ -42,23 +42,22 @@ class Gate:
         self._image = settings.docker_holder_image
 
     @contextlib.contextmanager
-    def opened(self, place: Place, holder: str | None, reach: tuple[Reach, ...]) -> Iterator[Place]:
-        """Yield the place that a phase with this reach runs at; the way is shut again after it.
+    def opened(self, place: Place, reach: tuple[Reach, ...]) -> Iterator[None]:
+        """Open what a phase may reach, in the network of its place, and shut it again after it.
 
         Raises `SandboxError` when the way cannot be opened: a phase never runs with less.
         """
-        if not reach or holder is None:
-            yield place
+        if not reach or place.holder is None:
+            yield
             return
         with contextlib.ExitStack() as stack:
             proxy = EgressProxy(reach, self._allowed)
-            inside = dataclasses.replace(place, holder=holder)
-            listener = self._listen_inside(holder)
+            listener = self._listen_inside(place.holder)
             if listener is None:
-                listener = stack.enter_context(self._forwarder(inside))
+                listener = stack.enter_context(self._forwarder(place))
             stack.enter_context(proxy)  # Last in, first out: it stops before its listener goes.
             proxy.serve(listener)
-            yield inside
+            yield
 
     def _listen_inside(self, holder: str) -> socket.socket | None:
         """Return a socket that listens in the holder's namespace; None where we may not enter."""

@@ -1,22 +1,27 @@
-"""Runs one phase in a container of its own, from creation to the last byte of output."""
+"""One phase's container: made ahead, waiting for its go, run once, read to the last byte."""
 
 from __future__ import annotations
 
 import contextlib
+import select
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from importlib.resources import files
 from typing import Any, Final
 
 from job_engine.errors import SandboxError
 from job_engine.sandbox.base import Limits
 from job_engine.sandbox.docker.attach import AttachedStream
 from job_engine.sandbox.docker.daemon import Daemon
-from job_engine.sandbox.docker.meter import Usage, make_meter
+from job_engine.sandbox.docker.ends import FirstProcess, first_process
+from job_engine.sandbox.docker.meter import Meter, Usage, make_meter
 from job_engine.sandbox.docker.root_gauge import RootGauge
 from job_engine.sandbox.docker.watch import Stop, Watch
 from job_engine.sandbox.policy import socket_bytes
+
+WAIT_SCRIPT: Final = files(__package__).joinpath("wait.sh").read_text()
 
 _DEATH_S: Final = 60.0
 """Longest that a killed container may take to die; past that the platform is broken."""
@@ -38,8 +43,29 @@ class Ending:
     stderr: bytes = b""
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """A container that has started, and runs nothing of a submission yet."""
+
+    id: str
+    stream: AttachedStream
+    meter: Meter
+    first: FirstProcess | None
+
+    def silent(self) -> bool:
+        """Whether it has neither ended nor said anything."""
+        if self.first is not None and self.first.ended():
+            return False
+        return not select.select([self.stream], [], [], 0)[0]
+
+    def close(self) -> None:
+        self.stream.close()
+        if self.first is not None:
+            self.first.close()
+
+
 class PhaseContainer:
-    """One phase's container; `run` it once, `kill` it from any thread at any time."""
+    """`arm` it, `run` it once, `kill` it from any thread at any time, and `close` it."""
 
     def __init__(
         self,
@@ -50,20 +76,54 @@ class PhaseContainer:
         root_bytes: int | None = None,
     ) -> None:
         """`root_bytes` is what it may write into its root; None: that is read-only."""
-        self.id: str | None = None
+        self.name = name
         self._daemon = daemon
-        self._name = name
         self._config = config
         self._limits = limits
         self._root_bytes = root_bytes
         self._lock = threading.Lock()
+        self._waiting: _Waiting | None = None
         self._watch: Watch | None = None
         self._killed = False
+        self._closed = False
 
-    def create(self) -> str:
-        """Create the container and return its id; from here on somebody has to remove it."""
-        self.id = self._daemon.create(self._name, self._config)
-        return self.id
+    def arm(self) -> None:
+        """Create and start it: it waits for its go. Somebody has to remove it.
+
+        Raises `SandboxError`.
+        """
+        container = self._daemon.create(self.name, self._config)
+        stream = self._daemon.attach(container, stdin=True)
+        try:
+            meter = make_meter(self._daemon, container)
+            with meter.limited(socket_bytes(self._limits.memory_bytes)):
+                self._daemon.start(container)
+            pid = int(self._daemon.inspect(container)["State"]["Pid"])
+            first = first_process(container, pid) if self._daemon.is_local else None
+        except BaseException:
+            stream.close()
+            raise
+        waiting = _Waiting(container, stream, meter, first)
+        with self._lock:
+            self._waiting = waiting
+            closed = self._closed
+        if closed:
+            waiting.close()
+            raise SandboxError("the slot was destroyed meanwhile")
+
+    @property
+    def armed(self) -> bool:
+        """Whether it waits for its go, or has had it."""
+        return self._waiting is not None
+
+    def ready(self) -> bool:
+        """Whether it waits, and is whole."""
+        return self._waiting is not None and self._waiting.silent()
+
+    def over(self) -> bool:
+        """Whether it is seen to have ended; False where that cannot be seen from here."""
+        first = self._waiting.first if self._waiting is not None else None
+        return first is not None and first.ended()
 
     def kill(self) -> None:
         """End it, or keep it from starting. Idempotent."""
@@ -73,73 +133,98 @@ class PhaseContainer:
         if watch is not None:
             watch.stop(Stop.KILLED)
 
-    def run(self, stdin: bytes | None, on_start: Callable[[], None]) -> Ending:
+    def close(self) -> None:
+        """Let go of the connections to it: what waits then ends. Idempotent."""
+        with self._lock:
+            self._closed = True
+            waiting = self._waiting
+        if waiting is not None:
+            waiting.close()
+
+    def run(
+        self, environment: Mapping[str, str], stdin: bytes, on_start: Callable[[], None]
+    ) -> Ending:
         """Run to the end; all processes are dead on return.
 
         Args:
-            stdin: what the phase reads; None: an empty one.
-            on_start: called once the phase's process runs.
+            environment: the whole of the phase's.
+            stdin: what the phase reads.
+            on_start: called once the go is on its way.
 
         Raises `SandboxError` when Docker breaks on the way.
         """
-        assert self.id is not None, "create comes first"
-        with contextlib.closing(self._daemon.attach(self.id, stdin=stdin is not None)) as stream:
-            meter = make_meter(self._daemon, self.id)
-            watch = Watch(self._daemon, self.id, stream, meter, self._limits)
-            watch.begin()
-            status = None
-            try:
-                with self._lock:
-                    self._watch = watch
-                    killed = self._killed
-                if not killed:
-                    with (
-                        meter.limited(socket_bytes(self._limits.memory_bytes)),
-                        self._gauge(self.id, watch),
-                    ):
-                        self._daemon.start(self.id)
-                        watch.started()
-                        on_start()
-                        status = self._live(self.id, stream, stdin)
-            finally:
-                watch.ended(ran=status is not None)
+        waiting = self._waiting
+        assert waiting is not None, "arm comes first"
+        watch = Watch(
+            self._daemon, waiting.id, waiting.stream, waiting.meter, self._limits, waiting.first
+        )
+        watch.begin()
+        status: int | None = None
+        at_once = False
+        try:
+            with self._lock:
+                self._watch = watch
+                killed = self._killed
+            if not killed:
+                # At most 64 KiB of input: the buffers on the way take it, read or not.
+                with contextlib.suppress(OSError):
+                    waiting.stream.send(go(environment) + stdin)
+                waiting.stream.end_input()
+                on_start()
+                with self._gauge(waiting.id, watch):
+                    status, at_once = self._live(waiting, watch)
+        finally:
+            marked_by = waiting.first if at_once else None
+            watch.ended(ran=status is not None, marked_by=marked_by)
         if status is None:
             return Ending(reason=Stop.KILLED)
-        return self._ending(self.id, watch, status)
+        return self._ending(waiting.id, watch, status, at_once=at_once)
 
     def _gauge(self, container: str, watch: Watch) -> contextlib.AbstractContextManager[object]:
         if self._root_bytes is None:
             return contextlib.nullcontext()
         return RootGauge(self._daemon, container, self._root_bytes, lambda: watch.stop(Stop.DISK))
 
-    def _live(self, container: str, stream: AttachedStream, stdin: bytes | None) -> int:
-        if stdin is not None:
-            # At most 64 KiB: the buffers on the way take it, whether or not it is read.
-            with contextlib.suppress(OSError):
-                stream.send(stdin)
-            stream.end_input()
-        return self._daemon.wait(container, self._limits.wall_time_s + _DEATH_S)
+    def _live(self, waiting: _Waiting, watch: Watch) -> tuple[int, bool]:
+        """Return the exit status, and whether the kernel told it."""
+        patience_s = self._limits.wall_time_s + _DEATH_S
+        if waiting.first is not None:
+            if not watch.dead.wait(patience_s):
+                raise SandboxError(f"the container {self.name} does not die")
+            # Whose root is kept, Docker has to have done with.
+            plain = watch.reason is None and self._root_bytes is None
+            if plain and waiting.first.status() == 0:
+                return 0, True
+            # Docker may know more of any other end: the kernel's out-of-memory killer, or
+            # that it was told to stop itself.
+            waiting.first.release()
+        return self._daemon.wait(waiting.id, patience_s), False
 
-    def _ending(self, container: str, watch: Watch, status: int) -> Ending:
-        state = self._daemon.inspect(container)["State"]
-        if state.get("Error"):
-            raise SandboxError(f"Docker broke phase container {self._name}: {state['Error']}")
+    def _ending(self, container: str, watch: Watch, status: int, *, at_once: bool) -> Ending:
         usage = watch.usage
-        if status == _SIGKILL and watch.reason is None:
-            self._daemon.confirm()
-        if state.get("OOMKilled") and not usage.oom_kills:
-            # What the daemon heard counts where the cgroup is out of sight.
-            usage = replace(usage, oom_kills=1)
+        if not at_once:
+            state = self._daemon.inspect(container)["State"]
+            if state.get("Error"):
+                raise SandboxError(f"Docker broke phase container {self.name}: {state['Error']}")
+            if status == _SIGKILL and watch.reason is None:
+                self._daemon.confirm()
+            if state.get("OOMKilled") and not usage.oom_kills:
+                # What the daemon heard counts where the cgroup is out of sight.
+                usage = replace(usage, oom_kills=1)
         return Ending(
             status=status,
             reason=Stop.OUTPUT if watch.output.exceeded and not watch.reason else watch.reason,
             usage=usage,
-            wall_time_s=_seconds(state["StartedAt"], state["FinishedAt"]),
+            wall_time_s=watch.wall_time_s,
             stdout=bytes(watch.output.stdout),
             stderr=bytes(watch.output.stderr),
         )
 
 
-def _seconds(start: str, end: str) -> float:
-    begun, finished = (datetime.fromisoformat(stamp) for stamp in (start, end))
-    return max(0.0, (finished - begun).total_seconds())
+def go(environment: Mapping[str, str]) -> bytes:
+    """Return the message that `wait.sh` waits for."""
+    exports = "\n".join(f"export {name}={shlex.quote(v)}" for name, v in environment.items())
+    lines = [environment.get("PATH", "").partition("\n")[0]]
+    # No line of a value can pass for the last one.
+    lines += [f"+{line}" for line in exports.split("\n")]
+    return "\n".join([*lines, "go", ""]).encode(errors="surrogateescape")

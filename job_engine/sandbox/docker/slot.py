@@ -6,12 +6,15 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Final
 
 from job_engine.errors import SandboxError
 from job_engine.log import get_logger
 from job_engine.sandbox.base import (
+    KEPT_PREFIX,
     Inputs,
     PhaseResult,
     PhaseSpec,
@@ -19,20 +22,24 @@ from job_engine.sandbox.base import (
     Slot,
     Tree,
     Verdict,
+    kept_identity,
 )
+from job_engine.sandbox.companion import lived
 from job_engine.sandbox.docker import confine
+from job_engine.sandbox.docker.companion import Companion
 from job_engine.sandbox.docker.confine import TMP_BYTES, TMP_INODES, Place, Volume
 from job_engine.sandbox.docker.daemon import Daemon
 from job_engine.sandbox.docker.holder import SCRIPT, Holder
 from job_engine.sandbox.docker.images import Image
 from job_engine.sandbox.docker.network import Gate
-from job_engine.sandbox.docker.phase import Ending, PhaseContainer
+from job_engine.sandbox.docker.phase import WAIT_SCRIPT, Ending, PhaseContainer
 from job_engine.sandbox.docker.removals import Removals
 from job_engine.sandbox.docker.watch import Stop
-from job_engine.sandbox.policy import check_inputs, with_env
+from job_engine.sandbox.policy import check_inputs, with_companions, with_env
 from job_engine.sandbox.verdict import Observations, decide, split_status
 
 _JOIN_S: Final = 120.0
+_MAKE_S: Final = 10.0
 _GONE_S: Final = 3.0
 """How long whoever destroys a slot waits for a daemon that is away: what runs in it is dead
 only then. Less than an interrupted action has left to end."""
@@ -56,6 +63,7 @@ class DockerSlot(Slot):
         background: Executor,
         removals: Removals,
         forget: Callable[[DockerSlot], None],
+        is_current: Callable[[Mapping[str, Image]], bool],
         timeout_s: float,
     ) -> None:
         self.id = place.slot
@@ -70,35 +78,62 @@ class DockerSlot(Slot):
         self._background = background
         self._removals = removals
         self._forget = forget
+        self._is_current = is_current
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._destroying = threading.Lock()
+        self._making = threading.Lock()
         self._events: queue.SimpleQueue[PhaseStarted | PhaseResult | SandboxError | None] = (
             queue.SimpleQueue()
         )
         self._runner: threading.Thread | None = None
-        self._current: PhaseContainer | None = None
+        self._current: list[PhaseContainer] = []
         self._gone = False
         self._killed = False
         self._destroyed = False
         self._holder: Holder | None = None
-        self._holder_id: str | None = None
-        self._containers: list[str] = []
-        """Names of those that may be there: what is not answered may have been done."""
+        self._holder_made = False
+        """Whether it may be there: what is not answered may have been done."""
+        self._containers: dict[str, PhaseContainer] = {}
+        """By phase; each of them may be there."""
         self._volumes: list[str] = []
-        self._removed: list[Future[threading.Event]] = []
+        self._removed: dict[str, Future[threading.Event]] = {}
 
     @property
     def images(self) -> Mapping[str, str]:
         """See `Slot`: ids of images, which are digests of what is in them."""
-        return {phase: f"image:{image.id}" for phase, image in self._images.items()}
+        kept = {
+            phase.name: kept_identity(phase.image)
+            for phase in self._phases
+            if phase.image is not None and phase.image.startswith(KEPT_PREFIX)
+        }
+        return {phase: f"image:{image.id}" for phase, image in self._images.items()} | kept
 
     def prepare(self) -> None:
-        """Make the volumes and start their holder; `destroy` whatever comes of it."""
+        """Make all of it, and have the phases wait; `destroy` whatever comes of it."""
+        with self._making:
+            self._make()
+
+    def _make(self) -> None:
         volumes = [
             self._make_volume(tree.name, tree.size_bytes, tree.inodes) for tree in self._trees
         ]
-        volumes += [self._make_volume(_tmp(p), TMP_BYTES, TMP_INODES) for p in self._phases]
+        specs = with_companions(self._phases)
+        volumes += [self._make_volume(_tmp(spec), TMP_BYTES, TMP_INODES) for spec in specs]
+        holder = self._start_holder(volumes)
+        with self._lock:
+            self._place = replace(self._place, holder=holder)
+            self._containers = self._make_containers()
+            if self._killed:
+                raise SandboxError("the slot was destroyed meanwhile")
+        early = [self._containers[spec.name] for spec in specs if not _nested(spec)]
+        # Side by side: most of it is waiting for the kernel.
+        arming = [self._background.submit(container.arm) for container in early]
+        wait(arming)
+        for armed in arming:
+            armed.result()
+
+    def _start_holder(self, volumes: list[Volume]) -> str:
         config = confine.holder_container(
             self._holder_image,
             self._place,
@@ -107,11 +142,32 @@ class DockerSlot(Slot):
             bytes_held=sum(tree.size_bytes for tree in self._trees),
             inodes=sum(tree.inodes for tree in self._trees),
         )
-        self._containers.append(self._name("holder"))
-        self._holder_id = self._daemon.create(self._name("holder"), config)
-        stream = self._daemon.attach(self._holder_id, stdin=True)
-        self._holder = Holder(stream, self._timeout_s)
-        self._daemon.start(self._holder_id)
+        self._holder_made = True
+        holder = self._daemon.create(self._name("holder"), config)
+        self._holder = Holder(self._daemon.attach(holder, stdin=True), self._timeout_s)
+        self._daemon.start(holder)
+        return holder
+
+    def _make_containers(self) -> dict[str, PhaseContainer]:
+        # Whoever runs at the same time as another has a network of its own.
+        alone = replace(self._place, holder=None)
+        found = {phase.name: self._container(phase, self._place) for phase in self._phases}
+        beside = [phase.companion for phase in self._phases if phase.companion is not None]
+        return found | {spec.name: self._container(spec, alone) for spec in beside}
+
+    def _container(self, phase: PhaseSpec, place: Place) -> PhaseContainer:
+        config = confine.phase_container(
+            phase,
+            self._images[phase.name],
+            place,
+            self._phase_volumes(phase),
+            cores=int(self._daemon.info["NCPU"]),
+            wait_script=WAIT_SCRIPT,
+        )
+        own = phase.own_root
+        root_bytes = own.size_bytes if own is not None else None
+        name = self._name(phase.name)
+        return PhaseContainer(self._daemon, name, config, phase.limits, root_bytes)
 
     def go(self, inputs: Inputs) -> None:
         """Fill the trees, then run the phases in a thread."""
@@ -139,17 +195,24 @@ class DockerSlot(Slot):
         self._events.put(None)  # For who asks again.
 
     def ready(self) -> bool:
-        """See `Slot.ready`: a holder that says something unasked has ended."""
+        """See `Slot.ready`: whoever waits is silent, and the images' names mean the same."""
         with self._lock:
-            return not (self._gone or self._killed) and self._holder is not None
+            if self._gone or self._killed or self._holder is None:
+                return False
+        armed = [container for container in self._containers.values() if container.armed]
+        return (
+            self._holder.silent()
+            and all(container.ready() for container in armed)
+            and self._is_current(self._images)
+        )
 
     def kill(self) -> None:
         """End the running phase; later ones do not start."""
         with self._lock:
             self._killed = True
-            current = self._current
-        if current is not None:
-            current.kill()
+            current = list(self._current)
+        for container in current:
+            container.kill()
 
     def destroy(self) -> None:
         """Kill, and remove containers before volumes; what fails is tried again, and logged."""
@@ -158,16 +221,23 @@ class DockerSlot(Slot):
             if self._destroyed:
                 return
             self._destroyed = True
+            # What is still being made could not be removed yet.
+            made = self._making.acquire(timeout=_MAKE_S)
             if self._runner is not None:
                 self._runner.join(_JOIN_S)
             if self._holder is not None:
                 self._holder.close()
-            gone = [removal.result() for removal in self._removed]
-            gone += [self._removals.remove(self._daemon.remove, c) for c in self._containers]
+            gone = [removal.result() for removal in self._removed.values()]
+            left = [c for name, c in self._containers.items() if name not in self._removed]
+            names = [self._close(container) for container in left]
+            names += [self._name("holder")] if self._holder_made else []
+            gone += [self._removals.remove(self._daemon.remove, name) for name in names]
             gone += [self._removals.remove(self._daemon.remove_volume, v) for v in self._volumes]
             until = time.monotonic() + _GONE_S
             for event in gone:
                 event.wait(max(0.0, until - time.monotonic()))
+            if made:
+                self._making.release()
             self._forget(self)
 
     def _run(self, holder: Holder, inputs: Inputs) -> None:
@@ -178,10 +248,7 @@ class DockerSlot(Slot):
                     break
                 if failed and not phase.always:
                     continue
-                result = self._run_phase(
-                    holder, with_env(phase, inputs), inputs.stdin.get(phase.name)
-                )
-                self._events.put(result)
+                result = self._run_phase(holder, phase, inputs)
                 failed = failed or not result.ok
                 if result.verdict is Verdict.KILLED:
                     break
@@ -193,40 +260,66 @@ class DockerSlot(Slot):
         finally:
             self._events.put(None)
 
-    def _run_phase(self, holder: Holder, phase: PhaseSpec, stdin: bytes | None) -> PhaseResult:
-        with self._gate.opened(self._place, self._holder_id, phase.reach) as place:
-            volumes = self._phase_volumes(phase)
-            config = confine.phase_container(
-                phase,
-                self._images[phase.name],
-                place,
-                volumes,
-                cores=int(self._daemon.info["NCPU"]),
-                stdin=stdin is not None,
+    def _run_phase(self, holder: Holder, phase: PhaseSpec, inputs: Inputs) -> PhaseResult:
+        """Run one phase, tell of its end (and its companion's), and return its result."""
+        ended = None
+        with ExitStack() as ends:
+            ends.enter_context(self._gate.opened(self._place, phase.reach))
+            companion = None
+            if phase.companion is not None:
+                companion = Companion(*self._ready_to_run(ends, phase.companion, inputs))
+                ends.callback(companion.end)
+                companion.begin()
+            container, environment = self._ready_to_run(ends, phase, inputs)
+            ending = container.run(
+                environment,
+                inputs.stdin.get(phase.name, b""),
+                on_start=lambda: self._events.put(PhaseStarted(phase.name)),
             )
-            name = self._name(phase.name)
+            if companion is not None:
+                ended = companion.end()
             own = phase.own_root
-            root_bytes = own.size_bytes if own is not None else None
-            container = PhaseContainer(self._daemon, name, config, phase.limits, root_bytes)
-            try:
-                with self._lock:
-                    self._current = container
-                    killed = self._killed
-                if killed:
-                    container.kill()
-                container.create()
-                ending = container.run(
-                    stdin, on_start=lambda: self._events.put(PhaseStarted(phase.name))
-                )
-                if own is not None and own.keep_as and not ending.reason and not ending.status:
-                    self._daemon.commit(name, own.keep_as)
-            finally:
-                with self._lock:
-                    self._current = None
-                # By its name: it may be there though nobody answered with its id.
-                removing = self._background.submit(self._removals.remove, self._daemon.remove, name)
-                self._removed.append(removing)
-        return self._result(holder, phase, ending)
+            if own is not None and own.keep_as and not ending.reason and not ending.status:
+                self._daemon.commit(container.name, own.keep_as)
+        result = self._result(holder, phase, ending)
+        self._events.put(result)
+        if ended is not None and phase.companion is not None:
+            beside = self._result(holder, phase.companion, ended.ending)
+            self._events.put(lived(beside) if ended.lived else beside)
+        return result
+
+    def _ready_to_run(
+        self, ends: ExitStack, phase: PhaseSpec, inputs: Inputs
+    ) -> tuple[PhaseContainer, dict[str, str]]:
+        container = ends.enter_context(self._running(phase))
+        if not container.armed:
+            container.arm()
+        return container, confine.environment(with_env(phase, inputs), self._images[phase.name])
+
+    @contextmanager
+    def _running(self, phase: PhaseSpec) -> Iterator[PhaseContainer]:
+        """Give the phase's container, which a kill finds meanwhile; it is removed afterwards."""
+        container = self._containers[phase.name]
+        try:
+            with self._lock:
+                self._current.append(container)
+                killed = self._killed
+            if killed:
+                container.kill()
+            yield container
+        finally:
+            with self._lock:
+                self._current.remove(container)
+            self._removed[phase.name] = self._background.submit(self._remove, container)
+
+    def _remove(self, container: PhaseContainer) -> threading.Event:
+        # By its name: it may be there though nobody answered with its id.
+        return self._removals.remove(self._daemon.remove, self._close(container))
+
+    @staticmethod
+    def _close(container: PhaseContainer) -> str:
+        container.close()
+        return container.name
 
     def _result(self, holder: Holder, phase: PhaseSpec, ending: Ending) -> PhaseResult:
         exit_code, signal = split_status(ending.status)
@@ -291,6 +384,12 @@ class DockerSlot(Slot):
 
     def _name(self, part: str) -> str:
         return f"job-engine-{self.id}-{part}"
+
+
+def _nested(phase: PhaseSpec) -> bool:
+    """Whether a tree is shown inside another, where Docker makes a place for it at the start."""
+    targets = [mount.target for mount in phase.mounts]
+    return any(inner.startswith(f"{outer.rstrip('/')}/") for outer in targets for inner in targets)
 
 
 def _tmp(phase: PhaseSpec) -> str:

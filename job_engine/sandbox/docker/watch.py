@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import selectors
 import socket
 import threading
@@ -15,6 +14,7 @@ from job_engine.log import get_logger
 from job_engine.sandbox.base import Limits
 from job_engine.sandbox.docker.attach import STDOUT, AttachedStream
 from job_engine.sandbox.docker.daemon import Daemon
+from job_engine.sandbox.docker.ends import FirstProcess
 from job_engine.sandbox.docker.meter import Meter, Usage
 
 _DRAIN_S: Final = 10.0
@@ -22,6 +22,7 @@ _DRAIN_S: Final = 10.0
 _GRAIN: Final = 0.05
 """Between two samples, at most this part of the time that the container has run."""
 _KILL_RETRY_S: Final = 0.02
+_MARK_RETRY_S: Final = 0.002
 
 log = get_logger(__name__)
 
@@ -43,7 +44,9 @@ class Output:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.exceeded = False
+        self._limit = limit_bytes
         self._left = limit_bytes
+        self._mark = b""
 
     def add(self, stream: int, data: bytes) -> None:
         """Keep what still fits."""
@@ -52,32 +55,62 @@ class Output:
         self._left -= len(kept)
         (self.stdout if stream == STDOUT else self.stderr).extend(kept)
 
+    def end_at(self, mark: bytes) -> None:
+        """Each stream ends with this, which counts against nothing."""
+        self._mark = mark
+        self._left += 2 * len(mark)
+
+    def whole(self) -> bool:
+        """Whether both ends have arrived; they are cut off, and so is what went over."""
+        streams = (self.stderr, self.stdout)
+        arrived = bool(self._mark) and all(map(self._ends, streams))
+        if not arrived and not (self._mark and self.exceeded):
+            return False
+        for stream in streams:
+            if self._ends(stream):
+                del stream[-len(self._mark) :]
+            over = len(self.stdout) + len(self.stderr) - self._limit
+            del stream[len(stream) - min(len(stream), max(0, over)) :]
+        return True
+
+    def _ends(self, stream: bytearray) -> bool:
+        return stream.endswith(self._mark)
+
 
 class Watch:
-    """A thread beside the one that starts the container and waits for it.
+    """A thread beside the one that sends the go to a container and waits for its end.
 
-    The order: `begin`, start the container, `started`, wait for it, `ended`. `stop` may
-    come at any time and from any thread.
+    The order: `begin`, send the go, wait, `ended`. `stop` may come at any time and from any
+    thread. `dead` is set at the end of `first`, where there is one.
     """
 
     def __init__(
-        self, daemon: Daemon, container: str, stream: AttachedStream, meter: Meter, limits: Limits
+        self,
+        daemon: Daemon,
+        container: str,
+        stream: AttachedStream,
+        meter: Meter,
+        limits: Limits,
+        first: FirstProcess | None,
     ) -> None:
         self.output = Output(limits.output_bytes)
         self.usage = Usage()
         self.reason: Stop | None = None
+        self.dead = threading.Event()
+        self.wall_time_s = 0.0
         self._daemon = daemon
         self._container = container
         self._stream = stream
         self._meter = meter
         self._limits = limits
+        self._first = first
+        self._before = Usage()
         self._broken: SandboxError | None = None
-        self._started: float | None = None
-        self._deadline: float | None = None
+        self._began = self._deadline = 0.0
         self._next_sample = 0.0
-        self._first: int | None = None
         self._reading = True
         self._drain = True
+        self._to_mark: FirstProcess | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._killer: threading.Thread | None = None
@@ -85,20 +118,20 @@ class Watch:
         self._selector = selectors.DefaultSelector()
         self._selector.register(stream, selectors.EVENT_READ, self._read)
         self._selector.register(self._woken, selectors.EVENT_READ, self._heed)
+        if first is not None:
+            self._selector.register(first, selectors.EVENT_READ, self._first_died)
         self._thread = threading.Thread(target=self._run, name="docker-watch", daemon=True)
 
     def begin(self) -> None:
-        """Start to watch; nothing of the container's life is missed from here on."""
+        """Start to watch: time and all else that is used count from now."""
+        self._meter.forget_peak()
+        self._before = self._meter.sample() or Usage()
+        self._began = time.monotonic()
+        self._deadline = self._began + self._limits.wall_time_s
         self._thread.start()
 
-    def started(self) -> None:
-        """The container runs: its wall time counts from now."""
-        self._started = time.monotonic()
-        self._deadline = self._started + self._limits.wall_time_s
-        self._wake.send(b".")
-
     def stop(self, reason: Stop) -> None:
-        """Kill the container, as soon as it runs; the first reason stands. Idempotent."""
+        """Kill the container; the first reason stands. Idempotent."""
         with self._lock:
             if self.reason is not None or self._ended.is_set():
                 return
@@ -108,20 +141,25 @@ class Watch:
             self._killer = threading.Thread(target=self._kill, name="docker-kill", daemon=True)
             self._killer.start()
 
-    def ended(self, *, ran: bool) -> None:
+    def ended(self, *, ran: bool, marked_by: FirstProcess | None = None) -> None:
         """Every process is dead: read what is left of the output, and stop to watch.
 
-        Without a run there is no output, nor an end of it. Raises `SandboxError` when the
-        watch itself broke.
+        Args:
+            ran: without a run there is no output, nor an end of it.
+            marked_by: who marks the end of the output; None: Docker closes it.
+
+        Raises `SandboxError` when the watch itself broke.
         """
         with self._lock:
             self._ended.set()
             self._drain = ran
+            self._to_mark = marked_by
+        if not self.dead.is_set():
+            self.wall_time_s = time.monotonic() - self._began
         self._wake.send(b".")
         self._thread.join()
         if self._killer is not None:
             self._killer.join()
-        self._forget_first()
         self._selector.close()
         self._wake.close()
         self._woken.close()
@@ -133,25 +171,45 @@ class Watch:
             while not self._ended.is_set():
                 self._turn(self._patience())
             until = time.monotonic() + _DRAIN_S
-            while self._drain and self._reading and (left := until - time.monotonic()) > 0:
-                self._turn(left)
+            while (
+                self._drain
+                and self._reading
+                and not self.output.whole()
+                and (left := until - time.monotonic()) > 0
+            ):
+                self._turn(left if self._marked() else _MARK_RETRY_S)
         except (OSError, SandboxError) as error:
             # A phase whose output is lost has no result; nor may it run on unwatched.
             self._broken = SandboxError(f"the watch over a container broke: {error}")
             self.stop(Stop.KILLED)
+            self.dead.set()  # Whoever waits for it learns the rest from Docker.
 
-    def _turn(self, timeout_s: float) -> None:
+    def _marked(self) -> bool:
+        """Mark the end of the output, if it is to be; False: try again when some was read."""
+        if self._to_mark is not None:
+            try:
+                self.output.end_at(self._to_mark.mark())
+            except BlockingIOError:
+                return False
+            self._to_mark = None
+        return True
+
+    def _turn(self, timeout_s: float | None) -> None:
         for key, _ in self._selector.select(timeout_s):
             key.data()
+        if self._ended.is_set() or self.dead.is_set():
+            return
         now = time.monotonic()
-        if self._deadline is not None and now >= self._deadline:
+        if now >= self._deadline:
             self.stop(Stop.WALL_TIME)
-        if now >= self._next_sample and not self._ended.is_set():
+        if now >= self._next_sample:
             self._sample()
 
-    def _patience(self) -> float:
+    def _patience(self) -> float | None:
+        if self.dead.is_set():
+            return None
         times = [self._next_sample]
-        if self._deadline is not None and self.reason is None:
+        if self.reason is None:
             times.append(self._deadline)
         return max(0.0, min(times) - time.monotonic())
 
@@ -174,35 +232,27 @@ class Watch:
         usage = self._meter.sample()
         pause = self._meter.settle_s
         if usage is not None:
-            self.usage = usage
-            left = self._limits.cpu_time_s - usage.cpu_time_s
+            self.usage = usage.since(self._before)
+            left = self._limits.cpu_time_s - self.usage.cpu_time_s
             if left <= 0:
                 self.stop(Stop.CPU_TIME)
             # Often where it can matter soon, and at first: what a busy host makes us miss
             # of the end is then a small part of the whole.
-            age = now - self._started if self._started is not None else 0.0
+            age = now - self._began
             pause = max(pause, min(self._meter.period_s, left / self._limits.cpus, age * _GRAIN))
-        if self._first is None:
-            self._first = self._meter.first_process()
-            if self._first is not None:
-                self._selector.register(self._first, selectors.EVENT_READ, self._first_died)
         self._next_sample = time.monotonic() + pause
 
     def _first_died(self) -> None:
         """Read the final numbers, in the moment between this death and the cgroup's end."""
-        self.usage = self._meter.sample() or self.usage
-        self._forget_first()
-        # Or it was one of the runtime's own, and there is another to find.
-        self._next_sample = 0.0
-
-    def _forget_first(self) -> None:
-        first, self._first = self._first, None
-        if first is not None:
-            self._selector.unregister(first)
-            os.close(first)
+        self.wall_time_s = time.monotonic() - self._began
+        if (usage := self._meter.sample()) is not None:
+            self.usage = usage.since(self._before)
+        if self._first is not None:
+            self._selector.unregister(self._first)
+        self.dead.set()
 
     def _kill(self) -> None:
-        """Kill it; while Docker still starts it, there is nothing to kill yet."""
+        """Kill it, until nothing of it runs."""
         try:
             while not self._daemon.kill(self._container) and not self._ended.wait(_KILL_RETRY_S):
                 pass

@@ -96,7 +96,6 @@ def test_what_a_running_phase_is_given(sandbox: DockerSandbox, label: str) -> No
             assert not host["Privileged"]
             assert "no-new-privileges" in host["SecurityOpt"]
             assert host["ReadonlyRootfs"]
-            assert host["NetworkMode"] == "none"
             assert host["IpcMode"] == "private"
             assert host["PidMode"] == ""
             assert host["LogConfig"]["Type"] == "none"
@@ -104,6 +103,10 @@ def test_what_a_running_phase_is_given(sandbox: DockerSandbox, label: str) -> No
             assert host["PidsLimit"] > 0
             assert int(container["Config"]["User"].split(":")[0]) >= 64_000
         [phase] = [item for item in found if item["HostConfig"]["NanoCpus"]]
+        [holder] = [item for item in found if item is not phase]
+        assert holder["HostConfig"]["NetworkMode"] == "none"
+        # Which is the holder's, and of no other slot.
+        assert phase["HostConfig"]["NetworkMode"] == f"container:{holder['Id']}"
         assert phase["HostConfig"]["NanoCpus"] == LIMITS.cpus * 10**9
         assert phase["HostConfig"]["Memory"] == LIMITS.memory_bytes
     finally:

@@ -148,7 +148,7 @@ def test_a_kept_root_is_an_image(granted: Sandbox, label: str) -> None:
 def test_images_are_told_apart(granted: Sandbox, backend: Backend) -> None:
     digest = granted.image_digest(None)
     assert digest == granted.image_digest(backend.image)
-    assert digest.startswith("sha256:")
+    assert "sha256:" in digest
 
 
 def test_one_phase_of_a_slot_may_have_it(granted: Sandbox, label: str) -> None:

@@ -63,8 +63,6 @@ def split(
     backend: Backend, label: str, harness: str, program: str, phase: PhaseSpec = HARNESS
 ) -> tuple[Any, list[PhaseResult]]:
     """Run both; return what the harness told, and the results of phase and companion."""
-    if backend.name == "docker":
-        pytest.skip("Docker has no companions yet")
     inputs = Inputs(
         trees={
             WORKSPACE: tar({"program.py": program.encode()}),
@@ -265,7 +263,11 @@ try:
 except subprocess.TimeoutExpired:
     told["held"] = time.monotonic() - start < 4
 told["after"] = run("fine").stdout.decode()
-told["mine"] = subprocess.run(["pgrep", "-c", "cat"], capture_output=True).stdout.decode().strip()
+def names():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try: yield open(f"/proc/{pid}/comm").read().strip()
+        except OSError: pass
+told["mine"] = [name for name in names() if name in ("cat", "head", "run")]
 """
     program = """
 import glob, os, sys, time
@@ -292,6 +294,6 @@ print("fine")
         "lie": 137,
         "held": True,
         "after": "fine\n",
-        "mine": "0",
+        "mine": [],
     }
     assert found[0].verdict is Verdict.OK

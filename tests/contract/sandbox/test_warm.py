@@ -152,4 +152,5 @@ def kill_all_of(backend: Backend, label: str) -> None:
     for group in Path("/sys/fs/cgroup").glob(f"**/{label}/*/holder/cgroup.procs"):
         for pid in group.read_text().split():
             os.kill(int(pid), signal.SIGKILL)
-        wait_for(lambda group=group: not group.read_text())
+    groups = list(Path("/sys/fs/cgroup").glob(f"**/{label}/*/holder/cgroup.procs"))
+    wait_for(lambda: not any(group.read_text() for group in groups))

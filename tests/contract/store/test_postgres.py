@@ -18,7 +18,7 @@ from job_engine.model.protocol import Share
 from job_engine.store import estimate, events, expiry, feed, refill
 from job_engine.store.base import EVENTS_TOPIC
 from job_engine.store.factory import open_store
-from job_engine.store.many import Rows
+from job_engine.store.many import Many, Rows
 from job_engine.store.postgres import take_turn
 from job_engine.store.store import Store
 from job_engine.store.tables import counters, jobs, metadata
@@ -100,6 +100,7 @@ def test_no_event_becomes_visible_after_a_greater_one(
 
     def slow(connection: Connection) -> None:
         events.append(connection, 0, job_row("job/slow"), JobState.QUEUED, None)
+        events.newest_id(connection)  # whoever asks has sent what was written
         drawn.set()
         assert commit.wait(WAIT_S)
 
@@ -287,6 +288,34 @@ def test_a_failure_that_is_hidden_fails_its_unit_alone(store: Store) -> None:
         hiding.result(WAIT_S)
     names = sa.select(counters.c.name).order_by(counters.c.name)
     assert store.database.read(lambda c: c.execute(names).scalars().all()) == ["x", "y"]
+
+
+def test_what_fails_once_its_unit_has_returned_fails_it_alone(store: Store) -> None:
+    """A write that nothing waits for is sent with the commit, or with another unit's."""
+    add_one = Many(sa.insert(counters), ("name", "value"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> None:
+        add_one.later(connection, [{"name": "x", "value": 1}])
+        begun.set()
+        assert go_on.wait(WAIT_S)
+
+    def write(name: str, connection: Connection) -> str:
+        add_one.later(connection, [{"name": name, "value": 2}])
+        return name
+
+    holding = store.database.submit(hold)
+    assert begun.wait(WAIT_S)
+    futures = [store.database.submit(lambda c, n=n: write(n, c)) for n in "axb"]  # type: ignore[misc]
+    go_on.set()
+    holding.result(WAIT_S)
+    assert [futures[0].result(WAIT_S), futures[2].result(WAIT_S)] == ["a", "b"]
+    with pytest.raises(sa.exc.IntegrityError):
+        futures[1].result(WAIT_S)
+    with pytest.raises(sa.exc.IntegrityError):
+        store.database.write(lambda c: write("a", c))
+    names = sa.select(counters.c.name).order_by(counters.c.name)
+    assert store.database.read(lambda c: c.execute(names).scalars().all()) == ["a", "b", "x"]
 
 
 def test_a_statement_that_cannot_be_sent_fails_its_unit_alone(store: Store) -> None:

@@ -10,13 +10,6 @@ from job_engine.sandbox.base import Verdict
 from tests.integration.grading.conftest import EXAMPLES, Desk
 from tests.integration.grading.test_samples import SUBMISSIONS, archive, statuses
 
-
-@pytest.fixture(autouse=True)
-def _companions(desk: Desk) -> None:
-    if desk.name == "docker":
-        pytest.skip("Docker has no companions yet")
-
-
 FORGED = """
 import json, os
 tests = [{"name": "all", "score": 10, "max_score": 10}]

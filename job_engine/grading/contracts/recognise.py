@@ -1,0 +1,152 @@
+"""From what a course has to a bundle of ours: a directory or a zip, as it is.
+
+A bundle of another system becomes one of ours without a change to its files: they all lie
+under `tests/`, and beside them an `assignment.yaml` says whose contract they follow.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
+
+import yaml
+
+from job_engine.errors import AssignmentError
+from job_engine.grading.archive import ArchiveLimits, Collector, Unpacked, pack_directory, unpack
+from job_engine.grading.assignment import FILE_NAME, TESTS_DIRECTORY
+from job_engine.grading.yaml_lines import load
+
+_LIMITS: Final = ArchiveLimits(
+    max_entries=50_000,
+    max_bytes=512 * 2**20,
+    max_file_bytes=512 * 2**20,
+    # Bundles are staff's: they may well hold a large file of zeros.
+    ratio_free_bytes=512 * 2**20,
+)
+_NOT_NAME: Final = re.compile(r"[^a-z0-9._-]+")
+SOLUTIONS: Final = "solutions"
+"""Directory of reference solutions, which are never part of a bundle."""
+_LEFT_OUT: Final = ("__MACOSX", SOLUTIONS)
+_CHUNK: Final = 256 * 1024
+_NEEDED: Final = {"gradescope": ("setup.sh", "run_autograder")}
+"""Files at its root that tell a bundle of each contract."""
+
+
+@contextmanager
+def bundle_of(source: Path, name: str | None = None) -> Iterator[Unpacked]:
+    """Give the bundle that a directory or an archive makes; `name` stands over its own.
+
+    Raises `AssignmentError` for what is neither ours nor of a contract that is known, and
+    `ArchiveError` for what cannot be packed.
+    """
+    with _content(source) as content:
+        document = _settings_beside(source)
+        if (own := _member(content, FILE_NAME)) is not None:
+            document = {**_mapping(own), **document}
+        contract = document.get("contract") or _recognise(content.files)
+        tests = any(file.startswith(f"{TESTS_DIRECTORY}/") for file in content.files)
+        if own is not None and (contract is None or (contract == "cases" and tests)):
+            if name is not None:
+                raise AssignmentError(f"Its {FILE_NAME} gives the name; change it there.")
+            with _repack(content, own, below="") as made:
+                yield made
+            return
+        if contract not in _NEEDED:
+            raise AssignmentError(_unknown(source))
+        document = {"name": _name_of(source), "title": source.stem, **document}
+        document |= {"contract": contract} | ({"name": name} if name is not None else {})
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()
+        with _repack(content, text, below=f"{TESTS_DIRECTORY}/") as made:
+            yield made
+
+
+def _content(source: Path) -> Unpacked:
+    if source.is_dir():
+        return pack_directory(source, _LIMITS)
+    if not source.is_file():
+        raise AssignmentError(f"{source} is no directory and no archive.")
+    with source.open("rb") as file:
+        return unpack(file, limits=_LIMITS, strip=True)
+
+
+def _recognise(files: tuple[str, ...]) -> str | None:
+    present = set(files)
+    for contract, needed in _NEEDED.items():
+        if present.issuperset(needed):
+            return contract
+    return None
+
+
+def _settings_beside(source: Path) -> dict[str, Any]:
+    """Return what `<name>.yaml` beside an archive says of it."""
+    beside = source.with_suffix(".yaml")
+    if source.is_dir() or not beside.is_file():
+        return {}
+    return _mapping(beside.read_bytes())
+
+
+def _mapping(text: bytes) -> dict[str, Any]:
+    value, lines = load(text, FILE_NAME)
+    if not isinstance(value, Mapping):
+        raise lines.error((), "expected keys and values at the top level")
+    return dict(value)
+
+
+def _member(content: Unpacked, name: str) -> bytes | None:
+    if name not in content.files:
+        return None
+    content.stream.seek(0)
+    with tarfile.open(fileobj=content.stream, mode="r:") as tar:
+        file = tar.extractfile(name)
+        data = file.read() if file is not None else None
+    content.stream.seek(0)
+    return data
+
+
+def _repack(content: Unpacked, document: bytes, *, below: str) -> Unpacked:
+    """Return a bundle of the document, and of the files put `below` a directory."""
+    collector = Collector(_LIMITS, _LIMITS.max_bytes)
+    try:
+        collector.file(FILE_NAME, executable=False, chunks=[document])
+        content.stream.seek(0)
+        with tarfile.open(fileobj=content.stream, mode="r:") as tar:
+            for info in tar:
+                top = info.name.partition("/")[0]
+                if info.name != FILE_NAME and top not in _LEFT_OUT:
+                    _add(collector, tar, info, below)
+        return collector.finish()
+    finally:
+        collector.close()
+
+
+def _add(collector: Collector, tar: tarfile.TarFile, info: tarfile.TarInfo, below: str) -> None:
+    name = f"{below}{info.name}"
+    if info.isdir():
+        collector.directory(name)
+    elif info.issym():
+        collector.link(name, info.linkname)
+    elif (file := tar.extractfile(info)) is not None:
+        collector.file(name, executable=bool(info.mode & 0o100), chunks=_chunks(file))
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+def _name_of(source: Path) -> str:
+    stem = source.resolve().name if source.is_dir() else source.stem
+    name = _NOT_NAME.sub("-", stem.lower()).strip("-._")[:64]
+    return name or "assignment"
+
+
+def _unknown(source: Path) -> str:
+    return (
+        f"{source} is no assignment: it has neither {FILE_NAME} nor, at its root, "
+        + " nor ".join(f"{' and '.join(files)} ({kind})" for kind, files in _NEEDED.items())
+        + "."
+    )

@@ -1,0 +1,244 @@
+"""An assignment's setup, run once: the root file system it makes is kept for submissions.
+
+The script of staff's is run as root of a root file system of its own, in a sandbox, with
+no network but the hosts that the operator names. What it made is kept by the sandbox under
+a name that follows from everything it was made from. Threads and processes that share
+`kept_roots_dir` make it once, under a lock, and know what is used least.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from job_engine.errors import AssignmentError, SandboxError
+from job_engine.grading.assignment import Assignment
+from job_engine.grading.bundles import Bundle
+from job_engine.grading.results.hostile import decode
+from job_engine.grading.verdicts import explain
+from job_engine.log import get_logger
+from job_engine.sandbox.base import (
+    KEPT_PREFIX,
+    Inputs,
+    Limits,
+    Mount,
+    OwnRoot,
+    PhaseResult,
+    PhaseSpec,
+    Reach,
+    Sandbox,
+    Tree,
+    Verdict,
+)
+from job_engine.settings import GradingSettings, SandboxSettings
+
+PHASE: Final = "setup"
+_TESTS: Final = "tests"
+_POLL_S: Final = 0.2
+_REMEMBERED_S: Final = 300.0
+"""How long a setup that failed is not tried again, for each submission that waits."""
+_LAST_LINES: Final = 20
+_WALL_TIME_S: Final = 1200.0
+_MEMORY_BYTES: Final = 2 * 2**30
+_INODES: Final = 250_000
+_ENV: Final = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    # Distributions keep pip from their own directories; this root is for one assignment.
+    "PIP_BREAK_SYSTEM_PACKAGES": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_CACHE_DIR": "1",
+    "PIP_ROOT_USER_ACTION": "ignore",
+}
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetupRuns:
+    """Runs setups on one sandbox; holds nothing of a run, threads may share it."""
+
+    sandbox: Sandbox
+    settings: GradingSettings
+    policy: SandboxSettings
+    label: str
+
+    def image_for(
+        self,
+        assignment: Assignment,
+        bundle: Bundle,
+        tree: Tree,
+        *,
+        sleep: Callable[[float], None],
+        tell: Callable[[str], None],
+        lend: Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]],
+    ) -> str:
+        """Return the name of the image that the setup makes, made now if need be.
+
+        `tree` is to hold the tests; `sleep` waits while another runs the same setup, `tell`
+        writes to the job's log, `lend` lets an interruption end it. Raises `AssignmentError`,
+        with the last lines of its output, when the setup fails.
+        """
+        assert assignment.setup is not None  # whoever asks has one
+        key = self._key(assignment, bundle)
+        marker = self._markers() / key
+        name = f"{KEPT_PREFIX}{key}"
+        if self._is_there(name, marker):
+            return name
+        with self._locked(marker, sleep):
+            if not self._is_there(name, marker):
+                _raise_remembered(marker)
+                self._run(assignment, bundle, tree, name, marker, tell, lend)
+            self._evict(keep=key)
+        return name
+
+    def _key(self, assignment: Assignment, bundle: Bundle) -> str:
+        assert assignment.setup is not None
+        told = {
+            "bundle": bundle.digest,
+            "image": self.sandbox.image_digest(assignment.image),
+            "command": assignment.setup.argv(),
+            "env": self._env(assignment),
+            "hosts": sorted(self.settings.setup_hosts),
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _env(self, assignment: Assignment) -> dict[str, str]:
+        assert assignment.setup is not None
+        offline = {} if self.settings.setup_hosts else {"PIP_RETRIES": "0"}
+        return {**_ENV, **offline, **self.settings.setup_env, **assignment.setup.env}
+
+    def _markers(self) -> Path:
+        directory = self.policy.kept_roots_dir / f"setups-{self.sandbox.name}"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory
+
+    def _is_there(self, name: str, marker: Path) -> bool:
+        if not marker.exists() or self.sandbox.kept_bytes(name) is None:
+            return False
+        marker.touch()
+        return True
+
+    @contextmanager
+    def _locked(self, marker: Path, sleep: Callable[[float], None]) -> Iterator[None]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(marker.with_suffix(".lock"), flags, 0o600)
+        try:
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    sleep(_POLL_S)
+            yield
+        finally:
+            os.close(fd)
+
+    def _run(
+        self,
+        assignment: Assignment,
+        bundle: Bundle,
+        tree: Tree,
+        name: str,
+        marker: Path,
+        tell: Callable[[str], None],
+        lend: Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]],
+    ) -> None:
+        spec = self._spec(assignment, name)
+        slot = self.sandbox.prepare(
+            label=self.label, phases=(spec,), trees=(tree,), image=assignment.image
+        )
+        try:
+            with lend(slot.kill):
+                slot.go(Inputs(trees={tree.name: bundle.tests}))
+                ended = [event for event in slot.collect() if isinstance(event, PhaseResult)]
+        finally:
+            slot.destroy()
+            bundle.tests.seek(0)
+        if not ended or ended[0].verdict is Verdict.KILLED:
+            raise SandboxError("The setup was killed from outside of the run.")
+        result = ended[0]
+        lines = _last_lines(result)
+        tell(f"setup: {explain(result, spec.limits)}\n{lines}")
+        log.info("setup.done", assignment=assignment.name, verdict=result.verdict.value)
+        if not result.ok:
+            problem = self._problem(result, spec.limits, lines)
+            marker.with_suffix(".failed").write_text(problem)
+            raise AssignmentError(problem)
+        marker.with_suffix(".failed").unlink(missing_ok=True)
+        marker.touch()
+
+    def _spec(self, assignment: Assignment, name: str) -> PhaseSpec:
+        setup, policy = assignment.setup, self.policy
+        assert setup is not None
+        return PhaseSpec(
+            name=PHASE,
+            command=setup.argv(),
+            limits=Limits(
+                cpus=policy.max_cpus,
+                cpu_time_s=policy.max_cpu_time_s,
+                wall_time_s=min(policy.max_wall_time_s, _WALL_TIME_S),
+                memory_bytes=min(policy.max_memory_bytes, _MEMORY_BYTES),
+                processes=policy.max_processes,
+                file_size_bytes=policy.max_file_size_bytes,
+                output_bytes=policy.max_output_bytes,
+            ),
+            mounts=(Mount(tree=_TESTS, target=assignment.mounts.tests, read_only=True),),
+            env=self._env(assignment),
+            reach=tuple(_reach(host) for host in self.settings.setup_hosts),
+            own_root=OwnRoot(size_bytes=policy.max_root_bytes, inodes=_INODES, keep_as=name),
+        )
+
+    def _problem(self, result: PhaseResult, limits: Limits, lines: str) -> str:
+        hosts = ", ".join(self.settings.setup_hosts)
+        network = (
+            f"It reaches {hosts} and nothing else."
+            if hosts
+            else "It has no network: the operator can name hosts (setup_hosts) that setups reach."
+        )
+        return (
+            f"The assignment's setup failed: {explain(result, limits)}. {network} "
+            f"Its last lines were:\n{lines}"
+        )
+
+    def _evict(self, keep: str) -> None:
+        """Drop what was used longest ago until the rest fits."""
+        used: list[tuple[float, int, Path]] = []
+        for marker in self._markers().iterdir():
+            if not marker.suffix:
+                size = self.sandbox.kept_bytes(f"{KEPT_PREFIX}{marker.name}")
+                with contextlib.suppress(FileNotFoundError):
+                    used.append((marker.stat().st_mtime, size or 0, marker))
+        excess = sum(size for _, size, _ in used) - self.settings.kept_roots_bytes
+        for _, size, marker in sorted(used):
+            if excess <= 0:
+                return
+            if marker.name != keep:
+                excess -= size
+                marker.unlink(missing_ok=True)
+                self.sandbox.drop_kept(f"{KEPT_PREFIX}{marker.name}")
+
+
+def _raise_remembered(marker: Path) -> None:
+    failed = marker.with_suffix(".failed")
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - failed.stat().st_mtime < _REMEMBERED_S:
+            raise AssignmentError(failed.read_text())
+
+
+def _reach(host: str) -> Reach:
+    name, _, port = host.rpartition(":")
+    return Reach(host=name, port=int(port))
+
+
+def _last_lines(result: PhaseResult) -> str:
+    printed = decode(result.stdout + b"\n" + result.stderr).splitlines()
+    return "\n".join([line for line in printed if line.strip()][-_LAST_LINES:])

@@ -1,0 +1,74 @@
+"""A companion's container, which a thread of its own runs until the phase is over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from job_engine.errors import SandboxError
+from job_engine.log import get_logger
+from job_engine.sandbox.docker.phase import Ending, PhaseContainer
+from job_engine.sandbox.docker.watch import Stop
+
+_END_S: Final = 120.0
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a companion ended."""
+
+    ending: Ending
+    lived: bool
+    """Whether it was the end of its phase that ended it."""
+
+
+class Companion:
+    """Runs a container that waits for its go: `begin`, then `end`."""
+
+    def __init__(self, container: PhaseContainer, environment: Mapping[str, str]) -> None:
+        self._container = container
+        self._environment = environment
+        self._started = threading.Event()
+        self._ending = Ending()
+        self._error: SandboxError | None = None
+        self._was_over = False
+        self._thread = threading.Thread(target=self._run, name="docker-companion", daemon=True)
+
+    def begin(self) -> None:
+        """Set it going; return once its go is on its way. Raises `SandboxError`."""
+        self._thread.start()
+        self._started.wait()
+        self._check()
+
+    def end(self) -> Ended:
+        """End it, and return how it ended. Raises `SandboxError`. Idempotent."""
+        # Its own end may be too new to be known to Docker.
+        self._was_over = self._was_over or self._container.over()
+        self._container.kill()
+        if self._thread.ident is not None:
+            self._thread.join(_END_S)
+        if self._thread.is_alive():
+            raise SandboxError("a companion's container cannot be ended")
+        self._check()
+        if self._ending.reason is not Stop.KILLED:
+            return Ended(self._ending, lived=False)
+        return Ended(replace(self._ending, reason=None), lived=not self._was_over)
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._ending = self._container.run(self._environment, b"", on_start=self._started.set)
+        except SandboxError as error:
+            self._error = error
+        except Exception as error:  # Whoever waits for it must hear of it.
+            log.exception("docker.companion.broken")
+            self._error = SandboxError(f"a companion broke: {error!r}")
+        finally:
+            self._started.set()
