@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from executor.outcome import Ended
 from job_engine.errors import ActionFailedError, ClaimLost, Interruption, PlatformFaultError
 from job_engine.log import get_logger
 from job_engine.model import Job
-from job_engine.model.protocol import Report, ReportKind
+from job_engine.model.protocol import JobNote, Report, ReportKind
 from job_engine.plugins import Action, Result
 from job_engine.queue import QueueClaim
 
@@ -30,6 +31,11 @@ LOG_LINE_LIMIT: Final = 8192
 
 LOG_LIMIT: Final = 1 << 20
 """Characters of log that one run may write; what comes later is dropped, and said so."""
+
+EVENTS_LIMIT: Final = 1 << 19
+"""Characters of events that one run may tell; what comes later is dropped."""
+_EVENT_CHARS: Final = 64
+"""What an event counts for on top of its own, so that there are not too many."""
 
 
 class Run:
@@ -69,6 +75,8 @@ class Run:
         self._message: str | None = None
         self._lines: list[str] = []
         self._logged = 0
+        self._events: list[JobNote] = []
+        self._told = 0
 
     def __repr__(self) -> str:
         return f"<Run {self._job.id} {self.claim.entry}>"
@@ -185,6 +193,17 @@ class Run:
         if self._logged <= LOG_LIMIT:
             self._lines.append(line)
 
+    def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
+        """Note an event; the reporter sends them in order, between the log's lines."""
+        self.checkpoint()
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        with self._lock:
+            self._told += len(text) + _EVENT_CHARS
+            if self._told > EVENTS_LIMIT:
+                return  # Told live or not, all of it is in the results.
+            self._events.append(JobNote(kind=kind, data=text, staff=staff, after=len(self._lines)))
+        self._on_update(self)
+
     def should_stop(self) -> bool:
         """Whether the run is interrupted."""
         return self._interrupted.is_set()
@@ -226,6 +245,7 @@ class Run:
             percent, self._percent = self._percent, None
             message, self._message = self._message, None
             lines, self._lines = self._lines, []
+            events, self._events = self._events, []
         return Report(
             job=self._job.id,
             fence=self.claim.fence,
@@ -233,6 +253,7 @@ class Run:
             progress=percent,
             status_message=message,
             log=lines,
+            events=events,
         )
 
 

@@ -48,7 +48,8 @@ class Told:
     @property
     def characters(self) -> int:
         """About how large it is."""
-        return sum(map(len, self.report.log)) + len(self.report.output or "")
+        told = sum(map(len, self.report.log)) + sum(len(note.data) for note in self.report.events)
+        return told + len(self.report.output or "")
 
     def stripped(self, why: str) -> Told:
         """The same run without a word of its action's, for when its words were refused.
@@ -94,4 +95,5 @@ def _final(update: Report, outcome: Outcome) -> Report:
         return_code=outcome.return_code,
         retry_after_s=outcome.retry_after_s,
         log=update.log,
+        events=update.events,
     )

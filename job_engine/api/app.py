@@ -25,7 +25,7 @@ from job_engine.api.openapi.document import describe
 from job_engine.api.rates import RateLimitMiddleware
 from job_engine.api.registry import make_registry
 from job_engine.api.request_ids import RequestIdMiddleware
-from job_engine.api.routes import blobs, engine, events, health, webhooks
+from job_engine.api.routes import blobs, engine, events, health, job_stream, webhooks
 from job_engine.api.routes.cimi import cimi_routes, routes_of_type
 from job_engine.api.services import Services, make_services
 from job_engine.api.types.base import ResourceType
@@ -90,6 +90,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _answer_http)
     registry = make_registry(types)
     # Jobs first: to ask each router before them costs every job that is created.
+    app.include_router(job_stream.router)
     app.router.routes += routes_of_type("job", registry["job"])
     for router in (health.router, engine.router, webhooks.router, events.router, blobs.router):
         app.include_router(router)

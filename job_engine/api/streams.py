@@ -13,7 +13,10 @@ from job_engine.store.base import EVENTS_TOPIC
 
 @dataclass(eq=False)
 class Waiter:
-    """A stream, and how long after an event of each state it is to be woken, in seconds."""
+    """A stream, and how long after each thing that it waits for it is to be woken, in seconds.
+
+    By the state that an event is of, and by other topics of the store.
+    """
 
     delays: Mapping[str, float]
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -48,11 +51,11 @@ class Streams:
         return self._closed
 
     def committed(self, topics: frozenset[str]) -> None:
-        """Wake the streams that wait for events of the states in `topics`; the store calls this."""
-        states = [topic.removeprefix(EVENTS_TOPIC) for topic in topics if EVENTS_TOPIC in topic]
+        """Wake the streams that wait for something in `topics`; the store calls this."""
+        heard = [topic.removeprefix(EVENTS_TOPIC) for topic in topics]
         with self._lock:
             for waiter in self._waiting:
-                delays = [waiter.delays[state] for state in states if state in waiter.delays]
+                delays = [waiter.delays[topic] for topic in heard if topic in waiter.delays]
                 if delays:
                     self._wake(waiter, min(delays))
 

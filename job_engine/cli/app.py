@@ -13,6 +13,7 @@ from job_engine.cli import (
     doctor,
     executors,
     jobs,
+    live,
     login,
     logs,
     replay,
@@ -59,6 +60,7 @@ settings_command(
     app, "up", UpSettings, up, about="Run a whole engine on this machine, until Ctrl-C."
 )
 app.command()(submit.submit)
+app.command()(live.watch)
 app.command()(replay.replay)
 jobs.app.command()(submit.add)
 jobs.app.command()(logs.logs)

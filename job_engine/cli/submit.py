@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 
 from job_engine.cli import text
 from job_engine.cli.assignments import pinned
@@ -115,6 +116,11 @@ def finish(api: Api, job: str, *, as_json: bool) -> None:
     except KeyboardInterrupt:
         print(f"\n{job} goes on. `job-engine job cancel {job}` ends it.")
         raise typer.Exit(130) from None
+    conclude(document, console, as_json=as_json)
+
+
+def conclude(document: dict[str, Any], console: Console, *, as_json: bool) -> None:
+    """Print what came of a final job, and exit with the code for that."""
     results = results_of(document)
     if as_json:
         text.print_json(document)

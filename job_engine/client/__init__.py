@@ -5,7 +5,14 @@ is safe; the engine's own messages may all be sent twice.
 """
 
 from job_engine.client.api import Api, job_document
-from job_engine.client.events import SeenEvent, change_stream, event_stream, follow_events
+from job_engine.client.events import (
+    Seen,
+    SeenEvent,
+    change_stream,
+    event_stream,
+    follow_events,
+    follow_job,
+)
 from job_engine.client.jobs import Job, JobFailedError
 from job_engine.client.transport import RefusedError, UnansweredError
 
@@ -14,10 +21,12 @@ __all__ = [
     "Job",
     "JobFailedError",
     "RefusedError",
+    "Seen",
     "SeenEvent",
     "UnansweredError",
     "change_stream",
     "event_stream",
     "follow_events",
+    "follow_job",
     "job_document",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import requests
 
@@ -79,7 +80,9 @@ class Stream(Generic[M]):
             self._stopping.wait(RECONNECT_S)
 
     def _follow(self) -> None:
-        with _opened(self._api, self._path, self._last_id, self._params) as response:
+        with _opened(
+            self._api, f"/api/engine/{self._path}", self._last_id, self._params
+        ) as response:
             response.raise_for_status()
             self._response = response
             self._on_gap()
@@ -117,7 +120,7 @@ def follow_events(
     last = after
     while True:
         try:
-            with _opened(api, "events", last, params) as response:
+            with _opened(api, "/api/engine/events", last, params) as response:
                 if response.status_code < 500:
                     accepted(response)
                 response.raise_for_status()
@@ -130,6 +133,41 @@ def follow_events(
         api.pause(RECONNECT_S)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Something that a job's stream told: `log`, `phase`, `test`, `output`, `job`, `end`."""
+
+    kind: str
+    data: dict[str, Any]
+    offset: str | None
+    """Where to go on after it; None: where the one before it said."""
+
+
+def follow_job(api: Api, job: str, after: str | None = None) -> Iterator[Seen]:
+    """Yield what a job's stream tells, from its start or `after` an offset, until it is over.
+
+    The last one is `end`. A broken connection goes on where it broke off. Raises
+    `RefusedError` for who may not read the job, and `ApiUnavailableError` when the client
+    is closed.
+    """
+    last = after
+    while True:
+        try:
+            with _opened(api, f"/api/{job}/stream", last, {}) as response:
+                if response.status_code < 500:
+                    accepted(response)
+                response.raise_for_status()
+                for event_id, kind, data in named_events(response):
+                    last = event_id or last
+                    if data:
+                        yield Seen(kind, json.loads(data), event_id)
+                    if kind == "end":
+                        return
+        except (requests.RequestException, OSError, AttributeError) as error:
+            log.info("stream.interrupted", job=job, error=str(error))
+        api.pause(RECONNECT_S)
+
+
 @contextmanager
 def _opened(
     api: Api, path: str, last_id: str | None, params: Mapping[str, Sequence[str]]
@@ -139,7 +177,7 @@ def _opened(
         headers["Last-Event-ID"] = last_id
     with api.session.request(
         "GET",
-        f"{api.endpoint}/api/engine/{path}",
+        f"{api.endpoint}{path}",
         headers=headers,
         params=params,
         stream=True,
@@ -154,14 +192,23 @@ def whole_events(chunks: Iterable[bytes]) -> Iterator[tuple[str | None, str]]:
     Half of one, at the end of a broken connection, is none: with its id it would count as
     seen, and never come again. An event without data says where a stream begins.
     """
+    for event_id, _, data in named_events(chunks):
+        yield event_id, data
+
+
+def named_events(chunks: Iterable[bytes]) -> Iterator[tuple[str | None, str, str]]:
+    """Yield id, name and data of server-sent events; see `whole_events`."""
     pending = b""
     for chunk in chunks:
         *whole, pending = (pending + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
         for block in whole:
             fields = [line.partition(":") for line in block.decode().split("\n")]
-            ids = [value.removeprefix(" ") for name, _, value in fields if name == "id"]
-            data = [value.removeprefix(" ") for name, _, value in fields if name == "data"]
-            yield (ids[-1] if ids else None), "\n".join(data)
+            told: dict[str, list[str]] = {"id": [], "event": [], "data": []}
+            for name, _, value in fields:
+                if name in told:
+                    told[name].append(value.removeprefix(" "))
+            event_id = told["id"][-1] if told["id"] else None
+            yield event_id, "".join(told["event"][-1:]), "\n".join(told["data"])
 
 
 def event_stream(

@@ -67,6 +67,12 @@ def assemble(
     return results.model_copy(update={"verdict": verdict, "fault": verdict.fault})
 
 
+def hidden_phases(plan: Plan, assignment: Assignment) -> frozenset[str]:
+    """Return the phases whose output students do not see."""
+    names = [phase.name for phase in plan.phases]
+    return frozenset(n for n in names if _visibility(n, assignment) is not Visibility.VISIBLE)
+
+
 def clone_error(result: PhaseResult, plan: Plan, git: GitSource) -> SubmissionError:
     """Return the error of a clone that failed, saying what to do about it."""
     told = _last_lines(result.stderr)

@@ -21,6 +21,7 @@ from job_engine.sandbox.base import (
     Inputs,
     Limits,
     Mount,
+    PhaseOutput,
     PhaseResult,
     PhaseSpec,
     PhaseStarted,
@@ -131,6 +132,8 @@ def _result(slot: Slot, watch: Watch) -> PhaseResult:
     for event in slot.collect():
         if isinstance(event, PhaseStarted):
             watch.progress(20, "command: running")
+        elif isinstance(event, PhaseOutput):
+            continue  # It is in the result as well.
         elif event.verdict is Verdict.KILLED:
             watch.progress(95)  # raises the interruption that killed it
             raise SandboxError("The sandbox was killed from outside of the run.")

@@ -9,17 +9,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 from job_engine.errors import AssignmentError, SandboxError, SubmissionError
 from job_engine.grading import split
 from job_engine.grading.archive import ArchiveLimits, Unpacked
-from job_engine.grading.assemble import assemble, clone_error
+from job_engine.grading.assemble import assemble, clone_error, hidden_phases
 from job_engine.grading.assignment import Assignment, check_files, parse_assignment
 from job_engine.grading.bundles import DIGEST, BlobSource, Bundle, BundleCache
 from job_engine.grading.clone import commit_of
 from job_engine.grading.contracts.told import Told, engine_files, pack_files
 from job_engine.grading.flavours import Flavour, flavours
+from job_engine.grading.live import Live
 from job_engine.grading.plan import ENGINE, TESTS, Plan, ReportAccess, make_plan
 from job_engine.grading.receipt import Course, completed, hold_to, hold_to_images, make_receipt
 from job_engine.grading.results import Results
@@ -31,6 +32,7 @@ from job_engine.log import get_logger
 from job_engine.sandbox.base import (
     WORKSPACE,
     Inputs,
+    PhaseOutput,
     PhaseResult,
     PhaseStarted,
     Sandbox,
@@ -63,6 +65,9 @@ class Watch(Protocol):
 
     def log(self, text: str) -> None:
         """Add lines to the job's log."""
+
+    def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
+        """Tell whoever follows the job; `staff`: not its students."""
 
     def sleep(self, seconds: float) -> None:
         """Wait, and wake at once when interrupted."""
@@ -181,7 +186,8 @@ class Grader:
             inputs = replace(inputs, stdin={**inputs.stdin, "report": self.access.token().encode()})
         if assignment.due is not None:
             self._announce(plan, assignment.due)
-        phases, images = self._phases(plan, inputs, payload.replay, watch)
+        live = Live(assignment, watch.event, hidden_phases(plan, assignment))
+        phases, images = self._phases(plan, inputs, payload.replay, watch, live)
         clone = phases.get("clone")
         if clone is not None and submission.git is not None and not clone.ok:
             raise clone_error(clone, plan, submission.git)
@@ -222,7 +228,7 @@ class Grader:
         )
 
     def _phases(
-        self, plan: Plan, inputs: Inputs, replay: Replay | None, watch: Watch
+        self, plan: Plan, inputs: Inputs, replay: Replay | None, watch: Watch, live: Live
     ) -> tuple[dict[str, PhaseResult], Mapping[str, str]]:
         """Run a slot to its end, and say in which images; it is destroyed whatever happens."""
         watch.progress(8, "sandbox: preparing")
@@ -233,13 +239,15 @@ class Grader:
             if replay is not None:
                 hold_to_images(replay, slot.images)
             with watch.lend(slot.kill):
-                return follow(slot, plan, inputs, watch), slot.images
+                return follow(slot, plan, inputs, watch, live), slot.images
         finally:
             slot.destroy()
 
 
-def follow(slot: Slot, plan: Plan, inputs: Inputs, watch: Watch) -> dict[str, PhaseResult]:
-    """Set a slot going and report each phase as it starts and ends."""
+def follow(
+    slot: Slot, plan: Plan, inputs: Inputs, watch: Watch, live: Live
+) -> dict[str, PhaseResult]:
+    """Set a slot going and report each phase as it starts, prints and ends."""
     order = [phase.name for phase in plan.specs]
     share = (_LAST_PERCENT - _FIRST_PERCENT) / len(order)
     ended: dict[str, PhaseResult] = {}
@@ -248,9 +256,15 @@ def follow(slot: Slot, plan: Plan, inputs: Inputs, watch: Watch) -> dict[str, Ph
         if isinstance(event, PhaseStarted):
             percent = _FIRST_PERCENT + int(share * order.index(event.phase))
             watch.progress(percent, f"{event.phase}: running")
+            live.started(event.phase)
+            continue
+        if isinstance(event, PhaseOutput):
+            live.printed(event)
             continue
         ended[event.phase] = event
-        text = f"{event.phase}: {explain(event, plan.limits(event.phase))}"
+        how = explain(event, plan.limits(event.phase))
+        live.ended(event, how)
+        text = f"{event.phase}: {how}"
         percent = _FIRST_PERCENT + int(share * (order.index(event.phase) + 1))
         watch.progress(percent, text)
         memory = event.peak_memory_bytes

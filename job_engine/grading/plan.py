@@ -48,6 +48,8 @@ ENGINE: Final = "engine"
 _RESULTS_BYTES: Final = 16 * MIB
 _ENGINE_BYTES: Final = 4 * MIB
 _RESULTS_INODES: Final = 1_024
+_LIVE: Final = frozenset({"build", "test"})
+"""Phases whose output is told as it comes."""
 _HANDOVER: Final = Handover(tree=RESULTS, max_bytes=8 * MIB, max_files=256)
 
 
@@ -220,5 +222,6 @@ def _phase(
         kvm=phase.kvm,
         own_root=_own_root(phase, flavour) if isinstance(phase, TestPhase) else None,
         handover=handover,
+        live=name in _LIVE,
         always=always,
     )

@@ -85,6 +85,18 @@ class ReportKind(StrEnum):
     """A drain: back to QUEUED under the same entry, counted as nothing."""
 
 
+class JobNote(Message):
+    """Something that a run tells those who follow its job, beside its log."""
+
+    kind: str = Field(pattern=r"^[a-z]{1,16}$")
+    data: Text
+    """A JSON object."""
+    staff: bool = False
+    """Whether it is for those who manage the job, and not for who may only read it."""
+    after: int = Field(0, ge=0)
+    """How many of the same report's log lines come before it."""
+
+
 class Report(Message):
     """One fenced write. Fields that are None leave the document as it is."""
 
@@ -99,6 +111,9 @@ class Report(Message):
     retry_after_s: float | None = None
     log: list[Text] = []
     """Lines to add to the job's log."""
+    # An API of an older release does not know them.
+    events: list[JobNote] = Field([], exclude_if=lambda events: not events)
+    """What to tell those who follow the job."""
 
 
 class ReportRequest(Message):

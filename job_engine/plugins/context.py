@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -43,6 +43,14 @@ class Context(Protocol[P_co]):
 
     def log(self, text: str) -> None:
         """Add lines to the job's log."""
+
+    def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
+        """Tell those who follow the job's stream something that JSON can say, at once.
+
+        `kind` is a word of lower-case letters. `staff` keeps it from who may only read the
+        job. A run may tell half a million characters, and the stream keeps the first
+        thousands: what must not be lost belongs into the result.
+        """
 
     def should_stop(self) -> bool:
         """True once the run is interrupted, for loops that must not be cut anywhere."""

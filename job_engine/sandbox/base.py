@@ -59,6 +59,9 @@ class Limits:
     cpu_time_s: float = 30.0
     """CPU time of all the phase's processes together."""
     wall_time_s: float = 60.0
+    overrun: float = 0.0
+    """Part of both times that a phase may go beyond them before it is killed, 0 to 0.5: what
+    it took is reported, and whether that was too long is for whoever asked to say."""
     memory_bytes: int = 512 * 2**20
     """Memory of all processes together, page cache of trees included; swap is off."""
     processes: int = 128
@@ -67,6 +70,16 @@ class Limits:
     """Largest single file (RLIMIT_FSIZE)."""
     output_bytes: int = 1 * 2**20
     """Standard output and standard error together; a phase that writes more is killed."""
+
+    @property
+    def wall_time_kill_s(self) -> float:
+        """Wall time after which it is killed."""
+        return self.wall_time_s * (1.0 + self.overrun)
+
+    @property
+    def cpu_time_kill_s(self) -> float:
+        """CPU time after which it is killed."""
+        return self.cpu_time_s * (1.0 + self.overrun)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +164,8 @@ class PhaseSpec:
     """The profile of bundles that expect to be root; refused unless the operator allows it.
     One phase of a slot may have it."""
     handover: tuple[Handover, ...] = ()
+    live: bool = False
+    """Whether its output is told as it comes (`PhaseOutput`), beside being kept."""
     always: bool = False
     """Run even though an earlier phase did not end with OK."""
     companion: PhaseSpec | None = None
@@ -179,6 +194,15 @@ class PhaseStarted:
     phase: str
 
 
+@dataclass(frozen=True)
+class PhaseOutput:
+    """Something that a live phase printed just now, within its output limit; hostile."""
+
+    phase: str
+    data: bytes
+    stderr: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class PhaseResult:
     """How a phase ended. Everything that came from inside is hostile input."""
@@ -203,6 +227,9 @@ class PhaseResult:
     def ok(self) -> bool:
         """True for exit code 0 within all limits."""
         return self.verdict is Verdict.OK
+
+
+SlotEvent = PhaseStarted | PhaseOutput | PhaseResult
 
 
 @dataclass(frozen=True)
@@ -233,8 +260,8 @@ class Slot(ABC):
         """
 
     @abstractmethod
-    def collect(self) -> Iterator[PhaseStarted | PhaseResult]:
-        """Yield each phase as it starts, and its result as it ends.
+    def collect(self) -> Iterator[SlotEvent]:
+        """Yield each phase as it starts, what a live one prints, and its result as it ends.
 
         After a phase that is not OK only phases with `always` still run. Raises
         `SandboxError` when the slot breaks on the way.

@@ -32,6 +32,7 @@ MAX_COMMAND_BYTES: Final = 128 * 2**10
 SANDBOX_UID: Final = 1000
 """User and group id that phases run as, seen from inside."""
 _SOCKET_BYTES: Final = 16 * 2**20
+_MAX_OVERRUN: Final = 0.5
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _KEPT: Final = re.compile(re.escape(KEPT_PREFIX) + r"[a-z0-9]{1,64}")
@@ -120,6 +121,10 @@ def phase_environment(phase: PhaseSpec) -> dict[str, str]:
 
 def _check_limits(phase: PhaseSpec, settings: SandboxSettings) -> None:
     limits: Limits = phase.limits
+    if not 0 <= limits.overrun <= _MAX_OVERRUN:
+        raise SandboxRefusedError(
+            f"phase {phase.name}: overrun {limits.overrun} asked, 0 to {_MAX_OVERRUN} allowed"
+        )
     for field, allowed in (
         ("cpus", settings.max_cpus),
         ("cpu_time_s", settings.max_cpu_time_s),

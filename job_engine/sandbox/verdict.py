@@ -88,7 +88,7 @@ def _time(seen: Observations, limits: Limits) -> Verdict | None:
     if seen.wall_time_exceeded:
         return Verdict.WALL_TIME
     # RLIMIT_CPU ends with SIGKILL what handles SIGXCPU.
-    if seen.signal == signals.SIGKILL and seen.cpu_time_s >= limits.cpu_time_s:
+    if seen.signal == signals.SIGKILL and seen.cpu_time_s >= limits.cpu_time_kill_s:
         return Verdict.CPU_TIME
     return None
 

@@ -22,12 +22,11 @@ from job_engine.errors import ImageUnavailableError, SandboxError, SandboxRefuse
 from job_engine.log import get_logger
 from job_engine.sandbox.base import (
     Inputs,
-    PhaseResult,
     PhaseSpec,
-    PhaseStarted,
     Runtime,
     Sandbox,
     Slot,
+    SlotEvent,
     Tree,
 )
 from job_engine.sandbox.demand import Demand, Wish, allot
@@ -340,7 +339,7 @@ class _Lent(Slot):
         with self._trusted():
             self._slot.go(inputs)
 
-    def collect(self) -> Iterator[PhaseStarted | PhaseResult]:
+    def collect(self) -> Iterator[SlotEvent]:
         with self._trusted():
             yield from self._slot.collect()
 

@@ -1,19 +1,70 @@
-"""The log lines of jobs: what their runs said, for people to read."""
+"""The logs and streams of jobs: what their runs said, for people to read.
+
+A stream is the log's lines with notes between them: what programs can read, such as a test
+that has passed. An offset says how many of each have been seen.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Table, func, insert, select
 
-from job_engine.store.base import Database
-from job_engine.store.tables import job_log, jobs
+from job_engine.model.protocol import JobNote
+from job_engine.store.base import Database, announce
+from job_engine.store.tables import job_log, job_notes, jobs
 
 MAX_LINES: Final = 10_000
 """Lines that a job's log keeps; what comes after is dropped, and the last line says so."""
 MAX_LINE_CHARS: Final = 4_000
+MAX_NOTES: Final = 6_000
+"""Notes that a job's stream keeps."""
+MAX_NOTE_CHARS: Final = 16_000
+LOG: Final = "log"
+"""The kind of what is a line of the log."""
+LOG_TOPIC: Final = "log"
+"""Announced when some job's log or stream has grown."""
+
+_OFFSET: Final = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})")
+
+
+@dataclass(frozen=True)
+class Offset:
+    """A place in a stream: after so many lines and so many notes."""
+
+    line: int = 0
+    note: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Offset | None:
+        """Read what `str` wrote; None for anything else."""
+        match = _OFFSET.fullmatch(text)
+        return cls(int(match[1]), int(match[2])) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.line}.{self.note}"
+
+
+@dataclass(frozen=True)
+class StreamItem:
+    """A line of the log, or a note; `text` is JSON but for a line."""
+
+    offset: Offset
+    """The place after it."""
+    kind: str
+    text: str
+    staff: bool
+
+
+@dataclass(frozen=True)
+class StreamPage:
+    """Part of a stream, and the place after all that was looked at for it."""
+
+    items: Sequence[StreamItem]
+    next: Offset
 
 
 @dataclass(frozen=True)
@@ -24,15 +75,21 @@ class LogPage:
     next: int
 
 
-def append(connection: Connection, job_seq: int, lines: Sequence[str]) -> None:
-    """Add lines to a job's log, up to its limits."""
-    if not lines:
-        return
-    last = connection.execute(
-        select(func.max(job_log.c.n)).where(job_log.c.job_seq == job_seq)
-    ).scalar()
-    first = (last or 0) + 1
-    room = MAX_LINES - first + 1
+def append(
+    connection: Connection, job_seq: int, lines: Sequence[str], notes: Sequence[JobNote] = ()
+) -> None:
+    """Add lines to a job's log, and notes to its stream, each up to their limits."""
+    before = _last(connection, job_log, job_seq) if lines or notes else 0
+    if lines:
+        _append_lines(connection, job_seq, before, lines)
+    if notes:
+        _append_notes(connection, job_seq, before, notes)
+    if lines or notes:
+        announce(connection, LOG_TOPIC)
+
+
+def _append_lines(connection: Connection, job_seq: int, last: int, lines: Sequence[str]) -> None:
+    room = MAX_LINES - last
     if room <= 0:
         return
     kept = [line[:MAX_LINE_CHARS] for line in lines[:room]]
@@ -40,8 +97,37 @@ def append(connection: Connection, job_seq: int, lines: Sequence[str]) -> None:
         kept[-1] = f"(the log is full at {MAX_LINES} lines; the rest is dropped)"
     connection.execute(
         insert(job_log),
-        [{"job_seq": job_seq, "n": first + i, "line": line} for i, line in enumerate(kept)],
+        [{"job_seq": job_seq, "n": last + i, "line": line} for i, line in enumerate(kept, 1)],
     )
+
+
+def _append_notes(
+    connection: Connection, job_seq: int, last_line: int, notes: Sequence[JobNote]
+) -> None:
+    last = _last(connection, job_notes, job_seq)
+    # Whatever is told is in the job's results as well: what is too much is dropped.
+    kept = [note for note in notes if len(note.data) <= MAX_NOTE_CHARS][: MAX_NOTES - last]
+    if last >= MAX_NOTES or not kept:
+        return
+    connection.execute(
+        insert(job_notes),
+        [
+            {
+                "job_seq": job_seq,
+                "n": last + i,
+                "line": min(last_line + note.after, MAX_LINES),
+                "kind": note.kind,
+                "staff": note.staff,
+                "data": note.data,
+            }
+            for i, note in enumerate(kept, 1)
+        ],
+    )
+
+
+def _last(connection: Connection, table: Table, job_seq: int) -> int:
+    newest = select(func.max(table.c.n)).where(table.c.job_seq == job_seq)
+    return connection.execute(newest).scalar() or 0
 
 
 class Logs:
@@ -61,3 +147,47 @@ class Logs:
         )
         rows = self._database.read(lambda c: c.execute(query).all())
         return LogPage([row.line for row in rows], rows[-1].n if rows else after)
+
+    def stream(self, job_id: str, after: Offset, *, staff: bool, limit: int = 1000) -> StreamPage:
+        """Return lines and notes of a job that follow an offset, in the order they were told.
+
+        Without `staff`, notes for those who manage the job are left out.
+        """
+        of_job = select(jobs.c.seq).where(jobs.c.id == job_id).scalar_subquery()
+        lines = (
+            select(job_log.c.n, job_log.c.line)
+            .where(job_log.c.job_seq == of_job, job_log.c.n > after.line)
+            .order_by(job_log.c.n)
+            .limit(limit)
+        )
+        notes = (
+            select(*job_notes.c["n", "line", "kind", "data", "staff"])
+            .where(job_notes.c.job_seq == of_job, job_notes.c.n > after.note)
+            .order_by(job_notes.c.n)
+            .limit(limit)
+        )
+        found = self._database.read(lambda c: (c.execute(lines).all(), c.execute(notes).all()))
+        told = _in_order(after, *found, limit)
+        items = [item for item in told if staff or not item.staff]
+        return StreamPage(items, told[-1].offset if told else after)
+
+
+def _in_order(
+    after: Offset, lines: Sequence[Any], notes: Sequence[Any], limit: int
+) -> list[StreamItem]:
+    """Put each note behind the line that it was told after."""
+    # A page that is full says nothing of what comes after its end.
+    if len(lines) == limit:
+        notes = [note for note in notes if note.line <= lines[-1].n]
+    if len(notes) == limit:
+        lines = [line for line in lines if line.n <= notes[-1].line]
+    keyed = [((row.n, 0), row) for row in lines] + [((row.line, row.n), row) for row in notes]
+    told: list[StreamItem] = []
+    for (_, note), row in sorted(keyed, key=lambda pair: pair[0]):
+        if note:
+            after = Offset(after.line, note)
+            told.append(StreamItem(after, row.kind, row.data, row.staff))
+        else:
+            after = Offset(row.n, after.note)
+            told.append(StreamItem(after, LOG, row.line, staff=False))
+    return told

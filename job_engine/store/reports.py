@@ -106,7 +106,8 @@ class _Batch:
     by: str | None
     now_ms: int
     values: dict[ReportKind, list[dict[str, Any]]] = field(default_factory=dict)
-    lines: list[tuple[int, Sequence[str]]] = field(default_factory=list)
+    lines: list[tuple[int, Report]] = field(default_factory=list)
+    """Reports that add to the log or the stream of the job in that row."""
     changed: list[dict[str, Any]] = field(default_factory=list)
     over: list[dict[str, Any]] = field(default_factory=list)
     """Jobs whose run has used up its turn."""
@@ -124,8 +125,8 @@ class _Batch:
         values = {**_values(report, self.now_ms), "by": self.by, "now_ms": self.now_ms}
         values["old_seq"] = row["seq"]
         self.values.setdefault(report.kind, []).append(values)
-        if report.log:
-            self.lines.append((row["seq"], report.log))
+        if report.log or report.events:
+            self.lines.append((row["seq"], report))
         if report.kind is ReportKind.FINISH:
             # Whoever says so consumes the entry: nobody else has to be told of it.
             row |= {"state": values["end"], "entry": None}
@@ -146,8 +147,8 @@ class _Batch:
             if statement.run(connection, values) != len(values):
                 # As for claims: only where several write at once, and all of it is undone.
                 raise ConflictError("Somebody else wrote to a reported job; report again.")
-        for seq, lines in self.lines:
-            logs.append(connection, seq, lines)
+        for seq, report in self.lines:
+            logs.append(connection, seq, report.log, report.events)
         events.append_many(connection, self.now_ms, self.changed)
         tally.move(connection, self.changed, JobState.RUNNING)
         tell_callbacks(connection, self.changed, self.now_ms)

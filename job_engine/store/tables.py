@@ -240,6 +240,22 @@ job_log: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# What runs tell whoever follows their job, beside the log; `logs.py` puts the two together.
+job_notes: Final = Table(
+    "job_notes",
+    metadata,
+    Column("job_seq", ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True),
+    Column("n", _INT, primary_key=True, autoincrement=False),
+    # The number of the log line that it comes after; 0: before the first.
+    Column("line", _INT, nullable=False),
+    Column("kind", _TEXT, nullable=False),
+    # Whether it is for those who manage the job only.
+    Column("staff", Boolean, nullable=False),
+    # JSON, which nobody but its reader reads.
+    Column("data", _TEXT, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 events: Final = Table(
     "events",
     metadata,

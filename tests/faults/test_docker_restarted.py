@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from job_engine.errors import SandboxError
-from job_engine.sandbox.base import Inputs, Limits, PhaseResult, PhaseSpec, PhaseStarted, Sandbox
+from job_engine.sandbox.base import Inputs, Limits, PhaseResult, PhaseSpec, Sandbox
 from job_engine.sandbox.factory import make_sandbox
 from job_engine.settings import SandboxSettings
 from tests.conftest import require
@@ -65,7 +65,7 @@ def run(sandbox: Sandbox, number: int, begun: threading.Semaphore, seconds: int)
     try:
         slot.go(Inputs(trees={}, stdin={}))
         for event in slot.collect():
-            if not isinstance(event, PhaseStarted):
+            if isinstance(event, PhaseResult):
                 return event
             begun.release()
         raise AssertionError("no result")

@@ -32,7 +32,7 @@ def reading_of(
     if len(cases) > MAX_CASES:
         notes.add(f"only the first {MAX_CASES:,} tests kept")
     tests = [
-        _test(case, index, weights.get(case.name, 1.0))
+        test_of_case(case, index, weights.get(case.name, 1.0))
         for index, case in enumerate(cases[:MAX_CASES], start=1)
     ]
     return Reading(
@@ -46,7 +46,8 @@ def reading_of(
     )
 
 
-def _test(case: Case, index: int, weight: float) -> TestResult:
+def test_of_case(case: Case, index: int, weight: float) -> TestResult:
+    """Return a case as a test of the results; `index` is its position, from 1."""
     status = Status.PASSED if case.passed else Status.FAILED
     return TestResult(
         name=clean_text(case.name, 512),

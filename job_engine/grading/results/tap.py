@@ -6,11 +6,13 @@ Source of the grammar: https://testanything.org/tap-version-14-specification.htm
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from job_engine.grading.results.base import HarnessError, Reading, TestOutput
-from job_engine.grading.results.cases import MAX_CASES, Case, reading_of
+from job_engine.grading.results.cases import MAX_CASES, Case, reading_of, test_of_case
+from job_engine.grading.results.model import TestResult
 
 _TEST: Final = re.compile(r"(not )?ok\b ?([0-9]{1,9})?(?: -)? ?(.*)", re.DOTALL)
 _PLAN: Final = re.compile(r"1\.\.([0-9]{1,9})(?:\s*#.*)?\s*")
@@ -43,6 +45,23 @@ def read_tap(found: TestOutput) -> Reading:
         cases.append(Case(name=f"Test {number}", passed=False, lines=["planned, but never ran"]))
     reading = reading_of(cases, found.weights, output=bailed or "")
     return replace(reading, total_known=planned is not None or not found.cut_short)
+
+
+class TapStream:
+    """Reads TAP line by line as it comes; what stands below a test line is not waited for."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._weights = weights
+        self._count = 0
+
+    def feed(self, line: str) -> TestResult | None:
+        """Return the test that a line tells of, if it is one."""
+        test = _TEST.fullmatch(line)
+        if test is None or self._count >= MAX_CASES:
+            return None
+        self._count += 1
+        case = _case(test, self._count)
+        return test_of_case(case, self._count, self._weights.get(case.name, 1.0))
 
 
 def _case(test: re.Match[str], position: int) -> Case:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from job_engine.errors import SandboxError
-from job_engine.sandbox.base import PhaseResult, PhaseSpec
+from job_engine.sandbox.base import PhaseOutput, PhaseResult, PhaseSpec
 from job_engine.sandbox.bubblewrap.cgroups import Group
 from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel, Message
 from job_engine.sandbox.egress import EgressProxy
@@ -63,6 +63,8 @@ class Output:
     """Standard output and error of a phase, capped together."""
 
     cap_bytes: int
+    tell: Callable[[int, bytes], None] | None = None
+    """Called with what is kept, as it comes."""
     streams: dict[int, bytearray] = field(default_factory=dict)
     exceeded: bool = False
 
@@ -74,6 +76,8 @@ class Output:
             return False
         room = self.cap_bytes - sum(map(len, self.streams.values()))
         self.streams[fd] += data[:room]
+        if self.tell is not None and data[:room]:
+            self.tell(fd, data[:room])
         self.exceeded = self.exceeded or len(data) > room
         return bool(data) and not self.exceeded
 
@@ -92,6 +96,7 @@ class PhaseRun:
         stdin: bytes,
         private_hosts: list[str],
         on_start: Callable[[], None],
+        on_output: Callable[[PhaseOutput], None],
     ) -> None:
         self._spec = spec
         self._options = options
@@ -101,7 +106,8 @@ class PhaseRun:
         self._stdin = stdin
         self._private_hosts = private_hosts
         self._on_start = on_start
-        self._output = Output(spec.limits.output_bytes)
+        self._on_output = on_output
+        self._output = Output(spec.limits.output_bytes, self._tell if spec.live else None)
         self._broken: str | None = None
         self._ended: dict[str, Any] | None = None
         self._out = self._err = -1
@@ -125,6 +131,9 @@ class PhaseRun:
         for fd in self._output.streams:
             while self._output.take(fd):
                 pass
+
+    def _tell(self, fd: int, data: bytes) -> None:
+        self._on_output(PhaseOutput(self._spec.name, data, stderr=fd == self._err))
 
     def _launch(self, stack: ExitStack) -> None:
         stdin, feed = os.pipe()
@@ -153,7 +162,7 @@ class PhaseRun:
 
     def _request(self) -> dict[str, Any]:
         limits = self._spec.limits
-        cpu_s = math.ceil(limits.cpu_time_s) + 1
+        cpu_s = math.ceil(limits.cpu_time_kill_s) + 1
         return {
             "op": "run",
             "options": len(self._options),
@@ -220,8 +229,8 @@ class PhaseRun:
                 for name, value in (
                     ("killed", self._switch.pressed),
                     ("output_exceeded", self._output.exceeded),
-                    ("wall_time_exceeded", time.monotonic() - started_at > limits.wall_time_s),
-                    ("cpu_time_exceeded", self._group.cpu_time_s() > limits.cpu_time_s),
+                    ("wall_time_exceeded", time.monotonic() - started_at > limits.wall_time_kill_s),
+                    ("cpu_time_exceeded", self._group.cpu_time_s() > limits.cpu_time_kill_s),
                 )
                 if value
             }

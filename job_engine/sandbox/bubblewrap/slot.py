@@ -21,6 +21,7 @@ from job_engine.sandbox.base import (
     PhaseSpec,
     PhaseStarted,
     Slot,
+    SlotEvent,
     Tree,
     Verdict,
 )
@@ -68,7 +69,7 @@ class BubblewrapSlot(Slot):
     def __init__(self, parts: SlotParts, on_destroy: Callable[[BubblewrapSlot], None]) -> None:
         self._parts = parts
         self._on_destroy = on_destroy
-        self._events: queue.SimpleQueue[PhaseStarted | PhaseResult | SandboxError | None]
+        self._events: queue.SimpleQueue[SlotEvent | SandboxError | None]
         self._events = queue.SimpleQueue()
         self._switch = KillSwitch()
         self._lock = threading.Lock()
@@ -112,7 +113,7 @@ class BubblewrapSlot(Slot):
             )
             self._thread.start()
 
-    def collect(self) -> Iterator[PhaseStarted | PhaseResult]:
+    def collect(self) -> Iterator[SlotEvent]:
         """See `Slot.collect`."""
         while (event := self._events.get()) is not None:
             if isinstance(event, SandboxError):
@@ -210,6 +211,7 @@ class BubblewrapSlot(Slot):
             stdin=inputs.stdin.get(phase.name, b""),
             private_hosts=self._parts.private_hosts,
             on_start=lambda: self._events.put(PhaseStarted(phase.name)),
+            on_output=self._events.put,
         )
 
     def _with_files(self, result: PhaseResult, phase: PhaseSpec) -> PhaseResult:

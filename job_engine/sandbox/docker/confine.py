@@ -217,7 +217,7 @@ def _memory(limit_bytes: int) -> dict[str, Any]:
 def _ulimits(limits: Limits) -> list[dict[str, Any]]:
     # Of one process only, so no replacement for watching the cgroup; it is what still
     # holds when the executor is gone.
-    cpu_s = math.ceil(limits.cpu_time_s) + 1
+    cpu_s = math.ceil(limits.cpu_time_kill_s) + 1
     return [
         _ulimit("fsize", limits.file_size_bytes),
         _ulimit("core", _NO_CORE),

@@ -18,7 +18,7 @@ from job_engine.sandbox.docker.daemon import Daemon
 from job_engine.sandbox.docker.ends import FirstProcess, first_process
 from job_engine.sandbox.docker.meter import Meter, Usage, make_meter
 from job_engine.sandbox.docker.root_gauge import RootGauge
-from job_engine.sandbox.docker.watch import Stop, Watch
+from job_engine.sandbox.docker.watch import Stop, Tell, Watch
 from job_engine.sandbox.policy import socket_bytes
 
 WAIT_SCRIPT: Final = files(__package__).joinpath("wait.sh").read_text()
@@ -142,7 +142,11 @@ class PhaseContainer:
             waiting.close()
 
     def run(
-        self, environment: Mapping[str, str], stdin: bytes, on_start: Callable[[], None]
+        self,
+        environment: Mapping[str, str],
+        stdin: bytes,
+        on_start: Callable[[], None],
+        on_output: Tell | None = None,
     ) -> Ending:
         """Run to the end; all processes are dead on return.
 
@@ -150,13 +154,20 @@ class PhaseContainer:
             environment: the whole of the phase's.
             stdin: what the phase reads.
             on_start: called once the go is on its way.
+            on_output: called with what is kept of its output, as it comes.
 
         Raises `SandboxError` when Docker breaks on the way.
         """
         waiting = self._waiting
         assert waiting is not None, "arm comes first"
         watch = Watch(
-            self._daemon, waiting.id, waiting.stream, waiting.meter, self._limits, waiting.first
+            self._daemon,
+            waiting.id,
+            waiting.stream,
+            waiting.meter,
+            self._limits,
+            waiting.first,
+            on_output,
         )
         watch.begin()
         status: int | None = None
@@ -187,7 +198,7 @@ class PhaseContainer:
 
     def _live(self, waiting: _Waiting, watch: Watch) -> tuple[int, bool]:
         """Return the exit status, and whether the kernel told it."""
-        patience_s = self._limits.wall_time_s + _DEATH_S
+        patience_s = self._limits.wall_time_kill_s + _DEATH_S
         if waiting.first is not None:
             if not watch.dead.wait(patience_s):
                 raise SandboxError(f"the container {self.name} does not die")

@@ -16,16 +16,19 @@ from job_engine.log import get_logger
 from job_engine.sandbox.base import (
     KEPT_PREFIX,
     Inputs,
+    PhaseOutput,
     PhaseResult,
     PhaseSpec,
     PhaseStarted,
     Slot,
+    SlotEvent,
     Tree,
     Verdict,
     kept_identity,
 )
 from job_engine.sandbox.companion import lived
 from job_engine.sandbox.docker import confine
+from job_engine.sandbox.docker.attach import STDERR
 from job_engine.sandbox.docker.companion import Companion
 from job_engine.sandbox.docker.confine import TMP_BYTES, TMP_INODES, Place, Volume
 from job_engine.sandbox.docker.daemon import Daemon
@@ -34,7 +37,7 @@ from job_engine.sandbox.docker.images import Image
 from job_engine.sandbox.docker.network import Gate
 from job_engine.sandbox.docker.phase import WAIT_SCRIPT, Ending, PhaseContainer
 from job_engine.sandbox.docker.removals import Removals
-from job_engine.sandbox.docker.watch import Stop
+from job_engine.sandbox.docker.watch import Stop, Tell
 from job_engine.sandbox.policy import check_inputs, with_companions, with_env
 from job_engine.sandbox.verdict import Observations, decide, split_status
 
@@ -83,9 +86,7 @@ class DockerSlot(Slot):
         self._lock = threading.Lock()
         self._destroying = threading.Lock()
         self._making = threading.Lock()
-        self._events: queue.SimpleQueue[PhaseStarted | PhaseResult | SandboxError | None] = (
-            queue.SimpleQueue()
-        )
+        self._events: queue.SimpleQueue[SlotEvent | SandboxError | None] = queue.SimpleQueue()
         self._runner: threading.Thread | None = None
         self._current: list[PhaseContainer] = []
         self._gone = False
@@ -184,7 +185,7 @@ class DockerSlot(Slot):
         )
         self._runner.start()
 
-    def collect(self) -> Iterator[PhaseStarted | PhaseResult]:
+    def collect(self) -> Iterator[SlotEvent]:
         """Yield what the phases' thread reports."""
         if self._runner is None:
             raise SandboxError("nothing to collect: the slot does not go")
@@ -275,6 +276,7 @@ class DockerSlot(Slot):
                 environment,
                 inputs.stdin.get(phase.name, b""),
                 on_start=lambda: self._events.put(PhaseStarted(phase.name)),
+                on_output=self._teller(phase),
             )
             if companion is not None:
                 ended = companion.end()
@@ -320,6 +322,13 @@ class DockerSlot(Slot):
     def _close(container: PhaseContainer) -> str:
         container.close()
         return container.name
+
+    def _teller(self, phase: PhaseSpec) -> Tell | None:
+        if not phase.live:
+            return None
+        return lambda stream, data: self._events.put(
+            PhaseOutput(phase.name, data, stderr=stream == STDERR)
+        )
 
     def _result(self, holder: Holder, phase: PhaseSpec, ending: Ending) -> PhaseResult:
         exit_code, signal = split_status(ending.status)

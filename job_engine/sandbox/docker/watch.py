@@ -6,13 +6,14 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
 from job_engine.errors import SandboxError
 from job_engine.log import get_logger
 from job_engine.sandbox.base import Limits
-from job_engine.sandbox.docker.attach import STDOUT, AttachedStream
+from job_engine.sandbox.docker.attach import STDERR, STDOUT, AttachedStream
 from job_engine.sandbox.docker.daemon import Daemon
 from job_engine.sandbox.docker.ends import FirstProcess
 from job_engine.sandbox.docker.meter import Meter, Usage
@@ -25,6 +26,9 @@ _KILL_RETRY_S: Final = 0.02
 _MARK_RETRY_S: Final = 0.002
 
 log = get_logger(__name__)
+
+Tell = Callable[[int, bytes], None]
+"""Called with a stream (`attach.STDOUT` or `STDERR`) and what came on it."""
 
 
 class Stop(Enum):
@@ -40,13 +44,15 @@ class Stop(Enum):
 class Output:
     """Standard output and error, of which no more is kept than the limit."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, tell: Tell | None = None) -> None:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.exceeded = False
         self._limit = limit_bytes
         self._left = limit_bytes
         self._mark = b""
+        self._tell = tell
+        self._told = {STDOUT: 0, STDERR: 0}
 
     def add(self, stream: int, data: bytes) -> None:
         """Keep what still fits."""
@@ -54,6 +60,8 @@ class Output:
         self.exceeded = self.exceeded or len(kept) < len(data)
         self._left -= len(kept)
         (self.stdout if stream == STDOUT else self.stderr).extend(kept)
+        if not self._mark:  # Else it is told once the mark is cut off.
+            self._tell_new()
 
     def end_at(self, mark: bytes) -> None:
         """Each stream ends with this, which counts against nothing."""
@@ -71,7 +79,16 @@ class Output:
                 del stream[-len(self._mark) :]
             over = len(self.stdout) + len(self.stderr) - self._limit
             del stream[len(stream) - min(len(stream), max(0, over)) :]
+        self._tell_new()
         return True
+
+    def _tell_new(self) -> None:
+        if self._tell is None:
+            return
+        for number, stream in ((STDOUT, self.stdout), (STDERR, self.stderr)):
+            if data := bytes(stream[self._told[number] :]):
+                self._told[number] += len(data)
+                self._tell(number, data)
 
     def _ends(self, stream: bytearray) -> bool:
         return stream.endswith(self._mark)
@@ -92,8 +109,9 @@ class Watch:
         meter: Meter,
         limits: Limits,
         first: FirstProcess | None,
+        tell: Tell | None = None,
     ) -> None:
-        self.output = Output(limits.output_bytes)
+        self.output = Output(limits.output_bytes, tell)
         self.usage = Usage()
         self.reason: Stop | None = None
         self.dead = threading.Event()
@@ -127,7 +145,7 @@ class Watch:
         self._meter.forget_peak()
         self._before = self._meter.sample() or Usage()
         self._began = time.monotonic()
-        self._deadline = self._began + self._limits.wall_time_s
+        self._deadline = self._began + self._limits.wall_time_kill_s
         self._thread.start()
 
     def stop(self, reason: Stop) -> None:
@@ -233,7 +251,7 @@ class Watch:
         pause = self._meter.settle_s
         if usage is not None:
             self.usage = usage.since(self._before)
-            left = self._limits.cpu_time_s - self.usage.cpu_time_s
+            left = self._limits.cpu_time_kill_s - self.usage.cpu_time_s
             if left <= 0:
                 self.stop(Stop.CPU_TIME)
             # Often where it can matter soon, and at first: what a busy host makes us miss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,22 +79,28 @@ class Follower:
     messages: list[str] = field(default_factory=list)
     percents: list[int] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    events: list[tuple[str, dict[str, Any], bool]] = field(default_factory=list)
     stop_at: str | None = None
     """Interrupt (by `stop`) once this message has come."""
     stop: Callable[[Callable[[], None]], None] | None = None
     interruption: BaseException | None = None
-    _close: Callable[[], None] | None = None
+    close: Callable[[], None] | None = None
+    """What an interruption closes."""
 
     def progress(self, percent: int, message: str | None = None) -> None:
         self._check()
         self.percents.append(percent)
         self.messages.append(message or "")
-        if message == self.stop_at and self._close is not None and self.stop is not None:
-            self.stop(self._close)
+        if message == self.stop_at and self.close is not None and self.stop is not None:
+            self.stop(self.close)
 
     def log(self, text: str) -> None:
         self._check()
         self.lines.append(text)
+
+    def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
+        self._check()
+        self.events.append((kind, dict(data), staff))
 
     def sleep(self, seconds: float) -> None:
         self._check()
@@ -102,11 +108,11 @@ class Follower:
     def lend(self, close: Callable[[], None]) -> AbstractContextManager[None]:
         @contextmanager
         def lent() -> Iterator[None]:
-            self._close = close
+            self.close = close
             try:
                 yield
             finally:
-                self._close = None
+                self.close = None
 
         return lent()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import uuid
 from pathlib import Path
 
 import pytest
 
-from job_engine.errors import ReplayRefusedError
+from job_engine.errors import Cancelled, ReplayRefusedError
 from job_engine.grading.replay import differences, replay_payload
 from job_engine.grading.results import Outcome, Results
 from job_engine.model import Fault, FinalVerdict
@@ -102,3 +103,58 @@ def test_what_is_not_the_same_is_not_replayed(
     assert differences(then, desk.grade_payload(same)) == []
     with pytest.raises(ReplayRefusedError, match=re.escape(told)):
         desk.grade_payload({**same, "replay": {**same["replay"], **change}})
+
+
+def test_what_happens_is_told_as_it_happens(desk: Desk) -> None:
+    """The program goes on only when its first test was told; else it runs into its limit."""
+    follower = desk.follower()
+    go = threading.Event()
+    script = """
+    printf '{"name": "open", "score": 1, "max_score": 1}\\nhello\\n'
+    printf '{"name": "secret", "score": 1, "visibility": "hidden"}\\n'
+    echo oops >&2
+    sleep 30
+    """
+    assignment = publish(desk, script, "wall_time_s: 20", "{format: stream, path: '-'}")
+
+    def told() -> bool:
+        kinds = [kind for kind, _, _ in follower.events]
+        return kinds.count("test") == 2 and kinds.count("output") >= 2
+
+    def stop_once_told() -> None:
+        while not told() and not go.wait(0.01):
+            pass
+        follower.interruption = Cancelled()
+        if told() and follower.close is not None:
+            follower.close()
+
+    stopper = threading.Thread(target=stop_once_told)
+    stopper.start()
+    try:
+        with pytest.raises(Cancelled):
+            grade(desk, assignment, follower)
+    finally:
+        go.set()
+        stopper.join()
+    tests = [(data["name"], staff) for kind, data, staff in follower.events if kind == "test"]
+    assert tests == [("open", False), ("secret", True)]
+    printed = [(data, staff) for kind, data, staff in follower.events if kind == "output"]
+    assert {(data["phase"], data["stream"]) for data, _ in printed} == {
+        ("test", "stdout"),
+        ("test", "stderr"),
+    }
+    assert "hello" in "".join(data["text"] for data, _ in printed)
+    # The assignment does not show what its tests print.
+    assert all(staff for _, staff in printed)
+
+
+def test_a_flood_is_told_up_to_a_limit_and_phases_to_their_end(desk: Desk) -> None:
+    follower = desk.follower()
+    spec = "{format: stdout, output_visible: true}"
+    grade(desk, publish(desk, "head -c 300000 /dev/zero | tr '\\0' x", results=spec), follower)
+    printed = [data["text"] for kind, data, staff in follower.events if kind == "output"]
+    assert 60_000 < sum(map(len, printed)) < 70_000
+    assert printed[-1].endswith("the rest comes with the results\n")
+    assert not any(staff for _, _, staff in follower.events)
+    phases = [(d["phase"], d["state"]) for kind, d, _ in follower.events if kind == "phase"]
+    assert phases == [("test", "started"), ("test", "ended")]

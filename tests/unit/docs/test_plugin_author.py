@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,9 @@ class Run:
 
     def log(self, text: str) -> None:
         self.said.append(text)
+
+    def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
+        self.said.append(f"{kind} {data}")
 
     def should_stop(self) -> bool:
         return False

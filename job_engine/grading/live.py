@@ -1,0 +1,126 @@
+"""What of a running submission is told at once: its phases, its tests, what it prints.
+
+Told as events of the job (`Context.event`), each marked when it is for staff alone: what
+the assignment, or a test, does not show to students. All of it is in the results as well,
+and bounded here: a flood is told up to a limit.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from job_engine.grading.assignment import Assignment
+from job_engine.grading.results.model import TestResult, Visibility
+from job_engine.grading.results.stream import TestStream
+from job_engine.grading.results.tap import TapStream
+from job_engine.sandbox.base import PhaseOutput, PhaseResult
+
+MAX_CHARS: Final = 65_536
+"""Characters of one phase's output that are told live."""
+MAX_TESTS: Final = 2_000
+_PIECE: Final = 4_000
+_MAX_TEST_OUTPUT: Final = 1_000
+
+ReadLine = Callable[[str], TestResult | None]
+"""Takes a line of standard output; returns the test that it tells of, if it is one."""
+
+
+class Emit(Protocol):
+    """Tells an event; `job_engine.plugins.Context.event` is one."""
+
+    def __call__(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
+        """Tell it."""
+
+
+class Live:
+    """Tells of one run what there is to see of it so far."""
+
+    def __init__(self, assignment: Assignment, emit: Emit, hidden: frozenset[str]) -> None:
+        """`hidden` are the phases whose output is for staff."""
+        self._assignment = assignment
+        self._emit = emit
+        self._hidden = hidden
+        self._streams: dict[tuple[str, bool], _Lines] = {}
+        self._told: dict[str, int] = {}
+        self._tests = 0
+        self._read_test = _reader(assignment)
+
+    def started(self, phase: str) -> None:
+        """A phase began."""
+        self._emit("phase", {"phase": phase, "state": "started"})
+
+    def printed(self, output: PhaseOutput) -> None:
+        """A phase printed something."""
+        lines = self._streams.setdefault((output.phase, output.stderr), _Lines())
+        self._tell(output.phase, output.stderr, lines.feed(output.data))
+
+    def ended(self, result: PhaseResult, message: str) -> None:
+        """A phase ended; `message` says how, for a person."""
+        for (phase, stderr), lines in self._streams.items():
+            if phase == result.phase:
+                self._tell(phase, stderr, lines.feed(b"", end=True))
+        self._emit(
+            "phase",
+            {
+                "phase": result.phase,
+                "state": "ended",
+                "verdict": result.verdict.value,
+                "message": message,
+                "wall_time_s": round(result.wall_time_s, 3),
+                "cpu_time_s": round(result.cpu_time_s, 3),
+                "peak_memory_bytes": result.peak_memory_bytes,
+            },
+        )
+
+    def _tell(self, phase: str, stderr: bool, text: str) -> None:
+        if phase == "test" and not stderr and self._read_test is not None:
+            for line in text.splitlines():
+                if (test := self._read_test(line)) is not None:
+                    self._tell_test(test)
+        told = self._told.get(phase, 0)
+        if not text or told > MAX_CHARS:
+            return
+        self._told[phase] = told + len(text)
+        if told + len(text) > MAX_CHARS:
+            text = f"{text[: MAX_CHARS - told]}\n… the rest comes with the results\n"
+        stream = "stderr" if stderr else "stdout"
+        for start in range(0, len(text), _PIECE):
+            piece = {"phase": phase, "stream": stream, "text": text[start : start + _PIECE]}
+            self._emit("output", piece, staff=phase in self._hidden)
+
+    def _tell_test(self, test: TestResult) -> None:
+        self._tests += 1
+        if self._tests > MAX_TESTS:
+            return
+        shorter = test.model_copy(
+            update={"output": test.output[:_MAX_TEST_OUTPUT], "extra_data": {}, "tags": []}
+        )
+        told = shorter.model_dump(mode="json", exclude_defaults=True)
+        self._emit("test", told, staff=test.visibility is not Visibility.VISIBLE)
+
+
+class _Lines:
+    """Bytes that become text, whole lines at a time."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+
+    def feed(self, data: bytes, *, end: bool = False) -> str:
+        text = self._rest + self._decoder.decode(data, final=end)
+        # Without an end of line in sight, what is there is told.
+        cut = len(text) if end or len(text) > _PIECE else text.rfind("\n") + 1
+        self._rest = text[cut:]
+        return text[:cut]
+
+
+def _reader(assignment: Assignment) -> ReadLine | None:
+    """Return what reads tests off standard output, where the assignment has them there."""
+    spec = assignment.results
+    if spec.stream == "-" or (spec.format == "stream" and spec.path == "-"):
+        return TestStream().feed
+    if spec.format == "tap" and spec.path in (None, "-"):
+        return TapStream(spec.weights).feed
+    return None
