@@ -115,7 +115,52 @@ class ServiceSettings(ConnectionSettings, ZooKeeperAccess):
     )
 
 
-class SandboxSettings(Settings):
+_ImageDigest = Annotated[
+    str, StringConstraints(pattern=r"^(host|([^@\s]+@|image:|packages:)?sha256:[0-9a-f]{64})$")
+]
+_ReachPattern = Annotated[
+    str, StringConstraints(pattern=r"^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:[0-9]{1,5}$")
+]
+
+
+class PolicySettings(Settings):
+    """What an operator lets assignments ask for; there is no other say in it."""
+
+    allow_kvm: bool = Field(False, description="Let assignments ask for /dev/kvm.")
+    allow_profiles: list[Literal["own-root"]] = Field(
+        [],
+        description="Profiles that assignments may have beyond an unprivileged user on a "
+        "read-only root. `own-root`: root over a writable root file system of the slot's own, "
+        "as bundles made for Gradescope and PrairieLearn expect.",
+    )
+    max_root_bytes: int = Field(
+        2 * 2**30, gt=0, description="Most bytes that a phase may write with `own-root`."
+    )
+    allow_images: list[_ImageDigest] | None = Field(
+        None,
+        description="Images that phases may run in, and no others: `NAME@sha256:…` or an image's "
+        "id `sha256:…` (Docker), `packages:sha256:…` (a root file system, as receipts name it), "
+        "`host` (the host's /usr in bubblewrap). The default image has to be among them. Unset: "
+        "any.",
+    )
+    allow_reach: list[_ReachPattern] | None = Field(
+        None,
+        description="`host:port`, or `*.domain:port` for all below a domain, that phases may be "
+        "let to reach, the hosts of git repositories among them. Unset: any public host that an "
+        "assignment or a repository's URL names.",
+    )
+    max_cpus: float = Field(2.0, gt=0, description="Most CPU cores a phase may have.")
+    max_cpu_time_s: float = Field(600.0, gt=0, description="Most CPU seconds a phase may use.")
+    max_wall_time_s: float = Field(1200.0, gt=0, description="Longest a phase may run, in seconds.")
+    max_memory_bytes: int = Field(2 * 2**30, gt=0, description="Most memory a phase may have.")
+    max_processes: int = Field(1024, gt=0, description="Most processes a phase may have.")
+    max_disk_bytes: int = Field(2**30, gt=0, description="Largest tree of a slot, in bytes.")
+    max_inodes: int = Field(131_072, gt=0, description="Most inodes of a tree of a slot.")
+    max_file_size_bytes: int = Field(2**30, gt=0, description="Largest file a phase may write.")
+    max_output_bytes: int = Field(16 * 2**20, gt=0, description="Most output a phase may print.")
+
+
+class SandboxSettings(PolicySettings):
     """What an executor's sandboxes may use, and what for."""
 
     sandbox: Literal["docker", "bubblewrap"] | None = Field(
@@ -164,16 +209,6 @@ class SandboxSettings(Settings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$",
         description="Control group, below each hierarchy's root, for bubblewrap slots.",
     )
-    allow_kvm: bool = Field(False, description="Let assignments ask for /dev/kvm.")
-    allow_profiles: list[Literal["own-root"]] = Field(
-        [],
-        description="Profiles that assignments may have beyond an unprivileged user on a "
-        "read-only root. `own-root`: root over a writable root file system of the slot's own, "
-        "as bundles made for Gradescope and PrairieLearn expect.",
-    )
-    max_root_bytes: int = Field(
-        2 * 2**30, gt=0, description="Most bytes that a phase may write with `own-root`."
-    )
     kept_roots_dir: Path = Field(
         Path("/var/cache/job-engine/roots"),
         description="Where root file systems that setup scripts made are kept, for bubblewrap, "
@@ -191,15 +226,6 @@ class SandboxSettings(Settings):
         description="Private or loopback `host:port` that phases may reach through the egress "
         "proxy; any other private address is refused.",
     )
-    max_cpus: float = Field(2.0, gt=0, description="Most CPU cores a phase may have.")
-    max_cpu_time_s: float = Field(600.0, gt=0, description="Most CPU seconds a phase may use.")
-    max_wall_time_s: float = Field(1200.0, gt=0, description="Longest a phase may run, in seconds.")
-    max_memory_bytes: int = Field(2 * 2**30, gt=0, description="Most memory a phase may have.")
-    max_processes: int = Field(1024, gt=0, description="Most processes a phase may have.")
-    max_disk_bytes: int = Field(2**30, gt=0, description="Largest tree of a slot, in bytes.")
-    max_inodes: int = Field(131_072, gt=0, description="Most inodes of a tree of a slot.")
-    max_file_size_bytes: int = Field(2**30, gt=0, description="Largest file a phase may write.")
-    max_output_bytes: int = Field(16 * 2**20, gt=0, description="Most output a phase may print.")
     uid_base: int = Field(
         2_000_000,
         gt=65_535,

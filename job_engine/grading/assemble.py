@@ -69,7 +69,7 @@ def assemble(
 
 def hidden_phases(plan: Plan, assignment: Assignment) -> frozenset[str]:
     """Return the phases whose output students do not see."""
-    names = [phase.name for phase in plan.phases]
+    names = [phase.name for phase in plan.specs]
     return frozenset(n for n in names if _visibility(n, assignment) is not Visibility.VISIBLE)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
@@ -26,9 +25,8 @@ from pydantic import (
 from job_engine.grading.contracts import expand
 from job_engine.grading.flavours import DEFAULT, Flavour, LimitOverrides
 from job_engine.grading.results.formats import FORMATS
-from job_engine.grading.yaml_lines import Lines, Path, load, validate
+from job_engine.grading.yaml_lines import Lines, load, validate
 from job_engine.sandbox.base import KEPT_PREFIX, Limits, Reach
-from job_engine.settings import SandboxSettings
 
 FILE_NAME: Final = "assignment.yaml"
 TESTS_DIRECTORY: Final = "tests"
@@ -136,7 +134,7 @@ class Program(Strict):
     env: dict[EnvName, str] = {}
     limits: LimitOverrides = LimitOverrides()
     """Of all its runs together."""
-    image: str | None = None
+    image: ImageName | None = None
 
     def argv(self) -> tuple[str, ...]:
         """Return the command as words, to which a run's arguments are added."""
@@ -323,64 +321,13 @@ class Assignment(Strict):
         return flavour.evolve(self.limits).evolve(phase.limits).limits
 
 
-def parse_assignment(
-    text: bytes, flavours: Mapping[str, Flavour], policy: SandboxSettings
-) -> Assignment:
-    """Read `assignment.yaml`, and hold it against the operator's maxima.
+def parse(text: bytes) -> tuple[Assignment, Lines]:
+    """Read `assignment.yaml`; see `policy` for what the operator has to say of it.
 
     Raises `AssignmentError`, naming the line of every problem.
     """
     value, lines = load(text, FILE_NAME)
-    assignment = validate(Assignment, value, lines)
-    _check_policy(assignment, flavours, policy, lines)
-    return assignment
-
-
-def _check_policy(
-    assignment: Assignment, flavours: Mapping[str, Flavour], policy: SandboxSettings, lines: Lines
-) -> None:
-    flavour = flavours.get(assignment.flavour)
-    if flavour is None:
-        known = ", ".join(sorted(flavours))
-        raise lines.error(("flavour",), f"no flavour '{assignment.flavour}'; there are {known}")
-    for key, allowed in (("disk_bytes", policy.max_disk_bytes), ("inodes", policy.max_inodes)):
-        if getattr(flavour, key) > allowed:
-            raise lines.error(
-                ("flavour",),
-                f"'{assignment.flavour}' has {key} {getattr(flavour, key):,}; the operator allows "
-                f"at most {allowed:,}",
-            )
-    for name in ("clone", "build", "test", "report"):
-        phase = getattr(assignment.phases, name)
-        if phase is not None:
-            _check_limits(assignment.phase_limits(phase, flavour), name, assignment, policy, lines)
-            profile = getattr(phase, "profile", None)
-            if profile is not None and profile not in policy.allow_profiles:
-                raise lines.error(
-                    ("phases", name, "profile"),
-                    f"phase {name} needs the profile {profile}, which the operator has not "
-                    f"granted (setting allow_profiles, such as "
-                    f"JOB_ENGINE_ALLOW_PROFILES='[\"{profile}\"]')",
-                )
-            if getattr(phase, "kvm", False) and not policy.allow_kvm:
-                raise lines.error(
-                    ("phases", name, "kvm"), "the operator does not allow /dev/kvm (allow_kvm)"
-                )
-
-
-def _check_limits(
-    limits: Limits, phase: str, assignment: Assignment, policy: SandboxSettings, lines: Lines
-) -> None:
-    for key in LimitOverrides.model_fields:
-        asked, allowed = getattr(limits, key), getattr(policy, f"max_{key}")
-        if asked <= allowed:
-            continue
-        places: list[Path] = [("phases", phase, "limits", key), ("limits", key)]
-        raise lines.error(
-            next((place for place in places if place in lines), ("flavour",)),
-            f"phase {phase} asks for {key} {asked:,}; the operator allows at most {allowed:,} "
-            f"(setting max_{key})",
-        )
+    return validate(Assignment, value, lines), lines
 
 
 def check_files(assignment: Assignment, files: tuple[str, ...]) -> list[str]:

@@ -15,18 +15,19 @@ from job_engine.errors import AssignmentError, SandboxError, SubmissionError
 from job_engine.grading import split
 from job_engine.grading.archive import ArchiveLimits, Unpacked
 from job_engine.grading.assemble import assemble, clone_error, hidden_phases
-from job_engine.grading.assignment import Assignment, check_files, parse_assignment
+from job_engine.grading.assignment import Assignment, check_files
 from job_engine.grading.bundles import DIGEST, BlobSource, Bundle, BundleCache
 from job_engine.grading.clone import commit_of
 from job_engine.grading.contracts.told import Told, engine_files, pack_files
 from job_engine.grading.flavours import Flavour, flavours
 from job_engine.grading.live import Live
 from job_engine.grading.plan import ENGINE, TESTS, Plan, ReportAccess, make_plan
+from job_engine.grading.policy import load_assignment
 from job_engine.grading.receipt import Course, completed, hold_to, hold_to_images, make_receipt
 from job_engine.grading.results import Results
 from job_engine.grading.secrets import git_secret, stdin_of
 from job_engine.grading.setup import SetupRuns
-from job_engine.grading.submission import GradePayload, Replay, Submission, workspace_of
+from job_engine.grading.submission import GitSource, GradePayload, Replay, Submission, workspace_of
 from job_engine.grading.verdicts import explain
 from job_engine.log import get_logger
 from job_engine.sandbox.base import (
@@ -40,6 +41,7 @@ from job_engine.sandbox.base import (
     Tree,
     Verdict,
 )
+from job_engine.sandbox.policy import may_reach
 from job_engine.settings import GradingSettings, SandboxSettings
 
 log = get_logger(__name__)
@@ -131,7 +133,9 @@ class Grader:
             digest, _Published(self.blobs, self.catalogue), watch.sleep
         ) as bundle:
             known = flavours(self.settings.flavours)
-            assignment = parse_assignment(bundle.document, known, self.policy)
+            assignment = load_assignment(
+                bundle.document, known, self.policy, self.sandbox.image_identities
+            )
             watch.progress(5, "submission: fetching")
             with workspace_of(
                 payload.submission,
@@ -172,6 +176,8 @@ class Grader:
     ) -> Results:
         payload, assignment = told.payload, told.assignment
         submission = payload.submission
+        if submission.git is not None:
+            self._check_host(submission.git)
         plan = make_plan(assignment, submission.git, known, self.settings, self.access)
         if assignment.setup is not None:
             plan = self._set_up(assignment, plan, known[assignment.flavour], bundle, watch)
@@ -217,6 +223,14 @@ class Grader:
                 for phase in plan.phases
             ),
         )
+
+    def _check_host(self, git: GitSource) -> None:
+        host, port = git.address()
+        if not may_reach(self.policy.allow_reach, host, port):
+            raise SubmissionError(
+                f"The operator does not let repositories be cloned from {host}:{port} (setting "
+                "allow_reach). Upload an archive instead."
+            )
 
     def _announce(self, plan: Plan, due: datetime) -> None:
         self.sandbox.expect(

@@ -326,6 +326,14 @@ class Sandbox(ABC):
         """
 
     @abstractmethod
+    def image_identities(self, image: str | None) -> frozenset[str]:
+        """Return all that the image of this name may be listed as (setting `allow_images`).
+
+        Where there is such a list, an image that is not named on it by its digest is not fetched.
+        Raises `ImageUnavailableError`.
+        """
+
+    @abstractmethod
     def kept_bytes(self, name: str) -> int | None:
         """Return what a kept root file system (`OwnRoot.keep_as`) takes; None: it is gone."""
 

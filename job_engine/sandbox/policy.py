@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -64,6 +64,37 @@ def check_request(
             raise SandboxRefusedError(
                 f"phase {phase.name} asks for /dev/kvm, which the operator does not allow"
             )
+
+
+def is_listed(allowed: Collection[str] | None, identities: Iterable[str]) -> bool:
+    """Whether an image that goes by any of these names may be used; None: any may."""
+    if allowed is None:
+        return True
+    # Receipts name what an id is the id of; lists need not.
+    plain = {name.removeprefix("image:") for name in allowed}
+    return any(name in plain for name in identities)
+
+
+def check_image(settings: SandboxSettings, name: str | None, identities: Iterable[str]) -> None:
+    """Raise `SandboxRefusedError` unless the operator allows an image of these identities."""
+    if (name or "").startswith(KEPT_PREFIX):
+        return  # Made by an assignment's setup, from an image that was allowed.
+    if not is_listed(settings.allow_images, identities):
+        raise SandboxRefusedError(
+            f"the image {name or 'that is the default'} is none of those that the operator allows "
+            "(setting allow_images)"
+        )
+
+
+def may_reach(allowed: Collection[str] | None, host: str, port: int) -> bool:
+    """Whether the operator lets phases reach a host; None: any public one."""
+    if allowed is None:
+        return True
+    wanted = f"{host.rstrip('.').lower()}:{port}"
+    for pattern in (pattern.lower() for pattern in allowed):
+        if wanted == pattern or (pattern.startswith("*.") and wanted.endswith(pattern[1:])):
+            return True
+    return False
 
 
 def with_companions(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:

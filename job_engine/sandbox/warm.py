@@ -146,6 +146,10 @@ class WarmSlots(Sandbox):
         """See `Sandbox.image_digest`."""
         return self._sandbox.image_digest(image)
 
+    def image_identities(self, image: str | None) -> frozenset[str]:
+        """See `Sandbox.image_identities`."""
+        return self._sandbox.image_identities(image)
+
     def kept_bytes(self, name: str) -> int | None:
         """See `Sandbox.kept_bytes`."""
         return self._sandbox.kept_bytes(name)

@@ -31,7 +31,7 @@ from job_engine.sandbox.bubblewrap.running import COMPANION_SCRATCH_DIR, SCRATCH
 from job_engine.sandbox.bubblewrap.slot import BubblewrapSlot, SlotParts, prepare_channel
 from job_engine.sandbox.bubblewrap.spawner import Spawner
 from job_engine.sandbox.bubblewrap.uids import UIDS_PER_SLOT, UidLease, UidPool
-from job_engine.sandbox.policy import check_request, with_companions
+from job_engine.sandbox.policy import check_image, check_request, with_companions
 from job_engine.settings import SandboxSettings
 
 _BWRAP: Final = Path("/usr/bin/bwrap")
@@ -85,6 +85,9 @@ class BubblewrapSandbox(Sandbox):
         if any(phase.kvm for phase in with_companions(phases)) and not Path("/dev/kvm").exists():
             raise SandboxRefusedError("a phase asks for /dev/kvm, which this host does not have")
         default = image or self._settings.default_image
+        for phase in with_companions(phases):
+            name = phase.image or default
+            check_image(self._settings, name, self.image_identities(name))
         return self._prepare(label, phases, trees, default)
 
     def _prepare(
@@ -162,6 +165,11 @@ class BubblewrapSandbox(Sandbox):
     def image_digest(self, image: str | None) -> str:
         """See `Sandbox.image_digest`: of the packages that the root file system has."""
         return self._roots.digest(image or self._settings.default_image)
+
+    def image_identities(self, image: str | None) -> frozenset[str]:
+        """See `Sandbox.image_identities`."""
+        name = image or self._settings.default_image
+        return frozenset((self.image_digest(name), *([] if name else ["host"])))
 
     def kept_bytes(self, name: str) -> int | None:
         """See `Sandbox.kept_bytes`."""

@@ -21,7 +21,7 @@ from job_engine.sandbox.docker.images import Image, Images
 from job_engine.sandbox.docker.network import Gate
 from job_engine.sandbox.docker.removals import Removals
 from job_engine.sandbox.docker.slot import DockerSlot
-from job_engine.sandbox.policy import check_request, with_companions
+from job_engine.sandbox.policy import check_image, check_request, is_listed, with_companions
 from job_engine.settings import SandboxSettings
 
 _UIDS: Final = 500
@@ -127,6 +127,10 @@ class DockerSandbox(Sandbox):
         """See `Sandbox.image_digest`: the id of the image, which is a digest of its content."""
         return self._find_image(image).id
 
+    def image_identities(self, image: str | None) -> frozenset[str]:
+        """See `Sandbox.image_identities`: its id, and the digests of registries."""
+        return self._find_image(image).identities
+
     def kept_bytes(self, name: str) -> int | None:
         """See `Sandbox.kept_bytes`."""
         return self._images.size_bytes(name)
@@ -197,7 +201,9 @@ class DockerSandbox(Sandbox):
                 background=self._background,
                 removals=self._removals,
                 forget=self._forget,
-                is_current=lambda images: images == self._find_images(phases, image),
+                is_current=lambda images: (
+                    images == self._find_images(with_companions(phases), image)
+                ),
                 timeout_s=self._settings.docker_timeout_s,
             )
             self._slots[slot_id] = slot
@@ -227,7 +233,10 @@ class DockerSandbox(Sandbox):
             raise SandboxRefusedError(
                 "no image is named, and the operator has not set default_image"
             )
-        return self._images.find(name)
+        pull = is_listed(self._settings.allow_images, [name])
+        image = self._images.find(name, pull=pull)
+        check_image(self._settings, name, image.identities)
+        return image
 
     def _has_no_swap(self) -> bool:
         # Without swap accounting Docker drops the swap limit in silence. Where the host has

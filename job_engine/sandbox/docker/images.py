@@ -11,7 +11,7 @@ import tarfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +43,13 @@ class Image:
     """Where the image declares volumes; Docker would put each on the host's disk, unlimited."""
     path: str | None
     """PATH of the image, where it sets one."""
+    digests: tuple[str, ...] = field(default=(), compare=False)
+    """What registries know it by, `name@sha256:…`; comes with a pull, and is no part of it."""
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """All that it may be listed as by an operator."""
+        return frozenset((self.id, *self.digests))
 
 
 class Images:
@@ -55,8 +62,8 @@ class Images:
         self._pulling: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._holder: Image | None = None
 
-    def find(self, name: str) -> Image:
-        """Return the image of this name, pulled if need be.
+    def find(self, name: str, *, pull: bool = True) -> Image:
+        """Return the image of this name, pulled if need be and allowed.
 
         Raises `ImageUnavailableError`.
         """
@@ -65,6 +72,11 @@ class Images:
             return image
         if name.startswith(KEPT_PREFIX):
             raise ImageUnavailableError(f"{name} is not here any more")
+        if not pull:
+            raise ImageUnavailableError(
+                f"image {name} is not here, and is not fetched: the setting allow_images does not "
+                "name it by its digest"
+            )
         with self._lock:
             pulling = self._pulling[name]
         with pulling:
@@ -119,6 +131,7 @@ class Images:
             id=str(found["Id"]),
             volumes=tuple(config.get("Volumes") or ()),
             path=environment.get("PATH"),
+            digests=tuple(found.get("RepoDigests") or ()),
         )
 
     def _pull(self, name: str) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from job_engine.errors import AssignmentError, ConfigurationError
-from job_engine.grading.assignment import Assignment, parse_assignment
+from job_engine.grading.assignment import Assignment
 from job_engine.grading.flavours import BUILT_IN, flavours
+from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "assignments"
@@ -27,7 +28,7 @@ results: {format: gradescope}
 
 
 def parse(text: str, **policy: object) -> Assignment:
-    return parse_assignment(text.encode(), BUILT_IN, SandboxSettings().model_copy(update=policy))
+    return load_assignment(text.encode(), BUILT_IN, SandboxSettings().model_copy(update=policy))
 
 
 def test_defaults_and_overrides() -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.assignment import Assignment, parse_assignment
+from job_engine.grading.assignment import Assignment
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.contracts.told import Told, engine_files
 from job_engine.grading.flavours import BUILT_IN
+from job_engine.grading.policy import load_assignment
 from job_engine.grading.submission import GradePayload
 from job_engine.settings import SandboxSettings
 
@@ -38,7 +39,7 @@ def members(source: Path, name: str | None = None) -> dict[str, bytes]:
 
 
 def parsed(source: Path, name: str | None = None) -> Assignment:
-    return parse_assignment(members(source, name)["assignment.yaml"], BUILT_IN, GRANTED)
+    return load_assignment(members(source, name)["assignment.yaml"], BUILT_IN, GRANTED)
 
 
 def metadata(payload: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def metadata(payload: dict[str, Any]) -> dict[str, Any]:
         payload=GradePayload.model_validate(
             {"assignment": "hw", "submission": {"files": {"a": "x"}}, **payload}
         ),
-        assignment=parse_assignment(text, BUILT_IN, GRANTED),
+        assignment=load_assignment(text, BUILT_IN, GRANTED),
         created=CREATED,
     )
     found: dict[str, Any] = json.loads(engine_files(told)["submission_metadata.json"])
@@ -110,7 +111,7 @@ def test_solutions_of_our_own_kind_are_left_out_too(tmp_path: Path) -> None:
 def test_own_root_is_refused_by_line_unless_granted() -> None:
     text = b"name: hw\ncontract: gradescope\n"
     with pytest.raises(AssignmentError, match=r"phases\.test\.profile.*allow_profiles"):
-        parse_assignment(text, BUILT_IN, SandboxSettings())
+        load_assignment(text, BUILT_IN, SandboxSettings())
 
 
 @pytest.mark.parametrize("key", ["image", "phases: {test: {image"])
@@ -118,7 +119,7 @@ def test_no_assignment_runs_from_anothers_setup(key: str) -> None:
     closing = "}}" if "{" in key else ""
     text = f"name: hw\ncontract: gradescope\n{key}: 'job-engine-root:abc'{closing}\n"
     with pytest.raises(AssignmentError, match=r"no image's name may begin"):
-        parse_assignment(text.encode(), BUILT_IN, GRANTED)
+        load_assignment(text.encode(), BUILT_IN, GRANTED)
 
 
 def test_metadata_has_every_field_without_being_told_any() -> None:

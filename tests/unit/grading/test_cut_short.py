@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from job_engine.grading.assemble import assemble
-from job_engine.grading.assignment import parse_assignment
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.plan import make_plan
+from job_engine.grading.policy import load_assignment
 from job_engine.grading.results import Outcome, Results
 from job_engine.grading.results.stream import TestStream
 from job_engine.model import FinalVerdict
@@ -25,7 +25,7 @@ LINES = f"{json.dumps(FIRST)}\n{json.dumps(SECOND)}\n"
 
 def graded(spec: str, verdict: Verdict = Verdict.WALL_TIME, **test: Any) -> Results:
     text = f"name: a\nphases: {{test: x}}\nresults: {spec}\n"
-    assignment = parse_assignment(text.encode(), BUILT_IN, SandboxSettings())
+    assignment = load_assignment(text.encode(), BUILT_IN, SandboxSettings())
     plan = make_plan(assignment, None, BUILT_IN, GradingSettings())
     return assemble(assignment, plan, {"test": ended("test", verdict, **test)}, RECEIPT)
 

@@ -9,9 +9,10 @@ import pytest
 
 from job_engine.errors import SandboxError
 from job_engine.grading.assemble import assemble, clone_error
-from job_engine.grading.assignment import Assignment, parse_assignment
+from job_engine.grading.assignment import Assignment
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.plan import Plan, make_plan
+from job_engine.grading.policy import load_assignment
 from job_engine.grading.results import Outcome, Receipt, Visibility
 from job_engine.grading.submission import GitSource
 from job_engine.model import Fault, FinalVerdict
@@ -40,7 +41,7 @@ RECEIPT = Receipt(
 
 
 def load(text: str = TEXT) -> Assignment:
-    return parse_assignment(text.encode(), BUILT_IN, SandboxSettings())
+    return load_assignment(text.encode(), BUILT_IN, SandboxSettings())
 
 
 def plan(assignment: Assignment, git: GitSource | None = None) -> Plan:

@@ -1,0 +1,183 @@
+"""The operator's policy: what an assignment may ask for, checked when it is loaded.
+
+One table, `CHECKS`. Each check yields what it refuses, with the place in the file that asks for
+it and the setting that would have to change. The sandboxes check again what they are asked for,
+so nothing here is the last wall; here is where whoever wrote the file learns of it, by line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from job_engine.errors import AssignmentError, ImageUnavailableError, SandboxRefusedError
+from job_engine.grading.assignment import (
+    Assignment,
+    ClonePhase,
+    Phase,
+    Program,
+    parse,
+)
+from job_engine.grading.flavours import Flavour, LimitOverrides
+from job_engine.grading.yaml_lines import Lines, Path
+from job_engine.sandbox.base import Limits
+from job_engine.sandbox.policy import is_listed, may_reach
+from job_engine.settings import PolicySettings
+
+Identify = Callable[[str | None], Collection[str]]
+"""Returns all that an image may be listed as; None for the default image."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One thing that an assignment asks for and may not have."""
+
+    path: Path
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """An assignment, and what it is held against."""
+
+    assignment: Assignment
+    flavour: Flavour
+    policy: PolicySettings
+    lines: Lines
+    identify: Identify | None
+    """None: not where the images are, so only names that hold a digest can be judged."""
+
+    def phases(self) -> Iterator[tuple[Path, Phase | ClonePhase | Program, Limits]]:
+        """Give each phase, and the program of a split run: its place, itself, its limits."""
+        phases = self.assignment.phases
+        for name in ("clone", "build", "test", "report"):
+            phase: Phase | ClonePhase | None = getattr(phases, name)
+            if phase is not None:
+                limits = self.assignment.phase_limits(phase, self.flavour)
+                yield ("phases", name), phase, limits
+        if (program := phases.test.program) is not None:
+            limits = self.assignment.program_limits(program, self.flavour)
+            yield ("phases", "test", "program"), program, limits
+
+
+def load_assignment(
+    text: bytes,
+    flavours: Mapping[str, Flavour],
+    policy: PolicySettings,
+    identify: Identify | None = None,
+) -> Assignment:
+    """Read `assignment.yaml`, and hold it against the operator's policy.
+
+    Raises `AssignmentError`, naming file and line of all that is wrong or refused, and
+    `SandboxError` when an image cannot be looked at.
+    """
+    assignment, lines = parse(text)
+    flavour = flavours.get(assignment.flavour)
+    if flavour is None:
+        known = ", ".join(sorted(flavours))
+        raise lines.error(("flavour",), f"no flavour '{assignment.flavour}'; there are {known}")
+    asked = Asked(
+        assignment=assignment, flavour=flavour, policy=policy, lines=lines, identify=identify
+    )
+    refused = [refusal for check in CHECKS for refusal in check(asked)]
+    if refused:
+        told = [lines.error(refusal.path, refusal.problem).message for refusal in refused]
+        raise AssignmentError("\n".join(dict.fromkeys(told)))
+    return assignment
+
+
+def _limits(asked: Asked) -> Iterator[Refusal]:
+    for place, _, limits in asked.phases():
+        for key in LimitOverrides.model_fields:
+            wanted, allowed = getattr(limits, key), getattr(asked.policy, f"max_{key}")
+            if not wanted <= allowed:
+                places: list[Path] = [(*place, "limits", key), ("limits", key)]
+                where = next((path for path in places if path in asked.lines), ("flavour",))
+                yield Refusal(
+                    where,
+                    f"phase {place[-1]} asks for {key} {wanted:,}; the operator allows at most "
+                    f"{allowed:,} (setting max_{key})",
+                )
+
+
+def _trees(asked: Asked) -> Iterator[Refusal]:
+    for key in ("disk_bytes", "inodes"):
+        wanted, allowed = getattr(asked.flavour, key), getattr(asked.policy, f"max_{key}")
+        if wanted > allowed:
+            yield Refusal(
+                ("flavour",),
+                f"'{asked.assignment.flavour}' has {key} {wanted:,}; the operator allows at most "
+                f"{allowed:,} (setting max_{key})",
+            )
+
+
+def _devices(asked: Asked) -> Iterator[Refusal]:
+    for place, phase, _ in asked.phases():
+        if getattr(phase, "kvm", False) and not asked.policy.allow_kvm:
+            yield Refusal(
+                (*place, "kvm"), "the operator does not allow /dev/kvm (setting allow_kvm)"
+            )
+
+
+def _profiles(asked: Asked) -> Iterator[Refusal]:
+    for place, phase, _ in asked.phases():
+        profile = getattr(phase, "profile", None)
+        if profile is not None and profile not in asked.policy.allow_profiles:
+            yield Refusal(
+                (*place, "profile"),
+                f"phase {place[-1]} needs the profile {profile}, which the operator has not "
+                f"granted (setting allow_profiles, such as "
+                f"JOB_ENGINE_ALLOW_PROFILES='[\"{profile}\"]')",
+            )
+
+
+def _reach(asked: Asked) -> Iterator[Refusal]:
+    for place, phase, _ in asked.phases():
+        for number, text in enumerate(getattr(phase, "reach", ())):
+            host, _, port = text.rpartition(":")
+            if not may_reach(asked.policy.allow_reach, host, int(port)):
+                yield Refusal(
+                    (*place, "reach", number),
+                    f"the operator does not let phases reach {text} (setting allow_reach)",
+                )
+
+
+def _images(asked: Asked) -> Iterator[Refusal]:
+    if asked.policy.allow_images is None:
+        return
+    named: list[tuple[Path, str | None]] = [(("image",), asked.assignment.image)]
+    named += [((*place, "image"), phase.image) for place, phase, _ in asked.phases()]
+    for path, image in named:
+        if (image is not None or path == ("image",)) and not _may_use(asked, image):
+            what = f"the image {image}" if image is not None else "the default image"
+            yield Refusal(
+                path,
+                f"{what} is none that the operator allows; name one of those in the setting "
+                "allow_images, by its digest",
+            )
+
+
+def _may_use(asked: Asked, image: str | None) -> bool:
+    allowed = asked.policy.allow_images
+    if image is not None and is_listed(allowed, [image]):
+        return True
+    if asked.identify is None:
+        # What a name stands for is known where it is run.
+        return image is None or "sha256:" not in image
+    try:
+        return is_listed(allowed, asked.identify(image))
+    except (ImageUnavailableError, SandboxRefusedError):
+        # Not here, and not to be fetched: see `Sandbox.image_identities`.
+        return False
+
+
+CHECKS: Final[tuple[Callable[[Asked], Iterator[Refusal]], ...]] = (
+    _limits,
+    _trees,
+    _devices,
+    _profiles,
+    _reach,
+    _images,
+)
+"""All that the operator decides, in the order in which it is told."""
