@@ -12,12 +12,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from job_engine.api.answers import error_response
 from job_engine.api.errors import RequestError, TooLargeError
+from job_engine.api.identity import STRANGER
 
 UPLOAD_PATH = "/api/blob"
 BODY_S: Final = 120.0
 """Seconds that a body may take; whoever trickles theirs keeps a connection, and its memory."""
 IDLE_S: Final = 20.0
 """Seconds without a byte, in a body or an upload, after which nobody waits for the rest."""
+
+
+STRANGERS_BYTES: Final = 64 * 1024
+"""Bytes that are read from who has not logged in: a login has fewer, and JSON costs time."""
 
 
 class SlowBodyError(RequestError):
@@ -47,10 +52,11 @@ class BodyMiddleware:
         if scope["method"] == "POST" and scope["path"] == UPLOAD_PATH:
             await self._app(scope, _impatient(receive), send)
             return
+        limit = self._limit(scope)
         try:
-            self._check_length(_header(scope, b"content-length"))
+            _check_length(_header(scope, b"content-length"), limit)
             unpacked = _unpacker(_header(scope, b"content-encoding"))
-            body = await self._read(_impatient(receive, BODY_S), unpacked)
+            body = await _read(_impatient(receive, BODY_S), unpacked, limit)
         except RequestError as error:
             await error_response(error, close=True)(scope, receive, send)
             return
@@ -58,31 +64,38 @@ class BodyMiddleware:
             return  # gone before the end: there is nobody to answer
         await self._app(scope, _replay(body, receive), send)
 
-    def _check_length(self, told: bytes) -> None:
-        """Refuse a body that says itself that it is too large, before any of it is read."""
-        if told.isdigit() and int(told) > self._max_bytes:
-            raise self._too_large()
+    def _limit(self, scope: Scope) -> int:
+        stranger = scope.get("state", {}).get(STRANGER, False)
+        return min(self._max_bytes, STRANGERS_BYTES) if stranger else self._max_bytes
 
-    def _too_large(self) -> TooLargeError:
-        return TooLargeError(
-            f"the request is larger than this server's limit of {self._max_bytes} bytes"
-        )
 
-    async def _read(self, receive: Receive, unpacked: _Plain | _Gzip) -> bytes | None:
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            chunk = message.get("body", b"")
-            while chunk:
-                piece, chunk = unpacked.feed(chunk, self._max_bytes + 1 - len(body))
-                body += piece
-                if len(body) > self._max_bytes:
-                    raise self._too_large()
-            if not message.get("more_body", False):
-                unpacked.end()
-                return bytes(body)
+def _check_length(told: bytes, limit: int) -> None:
+    """Refuse a body that says itself that it is too large, before any of it is read."""
+    if told.isdigit() and int(told) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(
+        f"the request is larger than the {limit} bytes that this server takes from you"
+    )
+
+
+async def _read(receive: Receive, unpacked: _Plain | _Gzip, limit: int) -> bytes | None:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunk = message.get("body", b"")
+        while chunk:
+            piece, chunk = unpacked.feed(chunk, limit + 1 - len(body))
+            body += piece
+            if len(body) > limit:
+                raise _too_large(limit)
+        if not message.get("more_body", False):
+            unpacked.end()
+            return bytes(body)
 
 
 class _Plain:

@@ -29,6 +29,8 @@ SERVICES: Final = frozenset({EXECUTOR, DISTRIBUTOR})
 EVERYBODY: Final = frozenset({USER, ANON})
 """Groups that nobody has to be a member of."""
 
+STRANGER: Final = "stranger"
+"""Where a request's state says whether nobody has logged in for it."""
 AUTHN_HEADER: Final = "nuvla-authn-info"
 
 

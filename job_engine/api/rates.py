@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from job_engine.addresses import network_of
 from job_engine.api.answers import error_response
 from job_engine.api.errors import TooManyRequestsError
-from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, Identity
+from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, STRANGER, Identity
 
 if TYPE_CHECKING:
     from job_engine.api.services import Services
@@ -97,6 +97,7 @@ class RateLimitMiddleware:
             return
         services, connection = self._services(), HTTPConnection(scope)
         who = await services.recognise(connection)
+        setattr(connection.state, STRANGER, who.user_id is None)
         wait_s = services.rates.take(who, services.address_of(connection))
         if wait_s > 0:
             await error_response(TooManyRequestsError(wait_s))(scope, receive, send)

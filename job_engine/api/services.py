@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final, cast
 
+from anyio import CapacityLimiter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
@@ -13,6 +14,7 @@ from job_engine.api.errors import TooManySearchesError
 from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, Peers, from_header
 from job_engine.api.limiter import LoginLimiter
 from job_engine.api.rates import RateLimits, make_limits
+from job_engine.api.readiness import Readiness
 from job_engine.api.secrets import ClaimTokens, Hasher, Keys, Tokens, passwords
 from job_engine.api.sessions import CACHE_S, Sessions
 from job_engine.api.streams import Streams
@@ -24,6 +26,7 @@ from job_engine.store.store import Store
 SEARCHES_AT_ONCE: Final = 4
 """Half of what the store reads at once: the rest is for claims, events and documents."""
 SEARCHES_WAITING: Final = 32
+STRANGERS_AT_ONCE: Final = 8
 COOKIE = "com.com.sixsq.nuvla.cookie"
 """The cookie's name, doubled `com.` and all (specs/cimi-api.md §4.1)."""
 
@@ -45,6 +48,9 @@ class Services:
     blob_files: BlobFiles
     streams: Streams
     searches: Turns
+    readiness: Readiness
+    strangers: CapacityLimiter
+    """Threads for who has not logged in: checking a password takes memory, too."""
 
     async def identify(self, request: HTTPConnection) -> Identity:
         """Say who sends a request: a trusted peer's header first, then the cookie.
@@ -123,6 +129,8 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
         blob_files=blob_files,
         streams=Streams(),
         searches=Turns(SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError),
+        readiness=Readiness(store.database),
+        strangers=CapacityLimiter(STRANGERS_AT_ONCE),
     )
 
 

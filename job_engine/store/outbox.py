@@ -147,6 +147,7 @@ def _delivery(row: dict[str, Any], callback: Document, now_ms: int) -> Document:
 
 
 def _acl(acl: Acl) -> Acl:
-    """Show a delivery to who may manage its job: the URL is not for all who see the job."""
-    managers = acl.get("manage", [])
+    """Show a delivery to who both manages its job and sees its data: it has the one in it."""
+    told = {*acl.get("view-data", []), *acl.get("edit-data", [])}
+    managers = sorted(told & {*acl.get("manage", [])})
     return normalise({"owners": acl["owners"], "view-acl": managers, "manage": managers})

@@ -145,7 +145,7 @@ def condition_of(
         matching = compile_filter(query.filter, source, now_ms)
         conditions.append(_unled(matching) if lead is Lead.CALLER else matching)
         if lead is not Lead.CALLER:
-            conditions += _spread(source, query.filter)
+            conditions += _indexed(source, query.filter)
     if query.claims is not None:
         seen = source.visible(query.claims, query.needs)
         conditions.append(_unled(seen) if lead is Lead.FILTER else seen)
@@ -157,8 +157,8 @@ def _unled(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return func.coalesce(condition, false())
 
 
-def _spread(source: Source, tree: Filter | None) -> Iterable[ColumnElement[bool]]:
-    """Yield what lets an index sort, which is true in any case: see `Source.spread`."""
+def _indexed(source: Source, tree: Filter | None) -> Iterable[ColumnElement[bool]]:
+    """Yield what leads to an index, and is true of whatever matches in any case."""
     items = tree.items if isinstance(tree, And) else (tree,) if tree is not None else ()
     compared = {
         item.attribute: item for item in items if isinstance(item, Compare) and item.op is Op.EQ
@@ -167,6 +167,9 @@ def _spread(source: Source, tree: Filter | None) -> Iterable[ColumnElement[bool]
     for attribute, (other, condition) in source.spread.items():
         if attribute in compared and other not in named:
             yield condition
+    for attribute, again in source.again.items():
+        if attribute in compared and isinstance(value := compared[attribute].value, str):
+            yield again == value
 
 
 def _needed(names: Iterable[str]) -> Right:

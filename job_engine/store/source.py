@@ -30,7 +30,7 @@ from job_engine.store.blobs import assemble_blob
 from job_engine.store.documents import ENTRIES_PATH, FIELDS, Field, Kind, assemble
 from job_engine.store.json_paths import array_of, lacks, member
 from job_engine.store.resources import assemble_resource
-from job_engine.store.tables import audit, blobs, job_counts, jobs, resources
+from job_engine.store.tables import SEARCHED_ACTION, audit, blobs, job_counts, jobs, resources
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class Source:
     spread: Mapping[str, tuple[str, ColumnElement[bool]]] = field(default_factory=dict)
     """Attributes whose index has another one before what is sorted by, and a condition that
     names every value of that: with it, the index sorts too."""
+    again: Mapping[str, ColumnElement[str]] = field(default_factory=dict)
+    """Attributes that are compared a second time, as what an index of searches alone has."""
 
     def column(self, name: str) -> ColumnElement[Any] | None:
         """Return the column of an attribute; None for one that is in the JSON."""
@@ -106,6 +108,7 @@ JOBS: Final = Source(
     arrays={"tags": _shown_tags},
     tallied=True,
     spread={"action": ("state", jobs.c.state.in_(list(JobState)))},
+    again={"action": SEARCHED_ACTION},
 )
 
 TALLY: Final = Source(

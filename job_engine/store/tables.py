@@ -172,6 +172,10 @@ Index(
     *_c["action", "state", "created_ms"],
     postgresql_where=_c.state != inline("QUEUED"),
 )
+SEARCHED_ACTION: Final[ColumnElement[str]] = _c.action.concat(inline(""))
+"""An action as PostgreSQL's searches compare it besides; the feed does not, and so cannot take
+an index that is none of its own."""
+Index("jobs_searched", SEARCHED_ACTION, _c.created_ms, _table=jobs).ddl_if(dialect="postgresql")
 Index("jobs_audience", _c.audience, _c.created_ms)
 _partial("jobs_parent", _c.parent, _c.created_ms, _c.state, where=_c.parent.is_not(None))
 

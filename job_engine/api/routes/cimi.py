@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from starlette.concurrency import run_in_threadpool
+import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -14,6 +14,7 @@ from starlette.routing import Route
 from job_engine.api.answers import json_response
 from job_engine.api.call import Call, Reply, make_call
 from job_engine.api.errors import MethodNotAllowedError, UnknownRouteError
+from job_engine.api.identity import STRANGER
 from job_engine.api.routes.common import respond, services_of
 from job_engine.api.types.base import ResourceType
 from job_engine.api.types.entry_point import ENTRY_POINT, entry_point
@@ -124,4 +125,5 @@ async def _serve(request: Request, call: Call, handle: Callable[[Call], Reply]) 
             call.params.check()
         return handle(replace(call, who=who))
 
-    return respond(await run_in_threadpool(serve))
+    limiter = services.strangers if getattr(request.state, STRANGER, False) else None
+    return respond(await anyio.to_thread.run_sync(serve, limiter=limiter))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -12,14 +11,8 @@ from job_engine.api.answers import json_response
 from job_engine.api.openapi.answers import answer
 from job_engine.api.openapi.schemas import Json
 from job_engine.api.routes.common import Shared
-from job_engine.api.services import Services
-from job_engine.errors import JobEngineError
 
 router = APIRouter(prefix="/api/health", tags=["health"])
-
-PATIENCE_S: Final = 2.0
-"""Seconds that the store's writer has: longer than any batch takes, shorter than a probe waits."""
-
 
 _READY: Final[Json] = {
     "type": "object",
@@ -38,7 +31,7 @@ async def live() -> dict[str, str]:
 async def ready(services: Shared) -> Response:
     """It can serve: the store's writer answers; else 503, and what is not ready."""
     missing = []
-    if not await _writer_answers(services):
+    if not await services.readiness.writer_answers():
         missing.append("store-writer")
     if services.streams.closed:
         missing.append("stopping")
@@ -48,14 +41,3 @@ async def ready(services: Shared) -> Response:
         body: dict[str, Any] = {"status": 503, "message": message, "not-ready": missing}
         return json_response(body, 503, {"Retry-After": "1"})
     return json_response({"status": "ready"})
-
-
-async def _writer_answers(services: Services) -> bool:
-    """Whether the writer takes a transaction: it is alive, and nothing holds it up."""
-    try:
-        done = services.store.database.submit(lambda _connection: None)
-        # Given up, it is not run any more: a store that hangs does not pile up probes.
-        await asyncio.wait_for(asyncio.wrap_future(done), PATIENCE_S)
-    except (JobEngineError, TimeoutError):
-        return False
-    return True

@@ -19,6 +19,11 @@ from job_engine.store.tables import metadata
 from tests.contract.store.support import FENCE, NOW_MS, Clock, claim, entry, finish
 from tests.databases import BACKENDS, database
 
+pytestmark = pytest.mark.filterwarnings(
+    # Of one that only PostgreSQL has.
+    "ignore:autogenerate skipping metadata-specified expression-based index 'jobs_searched'"
+)
+
 _JOB: Final = {
     "action": "noop",
     "priority": 5,

@@ -18,8 +18,11 @@ from job_engine.model.protocol import Share
 from job_engine.store import estimate, events, expiry, feed, refill
 from job_engine.store.base import EVENTS_TOPIC
 from job_engine.store.factory import open_store
+from job_engine.store.filter import parse_filter
 from job_engine.store.many import Many, Rows
 from job_engine.store.postgres import take_turn
+from job_engine.store.query import Query, condition_of, page_of
+from job_engine.store.source import JOBS
 from job_engine.store.store import Store
 from job_engine.store.tables import counters, jobs, metadata
 from job_engine.store.turns import Key, Queue
@@ -447,6 +450,15 @@ def test_numbers_of_64_bits(store: Store) -> None:
 
 # --- plans ----------------------------------------------------------------------------
 
+QUEUE = Key("noop", 5, "a", 2)
+
+
+def explained(connection: Connection, statement: sa.Select[tuple[object]]) -> str:
+    compiled = statement.compile(
+        connection, compile_kwargs={"render_postcompile": True, "literal_binds": True}
+    )
+    return "\n".join(connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {compiled}").scalars())
+
 
 @pytest.mark.parametrize(
     ("statement", "indexes"),
@@ -475,12 +487,27 @@ def test_hot_statements_walk_their_indexes(
         # A small table is read from end to end, whatever indexes there are.
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
         connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
-        compiled = statement.compile(
-            connection, compile_kwargs={"render_postcompile": True, "literal_binds": True}
-        )
-        lines = connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {compiled}").scalars()
-        return "\n".join(lines)
+        return explained(connection, statement)
 
     found = store.database.read(plan)
     assert "Seq Scan" not in found, found
     assert all(f" using {index} " in found for index in indexes), found
+
+
+def test_a_search_for_an_action_has_an_index_that_the_feed_cannot_take(store: Store) -> None:
+    store.jobs.add_many([document(priority=n % 1000) for n in range(500)])
+    store.jobs.add_many([document(action="rare") for _ in range(5)])
+    query = Query(parse_filter("action='rare'"), limit=50, orderby=[("created", True)])
+    page = page_of(JOBS, query, condition_of(JOBS, query, NOW_MS))
+
+    def plans(connection: Connection) -> list[str]:
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        connection.exec_driver_sql("SET LOCAL enable_sort = off")
+        return [explained(connection, s) for s in (page, refill.oldest_in(QUEUE, 100))]
+
+    store.database.write(lambda c: c.exec_driver_sql("ANALYZE jobs") and None)
+    searched, fed = store.database.read(plans)
+    assert " using jobs_searched " in searched, searched
+    assert "Presorted Key: jobs.created_ms" in searched or "Presorted Key: created_ms" in searched
+    assert " using jobs_ready " in fed, fed
