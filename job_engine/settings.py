@@ -399,6 +399,9 @@ class ApiSettings(PlainWebhooks):
         "generated, and printed once.",
     )
     max_blob_bytes: int = Field(256 * 2**20, gt=0, description="Largest upload, in bytes.")
+    blob_quota_bytes: int = Field(
+        64 * 2**30, gt=0, description="Bytes that all uploads of one owner may take."
+    )
     max_body_bytes: int = Field(
         16 * 2**20, gt=0, description="Largest request that is no upload, unpacked, in bytes."
     )

@@ -21,6 +21,7 @@ from job_engine.api.answers import error_response, json_response
 from job_engine.api.body import BodyMiddleware
 from job_engine.api.bootstrap import bootstrap
 from job_engine.api.errors import MalformedJsonError, ProblemsError, status_of
+from job_engine.api.nul import NulMiddleware
 from job_engine.api.openapi.document import describe
 from job_engine.api.rates import RateLimitMiddleware
 from job_engine.api.registry import make_registry
@@ -102,6 +103,7 @@ def create_app(
 def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
     """Put what every request passes around the routes; the last that is added is outermost."""
     app.add_middleware(BodyMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_middleware(NulMiddleware)
     app.add_middleware(RateLimitMiddleware, services=lambda: app.state.services)
     app.add_middleware(_PackWhatIsRead)
     app.add_middleware(RequestIdMiddleware)

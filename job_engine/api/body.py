@@ -76,9 +76,7 @@ def _check_length(told: bytes, limit: int) -> None:
 
 
 def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(
-        f"the request is larger than the {limit} bytes that this server takes from you"
-    )
+    return TooLargeError(f"the request is larger than this server's limit of {limit} bytes")
 
 
 async def _read(receive: Receive, unpacked: _Plain | _Gzip, limit: int) -> bytes | None:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from job_engine.api.errors import MalformedJsonError
 from job_engine.api.identity import ANONYMOUS, Identity
+from job_engine.api.nul import NulError
 from job_engine.api.params import Params, parse_params
 from job_engine.errors import InvalidResourceError
 from job_engine.log import bound_field
@@ -107,6 +108,8 @@ def _parse(raw: bytes, media_type: str, query: str) -> tuple[Any, Mapping[str, l
     body: Any = None
     if media_type == "application/x-www-form-urlencoded":
         form = parse_qs(raw.decode("utf-8", "replace"), keep_blank_values=True)
+        if any("\0" in text for texts in form.items() for text in (texts[0], *texts[1])):
+            raise NulError
     elif raw and (media_type == "application/json" or media_type.endswith("+json")):
         body = parse_json(raw)
     return body, form, parse_params(query, form)

@@ -44,7 +44,7 @@ def run_query(
     )
     # The engine's own services do not stand in line with everybody.
     served_first = everything or EXECUTOR in call.who.claims
-    with nullcontext() if served_first else call.services.searches.turn():
+    with nullcontext() if served_first else call.services.searches.turn(call.who.creator):
         page = call.services.store.database.read(
             lambda connection: run(connection, seen, query, call.services.store.clock())
         )

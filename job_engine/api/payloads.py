@@ -13,6 +13,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from job_engine.api.errors import ProblemsError
+from job_engine.api.schema_bounds import BoundedValidator, SchemaTooDearError, bounded
 from job_engine.errors import ForbiddenError, InvalidResourceError
 from job_engine.log import get_logger
 from job_engine.model.protocol import ActionDescription
@@ -68,9 +69,11 @@ class Payloads:
             return
         value = _value(action, payload)
         try:
-            errors = list(islice(validator.iter_errors(value), _MAX_ERRORS))
-        except Unresolvable as unresolvable:  # the executor's mistake, too
-            log.warning("action.schema_broken", action=action, error=str(unresolvable))
+            with bounded():
+                errors = list(islice(validator.iter_errors(value), _MAX_ERRORS))
+        except (Unresolvable, SchemaTooDearError, RecursionError) as broken:
+            # The executor's mistake, too; it checks the payload again.
+            log.warning("action.schema_broken", action=action, error=str(broken))
             return
         if errors:
             raise ProblemsError(
@@ -80,14 +83,14 @@ class Payloads:
 
 
 @lru_cache(maxsize=256)
-def _validator(schema: str) -> Draft202012Validator | None:
+def _validator(schema: str) -> Any:
     parsed = json.loads(schema)
     try:
         Draft202012Validator.check_schema(parsed)
     except SchemaError:  # the executor's mistake, and not a reason to refuse jobs
         return None
     # Without a registry of ours it would fetch whatever address a schema refers to.
-    return Draft202012Validator(parsed, registry=Registry())
+    return BoundedValidator(parsed, registry=Registry())
 
 
 def _value(action: str, payload: str | None) -> Any:

@@ -13,7 +13,7 @@ from job_engine.store.base import Database
 PATIENCE_S: Final = 2.0
 """Seconds that the store's writer has: longer than any batch takes, shorter than a probe waits."""
 KEPT_S: Final = 1.0
-"""Seconds that an answer is good for: anybody may ask, and each question is a commit."""
+"""Seconds that a yes is good for: anybody may ask, and each question is a commit."""
 
 
 class Readiness:
@@ -29,7 +29,7 @@ class Readiness:
 
     async def writer_answers(self) -> bool:
         """Whether the writer takes a transaction: it is alive, and nothing holds it up."""
-        if self._answer is None or (self._answer.done() and self._monotonic_s() > self._until_s):
+        if self._answer is None or (self._answer.done() and self._monotonic_s() >= self._until_s):
             self._answer = asyncio.ensure_future(self._ask())
         # Whoever asked first may go away; the others still wait.
         return await asyncio.shield(self._answer)
@@ -41,6 +41,5 @@ class Readiness:
             await asyncio.wait_for(asyncio.wrap_future(done), PATIENCE_S)
         except (JobEngineError, TimeoutError):
             return False
-        finally:
-            self._until_s = self._monotonic_s() + KEPT_S
+        self._until_s = self._monotonic_s() + KEPT_S
         return True

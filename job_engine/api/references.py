@@ -1,8 +1,12 @@
-"""Uploads that a payload refers to have to be the creator's own.
+"""What a job refers to has to be its creator's to refer to: uploads, and the parent.
 
 Executors read every blob, so without this check whoever knows a digest could have
 somebody else's submission graded as theirs. By convention a payload names an upload in
 an attribute `blob`, as `sha256:<hex>` or `blob/<hex>`, at whatever depth.
+
+A job takes the turns of its `parent`. So one that is stored here has to be visible to the
+creator, or they could use up somebody else's turns. Of any other, such as a course of a
+platform's, the creators' word is taken: they are who the operator lets create jobs.
 """
 
 from __future__ import annotations
@@ -12,9 +16,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from job_engine.api.access import rights
 from job_engine.api.call import Call
 from job_engine.api.schema import invalid
 from job_engine.errors import NotFoundError
+from job_engine.model.acl import VIEW
 
 ATTRIBUTE: Final = "blob"
 _DIGEST: Final = re.compile(r"(?:sha256:|blob/)([0-9a-f]{64})")
@@ -27,13 +33,36 @@ def check_blobs(call: Call, payload: str | None) -> None:
     such bytes exist is not the caller's to know.
     """
     owners = None if call.who.is_admin else call.who.claims
-    for name, digest in _named(payload):
+    # Each once: a payload of a megabyte has room for ten thousand mentions.
+    for digest, name in {digest: name for name, digest in _named(payload)}.items():
         try:
             call.services.store.blobs.get(digest, owners)
         except NotFoundError:
             raise invalid(
                 [f"payload: there is no upload {name} of yours; send it to /api/blob first"]
             ) from None
+
+
+class Parents:
+    """Checks the parents of the jobs that one request creates, each once."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._good: set[str] = set()
+
+    def check(self, parent: str | None) -> None:
+        """Raise `InvalidResourceError` for one that the caller may not see."""
+        if parent is None or parent in self._good or self._call.who.is_admin:
+            return
+        store = self._call.services.store
+        try:
+            get = store.jobs.get if parent.startswith("job/") else store.resources.get
+            seen = bool(rights(self._call.who, get(parent)) & VIEW)
+        except NotFoundError:
+            seen = True
+        if not seen:
+            raise invalid([f"parent: there is no {parent} that you may see"])
+        self._good.add(parent)
 
 
 def _named(payload: str | None) -> Iterator[tuple[str, str]]:

@@ -25,8 +25,10 @@ from job_engine.store.store import Store
 
 SEARCHES_AT_ONCE: Final = 4
 """Half of what the store reads at once: the rest is for claims, events and documents."""
+SEARCHES_EACH: Final = 2
+"""Of one caller: whoever asks for what takes long leaves others their turns."""
 SEARCHES_WAITING: Final = 32
-STRANGERS_AT_ONCE: Final = 8
+STRANGERS_AT_ONCE: Final = 24
 COOKIE = "com.com.sixsq.nuvla.cookie"
 """The cookie's name, doubled `com.` and all (specs/cimi-api.md §4.1)."""
 
@@ -128,7 +130,7 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
         ),
         blob_files=blob_files,
         streams=Streams(),
-        searches=Turns(SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError),
+        searches=Turns(SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError, SEARCHES_EACH),
         readiness=Readiness(store.database),
         strangers=CapacityLimiter(STRANGERS_AT_ONCE),
     )

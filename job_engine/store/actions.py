@@ -36,11 +36,20 @@ class Actions:
         self._generation = 0
         self._lock = threading.Lock()
 
-    def publish(self, descriptions: Sequence[ActionDescription]) -> None:
-        """Store descriptions, over what was known of the same names."""
-        newest = {description.name: description for description in descriptions}
+    def publish(self, descriptions: Sequence[ActionDescription], *, opens: bool = False) -> None:
+        """Store descriptions, over what was known of the same names.
+
+        What was restricted stays so, unless this `opens` it: an executor's key must not let
+        everybody create what is the administrators'.
+        """
 
         def unit(connection: Connection) -> None:
+            newest = {description.name: description for description in descriptions}
+            if not opens:
+                known = select(actions.c.name, actions.c.description["restricted"].as_boolean())
+                for name, restricted in connection.execute(known.where(actions.c.name.in_(newest))):
+                    if restricted:
+                        newest[name] = newest[name].model_copy(update={"restricted": True})
             connection.execute(delete(actions).where(actions.c.name.in_(list(newest))))
             if newest:
                 connection.execute(

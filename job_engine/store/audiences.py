@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, select, text
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, text
 
 from job_engine.model.acl import ADMIN, Acl, Right, rights_by_principal
 from job_engine.store.many import Many
-from job_engine.store.tables import audiences
+from job_engine.store.tables import audiences, job_counts, jobs
 
 _ADMIT: Final = Many(
     text(
@@ -62,3 +62,27 @@ def within(
         )
     )
     return audience.in_(held)
+
+
+def unused(connection: Connection, after: str, limit: int) -> Sequence[tuple[str, bool]]:
+    """Return up to `limit` audiences after one, and whether no job has each."""
+    some = (
+        select(audiences.c.audience)
+        .where(audiences.c.audience > after)
+        .distinct()
+        .order_by(audiences.c.audience)
+        .limit(limit)
+        .subquery()
+    )
+    has_jobs = exists().where(jobs.c.audience == some.c.audience)
+    found = connection.execute(select(some.c.audience, ~has_jobs).order_by(some.c.audience))
+    return [(row[0], bool(row[1])) for row in found]
+
+
+def forget(connection: Connection, names: Sequence[str]) -> int:
+    """Forget those of these audiences that no job has, and return how many rows that were."""
+    nobodys = ~exists().where(jobs.c.audience == audiences.c.audience)
+    gone = connection.execute(delete(audiences).where(audiences.c.audience.in_(names), nobodys))
+    uncounted = ~exists().where(jobs.c.audience == job_counts.c.audience)
+    connection.execute(delete(job_counts).where(job_counts.c.audience.in_(names), uncounted))
+    return gone.rowcount

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select
 
-from job_engine.errors import NotFoundError
+from job_engine.errors import ForbiddenError, NotFoundError
 from job_engine.model.acl import normalise
 from job_engine.model.timestamps import format_ms
 from job_engine.store.base import Clock, Database, Document
@@ -32,17 +32,22 @@ class Blobs:
         media_type: str,
         name: str | None,
         place: Callable[[], None],
+        quota_bytes: int | None = None,
     ) -> None:
         """Record an upload; `place` puts the file where it belongs.
 
         It is called inside the transaction, so that a file and the last row that
         names it never come and go past each other. Uploading again changes nothing.
+        Raises `ForbiddenError` where all of the owner's would be more than `quota_bytes`.
         """
 
         def unit(connection: Connection) -> None:
-            place()
             known = select(blobs.c.digest).where(blobs.c.digest == digest, blobs.c.owner == owner)
-            if connection.execute(known).first() is None:
+            is_new = connection.execute(known).first() is None
+            if is_new and quota_bytes is not None:
+                _refuse_more(connection, owner, size, quota_bytes)
+            place()
+            if is_new:
                 connection.execute(
                     insert(blobs).values(
                         digest=digest,
@@ -89,6 +94,16 @@ class Blobs:
                 remove()
 
         self._database.write(unit)
+
+
+def _refuse_more(connection: Connection, owner: str, size: int, quota_bytes: int) -> None:
+    of_theirs = select(func.coalesce(func.sum(blobs.c.size), 0)).where(blobs.c.owner == owner)
+    used = int(connection.execute(of_theirs).scalar_one())
+    if used + size > quota_bytes:
+        raise ForbiddenError(
+            f"the uploads of {owner} would take {used + size} bytes, and may take {quota_bytes}: "
+            "delete some first, or ask the operator to set blob_quota_bytes"
+        )
 
 
 def assemble_blob(row: RowMapping) -> Document:

@@ -10,6 +10,7 @@ the same id.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -80,10 +81,12 @@ class Deliveries:
         self._database = database
         self._clock = clock
         self._luck = luck
-        self._after = ""  # the last destination that was served: the next batch goes on there
+        # Who was served last, and which of their destinations: the next batch goes on there.
+        self._after = ""
+        self._served: dict[str, str] = {}
 
     def take(self, claim: Claimed, *, closing: bool = False) -> Sequence[Taken]:
-        """Hand out what is due, destination by destination in turn.
+        """Hand out what is due, creator by creator and destination by destination in turn.
 
         Where nothing is, or the sender is closing, another sender is made for what is left.
         Raises `ConflictError` unless the claim is the newest of a job that sends.
@@ -183,25 +186,35 @@ class Deliveries:
         return taken or self._take(connection, claim, now_ms)
 
     def _choose(self, connection: Connection, now_ms: int) -> list[str]:
-        """Return what to send: a round for each destination, until the batch is full.
+        """Return what to send: a round for each creator, until the batch is full.
 
-        A receiver that has ten thousand messages waiting, and does not answer, delays the
-        others by no more than its turns.
+        Of a creator's, one for each destination in turn. So a receiver that has ten thousand
+        messages waiting, and does not answer, delays the others by no more than its turns;
+        and so does a creator who names ten thousand receivers.
         """
-        queues = []
-        for destination in _next_destinations(connection, self._after):
-            here = _free(outbox.c.destination == destination, outbox.c.due_ms <= now_ms)
-            due = select(outbox.c.id).where(here).order_by(outbox.c.due_ms).limit(BATCH)
-            if ids := list(connection.execute(due).scalars()):
-                queues.append((destination, ids[::-1]))
+        creators = _creators_after(connection, self._after)
+        queues: dict[str, deque[tuple[str, list[str]]]] = {}
+        served: dict[str, str] = {}
+        for creator in creators:
+            last, most = self._served.get(creator, ""), DESTINATIONS // len(creators)
+            for destination in _destinations_after(connection, creator, last, most):
+                served[creator] = destination  # where nothing is due, the next look goes on there
+                here = _free(outbox.c.destination == destination, outbox.c.due_ms <= now_ms)
+                due = select(outbox.c.id).where(here).order_by(outbox.c.due_ms).limit(BATCH)
+                if ids := list(connection.execute(due).scalars()):
+                    queues.setdefault(creator, deque()).append((destination, ids[::-1]))
+        self._after, self._served = (creators[-1] if creators else ""), served
         chosen: list[str] = []
-        while queues and len(chosen) < BATCH:
-            for destination, ids in queues:
+        while queues:
+            for creator, lines in queues.items():
+                destination, ids = lines.popleft()
                 chosen.append(ids.pop())
-                self._after = destination
+                self._after, served[creator] = creator, destination
+                if ids:
+                    lines.append((destination, ids))
                 if len(chosen) == BATCH:
-                    break
-            queues = [(destination, ids) for destination, ids in queues if ids]
+                    return chosen
+            queues = {creator: lines for creator, lines in queues.items() if lines}
         return chosen
 
 
@@ -311,20 +324,42 @@ def _free(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     return and_(outbox.c.taken_by.is_(None), *conditions)
 
 
-def _next_destinations(connection: Connection, after: str) -> list[str]:
-    """Return the destinations that follow one, and then from the first, by hops."""
+def _creators_after(connection: Connection, after: str) -> list[str]:
+    """Return the creators that follow one, and then from the first, by hops."""
+    # What comes after a blank, with which their destinations begin.
+    found = _hop(connection, after + "!", lambda name: name.partition(" ")[0] + "!")
+    return [name.partition(" ")[0] for name in found]
+
+
+def _destinations_after(
+    connection: Connection, creator: str, after: str, limit: int
+) -> Sequence[str]:
+    """Return a creator's destinations that follow one, and then from the first, by hops."""
+    ours = and_(outbox.c.destination >= creator, outbox.c.destination < creator + "!")
+    return _hop(connection, after, lambda name: name, max(1, limit), ours)
+
+
+def _hop(
+    connection: Connection,
+    after: str,
+    beyond: Callable[[str], str],
+    limit: int = DESTINATIONS,
+    among: ColumnElement[bool] | None = None,
+) -> Sequence[str]:
     found: list[str] = []
     for start, end in ((after, None), ("", after)):
         last = start
-        while len(found) < DESTINATIONS:
-            following = _free(outbox.c.destination > last)
-            query = select(func.min(outbox.c.destination)).where(following)
+        while len(found) < limit:
+            query = select(func.min(outbox.c.destination))
+            query = query.where(_free(outbox.c.destination > last))
+            if among is not None:
+                query = query.where(among)
             if end is not None:
                 query = query.where(outbox.c.destination <= end)
             if (name := connection.execute(query).scalar()) is None:
                 break
             found.append(name)
-            last = name
+            last = beyond(name)
     return found
 
 

@@ -15,7 +15,7 @@ from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model import FINAL_STATES, ExecutionMode, Job, JobState
 from job_engine.model.acl import Acl
 from job_engine.store import events, fairness, outbox, tally
-from job_engine.store.audiences import admit, audience_of
+from job_engine.store.audiences import admit, audience_of, forget, unused
 from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.documents import assemble, new_row, split, to_job
@@ -26,6 +26,9 @@ from job_engine.store.transitions import finished, settle, touch
 EDIT_OF_FINAL: Final = "edit is not allowed in final state"
 BATCH: Final = 500
 """Jobs that one transaction deletes or cancels, so that it holds nobody else up for long."""
+
+AUDIENCES: Final = 500
+"""Audiences that are looked at in one go, whether they still have jobs."""
 
 _EVER_S: Final = 10_000 * 366 * 86_400.0
 """Longer ago than anything; a larger number has no room in a column."""
@@ -66,6 +69,7 @@ class Jobs:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._audience = ""  # the last that was looked at, whether it has jobs
 
     # --- reading ---------------------------------------------------------------
 
@@ -195,6 +199,13 @@ class Jobs:
         return self.delete_where(
             and_(jobs.c.state.in_(FINAL_STATES), jobs.c.created_ms < before_ms)
         )
+
+    def forget_audiences(self) -> int:
+        """Forget rights on jobs that are gone, some at a time; returns how many rows that were."""
+        seen = self._database.read(lambda c: unused(c, self._audience, AUDIENCES))
+        self._audience = seen[-1][0] if len(seen) == AUDIENCES else ""
+        names = [name for name, is_unused in seen if is_unused]
+        return self._database.write(lambda c: forget(c, names)) if names else 0
 
     def _cancel(
         self, connection: Connection, row: RowMapping, by: str | None, follow_up: FollowUp | None

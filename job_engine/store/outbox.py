@@ -76,7 +76,7 @@ def new_entry(delivery: Document, due_ms: int) -> dict[str, Any]:
     """Make the columns of what has to be sent, from now on and as often as it may be."""
     return {
         "id": delivery["id"],
-        "destination": str(Destination.parse(delivery["url"])),
+        "destination": turn_of(delivery),
         "due_ms": due_ms,
         "attempts": delivery["attempts"],
         "tries_left": RETRY.max_attempts,
@@ -84,6 +84,15 @@ def new_entry(delivery: Document, due_ms: int) -> dict[str, Any]:
         "taken_incarnation": None,
         "taken_czxid": None,
     }
+
+
+def turn_of(delivery: Document) -> str:
+    """Return whose turn a message takes: its creator's first, then its destination's.
+
+    Otherwise who names a thousand hosts would have a thousand turns.
+    """
+    creator = str(delivery["created-by"]).replace(" ", "_")
+    return f"{creator} {Destination.parse(delivery['url'])}"
 
 
 def ensure_sender(connection: Connection, due_ms: int, now_ms: int, create: Create) -> None:
@@ -148,6 +157,5 @@ def _delivery(row: dict[str, Any], callback: Document, now_ms: int) -> Document:
 
 def _acl(acl: Acl) -> Acl:
     """Show a delivery to who both manages its job and sees its data: it has the one in it."""
-    told = {*acl.get("view-data", []), *acl.get("edit-data", [])}
-    managers = sorted(told & {*acl.get("manage", [])})
+    managers = sorted({*acl.get("manage", [])} & {*acl.get("view-data", [])})
     return normalise({"owners": acl["owners"], "view-acl": managers, "manage": managers})

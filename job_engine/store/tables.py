@@ -388,6 +388,8 @@ blobs: Final = Table(
     Column("media_type", _TEXT, nullable=False),
     Column("name", _TEXT),
     Column("created_ms", BigInteger, nullable=False),
+    # What each owner has, all together.
+    Index("blobs_owner", "owner", "size"),
 )
 
 actions: Final = Table(

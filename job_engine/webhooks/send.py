@@ -13,11 +13,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from job_engine import __version__
 from job_engine.errors import DestinationRefusedError
@@ -27,6 +29,8 @@ CONNECT_TIMEOUT_S: Final = 5.0
 """To each address."""
 MAX_ANSWER_BYTES: Final = 16 * 1024
 """What is read of an answer's body, so that a polite receiver is not cut off; then it ends."""
+T = TypeVar("T")
+
 _USER_AGENT: Final = f"job-engine-webhooks/{__version__}"
 
 
@@ -76,13 +80,14 @@ class Sender:
         deadline = time.monotonic() + self._timeout_s
         try:
             destination = Destination.parse(url)
-            addresses = self._policy.addresses(destination)
+            addresses = _in_time(partial(self._policy.addresses, destination), self._timeout_s)
         except ValueError as error:
             return Outcome(error=f"The URL {error}", refused=True)
         except DestinationRefusedError as error:
             return Outcome(error=error.message, refused=True)
         except OSError as error:
-            return Outcome(error=f"{destination.host} does not resolve: {error.strerror}")
+            why = error.strerror or f"not within {self._timeout_s:g} s"
+            return Outcome(error=f"{destination.host} does not resolve: {why}")
         sent = {**headers, "user-agent": _USER_AGENT, "connection": "close"}
         connection = _Connection(destination, addresses, self._tls, deadline)
         try:
@@ -120,6 +125,22 @@ class Sender:
         if isinstance(error, OSError):
             return f"It cannot be reached: {error.strerror or error}"
         return f"What answers does not speak HTTP: {type(error).__name__}"
+
+
+def _in_time(ask: Callable[[], T], timeout_s: float) -> T:
+    """Call `ask`, and leave it to itself after so many seconds: a name that is being resolved
+    cannot be given up. Raises `TimeoutError`, and what it raises.
+    """
+    asked: Future[T] = Future()
+
+    def answer() -> None:
+        try:
+            asked.set_result(ask())
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            asked.set_exception(error)
+
+    threading.Thread(target=answer, name="webhook-resolve", daemon=True).start()
+    return asked.result(timeout_s)
 
 
 class _Connection(http.client.HTTPConnection):

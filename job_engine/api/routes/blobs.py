@@ -200,6 +200,12 @@ def _record(
 ) -> str:
     digest = incoming.complete()
     services.store.blobs.add(
-        digest, owner, incoming.size, media_type[:200], name and name[:255], incoming.adopt
+        digest,
+        owner,
+        incoming.size,
+        media_type[:200],
+        name and name[:255],
+        incoming.adopt,
+        services.settings.blob_quota_bytes,
     )
     return digest

@@ -26,6 +26,7 @@ from job_engine.api.routes.common import (
     write_message,
 )
 from job_engine.api.scheduled import scheduled_job
+from job_engine.api.schema_bounds import check_published
 from job_engine.model.acl import ADMIN
 from job_engine.model.protocol import (
     BATCH_LIMIT,
@@ -96,7 +97,9 @@ async def report(request: Request, services: Shared, who: Caller) -> Response:
 def publish_actions(request: ActionsRequest, services: Shared, who: Caller) -> ActionsRequest:
     """Take what an executor tells of its actions; answers all that are known."""
     allow(who, EXECUTOR)
-    services.store.actions.publish(request.actions)
+    for description in request.actions:
+        check_published(description)
+    services.store.actions.publish(request.actions, opens=who.is_admin)
     return ActionsRequest(actions=list(services.store.actions.all()))
 
 
@@ -187,6 +190,7 @@ def sweep(services: Shared, who: Caller) -> SweepReply:
     services.store.estimates.prune()
     services.store.feed.forget_caught_up()
     services.store.deliveries.watch_over()
+    services.store.jobs.forget_audiences()
     services.store.audit.forget_older(services.settings.audit_s)
     return SweepReply(
         expired=services.store.expiry.fail_expired(),

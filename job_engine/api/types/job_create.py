@@ -16,7 +16,7 @@ from job_engine.api.callbacks import check_callbacks
 from job_engine.api.errors import ProblemsError, RequestError
 from job_engine.api.identity import Identity
 from job_engine.api.payloads import Payloads
-from job_engine.api.references import check_blobs
+from job_engine.api.references import Parents, check_blobs
 from job_engine.api.schema import JobSchema, invalid, validate
 from job_engine.api.types.base import created
 from job_engine.errors import InvalidResourceError
@@ -56,7 +56,7 @@ def create(call: Call) -> Reply:
     body = call.json_object()
     if "bulk" in call.headers:
         return _create_once(call, lambda: _many(call, body), _bulk_reply)
-    return _create_once(call, lambda: [new_job(call, body, _payloads(call))], _reply)
+    return _create_once(call, lambda: [new_job(call, body, _payloads(call), Parents(call))], _reply)
 
 
 def create_from(call: Call, old: Job) -> Reply:
@@ -68,7 +68,8 @@ def create_from(call: Call, old: Job) -> Reply:
             body["priority"] = old.priority  # a claim has taken it off the document
         # Whoever sends it again need not manage the secrets: who is told was settled before.
         kept = {k: old.document[k] for k in ("callbacks",) if k in old.document}
-        return [new_job(call, body, _payloads(call)) | kept | {"resubmitted-from": old.id}]
+        new = new_job(call, body, _payloads(call), Parents(call))
+        return [new | kept | {"resubmitted-from": old.id}]
 
     return _create_once(call, make, _reply, "resubmit")
 
@@ -123,10 +124,10 @@ def _many(call: Call, body: Document) -> list[Document]:
         raise invalid([f"jobs: must be a list of 1 to {MAX_BULK} jobs"])
     documents: list[Document] = []
     problems: list[str] = []
-    payloads = _payloads(call)
+    payloads, parents = _payloads(call), Parents(call)
     for index, item in enumerate(bodies):
         try:
-            documents.append(new_job(call, _object(item), payloads))
+            documents.append(new_job(call, _object(item), payloads, parents))
         except ProblemsError as error:
             problems += [f"jobs/{index}/{problem}" for problem in error.problems]
         except InvalidResourceError as error:
@@ -148,7 +149,7 @@ def _payloads(call: Call) -> Payloads:
     return Payloads(call.services.store.actions)
 
 
-def new_job(call: Call, body: Document, payloads: Payloads) -> Document:
+def new_job(call: Call, body: Document, payloads: Payloads, parents: Parents) -> Document:
     """Make the document of a job that is created. Raises `InvalidResourceError`."""
     document = {k: v for k, v in body.items() if k not in SERVER_SET}
     document |= {"id": f"job/{uuid.uuid4()}", "resource-type": "job", "state": "QUEUED"}
@@ -173,6 +174,7 @@ def new_job(call: Call, body: Document, payloads: Payloads) -> Document:
     validate(JobSchema, {**document, **_TIMES})
     payloads.check(document["action"], document.get("payload"), admin=call.who.is_admin)
     check_blobs(call, document.get("payload"))
+    parents.check(document.get("parent"))
     check_callbacks(call, document.get("callbacks"))
     return document
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Final
 
+from pydantic import Field
 from sqlalchemy import Connection
 
 from job_engine.api.access import rights
@@ -18,7 +19,17 @@ from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import Identity
 from job_engine.api.logins import LOGINS, open_to, peers_of, switched
 from job_engine.api.operations import Operations, links
-from job_engine.api.schema import Common, Given, Href, Reference, Schema, Timestamp, invalid
+from job_engine.api.schema import (
+    Common,
+    Given,
+    Href,
+    NonBlank,
+    Reference,
+    Schema,
+    Timestamp,
+    invalid,
+    validate,
+)
 from job_engine.api.services import COOKIE
 from job_engine.api.sessions import Grounds
 from job_engine.api.types.base import Collection, Operation, check, created
@@ -47,6 +58,16 @@ class SessionSchema(Common):
     identifier: str
     client_ip: str
     credential: Annotated[Href | None, Given] = None
+
+
+class _Told(Schema):
+    """What who logs in may say of a session: anybody may log in as often as they like."""
+
+    name: Annotated[NonBlank | None, Given, Field(max_length=200)] = None
+    description: Annotated[str | None, Given, Field(max_length=2_000)] = None
+    tags: Annotated[
+        list[Annotated[NonBlank, Field(max_length=200)]] | None, Given, Field(max_length=50)
+    ] = None
 
 
 class SessionType(StoredType):
@@ -82,8 +103,9 @@ class SessionType(StoredType):
         if login is None:
             raise NotFoundError(f"{href} not found")
         session_id = f"session/{uuid.uuid4()}"
-        establish = login.verify(call, template)
         common: Document = {k: body[k] for k in ("name", "description", "tags") if k in body}
+        validate(_Told, common)
+        establish = login.verify(call, template)
         common |= {"created-by": call.who.creator, "client-ip": call.address}
 
         def grounds(connection: Connection) -> Grounds:

@@ -214,14 +214,19 @@ def test_many_ends_have_one_sender_waiting(store: Store) -> None:
     assert waiting_senders(store) != [first.job]
 
 
-def test_who_manages_the_job_sees_its_deliveries(store: Store) -> None:
-    acl = {"owners": ["group/nuvla-admin"], "manage": ["user/lms"], "view-data": ["user/student"]}
+def test_who_manages_the_job_and_sees_it_sees_its_deliveries(store: Store) -> None:
+    acl = {
+        "owners": ["group/nuvla-admin"],
+        "manage": ["user/lms", "user/janitor"],
+        "view-data": ["user/lms", "user/student"],
+    }
     finish(store, running(store, callbacks=[HOOK], acl=acl), FENCE)
     (found,) = store.resources.where(resources.c.type == DELIVERY)
     shown = found.document["acl"]
     assert "user/lms" in shown["view-acl"]
     assert "user/lms" in shown["manage"]
-    assert "user/student" not in json.dumps(shown)
+    for other in ("user/student", "user/janitor"):
+        assert other not in json.dumps(shown)
 
 
 # --- sending ------------------------------------------------------------------------
@@ -369,6 +374,21 @@ def test_a_receiver_that_is_away_does_not_hold_the_others_up(store: Store, clock
     assert store.deliveries.take(by) == []
     clock.advance(10)
     assert store.deliveries.take(by)
+
+
+def test_a_creator_with_many_receivers_has_one_creators_turns(store: Store, clock: Clock) -> None:
+    many = [{**HOOK, "url": f"https://h{n}.example.org/hook"} for n in range(10)]
+    for _ in range(BATCH // 5):
+        job = add(store, callbacks=many, created_by="user/loud")
+        store.jobs.cancel(job, allow, None)
+    quiet = add(store, callbacks=[HOOK], created_by="user/quiet")
+    store.jobs.cancel(quiet, allow, None)
+    clock.advance(1)
+    taken = store.deliveries.take(sender(store))
+    assert len(taken) == BATCH
+    assert [t.delivery["created-by"] for t in taken].count("user/quiet") == 1
+    urls = {t.delivery["url"] for t in taken if t.delivery["created-by"] == "user/loud"}
+    assert len(urls) == 10  # and each of its receivers has turns too
 
 
 def test_a_message_whose_secret_is_gone_fails(store: Store) -> None:

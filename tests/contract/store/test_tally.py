@@ -19,7 +19,7 @@ from job_engine.store.jobs import Edit
 from job_engine.store.query import Query, run
 from job_engine.store.source import JOBS
 from job_engine.store.store import Store
-from job_engine.store.tables import EVERYBODY, job_counts, jobs
+from job_engine.store.tables import EVERYBODY, audiences, job_counts, jobs
 from tests.contract.store.support import NOW_MS, add, claim, document, entry, finish
 
 ACLS: Final = [
@@ -143,3 +143,20 @@ def test_an_audience_is_named_by_all_of_its_rights(store: Store) -> None:
     assert found("state='QUEUED'", "group/c") == 0  # sees metadata only
     assert found("name=null", "group/c") == 1
     assert found("state='QUEUED'", "user/b") == 1
+
+
+def test_rights_on_what_is_gone_are_forgotten(store: Store) -> None:
+    def known(connection: Connection) -> set[str]:
+        return set(connection.execute(select(audiences.c.principal)).scalars())
+
+    def owned(by: str) -> str:
+        return add(store, acl=normalise({"owners": [by]}))
+
+    kept, gone = owned("user/kept"), owned("user/gone")
+    assert store.jobs.forget_audiences() == 0
+    store.jobs.delete(gone, lambda _: None)
+    assert store.jobs.forget_audiences() == 1
+    assert store.database.read(known) == {"user/kept"}
+    assert store.jobs.get(kept)
+    owned("user/gone")  # they are written again when they are needed
+    assert store.database.read(known) == {"user/gone", "user/kept"}

@@ -280,7 +280,8 @@ def test_a_store_that_does_not_write_is_not_ready(
     api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It still reads, and the process lives: only the writer hangs."""
-    monkeypatch.setattr("job_engine.api.routes.health.PATIENCE_S", 0.2)
+    monkeypatch.setattr("job_engine.api.readiness.PATIENCE_S", 0.2)
+    monkeypatch.setattr(api.services.readiness, "_until_s", 0.0)  # nobody has just asked
     go = threading.Event()
     hanging = api.services.store.database.submit(lambda _connection: go.wait(30))
     try:

@@ -204,3 +204,16 @@ def test_closing_ends_what_is_on_its_way_and_to_come() -> None:
         assert outcomes[0].status is None
         assert sender.send(url, {}, "{}").status is None
         done.set()
+
+
+def test_a_name_that_does_not_resolve_in_time_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_args, **_kw: go.wait(30) and [])
+    began = time.monotonic()
+    outcome = sender_to(timeout_s=0.2).send("http://lms.example.org/hook", HEADERS, "{}")
+    go.set()
+    assert outcome.error == "lms.example.org does not resolve: not within 0.2 s"
+    assert not outcome.refused  # another time it may
+    assert time.monotonic() - began < 20

@@ -1,4 +1,4 @@
-"""An index of actions for PostgreSQL's searches, which the feed cannot take for its own.
+"""Indexes of what each owner uploaded, and of actions for PostgreSQL's searches alone.
 
 Revision ID: 0006
 Revises: 0005
@@ -13,6 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make it where searches need it."""
+    """Make both; the feed cannot take the second for its own."""
+    op.create_index("blobs_owner", "blobs", ["owner", "size"])
     if op.get_bind().dialect.name == "postgresql":
         op.execute("CREATE INDEX jobs_searched ON jobs ((action || ''), created_ms)")

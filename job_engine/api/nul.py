@@ -1,0 +1,34 @@
+"""No NUL characters in URLs and forms: PostgreSQL's text has no room for them.
+
+JSON is read without them in `call.py`; so what one database takes, the other takes too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from job_engine.api.answers import error_response
+from job_engine.api.errors import RequestError
+
+
+class NulError(RequestError):
+    """The request has a NUL character where text belongs."""
+
+
+_WRITTEN: Final = b"%00"
+
+
+class NulMiddleware:
+    """Refuses URLs with one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and ("\0" in scope["path"] or _WRITTEN in scope["query_string"]):
+            await error_response(NulError())(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

@@ -1,0 +1,218 @@
+"""What one caller may cost the others, and what nobody may do with somebody else's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from job_engine.api.body import STRANGERS_BYTES
+from job_engine.api.errors import TooManySearchesError
+from job_engine.api.turns import Turns
+from job_engine.model.protocol import ActionDescription
+from job_engine.settings import ApiSettings
+from tests.unit.api.people import add_user, log_in_as
+from tests.unit.api.support import (
+    ADMIN,
+    ANON,
+    EXECUTOR,
+    JANE,
+    LMS,
+    Client,
+    refused,
+    serving,
+)
+
+OCTETS = {"content-type": "application/octet-stream"}
+
+
+def published(api: Client, who: str, name: str, **more: Any) -> httpx.Response:
+    """Publish an action as an executor does."""
+    action = {"name": name, "payload_schema": {}, "timeout_s": 1, **more}
+    return api(who, "PUT", "engine/actions", {"actions": [action]})
+
+
+# --- strangers ------------------------------------------------------------------------
+
+
+def test_strangers_may_say_little(api: Client) -> None:
+    body = {"template": {"href": "x", "username": "y" * STRANGERS_BYTES}}
+    refused(api(ANON, "POST", "session", body), 413, str(STRANGERS_BYTES))
+    reply = api(ANON, "POST", "session", content=iter([b" " * (STRANGERS_BYTES + 1)]))
+    refused(reply, 413, str(STRANGERS_BYTES))
+    job = {"action": "noop", "description": "y" * STRANGERS_BYTES}
+    assert api(LMS, "POST", "job", job).status_code == 201
+
+
+def test_filters_of_who_may_not_search_are_not_read(api: Client) -> None:
+    refused(api(ANON, "PUT", "job", data={"filter": "a=b"}), 403, "credentials required")
+    refused(api(JANE, "PUT", "job", data={"filter": "a=b"}), 400, "Invalid CIMI filter")
+
+
+def test_many_probes_ask_the_store_once(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert api(ANON, "GET", "health/ready").status_code == 200
+    monkeypatch.setattr("job_engine.api.readiness.PATIENCE_S", 0.1)
+    monkeypatch.setattr(api.services.readiness, "_until_s", time.monotonic() + 60)
+    go = threading.Event()
+    hanging = api.services.store.database.submit(lambda _connection: go.wait(30))
+    try:
+        assert api(ANON, "GET", "health/ready").status_code == 200  # as of a moment ago
+        monkeypatch.setattr(api.services.readiness, "_until_s", 0.0)
+        assert api(ANON, "GET", "health/ready").status_code == 503
+    finally:
+        go.set()
+    assert hanging.result(30)
+
+
+def test_what_a_session_is_told_is_bounded(api: Client) -> None:
+    user = add_user(api)
+    name = api.services.store.resources.get(user)["username"]
+    template = {"href": "session-template/password", "username": name, "password": "long enough"}
+    for wrong in ({"description": "x" * 3000}, {"tags": ["x"] * 51}, {"tags": 5}, {"name": 1}):
+        reply = api(ANON, "POST", "session", {"template": template, **wrong})
+        refused(reply, 400, f"{next(iter(wrong))}")
+    assert log_in_as(api, user)
+
+
+@pytest.mark.parametrize("path", ["job/a%00b", "user/%00", "job?filter=name='%00'", "%00"])
+def test_a_nul_in_a_url_is_refused(api: Client, path: str) -> None:
+    refused(api(JANE, "GET", path), 400, "NUL")
+
+
+def test_a_nul_in_a_form_is_refused(api: Client) -> None:
+    refused(api(JANE, "PUT", "job", data={"filter": "name='\0'"}), 400, "NUL")
+
+
+# --- one caller and the others ----------------------------------------------------------
+
+
+def test_one_caller_has_a_part_of_the_turns() -> None:
+    turns = Turns(4, 8, TooManySearchesError, 2)
+    entered: list[str] = []
+    go = threading.Event()
+
+    def search(who: str) -> None:
+        with turns.turn(who):
+            entered.append(who)
+            assert go.wait(30)
+
+    threads = [threading.Thread(target=search, args=("greedy",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    deadline_s = time.monotonic() + 30
+    while turns._here["greedy"] < 4:
+        assert time.monotonic() < deadline_s
+    with pytest.raises(TooManySearchesError), turns.turn("greedy"):
+        pass
+    with turns.turn("other"):  # there is room, though two of the greedy one's wait
+        assert entered == ["greedy", "greedy"]
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert entered == ["greedy"] * 4
+    with turns.turn("greedy"):
+        pass
+
+
+def test_uploads_of_one_owner_have_a_quota(
+    tmp_path_factory: pytest.TempPathFactory, settings: ApiSettings
+) -> None:
+    small = settings.model_copy(
+        update={"data_dir": tmp_path_factory.mktemp("quota"), "blob_quota_bytes": 100}
+    )
+    with serving(small) as running, httpx.Client(base_url=running.url, timeout=30) as http:
+        api = Client(http, running)
+
+        def upload(who: str, content: bytes) -> httpx.Response:
+            return api(who, "POST", "blob", content=content, headers=OCTETS)
+
+        first = upload(JANE, b"a" * 60)
+        assert first.status_code == 201
+        refused(upload(JANE, b"b" * 60), 403, "may take 100: delete some")
+        assert upload(JANE, b"a" * 60).status_code == 201  # is there already
+        assert upload(LMS, b"b" * 60).status_code == 201
+        assert api(JANE, "DELETE", first.json()["resource-id"]).status_code == 200
+        assert upload(JANE, b"b" * 60).status_code == 201
+
+
+def test_a_parent_that_is_stored_here_has_to_be_visible(api: Client) -> None:
+    """Its turns would be used up by somebody who has nothing to do with it."""
+    jane = add_user(api)
+    refused(api(LMS, "POST", "job", {"action": "noop", "parent": jane}), 400, "parent: there is no")
+    jobs = {"jobs": [{"action": "noop", "parent": "course/1"}, {"action": "noop", "parent": jane}]}
+    reply = api(LMS, "POST", "job", jobs, headers={"bulk": "yes"})
+    refused(reply, 400, "jobs/1/parent")
+    assert api(LMS, "POST", "job", {"action": "noop", "parent": "course/1"}).status_code == 201
+    assert api(ADMIN, "POST", "job", {"action": "noop", "parent": jane}).status_code == 201
+
+
+def test_each_upload_is_looked_up_once(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = api(LMS, "POST", "blob", content=b"mine", headers=OCTETS).json()["digest"]
+    looked: list[str] = []
+    get = api.services.store.blobs.get
+
+    def counting(wanted: str, owners: Any) -> Any:
+        looked.append(wanted)
+        return get(wanted, owners)
+
+    monkeypatch.setattr(api.services.store.blobs, "get", counting)
+    payload = {"files": [{"blob": digest}] * 500}
+    assert api(LMS, "POST", "job", {"action": "blobs", "payload": payload}).status_code == 201
+    assert len(looked) == 1
+
+
+# --- what executors publish ---------------------------------------------------------------
+
+
+def test_only_an_administrator_opens_a_restricted_action(api: Client) -> None:
+    assert published(api, EXECUTOR, "closed", restricted=True).status_code == 200
+    assert published(api, EXECUTOR, "closed", restricted=False).status_code == 200
+    refused(api(LMS, "POST", "job", {"action": "closed"}), 403, "only administrators")
+    assert published(api, ADMIN, "closed", restricted=False).status_code == 200
+    assert api(LMS, "POST", "job", {"action": "closed"}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "^(a|a)*$"},
+        {"type": "string", "pattern": r"^(a+)+\1$"},  # not in linear time: left to the executor
+        {
+            "$ref": "#/$defs/d0",
+            "$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+            | {"d40": {}},
+        },
+        {"$ref": "#"},
+    ],
+    ids=["exponential", "back reference", "doubling", "endless"],
+)
+def test_no_schema_holds_the_api_up(api: Client, schema: dict[str, Any]) -> None:
+    assert published(api, EXECUTOR, "dear", payload_schema=schema).status_code == 200
+    began = time.monotonic()
+    job = {"action": "dear", "payload": f'"{"a" * 60}!"'}
+    assert api(LMS, "POST", "job", job).status_code in (201, 400)
+    assert time.monotonic() - began < 20  # where it would take years
+
+
+def test_patterns_are_checked(api: Client) -> None:
+    schema = {"properties": {"commit": {"type": "string", "pattern": "^[0-9a-f]{4}$"}}}
+    published(api, EXECUTOR, "patterned", payload_schema=schema)
+    job = {"action": "patterned", "payload": {"commit": "12af"}}
+    assert api(LMS, "POST", "job", job).status_code == 201
+    job["payload"] = {"commit": "12ag"}
+    refused(api(LMS, "POST", "job", job), 400, "commit: '12ag' does not match")
+
+
+def test_schemas_that_are_not_worth_keeping_are_refused(api: Client) -> None:
+    too_long: dict[str, Any] = {"description": "x" * 100_000}
+    by_name: dict[str, Any] = {"patternProperties": {"(a+)+$": {}}}
+    for schema in (too_long, by_name):
+        reply = published(api, EXECUTOR, "refused", payload_schema=schema)
+        refused(reply, 400, "refused/payload_schema")
+    assert api.services.store.actions.get("refused") is None
+    kept = ActionDescription(name="kept", payload_schema={}, timeout_s=1)
+    api.services.store.actions.publish([kept])
+    assert api.services.store.actions.get("kept") == kept
