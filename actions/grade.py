@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from job_engine.client import Api
 from job_engine.grading.bundles import BundleCache
 from job_engine.grading.catalogue import ApiCatalogue
 from job_engine.grading.pipeline import Grader
 from job_engine.grading.plan import ReportAccess
+from job_engine.grading.policy import terms_of
 from job_engine.grading.receipt import Course
 from job_engine.grading.results import Outcome, to_json
 from job_engine.grading.submission import GradePayload
@@ -35,6 +38,12 @@ class Grade(Action[GradePayload]):
     retry = RetryPolicy(max_attempts=3, backoff_s=5.0)
     cost = 10.0
     needs = (Api, Sandbox, ExecutorSettings)
+
+    def terms(self, collaborators: Mapping[type[Any], object]) -> dict[str, Any]:
+        """Tell the policy on assignments."""
+        settings = collaborators[ExecutorSettings]
+        assert isinstance(settings, ExecutorSettings)
+        return terms_of(settings, settings)
 
     def run(self, context: Context[GradePayload]) -> Result:
         """Grade, and hand back the results."""

@@ -89,7 +89,7 @@ class Executor:
             breaker=self._breaker,
             reporter=self._reporter,
             name=settings.name,
-            published=[describe(action) for action in self._actions.values()],
+            published=[self._describe(action) for action in self._actions.values()],
             about=self._about,
             dispatch=self._dispatch,
             on_registered=self._on_registered,
@@ -232,6 +232,11 @@ class Executor:
             return
         for run in self._board.of_job(event.job):
             run.interrupt(Cancelled())
+
+    def _describe(self, action: Action[Any]) -> ActionDescription:
+        terms = action.terms(self._collaborators)
+        found = {self._settings.name: terms} if terms else {}
+        return describe(action).model_copy(update={"terms": found})
 
     def _on_stuck(self, run: Run) -> None:
         log.critical("executor.exit", code=EXIT_STUCK_ACTION, job=run.job.id)

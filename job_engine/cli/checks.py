@@ -15,7 +15,7 @@ from pathlib import Path
 from job_engine.errors import JobEngineError, MissingDependencyError
 from job_engine.queue.local import find_zookeeper
 from job_engine.sandbox.factory import make_sandbox
-from job_engine.settings import SandboxSettings
+from job_engine.settings import PolicySettings, SandboxSettings
 
 CONTROLLERS = ("cpu", "memory", "pids")
 
@@ -50,6 +50,7 @@ def machine() -> Iterator[Finding]:
         _sandbox,
     ):
         yield check()
+    yield policy(SandboxSettings())
     yield from _programs()
 
 
@@ -115,6 +116,25 @@ def _sandbox() -> Finding:
         "neither Docker nor bubblewrap is usable: nothing can be graded here",
         "one of the two remedies above",
     )
+
+
+def policy(allowed: PolicySettings) -> Finding:
+    """Say what assignments may ask of executors with these settings."""
+    images, hosts = allowed.allow_images, allowed.allow_reach
+    grants = [*(["/dev/kvm"] if allowed.allow_kvm else []), *allowed.allow_profiles]
+    told = (
+        f"at most {allowed.max_cpus:g} CPUs, {allowed.max_memory_bytes // 2**20:,} MiB, "
+        f"{allowed.max_cpu_time_s:g} s of CPU, {allowed.max_wall_time_s:g} s, "
+        f"{allowed.max_processes:,} processes a phase; "
+        f"images: {'any' if images is None else f'{len(images)} listed'}; "
+        f"hosts: {'any public' if hosts is None else ', '.join(hosts) or 'none'}; "
+        f"granted: {', '.join(grants) or 'nothing'}; privileged: never"
+    )
+    if grants:
+        return Finding(
+            "policy", Status.WARN, told, "grant these only on machines for courses that need them"
+        )
+    return Finding("policy", Status.OK, told)
 
 
 def _programs() -> Iterator[Finding]:

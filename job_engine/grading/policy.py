@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from job_engine.errors import AssignmentError, ImageUnavailableError, SandboxRefusedError
+from job_engine.errors import (
+    AssignmentError,
+    ConfigurationError,
+    ImageUnavailableError,
+    SandboxRefusedError,
+)
 from job_engine.grading.assignment import (
     Assignment,
     ClonePhase,
@@ -19,11 +24,11 @@ from job_engine.grading.assignment import (
     Program,
     parse,
 )
-from job_engine.grading.flavours import Flavour, LimitOverrides
+from job_engine.grading.flavours import Flavour, LimitOverrides, flavours
 from job_engine.grading.yaml_lines import Lines, Path
 from job_engine.sandbox.base import Limits
 from job_engine.sandbox.policy import is_listed, may_reach
-from job_engine.settings import PolicySettings
+from job_engine.settings import GradingSettings, PolicySettings, Settings
 
 Identify = Callable[[str | None], Collection[str]]
 """Returns all that an image may be listed as; None for the default image."""
@@ -63,7 +68,7 @@ class Asked:
 
 def load_assignment(
     text: bytes,
-    flavours: Mapping[str, Flavour],
+    known: Mapping[str, Flavour],
     policy: PolicySettings,
     identify: Identify | None = None,
 ) -> Assignment:
@@ -73,10 +78,10 @@ def load_assignment(
     `SandboxError` when an image cannot be looked at.
     """
     assignment, lines = parse(text)
-    flavour = flavours.get(assignment.flavour)
+    flavour = known.get(assignment.flavour)
     if flavour is None:
-        known = ", ".join(sorted(flavours))
-        raise lines.error(("flavour",), f"no flavour '{assignment.flavour}'; there are {known}")
+        names = ", ".join(sorted(known))
+        raise lines.error(("flavour",), f"no flavour '{assignment.flavour}'; there are {names}")
     asked = Asked(
         assignment=assignment, flavour=flavour, policy=policy, lines=lines, identify=identify
     )
@@ -181,3 +186,32 @@ CHECKS: Final[tuple[Callable[[Asked], Iterator[Refusal]], ...]] = (
     _images,
 )
 """All that the operator decides, in the order in which it is told."""
+
+
+def terms_of(policy: PolicySettings, grading: GradingSettings) -> dict[str, Any]:
+    """Return an executor's policy as JSON, for `refuse_by_terms` elsewhere."""
+    fields = set(PolicySettings.model_fields) - set(Settings.model_fields)
+    return {
+        "policy": policy.model_dump(mode="json", include=fields),
+        "flavours": grading.flavours,
+    }
+
+
+def refuse_by_terms(text: bytes, terms: Collection[Mapping[str, Any]]) -> None:
+    """Raise `AssignmentError` when no executor of those that told their terms would take it.
+
+    What they say of images goes by digests alone: what a tag stands for they know.
+    """
+    refusal: AssignmentError | None = None
+    for told in terms:
+        try:
+            known = flavours(told["flavours"])
+            load_assignment(text, known, PolicySettings.model_validate(told["policy"]))
+        except AssignmentError as error:
+            refusal = refusal or error
+        except (KeyError, ValueError, ConfigurationError):
+            return  # Told by another version, whose word is its own.
+        else:
+            return
+    if refusal is not None:
+        raise refusal

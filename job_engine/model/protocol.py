@@ -237,6 +237,8 @@ class ActionDescription(Message):
     """Whether only administrators may create jobs of it."""
     interval_s: float | None = None
     cron: str | None = None
+    terms: dict[str, dict[str, Any]] = {}
+    """What operators let it be asked for, by the names of executors (`Action.terms`)."""
 
 
 class ActionsRequest(Message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -86,6 +86,14 @@ class Action(ABC, Generic[P]):
     """Whether only administrators (and its schedule) may create jobs of it."""
     needs: ClassVar[tuple[type[Any], ...]] = ()
     """Collaborators it asks its context for; an executor without them does not offer it."""
+
+    def terms(self, collaborators: Mapping[type[Any], object]) -> dict[str, Any]:
+        """Return what the operator of this executor lets it be asked for, as JSON.
+
+        The API is told, so that it can refuse at once what a run would refuse. An executor
+        has all that the action `needs` among its collaborators. None by default.
+        """
+        return {}
 
     @abstractmethod
     def run(self, context: Context[P]) -> Result | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select
 
@@ -16,12 +16,17 @@ from job_engine.store.tables import actions
 REMEMBERED_S: Final = 1.0
 """Seconds that a description which was looked up is taken for the newest: every job that is
 created asks for one. What this process itself is told counts at once."""
+_MAX_TERMS: Final = 64
+"""Executors whose terms are kept of an action, those that told last."""
 _REMEMBERED: Final = 1_000
 """Names that are remembered."""
 
 
 class Actions:
-    """Descriptions of actions, by name; the newest word on each counts."""
+    """Descriptions of actions, by name; the newest word on each counts.
+
+    Terms are each executor's own, and kept beside those of others.
+    """
 
     def __init__(
         self,
@@ -42,14 +47,15 @@ class Actions:
         What was restricted stays so, unless this `opens` it: an executor's key must not let
         everybody create what is the administrators'.
         """
+        told = {description.name: description for description in descriptions}
 
         def unit(connection: Connection) -> None:
-            newest = {description.name: description for description in descriptions}
-            if not opens:
-                known = select(actions.c.name, actions.c.description["restricted"].as_boolean())
-                for name, restricted in connection.execute(known.where(actions.c.name.in_(newest))):
-                    if restricted:
-                        newest[name] = newest[name].model_copy(update={"restricted": True})
+            known = select(actions.c.description).where(actions.c.name.in_(list(told)))
+            before = {row["name"]: row for row in connection.execute(known).scalars()}
+            newest = {
+                name: _over(before.get(name, {}), description, opens=opens)
+                for name, description in told.items()
+            }
             connection.execute(delete(actions).where(actions.c.name.in_(list(newest))))
             if newest:
                 connection.execute(
@@ -91,3 +97,13 @@ class Actions:
                     self._known.clear()
                 self._known[name] = (now_s + REMEMBERED_S, found)
         return found
+
+
+def _over(
+    before: Mapping[str, Any], description: ActionDescription, *, opens: bool
+) -> ActionDescription:
+    """Return what is to be known of an action, after what was."""
+    others = {k: v for k, v in before.get("terms", {}).items() if k not in description.terms}
+    terms = list({**others, **description.terms}.items())[-_MAX_TERMS:]
+    restricted = description.restricted or (bool(before.get("restricted")) and not opens)
+    return description.model_copy(update={"terms": dict(terms), "restricted": restricted})

@@ -7,7 +7,7 @@ students do not.
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field, StringConstraints
 
@@ -16,12 +16,16 @@ from job_engine.api.identity import EXECUTOR, TEACHER
 from job_engine.api.schema import Common, Given, NonBlank, Schema, invalid
 from job_engine.api.types.base import Collection, RequestForbiddenError
 from job_engine.api.types.stored import StoredType
-from job_engine.errors import NotFoundError
+from job_engine.errors import ArchiveError, AssignmentError, NotFoundError
+from job_engine.grading.bundles import document_of
+from job_engine.grading.policy import refuse_by_terms
 from job_engine.model.acl import USER
 from job_engine.store.base import Document
 from job_engine.store.resources import Resource
 from job_engine.store.tables import resources
 
+GRADE: Final = "grade"
+"""The action that grades by assignments, and whose executors have a policy on them."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -63,6 +67,7 @@ class AssignmentType(StoredType):
         }
         self.check_schema(document)
         _require_blob(call, str(digest))
+        _require_allowed(call, str(digest))
         return Resource(document, key=f"{name}@{version}")
 
     def _published(self, call: Call, name: Any) -> list[Document]:
@@ -88,3 +93,18 @@ def _require_blob(call: Call, digest: str) -> None:
         call.services.store.blobs.get(digest.removeprefix("sha256:"), owners)
     except NotFoundError as error:
         raise invalid([f"digest: there is no blob {digest}; upload it first"]) from error
+
+
+def _require_allowed(call: Call, digest: str) -> None:
+    """Refuse what the executors' policies would, once they have told them."""
+    action = call.services.store.actions.get(GRADE)
+    if action is None or not action.terms:
+        return
+    path = call.services.blob_files.path(digest.removeprefix("sha256:"))
+    try:
+        with path.open("rb") as bundle:
+            refuse_by_terms(document_of(bundle), action.terms.values())
+    except AssignmentError as error:
+        raise invalid([f"digest: {line}" for line in error.message.splitlines()]) from error
+    except ArchiveError:
+        return  # Too much for here; the executors' limits are their own.

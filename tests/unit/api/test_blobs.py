@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
-from job_engine.settings import ApiSettings
+from job_engine.grading.archive import pack_directory
+from job_engine.grading.policy import terms_of
+from job_engine.model.protocol import ActionDescription
+from job_engine.settings import ApiSettings, GradingSettings, PolicySettings
 from tests.unit.api.support import (
     ADMIN,
     ANON,
@@ -182,6 +186,34 @@ def test_a_name_belongs_to_who_began_it(api: Client) -> None:
     body = {"name": "begun", "digest": f"sha256:{theirs.partition('/')[2]}"}
     refused(api(other, "POST", "assignment", body), 403, "somebody else's")
     assert api(ADMIN, "POST", "assignment", body).status_code == 201
+
+
+def test_an_assignment_that_no_executor_would_take_is_refused(api: Client, tmp_path: Path) -> None:
+    text = b"name: a\nphases:\n  test: {command: x, kvm: true}\nresults: {format: stdout}\n"
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "t").write_bytes(b"")
+    (tmp_path / "assignment.yaml").write_bytes(text)
+    with pack_directory(tmp_path) as packed:
+        blob = upload(api, TEACHER, packed.stream.read())
+    body = {"name": "a", "digest": f"sha256:{blob.partition('/')[2]}"}
+
+    def tell(executor: str, **policy: object) -> None:
+        terms = terms_of(PolicySettings(**policy), GradingSettings())  # type: ignore[arg-type]
+        described = ActionDescription(
+            name="grade", payload_schema={}, timeout_s=1, terms={executor: terms}
+        )
+        message = {"actions": [described.model_dump(mode="json")]}
+        assert api(EXECUTOR, "PUT", "engine/actions", message).is_success
+
+    tell("one")
+    refused(api(TEACHER, "POST", "assignment", body), 400, "line 3: phases.test.kvm")
+    broken = upload(api, TEACHER, b"no bundle")
+    taken = {"name": "b", "digest": f"sha256:{broken.partition('/')[2]}"}
+    assert api(TEACHER, "POST", "assignment", taken).status_code == 201
+    tell("two", allow_kvm=True)
+    assert api(TEACHER, "POST", "assignment", body).status_code == 201
+    tell("two", allow_kvm=True, max_processes=1)
+    refused(api(TEACHER, "POST", "assignment", body), 400, "allow_kvm")
 
 
 def test_a_payload_names_ones_own_uploads(api: Client) -> None:

@@ -1,0 +1,23 @@
+"""What `doctor` says of the operator's policy."""
+
+from __future__ import annotations
+
+from job_engine.cli.checks import Status, policy
+from job_engine.settings import PolicySettings
+
+
+def test_the_policy_is_told() -> None:
+    default = policy(PolicySettings())
+    assert default.status is Status.OK
+    for words in ("2,048 MiB", "images: any;", "hosts: any public;", "granted: nothing"):
+        assert words in default.detail
+    narrow = PolicySettings(allow_images=["host"], allow_reach=[], max_cpus=0.5)
+    told = policy(narrow).detail
+    assert "at most 0.5 CPUs" in told
+    assert "images: 1 listed; hosts: none;" in told
+
+
+def test_grants_are_warned_of() -> None:
+    granted = policy(PolicySettings(allow_kvm=True, allow_profiles=["own-root"]))
+    assert granted.status is Status.WARN
+    assert "granted: /dev/kvm, own-root" in granted.detail
