@@ -6,13 +6,10 @@ which only the test phase sees. The digest of the bundle is the assignment's ide
 
 from __future__ import annotations
 
-import posixpath
-import re
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -23,72 +20,23 @@ from pydantic import (
 )
 
 from job_engine.grading.contracts import expand
+from job_engine.grading.contracts.cases_spec import CasesSpec
+from job_engine.grading.fields import (
+    Command,
+    EnvName,
+    ImageName,
+    ReachText,
+    RelativePath,
+    Target,
+    argv,
+)
 from job_engine.grading.flavours import DEFAULT, Flavour, LimitOverrides
 from job_engine.grading.results.formats import FORMATS
 from job_engine.grading.yaml_lines import Lines, load, validate
-from job_engine.sandbox.base import KEPT_PREFIX, Limits, Reach
+from job_engine.sandbox.base import Limits, Reach
 
 FILE_NAME: Final = "assignment.yaml"
 TESTS_DIRECTORY: Final = "tests"
-
-_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REACH: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):([0-9]{1,5})")
-_SYSTEM: Final = ("/proc", "/dev", "/sys", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64")
-
-
-def _command(value: str | list[str]) -> str | list[str]:
-    if not value or (isinstance(value, list) and not value[0]):
-        raise ValueError("a command must not be empty")
-    if any("\0" in word for word in ([value] if isinstance(value, str) else value)):
-        raise ValueError("a command must not hold NUL")
-    return value
-
-
-def _reach(value: str) -> str:
-    match = _REACH.fullmatch(value)
-    if not match or not 0 < int(match[3]) < 65_536:
-        raise ValueError("write it as host:port, such as pypi.org:443")
-    return value
-
-
-def _relative(value: str) -> str:
-    if value.startswith("/") or "\0" in value or ".." in value.split("/") or not value:
-        raise ValueError("a relative path without '..' is needed")
-    return value
-
-
-def _target(value: str) -> str:
-    if not value.startswith("/") or posixpath.normpath(value) != value or value == "/":
-        raise ValueError("a plain absolute path is needed, such as /mnt/tests")
-    if any(value == place or value.startswith(f"{place}/") for place in _SYSTEM):
-        raise ValueError("it would cover a directory of the system; use one under /mnt")
-    return value
-
-
-def _image(value: str) -> str:
-    if value.startswith(KEPT_PREFIX):
-        # What another assignment's setup made, its tests with it.
-        raise ValueError(f"no image's name may begin with {KEPT_PREFIX}")
-    return value
-
-
-def _env_name(value: str) -> str:
-    if not _ENV_NAME.fullmatch(value):
-        raise ValueError("names of variables have letters, digits and '_' only")
-    return value
-
-
-Command = Annotated[str | list[str], AfterValidator(_command)]
-ReachText = Annotated[str, AfterValidator(_reach)]
-RelativePath = Annotated[str, StringConstraints(max_length=512), AfterValidator(_relative)]
-Target = Annotated[str, StringConstraints(max_length=256), AfterValidator(_target)]
-ImageName = Annotated[str, StringConstraints(max_length=512), AfterValidator(_image)]
-EnvName = Annotated[str, AfterValidator(_env_name)]
-
-
-def argv(command: str | list[str]) -> tuple[str, ...]:
-    """Return a command as words: text is for the shell, a list is as it is."""
-    return ("sh", "-c", command) if isinstance(command, str) else tuple(command)
 
 
 class Strict(BaseModel):
@@ -264,7 +212,7 @@ class Assignment(Strict):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     title: Annotated[str, StringConstraints(max_length=200)] = ""
-    contract: Literal["phases", "gradescope"] = "phases"
+    contract: Literal["phases", "cases", "gradescope"] = "phases"
     """Whose rules the bundle follows; all but `phases` bring phases and results with them."""
     image: ImageName | None = None
     due: AwareDatetime | None = None
@@ -274,6 +222,8 @@ class Assignment(Strict):
     """Changes to the flavour's limits, for every phase."""
     mounts: Mounts = Mounts()
     submission: SubmissionSpec = SubmissionSpec()
+    cases: CasesSpec | None = None
+    """For `contract: cases`."""
     setup: Setup | None = None
     phases: Phases
     results: ResultsSpec
@@ -309,7 +259,9 @@ class Assignment(Strict):
         return expand(document)
 
     @model_validator(mode="after")
-    def _has_root(self) -> Assignment:
+    def _fits_its_contract(self) -> Assignment:
+        if (self.contract == "cases") != (self.cases is not None):
+            raise ValueError("cases: it goes with 'contract: cases', and that with it")
         if self.setup is not None and self.phases.test.profile is None:
             raise ValueError("setup: it makes a root file system, so the test phase needs own-root")
         if self.phases.test.profile is not None and self.phases.test.program is not None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from job_engine.errors import ActionFailedError, SandboxError
 from job_engine.grading.archive import ArchiveLimits
-from job_engine.grading.assignment import Command, EnvName, argv
+from job_engine.grading.fields import Command, EnvName, argv
 from job_engine.grading.flavours import DEFAULT, LimitOverrides, flavours
 from job_engine.grading.pipeline import Watch
 from job_engine.grading.results.hostile import decode

@@ -10,9 +10,11 @@ from typing import Any, Final
 MIB: Final = 2**20
 ENGINE_MOUNT: Final = "/mnt/engine"
 """Where a contract's phases find what the engine tells them."""
-TOLD: Final = frozenset({"gradescope"})
+TOLD: Final = frozenset({"cases", "gradescope"})
 """Contracts whose graders are told something in files."""
 BUNDLE_MOUNT: Final = "/mnt/bundle"
+CASES_HARNESS: Final = "cases.py"
+CASES_SETTINGS: Final = "cases.json"
 
 
 def expand(document: Any) -> Any:
@@ -58,8 +60,19 @@ def _gradescope(_: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _cases(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A split run of the engine's own harness and the student's program."""
+    cases = document.get("cases")
+    program = cases.get("program") if isinstance(cases, Mapping) else None
+    command = ["python3", f"{ENGINE_MOUNT}/{CASES_HARNESS}", f"{ENGINE_MOUNT}/{CASES_SETTINGS}"]
+    return {
+        "phases": {"test": {"command": command, "program": program or {}}},
+        "results": {"format": "stream"},
+    }
+
+
 CONTRACTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = MappingProxyType(
-    {"gradescope": _gradescope}
+    {"cases": _cases, "gradescope": _gradescope}
 )
 
 

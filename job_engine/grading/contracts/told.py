@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from job_engine.grading.assignment import Assignment
+from job_engine.grading.contracts.expand import CASES_HARNESS, CASES_SETTINGS, script
+from job_engine.grading.results.stream import DEFAULT_PATH
 from job_engine.grading.submission import GradePayload
 
 METADATA: Final = "submission_metadata.json"
@@ -38,8 +40,23 @@ def engine_files(told: Told) -> dict[str, bytes]:
     match told.assignment.contract:
         case "gradescope":
             return {METADATA: _json(submission_metadata(told))}
+        case "cases":
+            return cases_files(told.assignment)
         case _:
             return {}
+
+
+def cases_files(assignment: Assignment) -> dict[str, bytes]:
+    """Return the harness of plain cases and its settings."""
+    assert assignment.cases is not None  # they go with the contract
+    mounts = assignment.mounts
+    settings = {
+        "cases": assignment.cases.model_dump(mode="json", exclude_none=True),
+        "run": f"{mounts.program}/run",
+        "tests": mounts.tests,
+        "results": f"{mounts.results}/{assignment.results.path or DEFAULT_PATH}",
+    }
+    return {CASES_HARNESS: script(CASES_HARNESS).encode(), CASES_SETTINGS: _json(settings)}
 
 
 def pack_files(files: Mapping[str, bytes]) -> io.BytesIO:

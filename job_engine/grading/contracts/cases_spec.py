@@ -1,0 +1,89 @@
+"""`cases:` of an assignment: inputs, expected outputs, and how they are compared."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    JsonValue,
+    model_validator,
+)
+
+from job_engine.grading.fields import Command, RelativePath
+from job_engine.grading.results.model import Visibility
+
+
+class Strict(BaseModel):
+    """No key but the known ones; nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Checker(Strict):
+    """How what a program printed is judged; text alone is its kind."""
+
+    kind: Literal["exact", "lines", "tokens", "floats", "custom"]
+    """`exact`: byte by byte. `lines`: but for spaces at ends of lines and empty lines at the
+    end. `tokens`: words between white space. `floats`: the same, numbers within a tolerance.
+    `custom`: a program of staff's."""
+    tolerance: float = Field(1e-6, ge=0, allow_inf_nan=False)
+    """Of `floats`: absolute, or relative to the expected number, whichever is more."""
+    ignore_case: bool = False
+    command: Command | None = None
+    """Of `custom`: called with the names of three files: input, what was printed, what was
+    expected. Exit code 0 is right, 1 or 2 wrong, 7 the part (0 to 1) that it prints first; any
+    other is a failure of the assignment. The rest of what it prints is the message."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Checker:
+        if (self.kind == "custom") != (self.command is not None):
+            raise ValueError("command: it goes with 'kind: custom', and that with it")
+        return self
+
+
+def _checker(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class CaseRules(Strict):
+    """What may be said of one case, of a group, and of all."""
+
+    checker: Annotated[Checker, BeforeValidator(_checker)] | None = None
+    """Default: tokens."""
+    points: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Of each case; default: 1."""
+    time_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Wall time of one run; default: 5 s."""
+    output_bytes: ByteSize | None = Field(None, gt=0)
+    """Most that one run may print; default: 1 MiB."""
+    visibility: Visibility | None = None
+    """Default: visible."""
+    exit_code: Literal["any"] | Annotated[int, Field(ge=0, le=255)] | None = None
+    """What the program must end with; default: 0."""
+
+
+class CaseGroup(CaseRules):
+    """The cases in one directory."""
+
+    all_or_nothing: bool = False
+    """Whether one wrong case takes the points of all."""
+
+
+class CasesSpec(CaseRules):
+    """The cases: `NAME.in` and `NAME.out` (or `.ans`) below `tests/`, a directory a group.
+
+    `NAME.args`, where there is one, has an argument of the program on each line.
+    """
+
+    program: JsonValue = None
+    """The student's program, as `phases.test.program`."""
+    directory: RelativePath = "."
+    """Where they are, below `tests/`."""
+    groups: dict[str, CaseGroup] = {}
+    cases: dict[str, CaseRules] = {}
+    """Single cases by name: `group/NAME`."""
