@@ -136,6 +136,11 @@ class PolicySettings(Settings):
     max_root_bytes: int = Field(
         2 * 2**30, gt=0, description="Most bytes that a phase may write with `own-root`."
     )
+    image_map: dict[str, str | None] = Field(
+        {},
+        description="Images to use in place of those that assignments name, such as "
+        "`{prairielearn/grader-python: course-python}`; null: the default one.",
+    )
     allow_images: list[_ImageDigest] | None = Field(
         None,
         description="Images that phases may run in, and no others: `NAME@sha256:…` or an image's "

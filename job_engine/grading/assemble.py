@@ -64,6 +64,8 @@ def assemble(
         return _broken(error, assignment, test, summaries, receipt)
     results = _graded(reading, assignment, summaries, receipt, test)
     verdict = FinalVerdict.ACCEPTED if results.lost_nothing else _why(phases.get(PROGRAM))
+    if not results.gradable:
+        verdict = FinalVerdict.SUBMISSION_REFUSED
     return results.model_copy(update={"verdict": verdict, "fault": verdict.fault})
 
 
@@ -114,11 +116,10 @@ def _graded(
     max_score = reading.max_score
     if max_score is None:
         max_score = assignment.results.max_score
-    of = "" if max_score is None else f" of {max_score:g}"
     seconds = reading.execution_time
     return Results(
         outcome=Outcome.GRADED,
-        message=f"Score {reading.score or 0:g}{of}.",
+        message=_message(reading, max_score),
         score=reading.score,
         max_score=max_score,
         output=reading.output,
@@ -128,11 +129,26 @@ def _graded(
         execution_time=round(test.wall_time_s, 3) if seconds is None else seconds,
         tests=reading.tests,
         leaderboard=reading.leaderboard,
+        scoreboard=reading.scoreboard,
+        gradable=reading.gradable,
+        format_errors=reading.format_errors,
+        grader_message=reading.grader_message,
+        images=reading.images,
         extra_data=reading.extra_data,
         notes=[*reading.notes, *(f"left out: {name!a}" for name in test.left_out[:20])],
         phases=_with_stdout(summaries, reading.stdout_visibility),
         receipt=receipt,
     )
+
+
+def _message(reading: Reading, max_score: float | None) -> str:
+    if not reading.gradable:
+        why = "; ".join(reading.format_errors)[:500]
+        return "The submission is not gradable" + (f": {why}" if why else ".")
+    if reading.score is None:
+        return "Feedback, and no score."
+    of = "" if max_score is None else f" of {max_score:g}"
+    return f"Score {reading.score:g}{of}."
 
 
 def _why(program: PhaseResult | None) -> FinalVerdict:
@@ -151,6 +167,8 @@ def _cut_short(
 ) -> Results:
     """Return the results of tests that a limit or a signal ended: those that finished count."""
     message = f"The tests were ended: {explain(test, plan.limits('test'))}."
+    if assignment.contract == "prairielearn":
+        return _not_graded(assignment, plan, test, message, summaries, receipt)
     reading = _finished(assignment, test)
     score = sum(item.score or 0.0 for item in reading.tests)
     max_score = reading.max_score if reading.total_known else None
@@ -167,6 +185,24 @@ def _cut_short(
         score=score,
         reading=replace(reading, max_score=max_score),
     )
+
+
+def _not_graded(
+    assignment: Assignment,
+    plan: Plan,
+    test: PhaseResult,
+    message: str,
+    summaries: list[PhaseSummary],
+    receipt: Receipt,
+) -> Results:
+    """Return the results of a PrairieLearn grader that did not end by itself: none count."""
+    if test.verdict is Verdict.WALL_TIME:
+        seconds = plan.limits("test").wall_time_s
+        message = f"Grading did not complete within the time limit of {seconds:g} seconds."
+    verdict = ENDED_BY[test.verdict]
+    known = (assignment, summaries, receipt)
+    results = _results(Outcome.LIMIT, verdict, message, known, score=None)
+    return results.model_copy(update={"gradable": False})
 
 
 def _finished(assignment: Assignment, test: PhaseResult) -> Reading:

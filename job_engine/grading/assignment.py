@@ -21,6 +21,7 @@ from pydantic import (
 
 from job_engine.grading.contracts import expand
 from job_engine.grading.contracts.cases_spec import CasesSpec
+from job_engine.grading.contracts.spec import Autolab, ExternalGrading
 from job_engine.grading.fields import (
     Command,
     EnvName,
@@ -212,7 +213,7 @@ class Assignment(Strict):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     title: Annotated[str, StringConstraints(max_length=200)] = ""
-    contract: Literal["phases", "cases", "gradescope"] = "phases"
+    contract: Literal["phases", "autolab", "cases", "gradescope", "prairielearn"] = "phases"
     """Whose rules the bundle follows; all but `phases` bring phases and results with them."""
     image: ImageName | None = None
     due: AwareDatetime | None = None
@@ -224,6 +225,10 @@ class Assignment(Strict):
     submission: SubmissionSpec = SubmissionSpec()
     cases: CasesSpec | None = None
     """For `contract: cases`."""
+    prairielearn: ExternalGrading | None = None
+    """For `contract: prairielearn`: the question's `externalGradingOptions`."""
+    autolab: Autolab | None = None
+    """For `contract: autolab`."""
     setup: Setup | None = None
     phases: Phases
     results: ResultsSpec
@@ -262,6 +267,8 @@ class Assignment(Strict):
     def _fits_its_contract(self) -> Assignment:
         if (self.contract == "cases") != (self.cases is not None):
             raise ValueError("cases: it goes with 'contract: cases', and that with it")
+        if self.cases is not None and self.phases.test.program is None:
+            raise ValueError("cases.program: a command is needed")
         if self.setup is not None and self.phases.test.profile is None:
             raise ValueError("setup: it makes a root file system, so the test phase needs own-root")
         if self.phases.test.profile is not None and self.phases.test.program is not None:

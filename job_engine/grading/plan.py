@@ -50,7 +50,6 @@ _ENGINE_BYTES: Final = 4 * MIB
 _RESULTS_INODES: Final = 1_024
 _LIVE: Final = frozenset({"build", "test"})
 """Phases whose output is told as it comes."""
-_HANDOVER: Final = Handover(tree=RESULTS, max_bytes=8 * MIB, max_files=256)
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def make_plan(
             results if program is None else _join(assignment),
             *((Mount(tree=ENGINE, target=ENGINE_MOUNT, read_only=True),) if told else ()),
         ),
-        handover=(_HANDOVER,),
+        handover=(_handover(assignment),),
     )
     if program is not None:
         spec = replace(spec, companion=_program(program, assignment, flavour, workspace))
@@ -151,11 +150,7 @@ def make_plan(
         flavour.tree(WORKSPACE),
         *((flavour.tree(TESTS),) if assignment.phases.test.sees_tests else ()),
         *((Tree(name=ENGINE, size_bytes=_ENGINE_BYTES, inodes=256),) if told else ()),
-        Tree(
-            name=RESULTS,
-            size_bytes=min(_RESULTS_BYTES, flavour.disk_bytes),
-            inodes=min(_RESULTS_INODES, flavour.inodes),
-        ),
+        _results_tree(assignment, flavour),
     )
     if program is not None:
         trees = (*trees, split.TREE)
@@ -191,6 +186,22 @@ def _clone(
         image=clone.image or settings.clone_image,
         expected=tuple(assignment.submission.files),
     )
+
+
+def _results_tree(assignment: Assignment, flavour: Flavour) -> Tree:
+    if assignment.contract == "prairielearn":
+        # There the results are a directory of the grader's whole workplace.
+        return flavour.tree(RESULTS)
+    return Tree(
+        name=RESULTS,
+        size_bytes=min(_RESULTS_BYTES, flavour.disk_bytes),
+        inodes=min(_RESULTS_INODES, flavour.inodes),
+    )
+
+
+def _handover(assignment: Assignment) -> Handover:
+    path = "results" if assignment.contract == "prairielearn" else "."
+    return Handover(tree=RESULTS, path=path, max_bytes=8 * MIB, max_files=256)
 
 
 def _own_root(phase: TestPhase, flavour: Flavour) -> OwnRoot | None:

@@ -78,6 +78,7 @@ def load_assignment(
     `SandboxError` when an image cannot be looked at.
     """
     assignment, lines = parse(text)
+    assignment = _with_mapped_image(assignment, policy.image_map)
     flavour = known.get(assignment.flavour)
     if flavour is None:
         names = ", ".join(sorted(known))
@@ -89,6 +90,15 @@ def load_assignment(
     if refused:
         told = [lines.error(refusal.path, refusal.problem).message for refusal in refused]
         raise AssignmentError("\n".join(dict.fromkeys(told)))
+    return assignment
+
+
+def _with_mapped_image(assignment: Assignment, images: Mapping[str, str | None]) -> Assignment:
+    """Put the operator's image in place of one that is known elsewhere by that name."""
+    name = assignment.image or ""
+    for known in (name, name.partition(":")[0]):
+        if known in images:
+            return assignment.model_copy(update={"image": images[known]})
     return assignment
 
 

@@ -7,10 +7,12 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final
 
+from job_engine.grading.contracts.spec import MAX_TIMEOUT_S, Autolab, ExternalGrading
+
 MIB: Final = 2**20
 ENGINE_MOUNT: Final = "/mnt/engine"
 """Where a contract's phases find what the engine tells them."""
-TOLD: Final = frozenset({"cases", "gradescope"})
+TOLD: Final = frozenset({"cases", "gradescope", "prairielearn"})
 """Contracts whose graders are told something in files."""
 BUNDLE_MOUNT: Final = "/mnt/bundle"
 CASES_HARNESS: Final = "cases.py"
@@ -66,13 +68,67 @@ def _cases(document: Mapping[str, Any]) -> dict[str, Any]:
     program = cases.get("program") if isinstance(cases, Mapping) else None
     command = ["python3", f"{ENGINE_MOUNT}/{CASES_HARNESS}", f"{ENGINE_MOUNT}/{CASES_SETTINGS}"]
     return {
-        "phases": {"test": {"command": command, "program": program or {}}},
+        "phases": {"test": {"command": command, **({"program": program} if program else {})}},
         "results": {"format": "stream"},
     }
 
 
+def _prairielearn(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The limits are those that PrairieLearn's hosts set."""
+    options = ExternalGrading.model_validate(document.get("prairielearn") or {})
+    unset = [name for name, value in options.environment.items() if value is None]
+    seconds = min(options.timeout, MAX_TIMEOUT_S)
+    run = script("prairielearn_run.sh")
+    return {
+        "flavour": "large",
+        "image": options.image,
+        "submission": {"strip": False},
+        "mounts": {"submission": "/mnt/submission", "tests": BUNDLE_MOUNT, "results": "/grade"},
+        "limits": {
+            "memory_bytes": 2048 * MIB,
+            "cpus": 0.9,
+            "wall_time_s": seconds,
+            "cpu_time_s": seconds,
+            "processes": 1024,
+            "file_size_bytes": 1024 * MIB,
+            "output_bytes": 8 * MIB,
+        },
+        "phases": {
+            "test": {
+                "command": ["sh", "-c", run, "grade", *unset, "--", *options.argv()],
+                "env": {k: v for k, v in options.environment.items() if v is not None},
+                "profile": "own-root",
+            }
+        },
+        "results": {"format": "prairielearn", "path": "results/results.json", "forgeable": True},
+    }
+
+
+def _autolab(document: Mapping[str, Any]) -> dict[str, Any]:
+    lab = Autolab.model_validate(document.get("autolab") or {})
+    return {
+        "submission": {"strip": False},
+        "mounts": {"submission": "/mnt/submission", "tests": BUNDLE_MOUNT},
+        "limits": {"wall_time_s": 180, "cpu_time_s": 180, "output_bytes": 4 * MIB},
+        "phases": {
+            "test": {"command": ["sh", "-c", script("autolab_run.sh"), "make", lab.handin or ""]}
+        },
+        "results": {
+            "format": "autolab",
+            "weights": lab.problems,
+            "output_visible": True,
+            "forgeable": True,
+        },
+    }
+
+
 CONTRACTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = MappingProxyType(
-    {"cases": _cases, "gradescope": _gradescope}
+    {
+        "autolab": _autolab,
+        "cases": _cases,
+        "gradescope": _gradescope,
+        "prairielearn": _prairielearn,
+    }
 )
 
 

@@ -6,9 +6,10 @@ under `tests/`, and beside them an `assignment.yaml` says whose contract they fo
 
 from __future__ import annotations
 
+import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -32,7 +33,11 @@ SOLUTIONS: Final = "solutions"
 """Directory of reference solutions, which are never part of a bundle."""
 _LEFT_OUT: Final = ("__MACOSX", SOLUTIONS)
 _CHUNK: Final = 256 * 1024
-_NEEDED: Final = {"gradescope": ("setup.sh", "run_autograder")}
+_NEEDED: Final = {
+    "gradescope": ("setup.sh", "run_autograder"),
+    "prairielearn": ("info.json",),
+    "autolab": ("autograde.tar",),
+}
 """Files at its root that tell a bundle of each contract."""
 
 
@@ -57,10 +62,12 @@ def bundle_of(source: Path, name: str | None = None) -> Iterator[Unpacked]:
             return
         if contract not in _NEEDED:
             raise AssignmentError(_unknown(source))
-        document = {"name": _name_of(source), "title": source.stem, **document}
+        told = _TOLD[contract](source, content) if contract in _TOLD else {}
+        document = {"name": _name_of(source), "title": source.stem, **told, **document}
         document |= {"contract": contract} | ({"name": name} if name is not None else {})
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()
-        with _repack(content, text, below=f"{TESTS_DIRECTORY}/") as made:
+        further = _course_files(source, document) if contract == "prairielearn" else {}
+        with _repack(content, text, below=f"{TESTS_DIRECTORY}/", further=further) as made:
             yield made
 
 
@@ -79,6 +86,85 @@ def _recognise(files: tuple[str, ...]) -> str | None:
         if present.issuperset(needed):
             return contract
     return None
+
+
+def _question(source: Path, content: Unpacked) -> dict[str, Any]:
+    """Return what a question's `info.json` says of it."""
+    try:
+        info = json.loads(_member(content, "info.json") or b"")
+        options = info.get("externalGradingOptions")
+        title = str(info.get("title", source.stem))
+    except (ValueError, AttributeError) as error:
+        raise AssignmentError(f"{source / 'info.json'} cannot be read: {error}") from None
+    if not isinstance(options, dict):
+        raise AssignmentError(
+            f"{source / 'info.json'} has no externalGradingOptions: only questions that are "
+            "graded externally can be taken."
+        )
+    return {"title": title, "prairielearn": options}
+
+
+def _course_files(source: Path, document: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files of the course's `serverFilesCourse` that a question asks for."""
+    options = document.get("prairielearn")
+    wanted = options.get("serverFilesCourse", []) if isinstance(options, Mapping) else []
+    if not wanted or (source / "serverFilesCourse").is_dir():
+        return {}
+    course = next(
+        (above for above in source.resolve().parents if (above / "infoCourse.json").is_file()), None
+    )
+    if course is None:
+        raise AssignmentError(
+            f"{source} asks for serverFilesCourse, and lies below no directory with "
+            "infoCourse.json; copy those files to serverFilesCourse/ in it."
+        )
+    root = course / "serverFilesCourse"
+    found: dict[str, Path] = {}
+    for name in map(str, wanted):
+        place = (root / name).resolve()
+        if not place.is_relative_to(root.resolve()) or not place.exists():
+            raise AssignmentError(f"serverFilesCourse: {name!r} is not in {root}.")
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if file.is_file() and not file.is_symlink():
+                found[f"serverFilesCourse/{file.relative_to(root.resolve())}"] = file
+    return found
+
+
+def _lab(source: Path, content: Unpacked) -> dict[str, Any]:
+    """Return what a lab's `.yml` says: hand-in, problems, time-out, image."""
+    names = [f for f in content.files if "/" not in f and f.endswith((".yml", ".yaml"))]
+    for name in sorted(names):
+        value, _ = load(_member(content, name) or b"", name)
+        general = value.get("general") if isinstance(value, Mapping) else None
+        if isinstance(general, Mapping):
+            return _lab_document(value, general)
+    return {}
+
+
+def _lab_document(value: Mapping[str, Any], general: Mapping[str, Any]) -> dict[str, Any]:
+    grader = value.get("autograder")
+    grader = grader if isinstance(grader, Mapping) else {}
+    lab: dict[str, Any] = {
+        "problems": {
+            str(problem.get("name")): problem.get("max_score", 0)
+            for problem in value.get("problems") or []
+            if isinstance(problem, Mapping)
+        }
+    }
+    if general.get("handin_filename"):
+        lab["handin"] = str(general["handin_filename"])
+    told: dict[str, Any] = {"autolab": lab}
+    if general.get("display_name") or general.get("name"):
+        told["title"] = str(general.get("display_name") or general["name"])
+    if isinstance(grader.get("autograde_timeout"), int):
+        told["limits"] = {"wall_time_s": grader["autograde_timeout"]}
+    return told
+
+
+_TOLD: Final[Mapping[str, Callable[[Path, Unpacked], dict[str, Any]]]] = {
+    "prairielearn": _question,
+    "autolab": _lab,
+}
 
 
 def _settings_beside(source: Path) -> dict[str, Any]:
@@ -107,7 +193,9 @@ def _member(content: Unpacked, name: str) -> bytes | None:
     return data
 
 
-def _repack(content: Unpacked, document: bytes, *, below: str) -> Unpacked:
+def _repack(
+    content: Unpacked, document: bytes, *, below: str, further: Mapping[str, Path] | None = None
+) -> Unpacked:
     """Return a bundle of the document, and of the files put `below` a directory."""
     collector = Collector(_LIMITS, _LIMITS.max_bytes)
     try:
@@ -118,6 +206,9 @@ def _repack(content: Unpacked, document: bytes, *, below: str) -> Unpacked:
                 top = info.name.partition("/")[0]
                 if info.name != FILE_NAME and top not in _LEFT_OUT:
                     _add(collector, tar, info, below)
+        for name, path in (further or {}).items():
+            executable = bool(path.stat().st_mode & 0o100)
+            collector.file(f"{below}{name}", executable=executable, chunks=[path.read_bytes()])
         return collector.finish()
     finally:
         collector.close()

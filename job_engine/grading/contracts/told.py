@@ -6,6 +6,7 @@ time the same job runs: a window of time is judged by `created_at`, never by the
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -18,7 +19,7 @@ from typing import Any, Final
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.contracts.expand import CASES_HARNESS, CASES_SETTINGS, script
 from job_engine.grading.results.stream import DEFAULT_PATH
-from job_engine.grading.submission import GradePayload
+from job_engine.grading.submission import Base64File, GradePayload
 
 METADATA: Final = "submission_metadata.json"
 _OPEN_FOR: Final = timedelta(days=7)
@@ -40,6 +41,8 @@ def engine_files(told: Told) -> dict[str, bytes]:
     match told.assignment.contract:
         case "gradescope":
             return {METADATA: _json(submission_metadata(told))}
+        case "prairielearn":
+            return {"data.json": _json(question_data(told))}
         case "cases":
             return cases_files(told.assignment)
         case _:
@@ -106,6 +109,42 @@ def submission_metadata(told: Told) -> dict[str, Any]:
         for index, user in enumerate(users)
     ]
     return merged
+
+
+def question_data(told: Told) -> dict[str, Any]:
+    """Return PrairieLearn's `data.json`."""
+    given = dict(told.payload.metadata)
+    seed = given.get("variant_seed", 1)
+    if isinstance(seed, str):
+        # As it is stored there.
+        given["variant_seed"] = int(seed, 36) if seed.isalnum() and seed.isascii() else 1
+    files = told.payload.submission.files or {}
+    return merge(
+        {
+            "params": {},
+            "correct_answers": {},
+            "submitted_answers": {
+                "_files": [
+                    {"name": name, "contents": _base64(content)} for name, content in files.items()
+                ]
+            },
+            "format_errors": {},
+            "partial_scores": {},
+            "score": 0,
+            "feedback": {},
+            "variant_seed": 1,
+            "options": {},
+            "raw_submitted_answers": {},
+            "gradable": True,
+        },
+        given,
+    )
+
+
+def _base64(content: str | Base64File) -> str:
+    if isinstance(content, Base64File):
+        return content.base64
+    return base64.b64encode(content.encode("utf-8", "replace")).decode()
 
 
 def merge(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

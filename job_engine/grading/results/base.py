@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from job_engine.errors import GradingError
 from job_engine.grading.results.model import (
+    Image,
     LeaderboardEntry,
     TestResult,
     TextFormat,
@@ -84,6 +85,11 @@ class Reading:
     tests: list[TestResult] = field(default_factory=list)
     leaderboard: list[LeaderboardEntry] = field(default_factory=list)
     extra_data: dict[str, Any] = field(default_factory=dict)
+    scoreboard: list[Any] = field(default_factory=list)
+    gradable: bool = True
+    format_errors: list[str] = field(default_factory=list)
+    grader_message: str = ""
+    images: list[Image] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     total_known: bool = True
     """Whether `max_score` is that of all tests, not only of those that finished."""

@@ -49,9 +49,18 @@ def _cut(results: Results, cap: int) -> Results:
     update = {
         "output": _shorten(results.output, cap),
         "extra_data": {},
+        "images": [],
         "notes": [*results.notes[:20], "long texts and extra data were cut to fit"],
         "tests": [
-            test.model_copy(update={"output": _shorten(test.output, cap), "extra_data": {}})
+            test.model_copy(
+                update={
+                    "output": _shorten(test.output, cap),
+                    "message": _shorten(test.message, cap),
+                    "description": _shorten(test.description, cap),
+                    "images": [],
+                    "extra_data": {},
+                }
+            )
             for test in results.tests
         ],
         "phases": [

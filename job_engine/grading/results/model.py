@@ -62,6 +62,13 @@ class Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Image(Stored):
+    """A picture that a grader shows, as a data URL."""
+
+    url: str
+    label: str = "Figure"
+
+
 class TestResult(Stored):
     """One test. Without `max_score` it is worth no points."""
 
@@ -79,6 +86,10 @@ class TestResult(Stored):
     number: str = ""
     tags: list[str] = []
     extra_data: dict[str, Any] = {}
+    description: str = ""
+    message: str = ""
+    """Shown above the output; PrairieLearn's."""
+    images: list[Image] = []
 
 
 class LeaderboardEntry(Stored):
@@ -161,6 +172,15 @@ class Results(Stored):
     """Seconds, as the harness tells or the test phase took."""
     tests: list[TestResult] = []
     leaderboard: list[LeaderboardEntry] = []
+    scoreboard: list[Any] = []
+    """Columns of Autolab's scoreboard."""
+    gradable: bool = True
+    """False: there is no score, and no attempt was used."""
+    format_errors: list[str] = []
+    """Why it is not gradable, for the student."""
+    grader_message: str = ""
+    """What the grader says of the whole, beside its output; may hold ANSI colours."""
+    images: list[Image] = []
     extra_data: dict[str, Any] = {}
     phases: list[PhaseSummary] = []
     notes: list[str] = []
@@ -177,6 +197,7 @@ class Results(Stored):
         """Whether every point was scored, and no test failed."""
         return (
             self.outcome is Outcome.GRADED
+            and self.score is not None
             and all(test.status is not Status.FAILED for test in self.tests)
             and (self.max_score is None or (self.score or 0) >= self.max_score)
         )

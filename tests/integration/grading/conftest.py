@@ -20,7 +20,7 @@ from job_engine.grading.pipeline import Grader
 from job_engine.grading.receipt import Course
 from job_engine.grading.results import Results
 from job_engine.grading.submission import GradePayload
-from job_engine.sandbox.base import Sandbox
+from job_engine.sandbox.base import KEPT_PREFIX, Sandbox
 from job_engine.sandbox.factory import make_sandbox
 from job_engine.settings import GradingSettings, SandboxSettings
 from job_engine.testing.git_server import GitServer
@@ -198,6 +198,27 @@ def sandbox(
         yield name, made, settings
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def granting(
+    sandbox: tuple[str, Sandbox, SandboxSettings], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Sandbox, SandboxSettings]]:
+    """A sandbox whose operator grants what bundles need; each setup runs once for all tests."""
+    name, _, settings = sandbox
+    roots = tmp_path_factory.mktemp("roots")
+    granted = settings.model_copy(
+        update={
+            "allow_profiles": ["own-root"],
+            "kept_roots_dir": roots,
+            "image_map": {"prairielearn/grader-python": None},
+        }
+    )
+    made = make_sandbox(granted)
+    yield made, granted
+    for kept in (roots / f"setups-{name}").glob("*[0-9a-f]"):
+        made.drop_kept(f"{KEPT_PREFIX}{kept.name}")
+    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,11 @@ import pytest
 from job_engine.errors import AssignmentError
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.results import Outcome, Results
-from job_engine.sandbox.base import KEPT_PREFIX, Sandbox
-from job_engine.sandbox.factory import make_sandbox
+from job_engine.sandbox.base import Sandbox
 from job_engine.settings import SandboxSettings
 from tests.integration.grading.conftest import EXAMPLES, Desk
 
 BUNDLES = Path(__file__).parent / "gradescope"
-
-
-@pytest.fixture(scope="module")
-def granting(
-    sandbox: tuple[str, Sandbox, SandboxSettings], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Sandbox, SandboxSettings]]:
-    """A sandbox whose operator grants what bundles need; each setup runs once for all tests."""
-    name, _, settings = sandbox
-    roots = tmp_path_factory.mktemp("roots")
-    granted = settings.model_copy(update={"allow_profiles": ["own-root"], "kept_roots_dir": roots})
-    made = make_sandbox(granted)
-    yield made, granted
-    for kept in (roots / f"setups-{name}").glob("*[0-9a-f]"):
-        made.drop_kept(f"{KEPT_PREFIX}{kept.name}")
-    made.close()
 
 
 @pytest.fixture

@@ -1,0 +1,5 @@
+case $1 in
+lines) wc -l ;;
+words) wc -w ;;
+bytes) wc -c ;;
+esac

@@ -1,0 +1,7 @@
+#include <stdio.h>
+int main(void) {
+    goto end;
+end:
+    puts("Hello, world");
+    return 0;
+}

@@ -1,0 +1,195 @@
+"""The engine's harness for plain cases: finding, comparing, checkers; and its settings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job_engine.errors import AssignmentError
+from job_engine.grading.assignment import parse_assignment
+from job_engine.grading.contracts import cases
+from job_engine.grading.contracts.told import cases_files
+from job_engine.grading.flavours import BUILT_IN
+from job_engine.settings import SandboxSettings
+
+PROGRAM = """#!{python}
+import sys
+text = sys.stdin.read()
+what = sys.argv[1] if len(sys.argv) > 1 else "echo"
+if what == "sleep":
+    import time
+    time.sleep(60)
+if what == "flood":
+    print("x" * 5000)
+if what == "fail":
+    sys.exit(4)
+if what != "deaf":
+    sys.stdout.write(text)
+"""
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Any:
+    """Run the harness on cases given by file name; return its exit code and its lines."""
+    (tmp_path / "tests").mkdir()
+    program = tmp_path / "run"
+    program.write_text(PROGRAM.format(python=sys.executable))
+    program.chmod(0o755)
+
+    def run(files: dict[str, str], **spec: Any) -> tuple[int, list[dict[str, Any]]]:
+        for name, content in files.items():
+            file = tmp_path / "tests" / name
+            file.parent.mkdir(exist_ok=True, parents=True)
+            file.write_text(content)
+        text = {"name": "a", "contract": "cases", "cases": {"program": "./x", **spec}}
+        assignment = parse_assignment(json.dumps(text).encode(), BUILT_IN, SandboxSettings())
+        settings = json.loads(cases_files(assignment)["cases.json"])
+        results = tmp_path / "tests.jsonl"
+        settings |= {"run": str(program), "tests": str(tmp_path / "tests"), "results": str(results)}
+        (tmp_path / "cases.json").write_text(json.dumps(settings))
+        code = cases.main(str(tmp_path / "cases.json"))
+        lines = results.read_text().splitlines() if results.exists() else []
+        return code, [json.loads(line) for line in lines]
+
+    return run
+
+
+def test_cases_run_in_their_order_with_their_points(harness: Any) -> None:
+    files = {f"{name}.in": name for name in ("a/10", "a/9", "b/1", "top")}
+    files |= {f"{name}.out": name for name in ("a/10", "a/9", "top")} | {"b/1.ans": "no"}
+    code, (head, *tests) = harness(
+        files,
+        points=2,
+        groups={"b": {"points": 5, "visibility": "hidden"}},
+        cases={"a/10": {"points": 0.5}},
+    )
+    assert code == 0
+    assert head == {"planned": 4, "max_score": 9.5}
+    assert [(test["name"], test["score"]) for test in tests] == [
+        ("a/9", 2),
+        ("a/10", 0.5),
+        ("b/1", 0),
+        ("top", 2),
+    ]
+    assert tests[2]["visibility"] == "hidden"
+    assert tests[2]["output"] == "expected 'no', printed 'b/1'"
+    assert tests[0]["extra_data"]["wall_time_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("what", "rules", "why"),
+    [
+        ("sleep", {"time_s": 0.3}, "no end within 0.3 s"),
+        ("flood", {"output_bytes": 1000}, "printed more than 1,000 bytes"),
+        ("fail", {}, "ended with exit code 4"),
+        ("fail", {"exit_code": 4}, ""),
+        ("fail", {"exit_code": "any"}, ""),
+        ("echo", {"exit_code": 4}, "ended with exit code 0, not 4"),
+        ("deaf", {}, "expected"),
+    ],
+)
+def test_how_a_run_ends_is_judged_first(
+    harness: Any, what: str, rules: dict[str, Any], why: str
+) -> None:
+    large = "x" * 300_000 if what == "deaf" else "x"
+    expected = "" if what == "fail" else "x"
+    _, (_, test) = harness({"1.in": large, "1.args": f"{what}\n", "1.out": expected}, **rules)
+    assert why in test["output"]
+    assert (test["status"] == "passed") == (not why)
+
+
+def test_all_or_nothing(harness: Any) -> None:
+    files = {"g/1.in": "1", "g/1.out": "1", "g/2.in": "2", "g/2.out": "3"}
+    groups = {"g": {"all_or_nothing": True}}
+    _, (_, one, two) = harness(files, groups=groups)
+    assert (one["score"], two["score"]) == (0, 0)
+    assert "another case" in one["output"]
+    _, (_, one, two) = harness({**files, "g/2.out": "2"}, groups=groups)
+    assert (one["score"], two["score"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "printed", "expected", "right"),
+    [
+        ("exact", "a\n", "a\n", True),
+        ("exact", "a", "a\n", False),
+        ("lines", "a  \r\nb\n\n\n", "a\nb", True),
+        ("lines", "a\n\nb", "a\nb", False),
+        ("tokens", " a\tb\n", "a b", True),
+        ("tokens", "a B", "a b", False),
+        ("floats", "1.0000001 x", "1 x", True),
+        ("floats", "1000000.5", "1000000", True),
+        ("floats", "1.1", "1", False),
+        ("floats", "1 2", "1", False),
+        ("floats", "nan", "1", False),
+        ("floats", "nan", "NaN", False),
+        ("floats", "inf", "Infinity", True),
+        ("floats", "-inf", "inf", False),
+        ("floats", "x", "1", False),
+    ],
+)
+def test_built_in_checkers(kind: str, printed: str, expected: str, right: bool) -> None:
+    assert cases.same({"kind": kind}, printed.encode(), expected.encode()) is right
+
+
+def test_a_checker_may_ignore_case() -> None:
+    assert cases.same({"kind": "tokens", "ignore_case": True}, b"YES", b"yes")
+
+
+@pytest.mark.parametrize(
+    ("script", "score", "why"),
+    [
+        ("exit 0", 4, ""),
+        ("echo nearly; exit 1", 0, "nearly"),
+        ("exit 2", 0, "wrong"),
+        ("echo 0.5 half of it; exit 7", 2, "half of it"),
+        ("cmp -s $2 $3 && grep -q x $1", 4, ""),
+    ],
+)
+def test_a_custom_checker(harness: Any, script: str, score: float, why: str) -> None:
+    checker = {"kind": "custom", "command": ["sh", "-c", script, "check"]}
+    code, (_, test) = harness({"1.in": "x", "1.out": "x"}, checker=checker, points=4)
+    assert (code, test["score"], test["output"]) == (0, score, why)
+
+
+@pytest.mark.parametrize(
+    ("files", "spec"),
+    [
+        ({"1.in": "x", "1.out": "x"}, {"checker": {"kind": "custom", "command": "exit 9"}}),
+        ({"1.in": "x", "1.out": "x"}, {"checker": {"kind": "custom", "command": "echo 7; exit 7"}}),
+        ({"1.in": "x", "1.out": "x"}, {"checker": {"kind": "custom", "command": ["/absent"]}}),
+        ({"1.in": "x"}, {}),
+        ({"readme.txt": "x"}, {}),
+        ({"1.in": "x", "1.out": "x"}, {"cases": {"2": {"points": 1}}}),
+    ],
+)
+def test_a_broken_assignment_costs_no_submission_points(
+    harness: Any, files: dict[str, str], spec: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, lines = harness(files, **spec)
+    assert (code, lines) == (3, [])
+    assert "The assignment is broken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("contract: cases", "cases: it goes with"),
+        ("contract: cases\ncases: {checker: tokens}", "program"),
+        ("contract: cases\ncases: {program: ./x, checker: near}", "checker"),
+        ("contract: cases\ncases: {program: ./x, checker: custom}", "command"),
+        ("contract: cases\ncases: {program: ./x, groups: {a: {point: 1}}}", "did you mean"),
+    ],
+)
+def test_mistakes_are_told_by_line(text: str, why: str) -> None:
+    with pytest.raises(AssignmentError, match=why):
+        parse_assignment(f"name: a\n{text}\n".encode(), BUILT_IN, SandboxSettings())
+
+
+def test_cases_cannot_be_forged() -> None:
+    text = b"{name: a, contract: cases, cases: {program: ./x}}"
+    assert not parse_assignment(text, BUILT_IN, SandboxSettings()).forgeable
