@@ -7,10 +7,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -45,6 +45,9 @@ class Terminal:
         """Show lines of the log."""
         if self._verbose:
             text.error_console().print(text.clean(text_))
+
+    def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
+        """Say nothing more: what is of interest is in the results."""
 
     def sleep(self, seconds: float) -> None:
         """Wait."""

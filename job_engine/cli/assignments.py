@@ -35,7 +35,7 @@ def add(
         Path,
         typer.Argument(
             help="A directory with assignment.yaml and tests/, or what a course has already: "
-            "a Gradescope autograder, as directory or zip.",
+            "a Gradescope autograder, a PrairieLearn question, an Autolab lab; a zip of one too.",
         ),
     ],
     name: Annotated[

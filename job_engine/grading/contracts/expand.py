@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from job_engine.grading.contracts.spec import MAX_TIMEOUT_S, Autolab, ExternalGrading
+
+M = TypeVar("M", bound=BaseModel)
 
 MIB: Final = 2**20
 ENGINE_MOUNT: Final = "/mnt/engine"
@@ -75,7 +79,7 @@ def _cases(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _prairielearn(document: Mapping[str, Any]) -> dict[str, Any]:
     """The limits are those that PrairieLearn's hosts set."""
-    options = ExternalGrading.model_validate(document.get("prairielearn") or {})
+    options = _options(ExternalGrading, document, "prairielearn")
     unset = [name for name, value in options.environment.items() if value is None]
     seconds = min(options.timeout, MAX_TIMEOUT_S)
     run = script("prairielearn_run.sh")
@@ -95,7 +99,7 @@ def _prairielearn(document: Mapping[str, Any]) -> dict[str, Any]:
         },
         "phases": {
             "test": {
-                "command": ["sh", "-c", run, "grade", *unset, "--", *options.argv()],
+                "command": ["sh", "-c", run, "grade", *unset, "--", *_entry_point(options)],
                 "env": {k: v for k, v in options.environment.items() if v is not None},
                 "profile": "own-root",
             }
@@ -104,8 +108,15 @@ def _prairielearn(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _entry_point(options: ExternalGrading) -> list[str]:
+    try:
+        return options.argv()
+    except ValueError as error:
+        raise ValueError(f"prairielearn: {error}") from None
+
+
 def _autolab(document: Mapping[str, Any]) -> dict[str, Any]:
-    lab = Autolab.model_validate(document.get("autolab") or {})
+    lab = _options(Autolab, document, "autolab")
     return {
         "submission": {"strip": False},
         "mounts": {"submission": "/mnt/submission", "tests": BUNDLE_MOUNT},
@@ -130,6 +141,17 @@ CONTRACTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = 
         "prairielearn": _prairielearn,
     }
 )
+
+
+def _options(model: type[M], document: Mapping[str, Any], key: str) -> M:
+    """Return what a key says; raises `ValueError` that begins with it, as others of the file do."""
+    try:
+        return model.model_validate(document.get(key) or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise ValueError(f"{key}: {where}: {message}") from None
 
 
 def _merge(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

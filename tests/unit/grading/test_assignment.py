@@ -60,7 +60,12 @@ def test_the_bundled_samples_are_valid(path: Path) -> None:
         ("128MiB", "lots", 8, "phases.test.limits.memory_bytes"),
         ("128MiB", "-1", 8, "phases.test.limits.memory_bytes"),
         ("128MiB", "64GiB", 8, "the operator allows at most 2,147,483,648"),
-        ("gradescope", "excel", 9, "none of autolab, gradescope, junit, prairielearn, stdout, stream, tap"),
+        (
+            "gradescope",
+            "excel",
+            9,
+            "none of autolab, gradescope, junit, prairielearn, stdout, stream, tap",
+        ),
         ("name: sort", "name: Sort It", 1, "name"),
         ("name: sort\n", "", 1, "name: field required"),
         ("  build: make", "  build: []", 4, "must not be empty"),

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.assignment import parse_assignment
 from job_engine.grading.contracts import cases
 from job_engine.grading.contracts.told import cases_files
 from job_engine.grading.flavours import BUILT_IN
+from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings
 
 PROGRAM = """#!{python}
@@ -46,7 +46,7 @@ def harness(tmp_path: Path) -> Any:
             file.parent.mkdir(exist_ok=True, parents=True)
             file.write_text(content)
         text = {"name": "a", "contract": "cases", "cases": {"program": "./x", **spec}}
-        assignment = parse_assignment(json.dumps(text).encode(), BUILT_IN, SandboxSettings())
+        assignment = load_assignment(json.dumps(text).encode(), BUILT_IN, SandboxSettings())
         settings = json.loads(cases_files(assignment)["cases.json"])
         results = tmp_path / "tests.jsonl"
         settings |= {"run": str(program), "tests": str(tmp_path / "tests"), "results": str(results)}
@@ -187,9 +187,9 @@ def test_a_broken_assignment_costs_no_submission_points(
 )
 def test_mistakes_are_told_by_line(text: str, why: str) -> None:
     with pytest.raises(AssignmentError, match=why):
-        parse_assignment(f"name: a\n{text}\n".encode(), BUILT_IN, SandboxSettings())
+        load_assignment(f"name: a\n{text}\n".encode(), BUILT_IN, SandboxSettings())
 
 
 def test_cases_cannot_be_forged() -> None:
     text = b"{name: a, contract: cases, cases: {program: ./x}}"
-    assert not parse_assignment(text, BUILT_IN, SandboxSettings()).forgeable
+    assert not load_assignment(text, BUILT_IN, SandboxSettings()).forgeable

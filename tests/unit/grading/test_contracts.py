@@ -90,6 +90,108 @@ def test_a_zip_is_the_same_with_or_without_a_folder_around_it(tmp_path: Path, to
     assert assignment.limits.wall_time_s == 600
 
 
+def question(tmp_path: Path, **options: Any) -> Path:
+    course = tmp_path / "course"
+    place = course / "questions" / "topic" / "fib"
+    (place / "tests").mkdir(parents=True)
+    (place / "tests" / "run.sh").write_text("true\n")
+    (course / "infoCourse.json").write_text("{}")
+    (course / "serverFilesCourse" / "lib").mkdir(parents=True)
+    (course / "serverFilesCourse" / "lib" / "a.py").write_text("a\n")
+    (course / "serverFilesCourse" / "b.py").write_text("b\n")
+    given = {"image": "prairielearn/grader-python:1", **options}
+    info = {"title": "Fib", "externalGradingOptions": given}
+    (place / "info.json").write_text(json.dumps(info))
+    return place
+
+
+def test_a_question_brings_its_tests_and_the_courses_files(tmp_path: Path) -> None:
+    place = question(
+        tmp_path,
+        serverFilesCourse=["lib", "b.py"],
+        timeout=900,
+        environment={"A": "1", "LANG": None},
+    )
+    found = members(place)
+    assert set(found) == {
+        "assignment.yaml",
+        "tests/info.json",
+        "tests/tests/run.sh",
+        "tests/serverFilesCourse/lib/a.py",
+        "tests/serverFilesCourse/b.py",
+    }
+    mapped = GRANTED.model_copy(update={"image_map": {"prairielearn/grader-python": "ours"}})
+    assignment = load_assignment(found["assignment.yaml"], BUILT_IN, mapped)
+    assert (assignment.name, assignment.title, assignment.image) == ("fib", "Fib", "ours")
+    assert assignment.limits.wall_time_s == 600
+    assert assignment.limits.memory_bytes == 2 * 2**30
+    assert assignment.phases.test.argv()[-3:] == ("LANG", "--", "/python_autograder/run.sh")
+    assert assignment.phases.test.env == {"A": "1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"enableNetworking": True}, r"line \d+: prairielearn: enableNetworking: .*no network"),
+        ({"image": "own", "entrypoint": None}, "entrypoint"),
+        ({"serverFilesCourse": ["../questions"]}, "serverFilesCourse"),
+        ({"serverFilesCourse": ["absent"]}, "serverFilesCourse"),
+        ({"environment": {"A B": "1"}}, "names of variables"),
+    ],
+)
+def test_what_a_question_cannot_have(tmp_path: Path, options: dict[str, Any], why: str) -> None:
+    with pytest.raises(AssignmentError, match=why):
+        parsed(question(tmp_path, **options))
+
+
+def test_a_question_that_is_not_graded_externally_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "info.json").write_text('{"title": "x"}')
+    with pytest.raises(AssignmentError, match="externalGradingOptions"):
+        members(tmp_path)
+    (tmp_path / "info.json").write_text("[]")
+    with pytest.raises(AssignmentError, match="cannot be read"):
+        members(tmp_path)
+
+
+def test_a_question_is_told_what_was_submitted() -> None:
+    text = b"{name: q, contract: prairielearn, prairielearn: {image: i, entrypoint: /run -x}}"
+    told = Told(
+        payload=GradePayload.model_validate(
+            {
+                "assignment": "q",
+                "submission": {"files": {"a.py": "x", "b": {"base64": "AAA="}}},
+                "metadata": {"params": {"n": 3}, "variant_seed": "1z"},
+            }
+        ),
+        assignment=load_assignment(text, BUILT_IN, GRANTED),
+        created=CREATED,
+    )
+    data = json.loads(engine_files(told)["data.json"])
+    assert data["submitted_answers"] == {
+        "_files": [{"name": "a.py", "contents": "eA=="}, {"name": "b", "contents": "AAA="}]
+    }
+    assert (data["params"], data["variant_seed"], data["gradable"]) == ({"n": 3}, 71, True)
+    assert {*data} >= {"correct_answers", "format_errors", "partial_scores", "feedback", "options"}
+
+
+def test_a_lab_is_told_by_its_yml(tmp_path: Path) -> None:
+    source = tmp_path / "hello"
+    source.mkdir()
+    (source / "autograde.tar").write_bytes(b"x")
+    (source / "autograde-Makefile").write_text("all:\n")
+    assert parsed(source).results.weights == {}
+    (source / "hello.yml").write_text(
+        "general: {handin_filename: hello.c, display_name: Hello Lab}\n"
+        "problems: [{name: One, max_score: 10.0}, {name: Two, max_score: 5}]\n"
+        "autograder: {autograde_timeout: 40}\n"
+    )
+    assignment = parsed(source)
+    assert assignment.title == "Hello Lab"
+    assert assignment.results.weights == {"One": 10, "Two": 5}
+    assert assignment.limits.wall_time_s == 40
+    assert assignment.phases.test.argv()[-1] == "hello.c"
+
+
 def test_what_is_nothing_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "setup.sh").write_text("true\n")
     with pytest.raises(AssignmentError, match=r"assignment\.yaml.*run_autograder"):
