@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from job_engine.errors import SandboxError
 from job_engine.sandbox.bubblewrap.wire import Channel, Message
@@ -21,6 +21,9 @@ _PASSED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 class Spawner:
     """A zygote, started when the first holder is asked for, and again should it have died."""
+
+    module: ClassVar[str] = f"{__package__}.zygote"
+    """The program that is started."""
 
     def __init__(self, rootfs_dir: Path | None, kept_dir: Path | None, kvm: bool) -> None:
         self._arguments = ["kvm" if kvm else "-", str(rootfs_dir or ""), str(kept_dir or "")]
@@ -78,7 +81,7 @@ class Spawner:
                 "-X",
                 "utf8",
                 "-m",
-                f"{__package__}.zygote",
+                self.module,
                 str(fd),
                 *self._arguments,
             ],

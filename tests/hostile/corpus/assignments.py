@@ -62,9 +62,10 @@ write(float(right))
 """
 _LOOK: Final = """\
 # What a build left behind, and what its daemons have stolen.
+rm -f beat
 sleep 0.1
 cat stolen 2>/dev/null
-for file in /tmp/left /dev/shm/left /dev/mqueue/left; do
+for file in beat /tmp/left /dev/shm/left /dev/mqueue/left; do
     [ ! -e "$file" ] || echo "ESCAPED: $file outlived its phase"
 done
 [ "$(wc -l < /proc/sysvipc/shm)" -le 1 ] || echo "ESCAPED: a segment outlived its phase"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from job_engine.grading.results import Results, Visibility, to_json
+from job_engine.sandbox.base import Sandbox
 from tests.hostile.corpus.assignments import (
     ORDINARY,
     SECRET,
@@ -34,6 +35,10 @@ class Bench:
 
     desk: Desk
     ears: Ears
+
+    def on(self, sandbox: Sandbox) -> Bench:
+        """Return the same with another sandbox."""
+        return replace(self, desk=replace(self.desk, sandbox=sandbox))
 
     def grade(self, row: Row) -> list[str]:
         """Grade a program; return what is wrong with how that went."""

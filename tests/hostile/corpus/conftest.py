@@ -20,6 +20,7 @@ from tests.conftest import require
 from tests.contract.sandbox import bubblewrap_host
 from tests.hostile.corpus.assignments import FLAVOUR
 from tests.hostile.corpus.bench import Bench
+from tests.hostile.corpus.holes import CREDENTIAL
 from tests.hostile.corpus.network import Ears, can_listen, own_network
 from tests.integration.grading.conftest import Blobs, Desk
 from tests.support.docker_daemon import PrivateDaemon, has_docker
@@ -92,6 +93,8 @@ def bench(
         client = APIClient(settings.docker_url, version="auto")
         leftovers = partial(docker_leftovers, client)
     with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv(CREDENTIAL, "corpus-credential")
         try:
             sandbox = make_sandbox(settings)
             stack.callback(sandbox.close)
