@@ -17,7 +17,7 @@ from job_engine.grading.archive import ArchiveLimits, Unpacked
 from job_engine.grading.assemble import assemble, clone_error, hidden_phases
 from job_engine.grading.assignment import Assignment, check_files
 from job_engine.grading.bundles import DIGEST, BlobSource, Bundle, BundleCache
-from job_engine.grading.clone import commit_of
+from job_engine.grading.clone import clone_env, commit_of
 from job_engine.grading.contracts.told import Told, engine_files, pack_files
 from job_engine.grading.flavours import Flavour, flavours
 from job_engine.grading.live import Live
@@ -27,8 +27,8 @@ from job_engine.grading.receipt import Course, completed, hold_to, hold_to_image
 from job_engine.grading.results import Results
 from job_engine.grading.secrets import git_secret, stdin_of
 from job_engine.grading.setup import SetupRuns
-from job_engine.grading.submission import GitSource, GradePayload, Replay, Submission, workspace_of
-from job_engine.grading.verdicts import explain
+from job_engine.grading.submission import GitSource, GradePayload, Submission, workspace_of
+from job_engine.grading.verdicts import explain, held_to, overshot
 from job_engine.log import get_logger
 from job_engine.sandbox.base import (
     WORKSPACE,
@@ -192,13 +192,14 @@ class Grader:
             inputs = replace(inputs, stdin={**inputs.stdin, "report": self.access.token().encode()})
         if assignment.due is not None:
             self._announce(plan, assignment.due)
-        live = Live(assignment, watch.event, hidden_phases(plan, assignment))
-        phases, images = self._phases(plan, inputs, payload.replay, watch, live)
+        ask = _Ask(assignment, plan, inputs, payload)
+        phases, images = self._phases(ask, watch)
         clone = phases.get("clone")
         if clone is not None and submission.git is not None and not clone.ok:
             raise clone_error(clone, plan, submission.git)
         commit = commit_of(clone.stdout) if clone is not None else None
-        receipt = completed(receipt, images, commit or identity)
+        phases, slow = self._once_more(ask, commit, phases, watch)
+        receipt = completed(receipt, images, commit or identity, slow)
         results = assemble(assignment, plan, phases, receipt)
         log.info("grading.done", verdict=results.verdict, score=results.score)
         return results
@@ -241,21 +242,66 @@ class Grader:
             due_in_s=(due - datetime.now(UTC)).total_seconds(),
         )
 
-    def _phases(
-        self, plan: Plan, inputs: Inputs, replay: Replay | None, watch: Watch, live: Live
-    ) -> tuple[dict[str, PhaseResult], Mapping[str, str]]:
+    def _once_more(
+        self, ask: _Ask, commit: str | None, first: dict[str, PhaseResult], watch: Watch
+    ) -> tuple[dict[str, PhaseResult], PhaseResult | None]:
+        """Run again, in a fresh slot, what was too slow by little: the second run counts.
+
+        Returns its phases, the tests held to their time, and the first run's tests; None
+        where one run was enough.
+        """
+        test = first.get("test")
+        if test is None:
+            return first, None
+        limits = ask.plan.limits("test")
+        if not overshot(test, limits):
+            return first, None
+        how = explain(held_to(test, limits), limits)
+        watch.log(f"test: {how}, by less than a tenth: everything is run once more")
+        phases, _ = self._phases(ask.again(commit), watch)
+        if "test" not in phases:
+            raise SandboxError("What was built and run once could not be run a second time.")
+        return {**phases, "test": held_to(phases["test"], limits)}, test
+
+    def _phases(self, ask: _Ask, watch: Watch) -> tuple[dict[str, PhaseResult], Mapping[str, str]]:
         """Run a slot to its end, and say in which images; it is destroyed whatever happens."""
         watch.progress(8, "sandbox: preparing")
+        plan = ask.plan
+        live = Live(ask.assignment, watch.event, hidden_phases(plan, ask.assignment))
         slot = self.sandbox.prepare(
             label=self.label, phases=plan.phases, trees=plan.trees, image=plan.image
         )
         try:
-            if replay is not None:
-                hold_to_images(replay, slot.images)
+            if ask.payload.replay is not None:
+                hold_to_images(ask.payload.replay, slot.images)
             with watch.lend(slot.kill):
-                return follow(slot, plan, inputs, watch, live), slot.images
+                return follow(slot, plan, ask.inputs, watch, live), slot.images
         finally:
             slot.destroy()
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What one run is asked for."""
+
+    assignment: Assignment
+    plan: Plan
+    inputs: Inputs
+    payload: GradePayload
+
+    def again(self, commit: str | None) -> _Ask:
+        """The same once more, of the very commit that the first run had."""
+        for stream in self.inputs.trees.values():
+            stream.seek(0)
+        git = self.payload.submission.git
+        if git is None or commit is None:
+            return self
+        pinned = git.model_copy(update={"commit": commit, "ref": None})
+        env = {
+            **self.inputs.env,
+            "clone": clone_env(pinned, keep_git=self.assignment.submission.keep_git),
+        }
+        return replace(self, inputs=replace(self.inputs, env=env))
 
 
 def follow(

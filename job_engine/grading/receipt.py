@@ -14,9 +14,9 @@ from job_engine.errors import ReplayRefusedError
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.bundles import Bundle
 from job_engine.grading.plan import Plan
-from job_engine.grading.results.model import Receipt
+from job_engine.grading.results.model import Receipt, Rerun
 from job_engine.grading.submission import Replay, Submission
-from job_engine.sandbox.base import Sandbox
+from job_engine.sandbox.base import PhaseResult, Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +64,17 @@ def make_receipt(
     )
 
 
-def completed(receipt: Receipt, images: Mapping[str, str], identity: str) -> Receipt:
-    """Return the receipt of a run that has ended, in these images, of this submission."""
-    known = {"images": dict(images), "submission": identity, "ended": _now()}
+def completed(
+    receipt: Receipt, images: Mapping[str, str], identity: str, slow: PhaseResult | None
+) -> Receipt:
+    """Return the receipt of a run that has ended, in these images, of this submission.
+
+    `slow` is the test phase of a first run, where this was the second.
+    """
+    rerun = None
+    if slow is not None:
+        rerun = Rerun(wall_time_s=round(slow.wall_time_s, 3), cpu_time_s=round(slow.cpu_time_s, 3))
+    known = {"images": dict(images), "submission": identity, "ended": _now(), "rerun": rerun}
     return receipt.model_copy(update=known)
 
 

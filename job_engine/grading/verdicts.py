@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from job_engine.grading.flavours import MIB
@@ -72,6 +73,23 @@ def summarise(result: PhaseResult, limits: Limits, visibility: Visibility) -> Ph
         output=decode(printed, MAX_PHASE_OUTPUT),
         visibility=visibility,
     )
+
+
+def overshot(result: PhaseResult, limits: Limits) -> bool:
+    """Whether a phase took longer than it may, but ended by itself before it was ended."""
+    by_itself = result.verdict in (Verdict.OK, Verdict.EXIT, Verdict.SIGNAL)
+    return by_itself and held_to(result, limits).verdict is not result.verdict
+
+
+def held_to(result: PhaseResult, limits: Limits) -> PhaseResult:
+    """Return the result with the verdict that its times call for."""
+    if result.verdict not in (Verdict.OK, Verdict.EXIT, Verdict.SIGNAL):
+        return result
+    if result.cpu_time_s > limits.cpu_time_s:
+        return replace(result, verdict=Verdict.CPU_TIME)
+    if result.wall_time_s > limits.wall_time_s:
+        return replace(result, verdict=Verdict.WALL_TIME)
+    return result
 
 
 def _signal_name(number: int | None) -> str:

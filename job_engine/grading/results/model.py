@@ -118,6 +118,14 @@ class PhaseSummary(Stored):
     visibility: Visibility = Visibility.HIDDEN
 
 
+class Rerun(Stored):
+    """A run that was too slow by less than a tenth, and was therefore done once more."""
+
+    wall_time_s: float
+    """What the first run's tests took."""
+    cpu_time_s: float
+
+
 class Receipt(Stored):
     """What exactly was graded by what, so that a score can be explained years later."""
 
@@ -151,6 +159,8 @@ class Receipt(Stored):
     attempts: int = 1
     """Runs of the job up to this one, not counted those that were interrupted."""
     interruptions: int = 0
+    rerun: Rerun | None = None
+    """Set where these are the results of a second run."""
 
 
 class Results(Stored):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_tests_that_finished_before_a_limit_count(desk: Desk) -> None:
     assert (results.score, results.max_score) == (2, 5)
     assert [test.name for test in results.tests] == ["one", "two"]
     assert results.fault is Fault.PROGRAM
+    assert results.receipt.rerun is None  # It was far from its limit, not just over it.
 
 
 def test_tests_that_finished_before_a_crash_count(desk: Desk) -> None:
@@ -158,3 +160,26 @@ def test_a_flood_is_told_up_to_a_limit_and_phases_to_their_end(desk: Desk) -> No
     assert not any(staff for _, _, staff in follower.events)
     phases = [(d["phase"], d["state"]) for kind, d, _ in follower.events if kind == "phase"]
     assert phases == [("test", "started"), ("test", "ended")]
+
+
+def test_who_is_too_slow_by_little_gets_a_second_run(desk: Desk) -> None:
+    """Slow until some seconds from now: the first run is, and the second is not."""
+    then = int(time.time()) + 3
+    slow = f'[ "$(date +%s)" -ge {then} ] || sleep 3.05\n{TWO}'
+    follower = desk.follower()
+    results = grade(desk, publish(desk, slow, "wall_time_s: 3"), follower)
+    assert results.verdict is FinalVerdict.ACCEPTED
+    assert (results.score, len(results.tests)) == (2, 2)
+    first = results.receipt.rerun
+    assert first is not None
+    assert 3.0 < first.wall_time_s < 3.3
+    assert any("run once more" in line for line in follower.lines)
+
+
+def test_who_is_too_slow_twice_is_too_slow(desk: Desk) -> None:
+    spin = "import time\nwhile time.process_time() < 1.02: pass"
+    slow = f"{TWO}python3 -c '{spin}'"
+    results = grade(desk, publish(desk, slow, "cpu_time_s: 1, wall_time_s: 20"))
+    assert results.verdict is FinalVerdict.TIME_LIMIT
+    assert (results.score, len(results.tests)) == (2, 2)
+    assert "used more than 1 s of CPU time" in results.message
