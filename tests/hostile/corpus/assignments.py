@@ -7,6 +7,7 @@
 | writer   | the test phase's command, and writes `results.json` itself            |
 | harness  | started by a harness, which gives the mark for the right answer       |
 | imported | imported by the harness into its own process                          |
+| split    | run in a sandbox of its own, for the same harness                     |
 """
 
 from __future__ import annotations
@@ -104,6 +105,9 @@ def _document(row: Row) -> dict[str, Any]:
         own = {"command": ["sh", "/mnt/tests/look.sh"]}
     elif row.assignment != "plain":
         results = {"format": "gradescope"}
+    if row.assignment == "split":
+        run = ["python3", "/mnt/tests/run.py", "/mnt/program/run"]
+        own = {"command": run, "program": {"command": command, "limits": row.limits}}
     if row.assignment in ("harness", "imported"):
         own["command"] = ["python3", "/mnt/tests/run.py", *command]
     return {

@@ -32,7 +32,7 @@ class Row(BaseModel):
     c: str | None = None
     files: dict[str, str] = {}
     """Further files of the submission, by name."""
-    assignment: Literal["plain", "build", "writer", "harness", "imported"] = "plain"
+    assignment: Literal["plain", "build", "writer", "harness", "imported", "split"] = "plain"
     """Who runs it; see `assignments.py`."""
     limits: dict[str, float | str] = {}
     """Changes to the limits of the phase that runs it."""
@@ -46,6 +46,9 @@ class Row(BaseModel):
     """What its output must hold (a pattern), to show that it did try."""
     forges: bool = False
     """Whether an assignment that is `forgeable` is excused from its score and outcome."""
+
+    split_score: float = 0.0
+    """What it must get in a split run, where it can forge nothing."""
 
     @model_validator(mode="after")
     def _one_program(self) -> Row:
@@ -68,6 +71,21 @@ class Row(BaseModel):
             files["hostile.py"] = HELPER.read_text()
         return {"files": files | self.files}
 
+    def in_split(self) -> Row:
+        """Return the same program in a split run, which is excused nothing."""
+        own = {
+            "name": f"{self.name}-split",
+            "assignment": "split",
+            "forges": False,
+            "outcome": Outcome.GRADED,
+            "score": self.split_score,
+            "verdict": Verdict.OK,
+            "says": None,
+        }
+        if self.assignment == "imported":
+            own["python"] = f"{self.python}\nif __name__ == '__main__': print(answer())\n"
+        return self.model_copy(update=own)
+
     def expected(self, backend: str) -> Verdict:
         """Return the verdict that it must get."""
         return self.verdict[backend] if isinstance(self.verdict, dict) else self.verdict
@@ -82,6 +100,8 @@ def load() -> dict[str, Row]:
             row = Row(kind=file.stem, **fields)
             assert row.name not in rows, f"two programs are called {row.name}"
             rows[row.name] = row
+            if row.forges:
+                rows[f"{row.name}-split"] = row.in_split()
     return rows
 
 
