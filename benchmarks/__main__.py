@@ -29,6 +29,9 @@ class Name(StrEnum):
     API_CREATE = "api_create"
     API_BULK_CREATE = "api_bulk_create"
     API_SEARCH = "api_search"
+    VERDICT_WARM = "verdict_warm"
+    VERDICT_COLD = "verdict_cold"
+    SATURATION = "saturation"
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -76,6 +79,9 @@ def main(
     * **api_create**: jobs created a second one by one, over one connection
     * **api_bulk_create**: jobs created a second by requests of many, by the API alone
     * **api_search**: a filtered, ordered page of 50 jobs out of a million
+    * **verdict_warm**: a four-phase submission a second, from claim to verdict
+    * **verdict_cold**: the same with no slot ready, over the bare runtime
+    * **saturation**: four-phase submissions a second, always another one
 
     Machines are noisy: compare ratios of one run, and figures of different runs only
     when nothing else was running.

@@ -171,6 +171,11 @@ class WarmSlots(Sandbox):
         with self._changed:
             return sum(len(kind.waiting) for kind in self._kinds.values())
 
+    def settle(self) -> None:
+        """Return when nothing that was used is left to destroy."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._removing)
+
     def retire(self) -> None:
         """Destroy what waits, and keep nothing from now on; what is in use goes on."""
         with self._changed:
@@ -324,6 +329,7 @@ class WarmSlots(Sandbox):
         finally:
             with self._changed:
                 self._removing -= 1
+                self._changed.notify_all()
 
 
 class _Lent(Slot):

@@ -1,0 +1,162 @@
+"""The sandboxes of this machine, and one submission of four phases whose programs do nothing.
+
+The phases are those of an assignment that has them all: clone, build, test and report, with
+the permissions, limits and trees that the engine gives them, egress proxies included. Only
+their commands are `true`. A submission goes the way of the executor's `grade`: slot, go with
+the workspace and the tests, every phase's result, hand-over of the results, destruction.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from benchmarks.peers.bare_sandbox import BareBubblewrap, BareDocker, BareSandbox
+from job_engine.cli.up.setup import local_base_image
+from job_engine.errors import SandboxError
+from job_engine.grading.assignment import parse_assignment
+from job_engine.grading.flavours import flavours
+from job_engine.grading.pipeline import follow
+from job_engine.grading.plan import TESTS, Plan, ReportAccess, make_plan
+from job_engine.grading.submission import GitSource
+from job_engine.sandbox.base import WORKSPACE, Inputs
+from job_engine.sandbox.factory import make_sandbox
+from job_engine.sandbox.warm import WarmSlots
+from job_engine.settings import GradingSettings, SandboxSettings
+
+BACKENDS: Final = ("docker", "bubblewrap")
+LABEL: Final = "benchmark"
+AT_ONCE: Final = 4
+"""Threads of the executor that is imitated: its default."""
+COMMAND: Final = ("true",)
+
+_ASSIGNMENT: Final = b"""
+name: nothing
+phases:
+  build: {command: ["true"]}
+  test: {command: ["true"]}
+  report: {command: ["true"]}
+results: {format: stdout}
+"""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One backend, with the bare runtime that it is compared with."""
+
+    name: str
+    settings: SandboxSettings
+    plan: Plan
+    bare: BareSandbox
+
+    @contextmanager
+    def pool(self, warm_slots: int) -> Iterator[WarmSlots]:
+        """Yield the slots of an executor; none is left afterwards."""
+        sandbox = make_sandbox(self.settings)
+        slots = WarmSlots(sandbox, slots=warm_slots, memory_bytes=2**30, at_once=AT_ONCE)
+        with closing(slots):
+            slots.start()
+            yield slots
+
+    def grade(self, slots: WarmSlots) -> float:
+        """Run one submission to its verdict; returns milliseconds.
+
+        Raises `SandboxError` unless every phase ended well.
+        """
+        inputs = Inputs(
+            trees={WORKSPACE: _files("solution.py"), TESTS: _files("test_solution.py")},
+            env=self.plan.env,
+        )
+        began = time.monotonic()
+        slot = slots.prepare(
+            label=LABEL, phases=self.plan.phases, trees=self.plan.trees, image=self.plan.image
+        )
+        try:
+            results = follow(slot, self.plan, inputs, _Nobody())
+            took = time.monotonic() - began
+        finally:
+            slot.destroy()
+        if not all(result.ok for result in results.values()) or len(results) != 4:
+            raise SandboxError(f"{self.name}: {results}")
+        return took * 1000
+
+
+def backends() -> tuple[list[Backend], list[str]]:
+    """Return what can be measured here, and what cannot, with the reason."""
+    found, missing = [], []
+    for name in BACKENDS:
+        settings = _settings(name)
+        try:
+            with closing(make_sandbox(settings)) as sandbox:
+                sandbox.check()
+        except SandboxError as error:
+            missing.append(f"{name}: {error.message}")
+            continue
+        plan = _plan(settings)
+        bare: BareSandbox = (
+            BareDocker(settings, plan.phases) if name == "docker" else BareBubblewrap(COMMAND)
+        )
+        found.append(Backend(name, settings, plan, bare))
+    return found, missing
+
+
+def rate(each: Callable[[], object], count: int, threads: int) -> float:
+    """Return how often a second something is done, by so many threads that never rest."""
+    began = time.monotonic()
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(each) for _ in range(count)]:
+            done.result()
+    return count / (time.monotonic() - began)
+
+
+def _settings(name: str) -> SandboxSettings:
+    if name == "docker":
+        return SandboxSettings(sandbox="docker", default_image=local_base_image())
+    return SandboxSettings(sandbox="bubblewrap")
+
+
+def _plan(settings: SandboxSettings) -> Plan:
+    known = flavours({})
+    assignment = parse_assignment(_ASSIGNMENT, known, settings)
+    source = GitSource(url="https://git.example/repository")
+    access = ReportAccess("https://engine.example", "job/1", lambda: "")
+    plan = make_plan(assignment, source, known, GradingSettings(), access)
+    return replace(plan, phases=tuple(replace(p, command=COMMAND) for p in plan.phases))
+
+
+def _files(name: str) -> io.BytesIO:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 1000
+        archive.addfile(member, io.BytesIO(bytes(1000)))
+    stream.seek(0)
+    return stream
+
+
+class _Nobody:
+    """Who follows a run without looking."""
+
+    scratch = Path(tempfile.gettempdir())
+
+    def progress(self, percent: int, message: str | None = None) -> None:
+        """Hear of it."""
+
+    def log(self, text: str) -> None:
+        """Hear of it."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def lend(self, close: Callable[[], None]) -> AbstractContextManager[None]:
+        """Interrupt nothing."""
+        return nullcontext()
