@@ -17,7 +17,7 @@ from benchmarks.figures import Bound, Figure, Peer, Scale, percentile
 from benchmarks.sandboxes import AT_ONCE, Backend, backends
 
 PERIOD_S: Final = 1.0
-WARM_UP: Final = 5
+WARM_UP: Final = 8
 """Submissions that are not counted: from the second on, slots are made ahead."""
 BARE_EVERY: Final = 4
 P50_MS: Final = {"docker": 120.0, "bubblewrap": 60.0}

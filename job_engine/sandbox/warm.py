@@ -299,7 +299,8 @@ class WarmSlots(Sandbox):
             slot = self._make(kind) if not self._closed else None
         except SandboxError as error:
             # Nobody waits for it who could be told; who asks for such a slot hears it.
-            log.warning("sandbox.warm.failed", error=error.message)
+            if not self._closed:
+                log.warning("sandbox.warm.failed", error=error.message)
         with self._changed:
             kind.making -= 1
             if slot is not None and not self._closed:

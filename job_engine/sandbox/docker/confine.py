@@ -56,6 +56,8 @@ class Place:
     holder: str | None = None
     """The holder's container id, whose network namespace is shared: it has no way out, and to
     make one for each phase takes longer than all else of its container together."""
+    holder_pid: int = 0
+    """What the daemon calls its first process."""
     devices: Sequence[str] = field(default_factory=tuple)
     groups: Sequence[int] = field(default_factory=tuple)
 

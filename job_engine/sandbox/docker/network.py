@@ -52,25 +52,12 @@ class Gate:
             return
         with contextlib.ExitStack() as stack:
             proxy = EgressProxy(reach, self._allowed)
-            listener = self._listen_inside(place.holder)
+            listener = _listen_inside(place.holder, place.holder_pid)
             if listener is None:
                 listener = stack.enter_context(self._forwarder(place))
             stack.enter_context(proxy)  # Last in, first out: it stops before its listener goes.
             proxy.serve(listener)
             yield
-
-    def _listen_inside(self, holder: str) -> socket.socket | None:
-        """Return a socket that listens in the holder's namespace; None where we may not enter."""
-        pid = int(self._daemon.inspect(holder)["State"]["Pid"])
-        try:
-            # A pid means something only in the daemon's own pid namespace.
-            if holder not in Path(f"/proc/{pid}/cgroup").read_text():
-                return None
-            return _listen_in(Path(f"/proc/{pid}/ns/net"))
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            return None
-        except OSError as error:
-            raise SandboxError(f"no egress proxy in the slot's network: {error}") from error
 
     @contextlib.contextmanager
     def _forwarder(self, place: Place) -> Iterator[socket.socket]:
@@ -91,6 +78,19 @@ class Gate:
                 yield forwarding.listener
         finally:
             self._daemon.remove(container)
+
+
+def _listen_inside(holder: str, pid: int) -> socket.socket | None:
+    """Return a socket that listens in the holder's namespace; None where we may not enter."""
+    try:
+        # A pid means something only in the daemon's own pid namespace.
+        if holder not in Path(f"/proc/{pid}/cgroup").read_text():
+            return None
+        return _listen_in(Path(f"/proc/{pid}/ns/net"))
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return None
+    except OSError as error:
+        raise SandboxError(f"no egress proxy in the slot's network: {error}") from error
 
 
 def _listen_in(namespace: Path) -> socket.socket:

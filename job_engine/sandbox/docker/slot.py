@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Final
@@ -98,7 +98,6 @@ class DockerSlot(Slot):
         self._containers: dict[str, PhaseContainer] = {}
         """By phase; each of them may be there."""
         self._volumes: list[str] = []
-        self._removed: dict[str, Future[threading.Event]] = {}
 
     @property
     def images(self) -> Mapping[str, str]:
@@ -122,8 +121,9 @@ class DockerSlot(Slot):
         specs = with_companions(self._phases)
         volumes += [self._make_volume(_tmp(spec), TMP_BYTES, TMP_INODES) for spec in specs]
         holder = self._start_holder(volumes)
+        pid = int(self._daemon.inspect(holder)["State"]["Pid"])
         with self._lock:
-            self._place = replace(self._place, holder=holder)
+            self._place = replace(self._place, holder=holder, holder_pid=pid)
             self._containers = self._make_containers()
             if self._killed:
                 raise SandboxError("the slot was destroyed meanwhile")
@@ -228,11 +228,11 @@ class DockerSlot(Slot):
                 self._runner.join(_JOIN_S)
             if self._holder is not None:
                 self._holder.close()
-            gone = [removal.result() for removal in self._removed.values()]
-            left = [c for name, c in self._containers.items() if name not in self._removed]
-            names = [self._close(container) for container in left]
-            names += [self._name("holder")] if self._holder_made else []
-            gone += [self._removals.remove(self._daemon.remove, name) for name in names]
+            names = [self._name("holder")] if self._holder_made else []
+            for container in self._containers.values():
+                container.close()
+                names.append(container.name)
+            gone = list(self._background.map(self._remove, names))
             gone += [self._removals.remove(self._daemon.remove_volume, v) for v in self._volumes]
             until = time.monotonic() + _GONE_S
             for event in gone:
@@ -300,7 +300,7 @@ class DockerSlot(Slot):
 
     @contextmanager
     def _running(self, phase: PhaseSpec) -> Iterator[PhaseContainer]:
-        """Give the phase's container, which a kill finds meanwhile; it is removed afterwards."""
+        """Give the phase's container, which a kill finds meanwhile; it is let go of afterwards."""
         container = self._containers[phase.name]
         try:
             with self._lock:
@@ -312,16 +312,12 @@ class DockerSlot(Slot):
         finally:
             with self._lock:
                 self._current.remove(container)
-            self._removed[phase.name] = self._background.submit(self._remove, container)
+            # It is removed with the slot: until then the later phases have the machine.
+            container.close()
 
-    def _remove(self, container: PhaseContainer) -> threading.Event:
+    def _remove(self, name: str) -> threading.Event:
         # By its name: it may be there though nobody answered with its id.
-        return self._removals.remove(self._daemon.remove, self._close(container))
-
-    @staticmethod
-    def _close(container: PhaseContainer) -> str:
-        container.close()
-        return container.name
+        return self._removals.remove(self._daemon.remove, name)
 
     def _teller(self, phase: PhaseSpec) -> Tell | None:
         if not phase.live:
