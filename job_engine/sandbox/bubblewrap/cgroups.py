@@ -239,6 +239,12 @@ def _find(mountinfo: str) -> tuple[dict[str, Path], Path | None]:
 
 
 def _make(directory: Path, mount: Path, unified: bool) -> None:
+    if not unified and directory.parent != mount:
+        # Most often all above it is there, and in version 1 there is no more to it.
+        with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir()
+            return
     missing = [path for path in (directory, *directory.parents) if path.is_relative_to(mount)]
     for path in reversed(missing):
         with contextlib.suppress(FileExistsError):
