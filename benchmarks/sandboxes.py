@@ -2,21 +2,19 @@
 
 The phases are those of an assignment that has them all: clone, build, test and report, with
 the permissions, limits and trees that the engine gives them, egress proxies included. Only
-their commands are `true`. A submission goes the way of the executor's `grade`: slot, go with
-the workspace and the tests, every phase's result, hand-over of the results, destruction.
+their commands are `true`. A submission is a slot, a go with the workspace and the tests,
+every phase's result, the hand-over of the results, and the destruction.
 """
 
 from __future__ import annotations
 
 import io
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from benchmarks.peers.bare_sandbox import BareBubblewrap, BareDocker, BareSandbox
@@ -24,10 +22,9 @@ from job_engine.cli.up.setup import local_base_image
 from job_engine.errors import SandboxError
 from job_engine.grading.assignment import parse_assignment
 from job_engine.grading.flavours import flavours
-from job_engine.grading.pipeline import follow
 from job_engine.grading.plan import TESTS, Plan, ReportAccess, make_plan
 from job_engine.grading.submission import GitSource
-from job_engine.sandbox.base import WORKSPACE, Inputs
+from job_engine.sandbox.base import WORKSPACE, Inputs, PhaseResult
 from job_engine.sandbox.factory import make_sandbox
 from job_engine.sandbox.warm import WarmSlots
 from job_engine.settings import GradingSettings, SandboxSettings
@@ -80,11 +77,12 @@ class Backend:
             label=LABEL, phases=self.plan.phases, trees=self.plan.trees, image=self.plan.image
         )
         try:
-            results = follow(slot, self.plan, inputs, _Nobody())
+            slot.go(inputs)
+            results = [event for event in slot.collect() if isinstance(event, PhaseResult)]
             took = time.monotonic() - began
         finally:
             slot.destroy()
-        if not all(result.ok for result in results.values()) or len(results) != 4:
+        if not all(result.ok for result in results) or len(results) != len(self.plan.phases):
             raise SandboxError(f"{self.name}: {results}")
         return took * 1000
 
@@ -140,23 +138,3 @@ def _files(name: str) -> io.BytesIO:
         archive.addfile(member, io.BytesIO(bytes(1000)))
     stream.seek(0)
     return stream
-
-
-class _Nobody:
-    """Who follows a run without looking."""
-
-    scratch = Path(tempfile.gettempdir())
-
-    def progress(self, percent: int, message: str | None = None) -> None:
-        """Hear of it."""
-
-    def log(self, text: str) -> None:
-        """Hear of it."""
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
-
-    def lend(self, close: Callable[[], None]) -> AbstractContextManager[None]:
-        """Interrupt nothing."""
-        return nullcontext()
