@@ -20,7 +20,7 @@ from typing import Final
 from benchmarks.peers.bare_sandbox import BareBubblewrap, BareDocker, BareSandbox
 from job_engine.cli.up.setup import local_base_image
 from job_engine.errors import SandboxError
-from job_engine.grading.assignment import parse_assignment
+from job_engine.grading.assignment import Assignment
 from job_engine.grading.flavours import flavours
 from job_engine.grading.plan import TESTS, Plan, ReportAccess, make_plan
 from job_engine.grading.submission import GitSource
@@ -35,14 +35,11 @@ AT_ONCE: Final = 4
 """Threads of the executor that is imitated: its default."""
 COMMAND: Final = ("true",)
 
-_ASSIGNMENT: Final = b"""
-name: nothing
-phases:
-  build: {command: ["true"]}
-  test: {command: ["true"]}
-  report: {command: ["true"]}
-results: {format: stdout}
-"""
+_ASSIGNMENT: Final = {
+    "name": "nothing",
+    "phases": {name: {"command": list(COMMAND)} for name in ("build", "test", "report")},
+    "results": {"format": "stdout"},
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def backends() -> tuple[list[Backend], list[str]]:
         except SandboxError as error:
             missing.append(f"{name}: {error.message}")
             continue
-        plan = _plan(settings)
+        plan = _plan()
         bare: BareSandbox = (
             BareDocker(settings, plan.phases) if name == "docker" else BareBubblewrap(COMMAND)
         )
@@ -121,9 +118,9 @@ def _settings(name: str) -> SandboxSettings:
     return SandboxSettings(sandbox="bubblewrap")
 
 
-def _plan(settings: SandboxSettings) -> Plan:
+def _plan() -> Plan:
     known = flavours({})
-    assignment = parse_assignment(_ASSIGNMENT, known, settings)
+    assignment = Assignment.model_validate(_ASSIGNMENT)
     source = GitSource(url="https://git.example/repository")
     access = ReportAccess("https://engine.example", "job/1", lambda: "")
     plan = make_plan(assignment, source, known, GradingSettings(), access)
