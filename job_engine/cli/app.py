@@ -9,6 +9,7 @@ import typer
 
 from job_engine.cli import (
     access,
+    advice,
     assignment_check,
     assignments,
     doctor,
@@ -67,6 +68,7 @@ jobs.app.command()(submit.add)
 jobs.app.command()(logs.logs)
 app.add_typer(jobs.app, name="job")
 assignments.app.command()(assignment_check.check)
+assignments.app.command()(advice.advice)
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(executors.app, name="executor")
 app.add_typer(shares.app, name="share")
