@@ -53,6 +53,15 @@ def submit(
         typer.Option("--credential", help="Operator's secret for a private repository, by name."),
     ] = None,
     student: Annotated[str | None, typer.Option("--student", help="Whose work it is.")] = None,
+    due: Annotated[
+        str | None, typer.Option("--due", help="When it was due, such as 2026-03-01T23:59+01:00.")
+    ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            "--metadata", help="JSON of what the grader is told: a submission_metadata.json, say."
+        ),
+    ] = None,
     priority: Priority = None,
     wait: Wait = False,
     api_url: ApiUrl = None,
@@ -67,10 +76,21 @@ def submit(
         }
         if student:
             payload["student"] = student
+        if due:
+            payload["due"] = due
+        if metadata is not None:
+            payload["metadata"] = _metadata(metadata)
         job = add_job(api, "grade", payload, priority)
         _announce(job, wait=wait, as_json=as_json)
         if wait:
             finish(api, job, as_json=as_json)
+
+
+def _metadata(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--metadata {file}: no JSON can be read there: {error}") from None
 
 
 submit.__doc__ = f"{submit.__doc__}\n\n{EXIT_CODES}"

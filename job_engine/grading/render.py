@@ -52,6 +52,8 @@ def score_table(results: Results, *, staff: bool = True) -> RenderableType:
     seen = [test for test in results.tests if staff or test.visibility == "visible"]
     if seen:
         parts.append(_tests(seen))
+    if results.grader_message:
+        parts.append(Text(safe(results.grader_message)))
     if results.output and (staff or results.visibility == "visible"):
         parts.append(Text(safe(results.output)))
     parts += [text for phase in results.phases if (text := _failure(phase, staff)) is not None]
@@ -93,9 +95,13 @@ def _tests(tests: list[TestResult]) -> Table:
             Text(mark, style=style),
             Text(safe(test.name, lines=1)),
             _points(test),
-            Text(safe(test.output, lines=5), style="dim"),
+            Text(safe(_said(test), lines=5), style="dim"),
         )
     return table
+
+
+def _said(test: TestResult) -> str:
+    return "\n".join(part for part in (test.description, test.message, test.output) if part)
 
 
 def _points(test: TestResult) -> str:

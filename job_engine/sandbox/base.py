@@ -108,7 +108,7 @@ class Reach:
     host: str
     port: int
     trusted: bool = False
-    """Named by the engine itself (its API), so that the address may be a private one."""
+    """Named by the engine itself (its API) or its operator, so that the address may be private."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ def test_of(item: Any, index: int, defaults: Defaults, notes: Notes) -> TestResu
         item = {}
     test = Fields(item, notes, where)
     score, max_score = test.number("score"), test.number("max_score")
-    number = test.text("number", 32) if isinstance(item.get("number"), str) else ""
+    number = test.text("number", 32)
     return TestResult(
         name=test.text("name", _NAME) or f"Test {index}",
         score=score,
@@ -111,7 +111,10 @@ def _leaderboard(top: Fields, notes: Notes) -> list[LeaderboardEntry]:
         if not name or value is None:
             notes.add(f"leaderboard[{index}]: without name or value, ignored")
             continue
-        ascending = fields.text("order", 8) == "asc"
+        order = fields.text("order", 8)
+        if order not in ("", "asc", "desc"):
+            notes.add(f"leaderboard[{index}].order: not asc or desc, taken as desc")
+        ascending = order == "asc"
         entries.append(
             LeaderboardEntry(name=name, value=value, order="asc" if ascending else "desc")
         )

@@ -14,7 +14,7 @@ from typing import Final
 
 from job_engine.sandbox.bubblewrap.root import SYSTEM_DIRS, copy_etc
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _ETC: Final = (
     "adduser.conf",
     "bash.bashrc",
@@ -37,7 +37,9 @@ _ETC: Final = (
 )
 _DIRECTORIES: Final = {
     "dev": 0o755,
-    "etc/apt": 0o755,
+    "etc/apt/apt.conf.d": 0o755,
+    "etc/apt/preferences.d": 0o755,
+    "etc/apt/sources.list.d": 0o755,
     "home": 0o755,
     "media": 0o755,
     "mnt": 0o755,
@@ -97,6 +99,7 @@ def _fill(root: Path) -> None:
             (root / name).mkdir(mode=0o755)
     os.symlink("../run", root / "var/run")
     copy_etc(str(root / "etc"), _ETC)
+    (root / "etc/apt/sources.list").touch()
     _fill_users(root / "etc")
     if _PACKAGES.is_dir():
         shutil.copytree(_PACKAGES, root / "var/lib/dpkg", symlinks=True)

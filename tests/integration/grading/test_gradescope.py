@@ -107,11 +107,15 @@ def test_due_dates_are_read_from_the_metadata(granted: Desk, tmp_path: Path) -> 
     assert results.output.endswith("try 2")
 
 
-def test_a_setup_that_fails_is_the_assignments_fault(granted: Desk) -> None:
+def test_a_setup_that_fails_is_the_assignments_fault(granted: Desk, tmp_path: Path) -> None:
     for _ in range(2):  # the second time it is remembered
         with pytest.raises(AssignmentError, match="setup_hosts") as failed:
             grade(granted, BUNDLES / "offline", {"a": "x"})
         assert "cowsay-that-is-nowhere" in failed.value.message
+    source = tmp_path / "offline"
+    shutil.copytree(BUNDLES / "offline", source)
+    (source / "assignment.yaml").write_text("setup: {may_fail: true}\n")
+    assert marks(grade(granted, source, {"a": "x"})) == (1, None)
 
 
 def test_no_results_and_no_end(granted: Desk, tmp_path: Path) -> None:
