@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.results import Outcome, Results
 from job_engine.sandbox.base import Sandbox
 from job_engine.settings import SandboxSettings
-from tests.integration.grading.conftest import EXAMPLES, Desk
+from tests.integration.grading.conftest import EXAMPLES, Desk, Follower
 
 BUNDLES = Path(__file__).parent / "gradescope"
 
@@ -25,11 +26,18 @@ def granted(desk: Desk, granting: tuple[Sandbox, SandboxSettings]) -> Desk:
     return desk
 
 
-def grade(desk: Desk, source: Path, files: dict[str, str], **payload: Any) -> Results:
+def grade(
+    desk: Desk,
+    source: Path,
+    files: dict[str, str],
+    follower: Follower | None = None,
+    **payload: Any,
+) -> Results:
     with bundle_of(source) as bundle:
         digest = desk.blobs.add(bundle.stream.read())
     desk.blobs.names[source.stem] = digest
-    return desk.grade_payload({"assignment": digest, "submission": {"files": files}, **payload})
+    payload = {"assignment": digest, "submission": {"files": files}, **payload}
+    return desk.grade_payload(payload, follower)
 
 
 def marks(results: Results) -> tuple[float | None, float | None]:
@@ -89,7 +97,7 @@ for place in ("/autograder/source/judge.py", "/autograder/results/results.json")
 
 def test_due_dates_are_read_from_the_metadata(granted: Desk, tmp_path: Path) -> None:
     told = {"assignment": {"total_points": "20.0"}, "created_at": "2026-03-03T12:00:00+01:00"}
-    payload = {
+    payload: dict[str, Any] = {
         "metadata": told,
         "due": "2026-03-01T23:00:00+00:00",
         "student": "ann@example.org",
@@ -116,6 +124,38 @@ def test_a_setup_that_fails_is_the_assignments_fault(granted: Desk, tmp_path: Pa
     shutil.copytree(BUNDLES / "offline", source)
     (source / "assignment.yaml").write_text("setup: {may_fail: true}\n")
     assert marks(grade(granted, source, {"a": "x"})) == (1, None)
+
+
+def test_a_setup_runs_once_for_all_and_is_kept_while_there_is_room(
+    granted: Desk, tmp_path: Path
+) -> None:
+    sources = []
+    for name in ("one", "two"):
+        sources.append(tmp_path / name)
+        sources[-1].mkdir()
+        (sources[-1] / "setup.sh").write_text(
+            f"echo set up {name}\nhead -c 100000 /dev/zero >/opt/x\n"
+        )
+        (sources[-1] / "run_autograder").write_text(
+            "#!/bin/sh\necho '{\"score\": 1}' >results/results.json\n"
+        )
+    one, two = sources
+    followers = [granted.follower() for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        graded = [pool.submit(grade, granted, one, {"a": "x"}, by) for by in followers]
+    assert [marks(future.result()) for future in graded] == [(1, None)] * 3
+    assert set_up("one", followers) == 1
+
+    granted.settings = granted.settings.model_copy(update={"kept_roots_bytes": 1})
+    again = granted.follower()
+    for source in (one, two, two, one):
+        grade(granted, source, {"a": "x"}, again)
+    # The first was there; the second took its place, and was there; then the first was made again.
+    assert (set_up("one", [again]), set_up("two", [again])) == (1, 1)
+
+
+def set_up(name: str, followers: list[Follower]) -> int:
+    return sum(f"set up {name}" in line for follower in followers for line in follower.lines)
 
 
 def test_no_results_and_no_end(granted: Desk, tmp_path: Path) -> None:
