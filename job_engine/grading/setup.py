@@ -122,7 +122,9 @@ class SetupRuns:
         return directory
 
     def _is_there(self, name: str, marker: Path) -> bool:
-        if not marker.exists() or self.sandbox.kept_bytes(name) is None:
+        # Its name follows from all that it is made of; one that was in use when room was
+        # made has no marker any more.
+        if self.sandbox.kept_bytes(name) is None:
             return False
         marker.touch()
         return True
