@@ -22,12 +22,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, func, literal, select
+from sqlalchemy import Connection, Integer, Select, bindparam, delete, func, literal, select
 
 from job_engine.model import ExecutionMode, JobState
 from job_engine.store import fairness
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.fairness import DEFAULT_WEIGHT
+from job_engine.store.many import Rows
 from job_engine.store.starts import SLOT_MS
 from job_engine.store.tables import is_ready, is_waiting, jobs, lanes, shares, starts
 from job_engine.store.turns import Key, Queue
@@ -151,7 +152,7 @@ class _Line:
         others = _Others(self._connection, queue, self._cost_s)
         found = []
         for key, of_lane in groupby(rows, key=Key.of):
-            seqs = self._connection.execute(first_of(key, self._own)).scalars().all()
+            seqs = [seq for (seq,) in _FIRST.all(self._connection, **_first(key, self._own))]
             place = {seq: n for n, seq in enumerate(seqs)}
             for row in of_lane:
                 seq = row["seq"]
@@ -229,12 +230,21 @@ def pushed_of(action: str, limit: int) -> Select[Any]:
 
 def first_of(key: Key, limit: int) -> Select[Any]:
     """Return the numbers of the jobs that are next in a lane."""
-    return (
-        select(jobs.c.seq)
-        .where(is_ready(), *(jobs.c[name] == value for name, value in key._asdict().items()))
-        .order_by(jobs.c.created_ms, jobs.c.seq)
-        .limit(limit)
-    )
+    return _first_of.params(_first(key, limit))
+
+
+def _first(key: Key, limit: int) -> dict[str, Any]:
+    return {**{f"in_{name}": value for name, value in key._asdict().items()}, "most": limit}
+
+
+_first_of: Final = (
+    select(jobs.c.seq)
+    .where(is_ready(), *(jobs.c[name] == bindparam(f"in_{name}") for name in Key._fields))
+    .order_by(jobs.c.created_ms, jobs.c.seq)
+    .limit(bindparam("most", type_=Integer))
+)
+_FIRST: Final = Rows(_first_of)
+"""Asked for each lane of a page: there are as many as jobs on it."""
 
 
 def count_urgent(queue: Queue, limit: int) -> Select[Any]:
