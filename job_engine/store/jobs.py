@@ -183,15 +183,21 @@ class Jobs:
         self._database.write(unit)
 
     def delete_where(self, condition: ColumnElement[bool]) -> int:
-        """Delete the jobs that match, in batches, and return how many there were."""
+        """Delete the jobs that match, in batches, and return how many there were.
+
+        They are looked for as a search is, within its time: what has no index would hold
+        every writer up.
+        """
         deleted = 0
         after = 0
+        found = select(jobs.c.seq).where(condition).order_by(jobs.c.seq).limit(BATCH)
         while True:
-            rows = self._database.write(partial(self._delete_batch, condition, after))
-            if not rows:
+            page = found.where(jobs.c.seq > after)
+            seqs = self._database.read(lambda c, page=page: c.execute(page).scalars().all())  # type: ignore[misc]
+            if not seqs:
                 return deleted
-            deleted += len(rows)
-            after = rows[-1]["seq"]
+            deleted += self._database.write(partial(self._delete_batch, condition, seqs))
+            after = seqs[-1]
 
     def delete_old(self, older_than_s: float) -> int:
         """Delete final jobs created that long ago, and return how many there were."""
@@ -238,17 +244,13 @@ class Jobs:
         return len(rows)
 
     def _delete_batch(
-        self, condition: ColumnElement[bool], after: int, connection: Connection
-    ) -> Sequence[RowMapping]:
-        query = (
-            select(*jobs.c[_DELETED])
-            .where(and_(condition, jobs.c.seq > after))
-            .order_by(jobs.c.seq)
-            .limit(BATCH)
-        )
-        rows = connection.execute(query).mappings().all()
+        self, condition: ColumnElement[bool], seqs: Sequence[int], connection: Connection
+    ) -> int:
+        # What has changed meanwhile, and matches no more, stays.
+        query = select(*jobs.c[_DELETED]).where(jobs.c.seq.in_(seqs), condition)
+        rows = connection.execute(query.order_by(jobs.c.seq)).mappings().all()
         _delete_rows(connection, rows, self._clock())
-        return rows
+        return len(rows)
 
     # --- the rules of an edit --------------------------------------------------
 

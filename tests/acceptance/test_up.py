@@ -224,34 +224,37 @@ def test_the_client_page_does_what_it_says(shared: Engine) -> None:
     assert done.stdout.startswith("SUCCESS")
 
 
-def test_curl_alone_from_the_readme(shared: Engine) -> None:
+def test_curl_alone_from_the_readme(tmp_path: Path) -> None:
     """Three commands, from nothing to a job and its result."""
     require(shutil.which("curl") is not None, "curl is not installed")
+    require(os.geteuid() == 0 and shutil.which("bwrap") is not None, "needs root and bubblewrap")
     section = README.read_text().partition("## With curl alone\n")[2].partition("\n## ")[0]
     commands = re.findall(r"^(job-engine|curl) (.*)$", section, re.MULTILINE)
     assert [program for program, _ in commands] == ["job-engine", "curl", "curl"]
-    url = json.loads((shared.data_dir / "run.json").read_text())["api_url"]
+    with running(tmp_path / "engine", "--sandbox", "bubblewrap") as engine:
+        url = json.loads((engine.data_dir / "run.json").read_text())["api_url"]
 
-    def answer(arguments: str) -> Any:
-        command = f"curl --silent {arguments}"
-        for placeholder, real in (
-            ("~/.local/share/job-engine", str(shared.data_dir)),
-            ("http://127.0.0.1:8020", url),
-        ):
-            assert placeholder in command
-            command = command.replace(placeholder, real)
-        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
-        return json.loads(done.stdout)
+        def answer(arguments: str) -> Any:
+            command = f"curl --silent {arguments}"
+            for placeholder, real in (
+                ("~/.local/share/job-engine", str(engine.data_dir)),
+                ("http://127.0.0.1:8020", url),
+            ):
+                assert placeholder in command
+                command = command.replace(placeholder, real)
+            done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+            return json.loads(done.stdout)
 
-    created = answer(commands[1][1])
-    assert created["status"] == 201
+        created = answer(commands[1][1])
+        assert created["status"] == 201
 
-    def succeeded() -> Any:
-        (newest,) = answer(commands[2][1])["resources"]
-        assert newest["id"] == created["resource-id"]
-        return newest["state"] == "SUCCESS"
+        def succeeded() -> Any:
+            (newest,) = answer(commands[2][1])["resources"]
+            assert newest["id"] == created["resource-id"]
+            return newest if newest["state"] == "SUCCESS" else None
 
-    until(succeeded, "the job has succeeded")
+        until(succeeded, "the job has succeeded")
+        assert json.loads(succeeded()["output"])["stdout"] == "hello\n"
 
 
 def test_the_login_for_curl_is_no_admins(shared: Engine) -> None:

@@ -229,6 +229,10 @@ def test_a_read_that_takes_too_long_is_ended(
     try:
         with pytest.raises(StoreError, match="narrow it"):
             store.database.read(lambda c: c.exec_driver_sql(endless).scalar())
+        job = add(store)
+        with pytest.raises(StoreError, match="narrow it"):  # and what is deleted is looked for so
+            store.jobs.delete_where(sa.literal_column(f"({endless})") > 0)
+        assert store.jobs.get(job)
         assert store.database.read(lambda c: c.execute(sa.select(1)).scalar()) == 1
     finally:
         store.stop()
