@@ -87,6 +87,8 @@ class WarmSlots(Sandbox):
     def __init__(self, sandbox: Sandbox, *, slots: int, memory_bytes: int, at_once: int) -> None:
         self.name = sandbox.name
         self.waiting_bytes = sandbox.waiting_bytes
+        self.hits = self.misses = 0
+        """How often a slot waited for who asked for it, and how often none did."""
         self._sandbox = sandbox
         self._slots = slots
         self._memory_bytes = memory_bytes
@@ -117,11 +119,18 @@ class WarmSlots(Sandbox):
         kind = self._arrival(request)
         while (slot := self._take(kind)) is not None:
             if slot.ready():
-                log.info("sandbox.slot", warm=True)
+                self._count(warm=True)
                 return _Lent(slot, self)
             self._remove(slot)
-        log.info("sandbox.slot", warm=False)
+        self._count(warm=False)
         return _Lent(self._make(kind), self)
+
+    def _count(self, *, warm: bool) -> None:
+        with self._changed:
+            self.hits += warm
+            self.misses += not warm
+            hits, misses = self.hits, self.misses
+        log.info("sandbox.slot", warm=warm, hits=hits, misses=misses)
 
     def expect(
         self,
