@@ -13,7 +13,12 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from job_engine.api.errors import ProblemsError
-from job_engine.api.schema_bounds import BoundedValidator, SchemaTooDearError, bounded
+from job_engine.api.schema_bounds import (
+    BoundedValidator,
+    SchemaTooDearError,
+    bounded,
+    can_check,
+)
 from job_engine.errors import ForbiddenError, InvalidResourceError
 from job_engine.log import get_logger
 from job_engine.model.protocol import ActionDescription
@@ -88,6 +93,8 @@ def _validator(schema: str) -> Any:
     try:
         Draft202012Validator.check_schema(parsed)
     except SchemaError:  # the executor's mistake, and not a reason to refuse jobs
+        return None
+    if not can_check(parsed):
         return None
     # Without a registry of ours it would fetch whatever address a schema refers to.
     return BoundedValidator(parsed, registry=Registry())
