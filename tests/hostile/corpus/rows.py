@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -46,7 +45,6 @@ class Row(BaseModel):
     """What its output must hold (a pattern), to show that it did try."""
     forges: bool = False
     """Whether an assignment that is `forgeable` is excused from its score and outcome."""
-
     split_score: float = 0.0
     """What it must get in a split run, where it can forge nothing."""
 
@@ -103,8 +101,3 @@ def load() -> dict[str, Row]:
             if row.forges:
                 rows[f"{row.name}-split"] = row.in_split()
     return rows
-
-
-def as_base64(data: bytes) -> dict[str, str]:
-    """Return a file of a submission that is not text."""
-    return {"base64": base64.b64encode(data).decode()}
