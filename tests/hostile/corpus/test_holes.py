@@ -15,6 +15,7 @@ from tests.hostile.corpus.holes import HOLES
 from tests.hostile.corpus.rows import load
 
 ROWS = load()
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize("name", HOLES)

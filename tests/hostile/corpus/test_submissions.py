@@ -23,6 +23,8 @@ from tests.hostile.corpus.assignments import write_assignment
 from tests.hostile.corpus.bench import Bench
 from tests.hostile.corpus.rows import Row
 
+pytestmark = pytest.mark.timeout(300)
+
 ROW: Final = Row(name="handed-in", why="", kind="submissions", sh="true")
 """The assignment that all are handed in to: a `solution.sh` that ends well gets the mark."""
 GOOD: Final = ("solution.sh", b"true\n")
@@ -101,8 +103,10 @@ def _git(at: Path, *words: str, data: bytes | None = None) -> str:
 
 def _tree(at: Path, *entries: tuple[str, str, str]) -> str:
     """Write a tree from (mode, name, object), as no honest git would let it be made."""
+    # As git sorts them, which it insists on.
+    ordered = sorted(entries, key=lambda e: f"{e[1]}{'/' * (e[0] == '40000')}".encode())
     raw = b"".join(
-        f"{mode} {name}".encode() + b"\0" + bytes.fromhex(sha) for mode, name, sha in entries
+        f"{mode} {name}".encode() + b"\0" + bytes.fromhex(sha) for mode, name, sha in ordered
     )
     return _git(at, "hash-object", "-t", "tree", "-w", "--literally", "--stdin", data=raw)
 
@@ -116,9 +120,7 @@ def _plain(at: Path) -> list[tuple[str, str, str]]:
 
 
 def _submodules(at: Path) -> list[tuple[str, str, str]]:
-    text = (
-        b'[submodule "x"]\n\tpath = x\n\turl = ext::sh -c "touch pwned"\n\tupdate = !touch pwned\n'
-    )
+    text = b'[submodule "x"]\n\tpath = x\n\turl = ext::sh -c "touch pwned"\n'
     return [
         ("100644", ".gitattributes", _blob(at, b"* filter=evil ident eol=crlf\n")),
         ("100644", ".gitmodules", _blob(at, text)),
@@ -135,6 +137,11 @@ def _submodules(at: Path) -> list[tuple[str, str, str]]:
         ),
         *_plain(at),
     ]
+
+
+def _update_commands(at: Path) -> list[tuple[str, str, str]]:
+    text = b'[submodule "x"]\n\tpath = x\n\turl = ./x\n\tupdate = !touch pwned\n'
+    return [("100644", ".gitmodules", _blob(at, text)), *_plain(at)]
 
 
 def _names(at: Path) -> list[tuple[str, str, str]]:
@@ -163,6 +170,7 @@ def _huge(at: Path) -> list[tuple[str, str, str]]:
 Repository = Callable[[Path], list[tuple[str, str, str]]]
 REPOSITORIES: Final[dict[str, tuple[Repository, float | str]]] = {
     "filters, submodules and LFS": (_submodules, 1.0),
+    "submodules with commands": (_update_commands, "Cannot fetch"),
     "names": (_names, 1.0),
     "links": (_links, 1.0),
     "hooks in the tree": (_own_git, "Cannot fetch"),
