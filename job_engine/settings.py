@@ -282,6 +282,13 @@ class GradingSettings(Settings):
         description="Most bytes that what setup scripts made may take together; what is used "
         "least is made again when it is asked for.",
     )
+    shards_at_once: int = Field(
+        2,
+        gt=0,
+        le=16,
+        description="Most shards of one submission's tests that run side by side, beside what the "
+        "executor's other threads run.",
+    )
     command_images: list[str] = Field(
         [],
         description="Images that `run_command` jobs may name. Whoever may submit could otherwise "

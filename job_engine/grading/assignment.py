@@ -102,6 +102,9 @@ class TestPhase(Phase):
     the harness starts it as `/mnt/program/run ARGUMENT…`."""
     profile: Literal["own-root"] | None = None
     """Root of a root file system of its own, where the operator grants it."""
+    shards: int = Field(1, ge=1, le=16)
+    """Slots that it runs in side by side, from one build; JOB_ENGINE_SHARD says which one it
+    is, from 1, of JOB_ENGINE_SHARDS."""
     sees_tests: bool = True
     """Whether it sees the tests; not, where the setup put them into the image."""
 
@@ -145,6 +148,8 @@ class Phases(Strict):
         if self.test.reach:
             # What reaches both the tests and the network could carry the tests away.
             raise ValueError("test: a phase that sees the tests cannot have 'reach'")
+        if self.test.shards > 1 and (self.report or self.test.program or self.test.profile):
+            raise ValueError("test: with 'shards' there is no report, 'program' or 'profile'")
         for name in ("build", "test", "report"):
             phase = getattr(self, name)
             if phase is not None and phase.command is None:
@@ -261,6 +266,12 @@ class Assignment(Strict):
                 "results.forgeable: 'false' is for split runs (phases.test.program); a harness "
                 "that runs students' code itself can always be made to write another score"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_put_together(self) -> Assignment:
+        if self.phases.test.shards > 1 and self.results.format == "stdout":
+            raise ValueError("results.format: 'stdout' is all or nothing, which has no shards")
         return self
 
     @model_validator(mode="before")

@@ -12,7 +12,7 @@ from job_engine.errors import ActionFailedError, SandboxError
 from job_engine.grading.archive import ArchiveLimits
 from job_engine.grading.fields import Command, EnvName, argv
 from job_engine.grading.flavours import DEFAULT, LimitOverrides, flavours
-from job_engine.grading.pipeline import Watch
+from job_engine.grading.follow import Watch
 from job_engine.grading.results.hostile import decode
 from job_engine.grading.submission import Base64File, FileName, pack_inline
 from job_engine.grading.verdicts import explain

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Final, Protocol
 
 from job_engine.errors import AssignmentError, SandboxError, SubmissionError
 from job_engine.grading import split
@@ -20,26 +19,24 @@ from job_engine.grading.bundles import DIGEST, BlobSource, Bundle, BundleCache
 from job_engine.grading.clone import clone_env, commit_of
 from job_engine.grading.contracts.told import Told, engine_files, pack_files
 from job_engine.grading.flavours import Flavour, flavours
+from job_engine.grading.follow import Watch, follow
 from job_engine.grading.live import Live
 from job_engine.grading.plan import ENGINE, TESTS, Plan, ReportAccess, make_plan
 from job_engine.grading.policy import load_assignment
 from job_engine.grading.receipt import Course, completed, hold_to, hold_to_images, make_receipt
-from job_engine.grading.results import Results
+from job_engine.grading.results import Receipt, Results
 from job_engine.grading.secrets import git_secret, stdin_of
 from job_engine.grading.setup import SetupRuns
+from job_engine.grading.shards import merge, run_wide
 from job_engine.grading.submission import GitSource, GradePayload, Submission, workspace_of
 from job_engine.grading.verdicts import explain, held_to, overshot
 from job_engine.log import get_logger
 from job_engine.sandbox.base import (
     WORKSPACE,
     Inputs,
-    PhaseOutput,
     PhaseResult,
-    PhaseStarted,
     Sandbox,
-    Slot,
     Tree,
-    Verdict,
 )
 from job_engine.sandbox.policy import may_reach
 from job_engine.settings import GradingSettings, SandboxSettings
@@ -48,34 +45,6 @@ log = get_logger(__name__)
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _BLOCK: Final = 4096
-_FIRST_PERCENT: Final = 10
-_LAST_PERCENT: Final = 95
-
-
-class Watch(Protocol):
-    """Who follows a run, and may stop it; `job_engine.plugins.Context` is one.
-
-    Every method may raise an `Interruption`.
-    """
-
-    @property
-    def scratch(self) -> Path:
-        """A private directory."""
-
-    def progress(self, percent: int, message: str | None = None) -> None:
-        """Report how far the run is."""
-
-    def log(self, text: str) -> None:
-        """Add lines to the job's log."""
-
-    def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
-        """Tell whoever follows the job; `staff`: not its students."""
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, and wake at once when interrupted."""
-
-    def lend(self, close: Callable[[], None]) -> AbstractContextManager[None]:
-        """While entered, an interruption calls `close` from another thread."""
 
 
 class Catalogue(Protocol):
@@ -193,6 +162,8 @@ class Grader:
         if assignment.due is not None:
             self._announce(plan, assignment.due)
         ask = _Ask(assignment, plan, inputs, payload)
+        if assignment.phases.test.shards > 1:
+            return self._run_wide(ask, receipt, identity, watch)
         phases, images = self._phases(ask, watch)
         clone = phases.get("clone")
         if clone is not None and submission.git is not None and not clone.ok:
@@ -203,6 +174,31 @@ class Grader:
         results = assemble(assignment, plan, phases, receipt)
         log.info("grading.done", verdict=results.verdict, score=results.score)
         return results
+
+    def _run_wide(self, ask: _Ask, receipt: Receipt, identity: str, watch: Watch) -> Results:
+        """Build once, and run the shards of the tests side by side."""
+        ended = run_wide(
+            ask.plan,
+            ask.inputs,
+            lambda plan, inputs: self._phases(replace(ask, plan=plan, inputs=inputs), watch),
+            shards=ask.assignment.phases.test.shards,
+            at_once=self.settings.shards_at_once,
+            scratch=watch.scratch,
+        )
+        clone, git = ended.before.get("clone"), ask.payload.submission.git
+        if clone is not None and git is not None and not clone.ok:
+            raise clone_error(clone, ask.plan, git)
+        commit = commit_of(clone.stdout) if clone is not None else None
+        receipt = completed(receipt, ended.images, commit or identity, ended.slow)
+        if not ended.tests:
+            return assemble(ask.assignment, ask.plan, ended.before, receipt)
+        return merge(
+            [
+                assemble(ask.assignment, ask.plan, {**ended.before, "test": test}, receipt)
+                for test in ended.tests
+            ],
+            ask.assignment.results.max_score,
+        )
 
     def _set_up(
         self, assignment: Assignment, plan: Plan, flavour: Flavour, bundle: Bundle, watch: Watch
@@ -302,41 +298,6 @@ class _Ask:
             "clone": clone_env(pinned, keep_git=self.assignment.submission.keep_git),
         }
         return replace(self, inputs=replace(self.inputs, env=env))
-
-
-def follow(
-    slot: Slot, plan: Plan, inputs: Inputs, watch: Watch, live: Live
-) -> dict[str, PhaseResult]:
-    """Set a slot going and report each phase as it starts, prints and ends."""
-    order = [phase.name for phase in plan.specs]
-    share = (_LAST_PERCENT - _FIRST_PERCENT) / len(order)
-    ended: dict[str, PhaseResult] = {}
-    slot.go(inputs)
-    for event in slot.collect():
-        if isinstance(event, PhaseStarted):
-            percent = _FIRST_PERCENT + int(share * order.index(event.phase))
-            watch.progress(percent, f"{event.phase}: running")
-            live.started(event.phase)
-            continue
-        if isinstance(event, PhaseOutput):
-            live.printed(event)
-            continue
-        ended[event.phase] = event
-        how = explain(event, plan.limits(event.phase))
-        live.ended(event, how)
-        text = f"{event.phase}: {how}"
-        percent = _FIRST_PERCENT + int(share * (order.index(event.phase) + 1))
-        watch.progress(percent, text)
-        memory = event.peak_memory_bytes
-        watch.log(
-            f"{text}; {event.wall_time_s:.2f} s, {event.cpu_time_s:.2f} s CPU"
-            + (f", {memory / 2**20:.1f} MiB" if memory else "")
-        )
-    if any(result.verdict is Verdict.KILLED for result in ended.values()):
-        # An interruption has been raised above already, unless it was not the run's own.
-        watch.progress(_LAST_PERCENT)
-        raise SandboxError("The sandbox was killed from outside of the run.")
-    return ended
 
 
 def _inputs(

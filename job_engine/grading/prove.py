@@ -22,7 +22,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from job_engine.errors import ArchiveError, AssignmentError, SubmissionError
 from job_engine.grading.archive import pack_submission
 from job_engine.grading.contracts.recognise import SOLUTIONS
-from job_engine.grading.pipeline import Grader, Watch
+from job_engine.grading.follow import Watch
+from job_engine.grading.pipeline import Grader
 from job_engine.grading.results import Results
 from job_engine.grading.submission import GradePayload
 from job_engine.grading.yaml_lines import load

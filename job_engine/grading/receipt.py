@@ -99,10 +99,10 @@ def hold_to(replay: Replay, receipt: Receipt) -> None:
 
 def hold_to_images(replay: Replay, images: Mapping[str, str]) -> None:
     """Raise `ReplayRefusedError` unless every phase is to run in the image that it once did."""
-    for phase, then in replay.images.items():
-        if images.get(phase) != then:
+    for phase, now in images.items():
+        if replay.images.get(phase) != now:
             raise ReplayRefusedError(
-                _changed(f"image of phase {phase}", then, images.get(phase))
+                _changed(f"image of phase {phase}", replay.images.get(phase, "none"), now)
                 + " Give the image's name back to that content, and replay again."
             )
 

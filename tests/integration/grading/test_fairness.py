@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from job_engine.errors import Cancelled, ReplayRefusedError
+from job_engine.errors import Cancelled, ReplayRefusedError, SubmissionError
 from job_engine.grading.replay import differences, replay_payload
 from job_engine.grading.results import Outcome, Results
 from job_engine.model import Fault, FinalVerdict
@@ -183,3 +183,64 @@ def test_who_is_too_slow_twice_is_too_slow(desk: Desk) -> None:
     assert results.verdict is FinalVerdict.TIME_LIMIT
     assert (results.score, len(results.tests)) == (2, 2)
     assert "used more than 1 s of CPU time" in results.message
+
+
+BUILD = "date +%s%N > stamp; printf '#!/bin/sh\\necho by the program\\n' > prog; chmod +x prog"
+SHARD = """\
+began=$(date +%s%N); sleep 2
+case $JOB_ENGINE_SHARD in 2) score=0 ;; *) score=1 ;; esac
+printf '{"name": "%s of %s", "score": %s, "max_score": 1, "output": "%s %s %s %s"}\\n' \
+  "$JOB_ENGINE_SHARD" "$JOB_ENGINE_SHARDS" "$score" "$(cat stamp)" "$began" "$(date +%s%N)" \
+  "$(./prog)" > /mnt/results/tests.jsonl
+"""
+
+
+def publish_wide(desk: Desk, script: str, build: str = BUILD, limits: str = "") -> str:
+    name = f"wide-{uuid.uuid4().hex[:8]}"
+    directory = desk.directory / name
+    (directory / "tests").mkdir(parents=True)
+    (directory / "tests" / "run.sh").write_text(script)
+    (directory / "build.sh").write_text(build)
+    test = f"{{command: sh /mnt/tests/run.sh, shards: 3, limits: {{{limits}}}}}"
+    (directory / "assignment.yaml").write_text(
+        f"name: {name}\nphases:\n  build: |\n    {build}\n  test: {test}\n"
+        "results: {format: stream}\n"
+    )
+    return desk.blobs.add_assignment(directory)
+
+
+def test_shards_run_side_by_side_from_one_build(desk: Desk) -> None:
+    results = grade(desk, publish_wide(desk, SHARD))
+    assert [test.name for test in results.tests] == ["1 of 3", "2 of 3", "3 of 3"], results
+    assert (results.score, results.max_score) == (2, 3)
+    assert results.verdict is FinalVerdict.WRONG_ANSWER
+    told = [test.output.split(" ", 3) for test in results.tests]
+    assert len({stamp for stamp, _, _, _ in told}) == 1  # It was built once.
+    assert {program for _, _, _, program in told} == {"by the program"}
+    spans = [(int(began), int(ended)) for _, began, ended, _ in told]
+    assert max(began for began, _ in spans[:2]) < min(ended for _, ended in spans[:2])
+    assert [phase.name for phase in results.phases] == ["build", "test-1", "test-2", "test-3"]
+    assert set(results.receipt.images) == {"build", "test"}
+
+
+def test_a_shard_that_meets_a_limit_leaves_the_others_their_points(desk: Desk) -> None:
+    slow = f"{TWO}[ $JOB_ENGINE_SHARD != 2 ] || sleep 30"
+    results = grade(desk, publish_wide(desk, slow, limits="wall_time_s: 2"))
+    assert (results.verdict, results.score) == (FinalVerdict.TIME_LIMIT, 6)
+    assert results.message.startswith("Shard 2: The tests were ended")
+
+
+@pytest.mark.parametrize(
+    "build", ["ln -s /etc/passwd link", "mkfifo pipe", "dd if=/dev/zero of=big bs=1M count=65"]
+)
+def test_what_a_build_leaves_is_handed_to_shards_only_as_plain_files(
+    desk: Desk, build: str
+) -> None:
+    with pytest.raises(SubmissionError, match="cannot be handed to the shards"):
+        grade(desk, publish_wide(desk, TWO, f"{build} 2>/dev/null || true"))
+
+
+def test_a_build_that_fails_is_told_once(desk: Desk) -> None:
+    results = grade(desk, publish_wide(desk, TWO, "exit 3"))
+    assert (results.verdict, results.score) == (FinalVerdict.BUILD_FAILED, 0)
+    assert [phase.name for phase in results.phases] == ["build"]

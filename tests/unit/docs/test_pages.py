@@ -24,7 +24,12 @@ SETTINGS = (
     ExecutorSettings,
     UpSettings,
 )
-OTHER_VARIABLES = {"JOB_ENGINE_CONFIG", "JOB_ENGINE_MIRROR"}
+OTHER_VARIABLES = {
+    "JOB_ENGINE_CONFIG",
+    "JOB_ENGINE_MIRROR",
+    "JOB_ENGINE_SHARD",
+    "JOB_ENGINE_SHARDS",
+}
 
 
 def found(pattern: str) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,186 @@
+"""Compile once, test wide: shards of the tests side by side, each in a slot of its own.
+
+What the build left in the workspace is taken out of its slot, as hostile as it is: regular
+files, within limits, packed anew. Each shard starts from that, is told its number, and runs
+the same command; their results are put together in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from job_engine.errors import ArchiveError, SandboxError, SubmissionError
+from job_engine.grading.archive import ArchiveLimits, Collector
+from job_engine.grading.plan import Plan
+from job_engine.grading.results.model import Outcome, Results
+from job_engine.grading.verdicts import held_to, overshot
+from job_engine.model import FinalVerdict
+from job_engine.sandbox.base import WORKSPACE, Handover, Inputs, PhaseResult
+
+NUMBER: Final = "JOB_ENGINE_SHARD"
+"""Variable that tells a shard which one it is, from 1."""
+COUNT: Final = "JOB_ENGINE_SHARDS"
+MAX_BYTES: Final = 64 * 2**20
+"""Most bytes of a workspace that is handed to shards."""
+MAX_FILES: Final = 10_000
+
+RunSlot = Callable[[Plan, Inputs], tuple[dict[str, PhaseResult], Mapping[str, str]]]
+"""Runs a plan in a slot of its own; returns how its phases ended, and in which images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wide:
+    """How all of it ended."""
+
+    before: Mapping[str, PhaseResult]
+    """The phases before the tests."""
+    tests: tuple[PhaseResult, ...]
+    """Those of the shards, in order; none where the phases before did not end well."""
+    images: Mapping[str, str]
+    slow: PhaseResult | None = None
+    """The first run of a shard that was run twice."""
+
+
+def run_wide(
+    plan: Plan, inputs: Inputs, run: RunSlot, *, shards: int, at_once: int, scratch: Path
+) -> Wide:
+    """Run the phases before the tests once, and the tests in `shards` slots.
+
+    Raises `SubmissionError` for a workspace that cannot be handed on, and `SandboxError`.
+    """
+    first, test = plan.phases[:-1], plan.phases[-1:]
+    before: dict[str, PhaseResult] = {}
+    images: dict[str, str] = {}
+    trees = {name: stream.read() for name, stream in inputs.trees.items()}
+    if first:
+        handover = Handover(tree=WORKSPACE, max_bytes=MAX_BYTES, max_files=MAX_FILES)
+        last = replace(first[-1], handover=(handover,))
+        begin = replace(plan, phases=(*first[:-1], last))
+        before, found = run(begin, _inputs_of(begin, inputs, trees))
+        images.update(found)
+        if len(before) < len(first) or not all(result.ok for result in before.values()):
+            return Wide(before=before, tests=(), images=images)
+        trees[WORKSPACE] = _packed(before[last.name], scratch)
+    wide = replace(plan, phases=test)
+
+    def shard(number: int) -> tuple[PhaseResult, PhaseResult | None, Mapping[str, str]]:
+        own = _inputs_of(wide, inputs, trees)
+        told = {NUMBER: str(number), COUNT: str(shards)}
+        env = {**own.env, "test": {**own.env.get("test", {}), **told}}
+        limits, slow = wide.limits("test"), None
+        result, found = _only(run(wide, replace(own, env=env)))
+        if overshot(result, limits):
+            slow = result
+            again = replace(_inputs_of(wide, inputs, trees), env=env)
+            result, found = _only(run(wide, again))
+            result = held_to(result, limits)
+        return result, slow, found
+
+    with ThreadPoolExecutor(min(shards, at_once), thread_name_prefix="shard") as pool:
+        ended = list(pool.map(shard, range(1, shards + 1)))
+    for _, _, found in ended:
+        images.update(found)
+    slow = next((first for _, first, _ in ended if first is not None), None)
+    return Wide(
+        before=before, tests=tuple(result for result, _, _ in ended), images=images, slow=slow
+    )
+
+
+def merge(parts: list[Results], declared: float | None) -> Results:
+    """Return the results of all shards as one; they come in the order of the shards.
+
+    The score is the sum; so is the maximum where all tests tell theirs, else it is what the
+    assignment has `declared`. Who is at fault says the first shard that did not run to its
+    end.
+    """
+    broken = [(n, part) for n, part in enumerate(parts, 1) if part.outcome is not Outcome.GRADED]
+    number, worst = broken[0] if broken else (1, parts[0])
+    tests = [test for part in parts for test in part.tests]
+    score = _sum([part.score for part in parts])
+    max_score = _sum([part.max_score for part in parts])
+    told = bool(tests) and all(test.max_score is not None for test in tests) and not broken
+    if declared is not None and not told:
+        max_score = declared
+    of = "" if max_score is None else f" of {max_score:g}"
+    message = f"Score {score or 0:g}{of}." if not broken else f"Shard {number}: {worst.message}"
+    whole = worst.model_copy(
+        update={
+            "message": message,
+            "score": score,
+            "max_score": max_score,
+            "output": "\n".join(part.output for part in parts if part.output),
+            "execution_time": _sum([part.execution_time for part in parts]),
+            "tests": [
+                test.model_copy(update={"number": str(n)}) for n, test in enumerate(tests, 1)
+            ],
+            "leaderboard": [entry for part in parts for entry in part.leaderboard],
+            "notes": [note for part in parts for note in part.notes],
+            "phases": [
+                *(phase for phase in parts[0].phases if phase.name != "test"),
+                *(
+                    phase.model_copy(update={"name": f"test-{n}"})
+                    for n, part in enumerate(parts, 1)
+                    for phase in part.phases
+                    if phase.name == "test"
+                ),
+            ],
+        }
+    )
+    if broken:
+        return whole
+    verdict = FinalVerdict.ACCEPTED if whole.lost_nothing else FinalVerdict.WRONG_ANSWER
+    return whole.model_copy(update={"verdict": verdict, "fault": verdict.fault})
+
+
+def _sum(numbers: list[float | None]) -> float | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
+
+
+def _only(
+    ended: tuple[dict[str, PhaseResult], Mapping[str, str]],
+) -> tuple[PhaseResult, Mapping[str, str]]:
+    phases, images = ended
+    if "test" not in phases:
+        raise SandboxError("The sandbox ended without running the tests.")
+    return phases["test"], images
+
+
+def _inputs_of(plan: Plan, inputs: Inputs, trees: Mapping[str, bytes]) -> Inputs:
+    """Return the inputs of these phases, each stream at its start and nobody else's."""
+    names = {phase.name for phase in plan.phases}
+    seen = {mount.tree for phase in plan.phases for mount in phase.mounts}
+    return Inputs(
+        trees={name: BytesIO(data) for name, data in trees.items() if name in seen},
+        stdin={name: data for name, data in inputs.stdin.items() if name in names},
+        env={name: env for name, env in inputs.env.items() if name in names},
+    )
+
+
+def _packed(built: PhaseResult, scratch: Path) -> bytes:
+    """Return a clean tar of what a phase handed on of its workspace."""
+    if built.left_out:
+        raise SubmissionError(
+            f"After the phase {built.phase} the workspace holds {built.left_out[0]!a}, which "
+            "cannot be handed to the shards of the tests: a link or a special file, or more than "
+            f"{MAX_BYTES // 2**20} MiB or {MAX_FILES:,} files in all."
+        )
+    limits = ArchiveLimits(max_entries=2 * MAX_FILES, max_bytes=MAX_BYTES)
+    collector = Collector(limits, MAX_BYTES, scratch)
+    try:
+        for name, data in built.files.items():
+            # Which of them are programs was not told; a file that may be run harms nobody.
+            collector.file(name.removeprefix(f"{WORKSPACE}/"), executable=True, chunks=[data])
+        with collector.finish() as packed:
+            return packed.stream.read()
+    except ArchiveError as error:
+        raise SubmissionError(
+            error.message.replace("The archive", "The workspace after the build")
+        ) from error
+    finally:
+        collector.close()
