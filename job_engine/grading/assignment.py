@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from job_engine.grading import split
 from job_engine.grading.contracts import expand
 from job_engine.grading.contracts.cases_spec import CasesSpec
 from job_engine.grading.contracts.spec import Autolab, ExternalGrading
@@ -260,7 +261,8 @@ class Assignment(Strict):
     def _fits_its_form(self) -> Assignment:
         mounts = self.mounts
         if self.phases.test.program is not None:
-            _apart([mounts.submission, mounts.tests, mounts.results, mounts.program], "mounts: ")
+            own = [mounts.program, split.join_target(mounts.program)]
+            _apart([mounts.submission, mounts.tests, mounts.results, *own], "mounts: ")
         elif not self.results.forgeable:
             raise ValueError(
                 "results.forgeable: 'false' is for split runs (phases.test.program); a harness "

@@ -317,7 +317,7 @@ def _inputs(
         trees[ENGINE] = pack_files(engine_files(told))
     stdin: dict[str, bytes] = {}
     if assignment.phases.test.program is not None:
-        trees[split.JOIN] = split.join_tree()
+        trees |= split.contents()
     if submission.git is not None:
         secret = stdin_of(git_secret(submission.git, settings.git_secrets_file))
         if secret:

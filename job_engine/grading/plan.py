@@ -134,7 +134,7 @@ def make_plan(
         (
             workspace if program is None else results,
             *((tests,) if test.sees_tests else ()),
-            results if program is None else _join(assignment),
+            *((results,) if program is None else _joined(assignment)),
             *((Mount(tree=ENGINE, target=ENGINE_MOUNT, read_only=True),) if told else ()),
         ),
         handover=(_handover(assignment),),
@@ -156,12 +156,16 @@ def make_plan(
         _results_tree(assignment, flavour),
     )
     if program is not None:
-        trees = (*trees, split.TREE)
+        trees = (*trees, *split.TREES)
     return Plan(tuple(phases), trees, assignment.image, env)
 
 
-def _join(assignment: Assignment) -> Mount:
-    return Mount(tree=split.JOIN, target=assignment.mounts.program)
+def _joined(assignment: Assignment) -> tuple[Mount, Mount]:
+    target = assignment.mounts.program
+    return (
+        Mount(tree=split.JOIN, target=split.join_target(target)),
+        Mount(tree=split.TOOLS, target=target, read_only=True),
+    )
 
 
 def _program(
@@ -171,7 +175,7 @@ def _program(
         name=PROGRAM,
         command=split.serve_command(assignment.mounts.program, program.argv()),
         limits=assignment.program_limits(program, flavour),
-        mounts=(workspace, replace(_join(assignment), read_only=True)),
+        mounts=(workspace, replace(_joined(assignment)[0], read_only=True)),
         workdir=workspace.target,
         env=program.env,
         image=program.image,

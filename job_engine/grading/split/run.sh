@@ -3,12 +3,13 @@
 # its output, its errors and its exit code (128 and the number for a signal; 137 too when nothing
 # is there any more that could run it). Ending this process, in whatever way, ends that run.
 #
-# What is at the other end is hostile. It can write into FIFOs, or not, and nothing else. So
+# What is at the other end is hostile. It can write into FIFOs, or not, and nothing else; it can
+# hold up who opens a file that it sees (by a lease), so this script is not where it sees it. So
 # whatever may wait for it here is a child that ends when this process does. In those children
 # `exec` closes descriptors before anything waits: other redirections are saved by the shell.
 set -fu
 umask 022
-join=${0%/*}
+join=${0%/*}.join
 quote=\'
 exec 3<&0
 
@@ -34,6 +35,8 @@ done >"$dir/arguments"
 exec 8<>"$join/life" 7<"$join/life" 8>&-
 exec 8<>"$dir/status" 4<"$dir/status" 8>&-
 exec 6<>"$dir/alive" 5<"$dir/alive"
+# Nobody is to write into it: `read` would hold whatever comes before the end of a line.
+chmod 444 "$dir/alive"
 
 (exec 4<&- 5<&- 6>&- 7<&- 2>/dev/null && exec cat <&3 >"$dir/in") &
 feed=$!
@@ -43,7 +46,9 @@ out=$!
 err=$!
 (
     exec 3<&- 4<&- 5<&- 6>&- </dev/null >/dev/null 2>&1
-    read -r _ <&7
+    head -c 1 <&7 &
+    echo "$!" >"$dir/mourner"
+    wait "$!"
     # The other side is gone: what it has not opened by now is opened for it, and closed.
     while :; do
         for name in in out err; do : <>"$dir/$name"; done
@@ -55,7 +60,7 @@ mourner=$!
     exec 3<&- 4<&- 6>&- 7<&- </dev/null >/dev/null 2>&1
     read -r _ <&5
     # This process was ended from outside: nobody may go on to hold the caller's output.
-    kill -s KILL "$feed" "$out" "$err" "$mourner" $(cat "$dir/reader")
+    kill -s KILL "$feed" "$out" "$err" "$mourner" $(cat "$dir/mourner" "$dir/reader")
     rm -rf "$dir"
 ) &
 heir=$!
@@ -68,7 +73,7 @@ exec 2>/dev/null
 echo "$!" >"$dir/reader"
 wait "$!"
 read -r code <"$dir/code"
-kill -s KILL "$heir" "$mourner" "$feed"
+kill -s KILL "$heir" "$mourner" "$feed" $(cat "$dir/mourner")
 rm -rf "$dir"
 case $code in
 [0-9] | [0-9][0-9] | [0-9][0-9][0-9]) [ "$code" -le 255 ] && exit "$code" ;;

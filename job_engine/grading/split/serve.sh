@@ -9,7 +9,7 @@ handle() {
     dir=$join/runs/$1
     shift
     exec 8>&- 9>&- 2>/dev/null
-    exec 6<>"$dir/alive" 7<"$dir/alive" 6>&- 5<>"$dir/status"
+    exec 7<"$dir/alive" 5<>"$dir/status"
     eval "set -- \"\$@\" $(cat "$dir/arguments")"
     (exec 5>&- 7<&- && exec $session "$@" <"$dir/in" >"$dir/out" 2>"$dir/err") &
     run=$!

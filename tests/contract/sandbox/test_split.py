@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from job_engine.grading.split import JOIN, join_tree, serve_command
-from job_engine.grading.split import TREE as JOIN_TREE
+from job_engine.grading.split import JOIN, TOOLS, TREES, contents, serve_command
 from job_engine.sandbox.base import (
     WORKSPACE,
     Handover,
@@ -24,6 +23,7 @@ from tests.contract.sandbox.conftest import Backend
 from tests.contract.sandbox.runner import HOME, LIMITS, MIB, TREE, run_all, tar
 
 MOUNT = "/mnt/program"
+SHARED = f"{MOUNT}.join"
 TESTS = Tree(name="tests", size_bytes=MIB, inodes=100)
 RESULTS = Tree(name="results", size_bytes=MIB, inodes=100)
 PROGRAM = PhaseSpec(
@@ -32,7 +32,7 @@ PROGRAM = PhaseSpec(
     limits=replace(LIMITS, cpu_time_s=8),
     mounts=(
         Mount(tree=WORKSPACE, target=HOME),
-        Mount(tree=JOIN, target=MOUNT, read_only=True),
+        Mount(tree=JOIN, target=SHARED, read_only=True),
     ),
     workdir=HOME,
 )
@@ -43,7 +43,8 @@ HARNESS = PhaseSpec(
     mounts=(
         Mount(tree="tests", target="/mnt/tests", read_only=True),
         Mount(tree="results", target="/mnt/results"),
-        Mount(tree=JOIN, target=MOUNT),
+        Mount(tree=JOIN, target=SHARED),
+        Mount(tree=TOOLS, target=MOUNT, read_only=True),
     ),
     workdir="/mnt/results",
     handover=(Handover(tree="results"),),
@@ -67,10 +68,10 @@ def split(
         trees={
             WORKSPACE: tar({"program.py": program.encode()}),
             "tests": tar({"harness.py": (PRELUDE + harness + TOLD).encode(), "secret": b"42"}),
-            JOIN: join_tree(),
+            **contents(),
         }
     )
-    trees = (TREE, TESTS, RESULTS, JOIN_TREE)
+    trees = (TREE, TESTS, RESULTS, *TREES)
     found = run_all(backend.sandbox, label, phase, trees=trees, inputs=inputs)
     told = found[0].files.get("results/told.json")
     assert told is not None, found
@@ -96,7 +97,7 @@ for n in (3, 5, 8):
     told["talk"].append(int(talk.stdout.readline()))
 talk.stdin.close()
 told["end"] = talk.wait(5)
-told["left"] = os.listdir("/mnt/program/runs")
+told["left"] = os.listdir("/mnt/program.join/runs")
 """
     program = """
 import json, os, sys
@@ -142,7 +143,7 @@ port = socket.create_server(("127.0.0.1", 4567))
 told["theirs"] = json.loads(run(timeout=15).stdout)
 marked.kill()
 told["results"] = os.listdir("/mnt/results")
-told["scripts"] = [os.access("/mnt/program/run", os.X_OK), sorted(os.listdir("/mnt/program"))]
+told["scripts"] = [os.listdir("/mnt/program"), sorted(os.listdir("/mnt/program.join"))]
 """
     program = """
 import contextlib, ctypes, json, os, socket, subprocess, sys
@@ -151,7 +152,7 @@ def fails(call):
     try: call()
     except OSError as error: return error.errno
     return 0
-join = "/mnt/program"
+join = "/mnt/program.join"
 run = f"{join}/runs/{os.listdir(f'{join}/runs')[0]}"
 def connect(family, address):
     with socket.socket(family) as s: s.connect(address)
@@ -166,14 +167,15 @@ print(json.dumps({
     "refused": [bool(fails(call)) for call in (
         lambda: open(f"{join}/new", "w"),
         lambda: os.mkdir(f"{join}/runs/x"),
-        lambda: os.unlink(f"{join}/run"),
+        lambda: os.unlink(f"{join}/serve"),
         lambda: os.rename(f"{run}/out", f"{run}/in"),
         lambda: os.symlink("/etc/passwd", f"{run}/link"),
         lambda: os.chmod(f"{run}/out", 0),
-        lambda: os.utime(f"{join}/run"),
-        lambda: open(f"{join}/run", "a"),
+        lambda: os.utime(f"{join}/serve"),
+        lambda: open(f"{join}/serve", "a"),
         lambda: os.truncate(f"{run}/arguments", 0),
-        lambda: os.setxattr(f"{join}/run", "user.a", b"b"),
+        lambda: os.setxattr(f"{join}/serve", "user.a", b"b"),
+        lambda: open(f"{run}/alive", "w"),
         lambda: connect(socket.AF_UNIX, "\\0harness"),
         lambda: connect(socket.AF_INET, ("127.0.0.1", 4567)),
     )],
@@ -181,16 +183,16 @@ print(json.dumps({
 """
     told, _ = split(backend, label, harness, program)
     assert told == {
-        "own": ["program", "results", "tests"],
+        "own": ["program", "program.join", "results", "tests"],
         "workspace": False,
         "theirs": {
-            "mnt": ["program", "submission"],
+            "mnt": ["program.join", "submission"],
             "tmp": False,
             "harness": False,
-            "refused": [True] * 12,
+            "refused": [True] * 13,
         },
         "results": [],
-        "scripts": [True, ["life", "met", "requests", "run", "runs", "serve"]],
+        "scripts": [["run"], ["life", "met", "requests", "runs", "serve"]],
     }
 
 
@@ -204,7 +206,7 @@ end = time.monotonic() + 5
 while "hang" in run("list").stdout.decode() and time.monotonic() < end:
     time.sleep(0.1)
 told["list"] = run("list").stdout.decode()
-told["left"] = os.listdir("/mnt/program/runs")
+told["left"] = os.listdir("/mnt/program.join/runs")
 """
     program = """
 import os, sys, time
@@ -263,16 +265,25 @@ try:
 except subprocess.TimeoutExpired:
     told["held"] = time.monotonic() - start < 4
 told["after"] = run("fine").stdout.decode()
+lease = subprocess.Popen([RUN, "lease"], stdout=subprocess.PIPE)
+lease.stdout.readline()
+start = time.monotonic()
+told["leased"] = run("fine").stdout.decode(), time.monotonic() - start < 4
+lease.kill()
+lease.communicate(timeout=5)
 def names():
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try: yield open(f"/proc/{pid}/comm").read().strip()
         except OSError: pass
-told["mine"] = [name for name in names() if name in ("cat", "head", "run")]
+def mine(): return [name for name in names() if name in ("cat", "head", "run", "sleep")]
+end = time.monotonic() + 5
+while mine() and time.monotonic() < end: time.sleep(0.1)
+told["mine"] = mine()
 """
     program = """
 import glob, os, sys, time
 word = sys.argv[1]
-def mine(name): return max(glob.glob(f"/mnt/program/runs/*/{name}"), key=os.path.getctime)
+def mine(name): return max(glob.glob(f"/mnt/program.join/runs/*/{name}"), key=os.path.getctime)
 if word == "flood":
     while True: os.write(1, b"x" * 65536)
 if word == "lie":
@@ -283,8 +294,20 @@ if word == "hold":
         os.setsid()
         if os.fork() == 0: time.sleep(600)
         os._exit(0)
-    calls = os.open("/mnt/program/requests", os.O_WRONLY | os.O_NONBLOCK)
+    calls = os.open("/mnt/program.join/requests", os.O_WRONLY | os.O_NONBLOCK)
     os.write(calls, b"../../submission\\n\\nabsent\\n" * 10)
+if word == "lease":
+    # Whoever opens a file with a lease on it waits for who has that, up to 45 s.
+    import fcntl, signal
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    held = []
+    for place in glob.glob("/mnt/program*/*"):
+        try:
+            held.append(os.open(place, os.O_RDONLY | os.O_NONBLOCK))
+            fcntl.fcntl(held[-1], fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError: pass
+    print("held", flush=True)
+    time.sleep(600)
 print("fine")
 """
     told, found = split(backend, label, harness, program)
@@ -294,6 +317,7 @@ print("fine")
         "lie": 137,
         "held": True,
         "after": "fine\n",
+        "leased": ["fine\n", True],
         "mine": [],
     }
     assert found[0].verdict is Verdict.OK
