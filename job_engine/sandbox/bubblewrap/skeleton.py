@@ -14,7 +14,7 @@ from typing import Final
 
 from job_engine.sandbox.bubblewrap.root import SYSTEM_DIRS, copy_etc
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _ETC: Final = (
     "adduser.conf",
     "bash.bashrc",
@@ -103,6 +103,8 @@ def _fill(root: Path) -> None:
     _fill_users(root / "etc")
     if _PACKAGES.is_dir():
         shutil.copytree(_PACKAGES, root / "var/lib/dpkg", symlinks=True)
+        # It names groups of the host's, without which the package manager would not start.
+        (root / "var/lib/dpkg/statoverride").write_text("")
 
 
 def _fill_users(etc: Path) -> None:
