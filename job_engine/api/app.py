@@ -26,7 +26,7 @@ from job_engine.api.openapi.document import describe
 from job_engine.api.rates import RateLimitMiddleware
 from job_engine.api.registry import make_registry
 from job_engine.api.request_ids import RequestIdMiddleware
-from job_engine.api.routes import blobs, engine, events, health, job_stream, webhooks
+from job_engine.api.routes import blobs, engine, events, greengrader, health, job_stream, webhooks
 from job_engine.api.routes.cimi import cimi_routes, routes_of_type
 from job_engine.api.services import Services, make_services
 from job_engine.api.types.base import ResourceType
@@ -93,7 +93,14 @@ def create_app(
     # Jobs first: to ask each router before them costs every job that is created.
     app.include_router(job_stream.router)
     app.router.routes += routes_of_type("job", registry["job"])
-    for router in (health.router, engine.router, webhooks.router, events.router, blobs.router):
+    for router in (
+        health.router,
+        engine.router,
+        webhooks.router,
+        events.router,
+        blobs.router,
+        greengrader.router,
+    ):
         app.include_router(router)
     app.router.routes += cimi_routes(registry)
     app.openapi = lambda: _openapi(app, registry)  # type: ignore[method-assign]

@@ -93,7 +93,7 @@ async def _upload(request: Request, services: Services, who: Identity, limit: in
         if incoming.size == 0:
             raise RequestError("the upload is empty")
         digest = await run_in_threadpool(
-            _record, services, incoming, who.active_claim, media_type, name
+            record, services, incoming, who.active_claim, media_type, name
         )
         # On its own: the same upload, made again, writes no row.
         told = line_of(
@@ -195,9 +195,10 @@ async def _receive_form(
     return part
 
 
-def _record(
+def record(
     services: Services, incoming: Incoming, owner: str, media_type: str, name: str | None
 ) -> str:
+    """Keep what has come in as an upload of somebody's; return its digest."""
     digest = incoming.complete()
     services.store.blobs.add(
         digest,
