@@ -16,7 +16,7 @@ DURABILITY: Final = "stores nothing"
 LEAST: Final = 15.0
 """Submissions a second with bubblewrap on two cores."""
 LEAST_OVER_BARE: Final = 0.9
-COUNT: Final = {"docker": (12, 60), "bubblewrap": (60, 400)}
+COUNT: Final = {"docker": (8, 60), "bubblewrap": (40, 400)}
 """Submissions in a round, by backend: quick, full."""
 
 

@@ -85,6 +85,9 @@ class Group:
     def __init__(self, hierarchies: Hierarchies, path: str) -> None:
         self._hierarchies = hierarchies
         self._dirs = [root / path for root in hierarchies.roots()]
+        self._dir_of = {
+            name: mount / hierarchies.parent / path for name, mount in hierarchies.v1.items()
+        }
 
     def create(self) -> None:
         """Make it, and its ancestors. Raises `SandboxError`."""
@@ -216,8 +219,7 @@ class Group:
     def _file(self, controller: str, name: str) -> Path:
         if self._hierarchies.unified:
             return self._dirs[0] / name
-        mount = self._hierarchies.v1[controller]
-        return next(d for d in self._dirs if d.is_relative_to(mount)) / name
+        return self._dir_of[controller] / name
 
     def _has(self, controller: str, name: str) -> bool:
         return self._file(controller, name).exists()
