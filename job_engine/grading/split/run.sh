@@ -21,7 +21,7 @@ mkfifo -m 666 "$dir/alive" "$dir/in" "$dir/out" "$dir/err" "$dir/status" || exit
 for word; do
     printf %s "$quote"
     while [ "$word" != "${word#*"$quote"}" ]; do
-        printf "%s'\\''" "${word%%"$quote"*}"
+        printf '%s%s' "${word%%"$quote"*}" "'\\''"
         word=${word#*"$quote"}
     done
     printf "%s' " "$word"
