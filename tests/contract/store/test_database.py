@@ -28,6 +28,10 @@ from job_engine.store.tables import counters, metadata
 from tests.contract.store.support import ON_SQLITE, Clock, add, document, running
 
 
+@pytest.mark.filterwarnings(
+    # Of one that only PostgreSQL has.
+    "ignore:autogenerate skipping metadata-specified expression-based index 'jobs_searched'"
+)
 def test_migrations_make_what_the_tables_say(store: Store) -> None:
     def differences(connection: Connection) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection), metadata))
