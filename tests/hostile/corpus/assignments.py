@@ -20,10 +20,11 @@ from tests.hostile.corpus.rows import Row
 
 SECRET: Final = "the-tests-are-a-secret-5d1c"
 """Stands in the tests of every assignment."""
+WALL_TIME_S: Final = 15
 FLAVOUR: Final = {
     "cpus": 1.0,
     "cpu_time_s": 8,
-    "wall_time_s": 15,
+    "wall_time_s": WALL_TIME_S,
     "memory_bytes": "96MiB",
     "processes": 32,
     "file_size_bytes": "8MiB",

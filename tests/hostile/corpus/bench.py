@@ -16,6 +16,7 @@ from job_engine.sandbox.base import Sandbox
 from tests.hostile.corpus.assignments import (
     ORDINARY,
     SECRET,
+    WALL_TIME_S,
     write_assignment,
     write_ordinary,
 )
@@ -27,6 +28,8 @@ AT_ONCE: Final = 5
 """Programs graded at a time."""
 _STORED_BYTES: Final = 4 * 2**20
 _PAUSE_S: Final = 1.0
+_SLACK_S: Final = 2.5
+"""Longest from the end of a phase's time to the end of its last process."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,9 @@ def _wrong_verdict(row: Row, backend: str, results: Results) -> list[str]:
         wrong.append(f"verdict {phase.verdict}, not {wanted}")
     if (results.outcome, results.score) != (row.outcome, row.score) and not excused:
         wrong.append(f"{results.outcome} with {results.score}, not {row.outcome} with {row.score}")
+    allowed_s = float(row.limits.get("wall_time_s", WALL_TIME_S))
+    if phase.wall_time_s > allowed_s * 1.1 + _SLACK_S:
+        wrong.append(f"it ran for {phase.wall_time_s} s, and may for {allowed_s} s")
     if row.says is not None and not re.search(row.says, phase.output):
         wrong.append(f"it did not say {row.says!r}")
     return [f"{text}; {results.message} {phase!r}" for text in wrong]
