@@ -41,7 +41,10 @@ class Blobs:
 
     def add(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
-        (self.directory / digest).write_bytes(data)
+        # Whole at once: another thread may be reading what has the same content.
+        made = self.directory / f"new-{uuid.uuid4().hex}"
+        made.write_bytes(data)
+        made.rename(self.directory / digest)
         return f"sha256:{digest}"
 
     def add_assignment(self, directory: Path) -> str:
