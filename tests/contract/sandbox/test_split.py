@@ -16,6 +16,7 @@ from job_engine.sandbox.base import (
     Mount,
     PhaseResult,
     PhaseSpec,
+    PhaseStarted,
     Tree,
     Verdict,
 )
@@ -26,6 +27,7 @@ MOUNT = "/mnt/program"
 SHARED = f"{MOUNT}.join"
 TESTS = Tree(name="tests", size_bytes=MIB, inodes=100)
 RESULTS = Tree(name="results", size_bytes=MIB, inodes=100)
+REST = (TESTS, RESULTS, *TREES)
 PROGRAM = PhaseSpec(
     name="program",
     command=serve_command(MOUNT, ("python3", "program.py")),
@@ -71,7 +73,7 @@ def split(
             **contents(),
         }
     )
-    trees = (TREE, TESTS, RESULTS, *TREES)
+    trees = (TREE, *REST)
     found = run_all(backend.sandbox, label, phase, trees=trees, inputs=inputs)
     told = found[0].files.get("results/told.json")
     assert told is not None, found
@@ -321,3 +323,20 @@ print("fine")
         "mine": [],
     }
     assert found[0].verdict is Verdict.OK
+
+
+def test_a_kill_ends_both(backend: Backend, label: str) -> None:
+    harness = replace(HARNESS, command=("sleep", "600"))
+    slot = backend.sandbox.prepare(label=label, phases=(harness,), trees=(TREE, *REST))
+    try:
+        slot.go(Inputs(trees={**contents()}))
+        for event in slot.collect():
+            if isinstance(event, PhaseStarted):
+                slot.kill()
+            else:
+                assert isinstance(event, PhaseResult)
+                # Of the companion it can be that its phase's end came first.
+                assert event.verdict is Verdict.KILLED or event.phase == "program"
+    finally:
+        slot.destroy()
+    assert backend.leftovers(label) == []
