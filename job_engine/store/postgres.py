@@ -15,6 +15,8 @@ Tested against PostgreSQL 15, with psycopg 3.3.
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -49,6 +51,8 @@ everybody's up."""
 PAUSE_LIMIT_S: Final = 10.0
 """Seconds that a process may be silent within a transaction: then the server ends it, so that
 one which was paused, or cut off, holds the others up no longer."""
+FIRST_WAIT_S: Final = 0.05
+"""Seconds, at most, until it is tried a second time."""
 ATTEMPTS: Final = 5
 """How often a transaction is tried that the server gave up, or that lost its connection."""
 
@@ -322,10 +326,12 @@ def _persistently(attempt: Callable[[], T], which: Callable[[BaseException], boo
     except Exception as error:
         if not which(error):
             raise
+    # At once, it would meet again whom it has just made way for.
+    time.sleep(random.uniform(0, FIRST_WAIT_S))
     again = Retrying(
         retry=retry_if_exception(which),
         stop=stop_after_attempt(ATTEMPTS - 1),
-        wait=wait_random_exponential(multiplier=0.05, max=2.0),
+        wait=wait_random_exponential(multiplier=2 * FIRST_WAIT_S, max=2.0),
         reraise=True,
     )
     return again(attempt)
