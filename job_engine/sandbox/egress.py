@@ -39,6 +39,9 @@ MAX_REFUSALS_LOGGED: Final = 20
 """Refusals of one phase that are logged; it could fill the disk with more."""
 _CLOSE_TIMEOUT_S: Final = 0.5
 _CHUNK_BYTES: Final = 64 * 2**10
+_LINGER_S: Final = 1.0
+_LINGER_READS: Final = 16
+"""How long, and how often, is read on of a request that was refused already."""
 
 log = get_logger(__name__)
 
@@ -217,5 +220,9 @@ def _refuse(client: socket.socket, status: int, reason: str) -> None:
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     client.sendall(head.encode() + body)
-    # Closing with unread input would reset the connection before the answer is read.
     client.shutdown(socket.SHUT_WR)
+    # Closing with unread input would reset the connection before the answer is read.
+    client.settimeout(_LINGER_S)
+    for _ in range(_LINGER_READS):
+        if not client.recv(_CHUNK_BYTES):
+            break
