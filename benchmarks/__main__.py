@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from benchmarks import machine, plots, report
 from benchmarks.figures import Figure, Scale
+from tests.postgres import NoPostgresError, database, private_server, text_of
 
 
 class Name(StrEnum):
@@ -53,7 +55,7 @@ def main(
         str | None,
         typer.Option(
             help="Database of the benchmarks whose name begins with api, empty and for them "
-            "alone: postgresql://…; by default SQLite."
+            "alone: postgresql://…; by default SQLite, then a PostgreSQL server of their own."
         ),
     ] = None,
     charts: Annotated[
@@ -64,7 +66,8 @@ def main(
 
     Each benchmark starts the servers it needs on loopback, takes turns between the
     engine and its peer, and stops them again: ZooKeeper (`default-jre-headless` and
-    `libzookeeper-java`, or a release on the PATH), Redis (`redis-server`). The peers
+    `libzookeeper-java`, or a release on the PATH), Redis (`redis-server`), PostgreSQL
+    (`postgresql`; 15 is what the tests run on). The peers
     come with `pip install 'job-engine[bench]'`. A peer that is not installed is named,
     and our figure is given all the same.
 
@@ -92,20 +95,28 @@ def main(
     console = Console()
     if charts is not None and not plots.available():
         raise typer.BadParameter(plots.REMEDY, param_hint="--plot")
-    scale = Scale(quick, database_url)
     for name in names or list(Name):
-        console.rule(name)
-        note = machine.note()
-        figure = measure(name, scale)
-        report.show(console, name, figure)
-        if results is not None:
-            write(
-                results,
-                known_as(name, database_url),
-                {**figure.as_json(), "quick": quick, "machine": note},
-            )
-        if charts is not None:
-            plots.plot(name, figure, charts)
+        for url in databases(console, name, database_url):
+            known = known_as(name, url)
+            console.rule(known)
+            note = machine.note()
+            figure = measure(name, Scale(quick, url))
+            report.show(console, known, figure)
+            if results is not None:
+                write(results, known, {**figure.as_json(), "quick": quick, "machine": note})
+            if charts is not None:
+                plots.plot(known, figure, charts)
+
+
+def databases(console: Console, name: Name, given: str | None) -> Iterator[str | None]:
+    """Yield the URLs to measure on, in turn; None: SQLite, or none that matters."""
+    yield given
+    if given is None and name.startswith("api"):
+        try:
+            with private_server(durable=True) as server, database(server) as url:
+                yield text_of(url)
+        except NoPostgresError as error:
+            console.print(f"[yellow]{name} on PostgreSQL is left out:[/] {error}")
 
 
 def measure(name: Name, scale: Scale) -> Figure:

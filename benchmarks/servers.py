@@ -167,7 +167,7 @@ def durability(database_url: str | None) -> str:
     """Say what makes a job durable there before it is answered."""
     if database_url is None or database_url.startswith("sqlite"):
         return "SQLite WAL, synchronous=FULL"
-    return f"{database_url.partition(':')[0]}, as its server is set up"
+    return "PostgreSQL, synchronous_commit=on"
 
 
 @contextmanager

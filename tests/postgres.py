@@ -20,14 +20,9 @@ from sqlalchemy import URL
 
 _DEBIAN: Final = Path("/usr/lib/postgresql")
 _START_S: Final = 60.0
+_OPTIONS: Final = {"listen_addresses": "", "max_connections": "200"}
 # Only processes die in tests, never the machine; nobody waits for its disk.
-_OPTIONS: Final = {
-    "listen_addresses": "",
-    "fsync": "off",
-    "full_page_writes": "off",
-    "max_connections": "200",
-    "shared_buffers": "32MB",
-}
+_FORGETFUL: Final = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB"}
 
 
 class NoPostgresError(Exception):
@@ -35,11 +30,12 @@ class NoPostgresError(Exception):
 
 
 @contextmanager
-def private_server() -> Iterator[URL]:
+def private_server(*, durable: bool = False) -> Iterator[URL]:
     """Run a server until the block ends; the URL is that of a superuser.
 
-    Its language is English where it can be, so that whoever does not say otherwise gets
-    text in the order of people.
+    One that is `durable` keeps what it said is written even if the machine stops, and is
+    set up as PostgreSQL comes. Its language is English where it can be, so that whoever does
+    not say otherwise gets text in the order of people.
     Raises `NoPostgresError`.
     """
     programs = _programs()
@@ -53,7 +49,7 @@ def private_server() -> Iterator[URL]:
         if made.returncode:
             raise NoPostgresError(f"initdb failed: {made.stderr.strip()}")
         command = [f"{programs}/postgres", "-D", f"{data}", "-k", f"{directory}"]
-        for name, value in _OPTIONS.items():
+        for name, value in (_OPTIONS | ({} if durable else _FORGETFUL)).items():
             command += ["-c", f"{name}={value}"]
         with (directory / "log").open("wb") as log:
             server = subprocess.Popen([*_as_postgres(), *command], stdout=log, stderr=log)
