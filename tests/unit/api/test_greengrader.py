@@ -27,6 +27,10 @@ def payload_of(api: Client, answer: Any) -> Any:
     return json.loads(job["payload"])
 
 
+def test_it_says_that_it_runs(api: Client) -> None:
+    assert api.http.get("/", follow_redirects=False).json() == {"message": "Server is running"}
+
+
 def test_a_file_becomes_a_job_and_again_another(api: Client) -> None:
     script = ("script.py", b"print('hello')\n")
     first, second = (send(api, LMS, name="Ann", image="Hello", script=script) for _ in range(2))
