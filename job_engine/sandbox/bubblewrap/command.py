@@ -83,6 +83,7 @@ def own_root_options(phase: PhaseSpec) -> list[str]:
         *("--hostname", "sandbox", "--die-with-parent", "--new-session"),
         *("--json-status-fd", str(STATUS_FD), "--seccomp", str(SECCOMP_FD)),
         *("--bind", ROOT_DIR, "/", "--proc", "/proc", "--dev", "/dev"),
+        *("--ro-bind", "/proc/sys", "/proc/sys"),
         *("--bind", f"{SCRATCH_DIR}/shm", "/dev/shm"),
         *(word for path in shared for word in ("--ro-bind", path, path)),
         *(("--dev-bind", f"{KVM_DIR}/kvm", "/dev/kvm") if phase.kvm else ()),

@@ -17,6 +17,7 @@ from job_engine.sandbox.docker.images import Image
 from job_engine.sandbox.policy import phase_environment
 
 _SECCOMP: Final = seccomp.profile()
+_SECCOMP_OF_ROOT: Final = seccomp.profile(host_root=True)
 HOSTNAME: Final = "sandbox"
 TMP_BYTES: Final = 64 * 2**20
 """Size of a phase's private /tmp; counted against its memory as well."""
@@ -25,6 +26,8 @@ TMP_INODES: Final = 4096
 _OWN_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
 """Capabilities of the profile own-root: about files and users, all within the container."""
 
+_SIGNALS_OF_ROOT: Final = 1024
+"""Signals that may wait for processes of uid 0, of the host's as well, before it sends no more."""
 _SHM_BYTES: Final = 16 * 2**20
 _IMAGE_VOLUME_BYTES: Final = 2**20
 _OPEN_FILES: Final = 1024
@@ -75,8 +78,6 @@ def phase_container(
     limits = phase.limits
     command = ("/bin/sh", "-c", wait_script, "wait", phase.workdir, *phase.command)
     config = _container(place, image, command, volumes)
-    if phase.own_root is not None:
-        _give_own_root(config)
     config |= {"WorkingDir": "/", "OpenStdin": True, "StdinOnce": True, "AttachStdin": True}
     covered = {volume.target for volume in volumes}
     host = config["HostConfig"]
@@ -97,6 +98,8 @@ def phase_container(
         ],
         "GroupAdd": [str(group) for group in (place.groups if phase.kvm else ())],
     }
+    if phase.own_root is not None:
+        _give_own_root(config)
     return config
 
 
@@ -178,7 +181,7 @@ def _host(place: Place, volumes: Sequence[Volume]) -> dict[str, Any]:
     return {
         "NetworkMode": f"container:{place.holder}" if place.holder else "none",
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges", f"seccomp={_SECCOMP}"],
+        "SecurityOpt": _security(_SECCOMP),
         "ReadonlyRootfs": True,
         "Privileged": False,
         "IpcMode": "private",
@@ -196,8 +199,16 @@ def _host(place: Place, volumes: Sequence[Volume]) -> dict[str, Any]:
 
 
 def _give_own_root(config: dict[str, Any]) -> None:
+    """Make it uid 0, which is the host's: what the kernel counts by user, it must not use up."""
     config["User"] = "0:0"
-    config["HostConfig"] |= {"CapAdd": list(_OWN_ROOT), "ReadonlyRootfs": False}
+    host = config["HostConfig"]
+    host |= {"CapAdd": list(_OWN_ROOT), "ReadonlyRootfs": False}
+    host["SecurityOpt"] = _security(_SECCOMP_OF_ROOT)
+    host["Ulimits"] = [*host["Ulimits"], _ulimit("sigpending", _SIGNALS_OF_ROOT)]
+
+
+def _security(filter_: str) -> list[str]:
+    return ["no-new-privileges", f"seccomp={filter_}"]
 
 
 def _mount(volume: Volume) -> dict[str, Any]:

@@ -28,6 +28,8 @@ _NETLINK: Final = 16
 _NETLINK_PROTOCOLS: Final = (0, 4)
 """Routes and addresses (getaddrinfo asks), and sockets (ss); not the host's device events."""
 _AUDIT: Final = 9
+_COUNTED_BY_USER: Final = ("inotify_init", "inotify_init1")
+"""Few for each user (128 where nobody set it), and the host's services need some."""
 _ALLOWED: Final = """\
     accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown
     clock_getres clock_gettime clock_nanosleep close close_range connect copy_file_range creat
@@ -65,10 +67,11 @@ _ALLOWED: Final = """\
 """
 
 
-def profile() -> str:
-    """Return the profile as JSON."""
+def profile(*, host_root: bool = False) -> str:
+    """Return the profile as JSON; that of phases that are the host's root has less."""
+    withheld = _COUNTED_BY_USER if host_root else ()
     rules = [
-        _allow(*_ALLOWED.split()),
+        _allow(*(name for name in _ALLOWED.split() if name not in withheld)),
         # glibc falls back to clone, whose flags a filter can read.
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
         # One stock of requests for the whole host, whoever takes them; programs do without.
@@ -87,6 +90,11 @@ def profile() -> str:
         *(
             _allow("socket", _equal(_NETLINK), {**_equal(protocol), "index": 2})
             for protocol in _NETLINK_PROTOCOLS
+        ),
+        # What programs know how to do without.
+        *(
+            {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EMFILE}
+            for name in withheld
         ),
         # PAM (`su`) takes this answer for a kernel without audit, and any other for a failure.
         {
