@@ -8,7 +8,6 @@ happens when a test says so, and others may have theirs between any two requests
 from __future__ import annotations
 
 import contextlib
-import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +47,6 @@ class ExecutorProcess:
         self.api = StoreApi(book, self.net)
         self.session = SmallSession(zk, self.net, TIMEOUT_S)
         self._busy: set[str] = set()
-        self._passes = itertools.cycle((1, 2))
         self._end = "success"
         settings = ExecutorSettings(
             name=name,
@@ -80,17 +78,21 @@ class ExecutorProcess:
 
     # --- what its threads do --------------------------------------------------
 
-    def claims(self) -> None:
-        """A turn of the claimer, whatever comes of it: one pass, or the next as well.
+    def claims_on(self) -> None:
+        """Two passes: what is claimed ahead in the first, the API is asked about in the next."""
+        self.claims(2)
 
-        What it claimed ahead in the last one is given back: its loop ends as at a stop.
+    def claims(self, passes: int = 1) -> None:
+        """A turn of the claimer, whatever comes of it.
+
+        What it claimed ahead in its last pass is given back: its loop ends as at a stop.
         """
         claimer = self.parts._claimer
         with self._turn("claimer") as mine:
             if mine:
                 claimer._stopping.clear()
                 one_pass = type(claimer)._pass
-                left = next(self._passes)
+                left = passes
 
                 def counted() -> None:
                     nonlocal left

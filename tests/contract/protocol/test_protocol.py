@@ -128,7 +128,7 @@ class Protocol(RuleBasedStateMachine):
         match what:
             case "work":
                 self._distribute()
-                self._troubled(executor.net, faults, between, executor.claims)
+                self._troubled(executor.net, faults, between, executor.claims_on)
             case "claim":
                 self._troubled(executor.net, faults, between, executor.claims)
             case "report" | "let go":
