@@ -236,6 +236,9 @@ class Watch:
         if parts is None:
             self._reading = False
             self._selector.unregister(self._stream)
+            if self._first is not None and not self._first.ended():
+                # It holds the output open, so only a daemon that goes away can end it before.
+                raise SandboxError("Docker hung up on a running container")
             return
         for stream, data in parts:
             self.output.add(stream, data)
