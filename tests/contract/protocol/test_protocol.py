@@ -42,7 +42,7 @@ from tests.contract.protocol.world import EXECUTORS, World
 
 JOBS = 3
 """Most that are not final at once."""
-EXAMPLES = int(os.environ.get("PROTOCOL_EXAMPLES") or (500 if os.environ.get("CI") else 100))
+EXAMPLES = int(os.environ.get("PROTOCOL_EXAMPLES") or (300 if os.environ.get("CI") else 100))
 SHRINK = os.environ.get("PROTOCOL_SHRINK", "1") != "0"
 
 executors = st.integers(0, EXECUTORS - 1)
