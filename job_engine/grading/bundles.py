@@ -9,7 +9,6 @@ an entry in use may be evicted, since whoever uses it holds its file open.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -26,12 +25,12 @@ from typing import IO, Final, Protocol
 from job_engine.errors import ArchiveError, AssignmentError, PlatformFaultError
 from job_engine.grading.archive import ArchiveLimits, Collector, unpack
 from job_engine.grading.assignment import FILE_NAME, TESTS_DIRECTORY
+from job_engine.grading.locks import locked
 from job_engine.settings import GradingSettings
 
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 _CHUNK: Final = 256 * 1024
-_POLL_S: Final = 0.05
 _TESTS_FILE: Final = "tests.tar"
 
 
@@ -90,7 +89,8 @@ class BundleCache:
             raise AssignmentError(f"{digest!r} is no digest of an assignment (sha256:<64 hex>).")
         bundle = self._cached(digest)
         if bundle is None:
-            with self._locked(digest, sleep):
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with locked(self._directory / f"{self._entry(digest).name}.lock", sleep):
                 bundle = self._cached(digest) or self._fetch(digest, source)
             self._evict(keep=digest)
         try:
@@ -113,23 +113,6 @@ class BundleCache:
             now = time.time_ns()
             os.utime(entry, ns=(now, now))
         return Bundle(digest, document, tests)
-
-    @contextmanager
-    def _locked(self, digest: str, sleep: Callable[[float], None]) -> Iterator[None]:
-        """Hold the digest's lock among threads and processes; the kernel frees a dead one's."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = self._directory / f"{self._entry(digest).name}.lock"
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    sleep(_POLL_S)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _fetch(self, digest: str, source: BlobSource) -> Bundle:
         made = Path(tempfile.mkdtemp(prefix="new-", dir=self._directory))

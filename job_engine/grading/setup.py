@@ -9,13 +9,10 @@ a name that follows from everything it was made from. Threads and processes that
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +20,7 @@ from typing import Final
 from job_engine.errors import AssignmentError, SandboxError
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.bundles import Bundle
+from job_engine.grading.locks import locked
 from job_engine.grading.results.hostile import decode
 from job_engine.grading.verdicts import explain
 from job_engine.log import get_logger
@@ -43,7 +41,6 @@ from job_engine.settings import GradingSettings, SandboxSettings
 
 PHASE: Final = "setup"
 _TESTS: Final = "tests"
-_POLL_S: Final = 0.2
 _REMEMBERED_S: Final = 300.0
 """How long a setup that failed is not tried again, for each submission that waits."""
 _LAST_LINES: Final = 20
@@ -93,7 +90,7 @@ class SetupRuns:
         name = f"{KEPT_PREFIX}{key}"
         if self._is_there(name, marker):
             return name
-        with self._locked(marker, sleep):
+        with locked(marker.with_suffix(".lock"), sleep):
             if not self._is_there(name, marker):
                 _raise_remembered(marker)
                 self._run(assignment, bundle, tree, name, marker, tell, lend)
@@ -128,21 +125,6 @@ class SetupRuns:
             return False
         marker.touch()
         return True
-
-    @contextmanager
-    def _locked(self, marker: Path, sleep: Callable[[float], None]) -> Iterator[None]:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(marker.with_suffix(".lock"), flags, 0o600)
-        try:
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    sleep(_POLL_S)
-            yield
-        finally:
-            os.close(fd)
 
     def _run(
         self,
