@@ -15,8 +15,6 @@ Tested against PostgreSQL 15, with psycopg 3.3.
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -321,17 +319,11 @@ class _OutcomeUnknownError(StoreError):
 
 def _persistently(attempt: Callable[[], T], which: Callable[[BaseException], bool]) -> T:
     """Try, and some times more after an error of `which`."""
-    try:
-        return attempt()
-    except Exception as error:
-        if not which(error):
-            raise
-    # At once, it would meet again whom it has just made way for.
-    time.sleep(random.uniform(0, FIRST_WAIT_S))
     again = Retrying(
         retry=retry_if_exception(which),
-        stop=stop_after_attempt(ATTEMPTS - 1),
-        wait=wait_random_exponential(multiplier=2 * FIRST_WAIT_S, max=2.0),
+        stop=stop_after_attempt(ATTEMPTS),
+        # At once, it would meet again whom it has just made way for.
+        wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=2.0),
         reraise=True,
     )
     return again(attempt)
