@@ -7,7 +7,6 @@ import random
 import stat
 import threading
 import uuid
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from job_engine.sandbox.docker.confine import Place
 from job_engine.sandbox.docker.daemon import LABEL, SLOT_LABEL, Daemon
 from job_engine.sandbox.docker.images import Image, Images
 from job_engine.sandbox.docker.network import Gate
+from job_engine.sandbox.docker.parts import SlotParts
 from job_engine.sandbox.docker.removals import Removals
 from job_engine.sandbox.docker.slot import DockerSlot
 from job_engine.sandbox.policy import check_image, check_request, is_listed, with_companions
@@ -113,9 +113,7 @@ class DockerSandbox(Sandbox):
         specs = with_companions(phases)
         for spec in specs:
             _check_phase(spec)
-        images = self._find_images(specs, image)
-        devices, groups = self._kvm() if any(spec.kvm for spec in specs) else ((), ())
-        slot = self._register(label, phases, trees, image, images, devices, groups)
+        slot = self._make_slot(label, phases, trees, image)
         try:
             slot.prepare()
         except BaseException:
@@ -168,47 +166,48 @@ class DockerSandbox(Sandbox):
         self._removals.close()
         self._daemon.close()
 
-    def _register(
+    def _make_slot(
         self,
         label: str,
         phases: tuple[PhaseSpec, ...],
         trees: tuple[Tree, ...],
         image: str | None,
-        images: Mapping[str, Image],
-        devices: tuple[str, ...],
-        groups: tuple[int, ...],
     ) -> DockerSlot:
+        """Return a slot of which nothing is in the daemon yet, and which a sweep spares."""
+        specs = with_companions(phases)
+        images = self._find_images(specs, image)
         holder_image = self._images.holder()
-        slot_id = uuid.uuid4().hex[:16]
+        parts = SlotParts(
+            daemon=self._daemon,
+            place=self._place(label, kvm=any(spec.kvm for spec in specs)),
+            phases=phases,
+            trees=trees,
+            images=images,
+            holder_image=holder_image,
+            background=self._background,
+            removals=self._removals,
+            timeout_s=self._settings.docker_timeout_s,
+        )
+        slot = DockerSlot(
+            parts,
+            gate=self._gate,
+            forget=self._forget,
+            is_current=lambda: images == self._find_images(specs, image),
+        )
         with self._lock:
             if self._closed:
                 raise SandboxError("the sandbox was closed meanwhile")
-            uid = self._draw_uid()
-            slot = DockerSlot(
-                daemon=self._daemon,
-                place=Place(
-                    slot=slot_id,
-                    uid=uid,
-                    labels={LABEL: label, SLOT_LABEL: slot_id},
-                    devices=devices,
-                    groups=groups,
-                ),
-                phases=phases,
-                trees=trees,
-                images=images,
-                holder_image=holder_image,
-                gate=self._gate,
-                background=self._background,
-                removals=self._removals,
-                forget=self._forget,
-                is_current=lambda images: (
-                    images == self._find_images(with_companions(phases), image)
-                ),
-                timeout_s=self._settings.docker_timeout_s,
-            )
-            self._slots[slot_id] = slot
-            self._uids.add(uid)
+            self._slots[slot.id] = slot
         return slot
+
+    def _place(self, label: str, *, kvm: bool) -> Place:
+        devices, groups = self._kvm() if kvm else ((), ())
+        slot = uuid.uuid4().hex[:16]
+        with self._lock:
+            uid = self._draw_uid()
+            self._uids.add(uid)
+        labels = {LABEL: label, SLOT_LABEL: slot}
+        return Place(slot=slot, uid=uid, labels=labels, devices=devices, groups=groups)
 
     def _draw_uid(self) -> int:
         # The kernel counts some things by uid (inotify instances, keys), across containers:

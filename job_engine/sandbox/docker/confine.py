@@ -153,6 +153,12 @@ def tree_options(size_bytes: int, inodes: int, uid: int) -> str:
     return f"size={size_bytes},nr_inodes={inodes + 1},mode=0755,uid={uid},gid={uid},nosuid,nodev"
 
 
+def tmp_tree(phase: PhaseSpec) -> str:
+    """Return the name of the tree that is a phase's private /tmp."""
+    # No tree of an assignment's begins with a dot.
+    return f".tmp-{phase.name}"
+
+
 def _container(
     place: Place, image: Image, command: Sequence[str], volumes: Sequence[Volume]
 ) -> dict[str, Any]:
