@@ -113,7 +113,12 @@ class Grader:
                 strip=assignment.submission.strip,
                 scratch=watch.scratch,
             ) as workspace:
-                told = Told(payload=payload, assignment=assignment, created=self.course.created)
+                told = Told(
+                    payload=payload,
+                    assignment=assignment,
+                    created=self.course.created,
+                    workspace=workspace,
+                )
                 return self._run(told, known, bundle, workspace, watch)
 
     def _limits(self) -> ArchiveLimits:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from job_engine.errors import ArchiveError, AssignmentError, SubmissionError
 from job_engine.grading.archive import pack_submission
-from job_engine.grading.contracts.recognise import SOLUTIONS
+from job_engine.grading.contracts.recognise import EXPECTED, MODEL, SOLUTIONS
 from job_engine.grading.follow import Watch
 from job_engine.grading.pipeline import Grader
 from job_engine.grading.results import Results
@@ -29,8 +29,6 @@ from job_engine.grading.submission import GradePayload
 from job_engine.grading.yaml_lines import load
 from job_engine.model import FinalVerdict
 
-EXPECTED: Final = "expected.yaml"
-MODEL: Final = "model"
 EMPTY: Final = "empty"
 _CLOSE: Final = 1e-6
 

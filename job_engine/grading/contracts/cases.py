@@ -24,6 +24,9 @@ from typing import IO, Any, TextIO
 Rules = dict[str, Any]
 SHOWN = 400
 """Characters of an output that are shown of a wrong answer."""
+_WRONG = (1, 2, 4, 8)
+"""Exit codes of a checker for a wrong output, as testlib's: not the answer, not of the form, more
+than was asked for, less."""
 DEFAULTS = {
     "checker": {"kind": "tokens"},
     "points": 1.0,
@@ -321,11 +324,11 @@ def verdict_of(code: int, told: str) -> tuple[float, str | None]:
     """Return the part and the message that a checker's end stands for."""
     if code == 0:
         return 1.0, None
-    if code in (1, 2):
+    if code in _WRONG:
         return 0.0, told or "wrong"
     if code == 7:
         first, _, rest = told.partition("\n")
-        words = first.split(None, 1)
+        words = first.removeprefix("points ").split(None, 1)
         try:
             part = float(words[0])
         except (IndexError, ValueError):

@@ -36,8 +36,8 @@ class Checker(Strict):
     ignore_case: bool = False
     command: Command | None = None
     """Of `custom`: called with the names of three files: input, what was printed, what was
-    expected. Exit code 0 is right, 1 or 2 wrong, 7 the part (0 to 1) that it prints first; any
-    other is a failure of the assignment. The rest of what it prints is the message."""
+    expected. Exit code 0 is right, 1, 2, 4 or 8 wrong, 7 the part (0 to 1) that it prints first;
+    any other is a failure of the assignment. The rest of what it prints is the message."""
 
     @model_validator(mode="after")
     def _complete(self) -> Checker:

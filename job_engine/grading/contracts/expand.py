@@ -19,6 +19,8 @@ ENGINE_MOUNT: Final = "/mnt/engine"
 TOLD: Final = frozenset({"cases", "gradescope", "prairielearn"})
 """Contracts whose graders are told something in files."""
 BUNDLE_MOUNT: Final = "/mnt/bundle"
+SUBMISSION_MOUNT: Final = "/mnt/submission"
+"""Where the scripts of contracts take the submission from, to where their graders look for it."""
 CASES_HARNESS: Final = "cases.py"
 CASES_SETTINGS: Final = "cases.json"
 
@@ -41,7 +43,7 @@ def _gradescope(_: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "submission": {"strip": False},
         "mounts": {
-            "submission": "/autograder/submission",
+            "submission": SUBMISSION_MOUNT,
             "tests": BUNDLE_MOUNT,
             "results": "/autograder/results",
         },
@@ -87,7 +89,7 @@ def _prairielearn(document: Mapping[str, Any]) -> dict[str, Any]:
         "flavour": "large",
         "image": options.image,
         "submission": {"strip": False},
-        "mounts": {"submission": "/mnt/submission", "tests": BUNDLE_MOUNT, "results": "/grade"},
+        "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT, "results": "/grade"},
         "limits": {
             "memory_bytes": 2048 * MIB,
             "cpus": 0.9,
@@ -119,7 +121,7 @@ def _autolab(document: Mapping[str, Any]) -> dict[str, Any]:
     lab = _options(Autolab, document, "autolab")
     return {
         "submission": {"strip": False},
-        "mounts": {"submission": "/mnt/submission", "tests": BUNDLE_MOUNT},
+        "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
         "limits": {"wall_time_s": 180, "cpu_time_s": 180, "output_bytes": 4 * MIB},
         "phases": {
             "test": {"command": ["sh", "-c", script("autolab_run.sh"), "make", lab.handin or ""]}

@@ -10,4 +10,9 @@ for script in source/setup.sh source/run_autograder; do
 done
 cp source/run_autograder run_autograder
 if [ -n "$http_proxy" ]; then apt-get update || true; fi
-exec bash /autograder/source/setup.sh </dev/null
+code=0
+bash /autograder/source/setup.sh </dev/null || code=$?
+# Setups say who may look into results/, which a tree covers when submissions are graded.
+mkdir -p /autograder/results /autograder/submission /var/lib/job-engine
+stat -c '%u:%g %a' /autograder/results >/var/lib/job-engine/results
+exit "$code"

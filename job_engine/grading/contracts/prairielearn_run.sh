@@ -14,10 +14,12 @@ if [ -d /mnt/bundle/serverFilesCourse ]; then
     cp -R /mnt/bundle/serverFilesCourse/. /grade/shared/
 fi
 cp /mnt/engine/data.json /grade/data/data.json
+chown 0:0 /grade
 case $1 in /grade/*) chmod +x "$1" ;; esac
 cd /
 "$@" </dev/null
 code=$?
 # Whoever reads them is not root.
+chown "$owner" /grade
 [ ! -d /grade/results ] || { chown -R "$owner" /grade/results; chmod -R u+rwX /grade/results; }
 exit "$code"

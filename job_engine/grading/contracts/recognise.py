@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -31,7 +31,11 @@ _LIMITS: Final = ArchiveLimits(
 _NOT_NAME: Final = re.compile(r"[^a-z0-9._-]+")
 SOLUTIONS: Final = "solutions"
 """Directory of reference solutions, which are never part of a bundle."""
-_LEFT_OUT: Final = ("__MACOSX", SOLUTIONS)
+MODEL: Final = "model"
+"""Directory in it of the model answer."""
+EXPECTED: Final = "expected.yaml"
+"""File in it that says what others must get."""
+_NOISE: Final = "__MACOSX"
 _CHUNK: Final = 256 * 1024
 _NEEDED: Final = {
     "gradescope": ("setup.sh", "run_autograder"),
@@ -57,7 +61,7 @@ def bundle_of(source: Path, name: str | None = None) -> Iterator[Unpacked]:
         if own is not None and (contract is None or (contract == "cases" and tests)):
             if name is not None:
                 raise AssignmentError(f"Its {FILE_NAME} gives the name; change it there.")
-            with _repack(content, own, below="") as made:
+            with _repack(content, own, below="", left_out={_NOISE, SOLUTIONS}) as made:
                 yield made
             return
         if contract not in _NEEDED:
@@ -67,7 +71,9 @@ def bundle_of(source: Path, name: str | None = None) -> Iterator[Unpacked]:
         document |= {"contract": contract} | ({"name": name} if name is not None else {})
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()
         further = _course_files(source, document) if contract == "prairielearn" else {}
-        with _repack(content, text, below=f"{TESTS_DIRECTORY}/", further=further) as made:
+        left_out = {_NOISE, SOLUTIONS} if _are_ours(content.files) else {_NOISE}
+        below = f"{TESTS_DIRECTORY}/"
+        with _repack(content, text, below=below, left_out=left_out, further=further) as made:
             yield made
 
 
@@ -86,6 +92,12 @@ def _recognise(files: tuple[str, ...]) -> str | None:
         if present.issuperset(needed):
             return contract
     return None
+
+
+def _are_ours(files: tuple[str, ...]) -> bool:
+    """Whether `solutions/` are reference solutions; graders of other systems read theirs."""
+    ours = (f"{SOLUTIONS}/{MODEL}/", f"{SOLUTIONS}/{EXPECTED}")
+    return any(file.startswith(ours) for file in files)
 
 
 def _question(source: Path, content: Unpacked) -> dict[str, Any]:
@@ -194,7 +206,12 @@ def _member(content: Unpacked, name: str) -> bytes | None:
 
 
 def _repack(
-    content: Unpacked, document: bytes, *, below: str, further: Mapping[str, Path] | None = None
+    content: Unpacked,
+    document: bytes,
+    *,
+    below: str,
+    left_out: Set[str],
+    further: Mapping[str, Path] | None = None,
 ) -> Unpacked:
     """Return a bundle of the document, and of the files put `below` a directory."""
     collector = Collector(_LIMITS, _LIMITS.max_bytes)
@@ -204,7 +221,7 @@ def _repack(
         with tarfile.open(fileobj=content.stream, mode="r:") as tar:
             for info in tar:
                 top = info.name.partition("/")[0]
-                if info.name != FILE_NAME and top not in _LEFT_OUT:
+                if info.name != FILE_NAME and top not in left_out:
                     _add(collector, tar, info, below)
         for name, path in (further or {}).items():
             executable = bool(path.stat().st_mode & 0o100)

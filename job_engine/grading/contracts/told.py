@@ -1,4 +1,4 @@
-"""What the graders of existing contracts are told of a submission: Gradescope's metadata.
+"""What the graders of existing contracts are told of a submission: metadata, and its files.
 
 What whoever created the job says of it stands; the rest is filled in, and the same every
 time the same job runs: a window of time is judged by `created_at`, never by the clock.
@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from job_engine.grading.archive import Unpacked
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.contracts.expand import CASES_HARNESS, CASES_SETTINGS, script
 from job_engine.grading.results.stream import DEFAULT_PATH
-from job_engine.grading.submission import Base64File, GradePayload
+from job_engine.grading.submission import GradePayload
 
 METADATA: Final = "submission_metadata.json"
 _OPEN_FOR: Final = timedelta(days=7)
 """How long after its creation a submission is due that nobody gave a due date."""
+_MAX_FILES_BYTES: Final = 2 * 2**20
+"""Content of a submission's files that `data.json` repeats; of more it repeats none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,8 @@ class Told:
     assignment: Assignment
     created: datetime
     """When the job was created; with an offset."""
+    workspace: Unpacked | None = None
+    """The submission's files; None: a repository, which is cloned only later."""
 
 
 def engine_files(told: Told) -> dict[str, bytes]:
@@ -118,16 +123,11 @@ def question_data(told: Told) -> dict[str, Any]:
     if isinstance(seed, str):
         # As it is stored there.
         given["variant_seed"] = int(seed, 36) if seed.isalnum() and seed.isascii() else 1
-    files = told.payload.submission.files or {}
     return merge(
         {
             "params": {},
             "correct_answers": {},
-            "submitted_answers": {
-                "_files": [
-                    {"name": name, "contents": _base64(content)} for name, content in files.items()
-                ]
-            },
+            "submitted_answers": {"_files": _files(told.workspace)},
             "format_errors": {},
             "partial_scores": {},
             "score": 0,
@@ -141,10 +141,20 @@ def question_data(told: Told) -> dict[str, Any]:
     )
 
 
-def _base64(content: str | Base64File) -> str:
-    if isinstance(content, Base64File):
-        return content.base64
-    return base64.b64encode(content.encode("utf-8", "replace")).decode()
+def _files(workspace: Unpacked | None) -> list[dict[str, str]]:
+    """Return the files as PrairieLearn stores them in an answer."""
+    if workspace is None or workspace.size_bytes > _MAX_FILES_BYTES:
+        return []
+    workspace.stream.seek(0)
+    with tarfile.open(fileobj=workspace.stream, mode="r:") as tar:
+        read = [(info.name, tar.extractfile(info)) for info in tar if info.isreg()]
+        files = [
+            {"name": name, "contents": base64.b64encode(file.read()).decode()}
+            for name, file in read
+            if file is not None
+        ]
+    workspace.stream.seek(0)
+    return files
 
 
 def merge(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

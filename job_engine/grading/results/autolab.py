@@ -6,6 +6,8 @@ one there is feedback and no score; the exit code says nothing.
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import Any, Final
 
 from job_engine.grading.results.base import HarnessError, Reading, TestOutput
@@ -16,6 +18,7 @@ _MAX_PROBLEMS: Final = 500
 _MAX_LINE: Final = 65_536
 _MAX_COLUMNS: Final = 100
 _NAME: Final = 512
+_BARE_KEY: Final = re.compile(rb"([A-Za-z0-9]+):")
 
 
 def read_autolab(found: TestOutput) -> Reading:
@@ -49,10 +52,11 @@ def _last_line(stdout: bytes, notes: Notes) -> dict[str, Any]:
     line = lines[-1].strip()
     if not line.startswith(b"{") or len(line) > _MAX_LINE:
         return {}
-    try:
-        return read_object(line, notes)
-    except HarnessError:
-        return {}
+    # Keys need no quotes there: older labs print `{scores: {Correctness: 10}}`.
+    for text in (line, _BARE_KEY.sub(rb'"\1":', line)):
+        with contextlib.suppress(HarnessError):
+            return read_object(text, notes)
+    return {}
 
 
 def _tests(scores: dict[str, Any], found: TestOutput, notes: Notes) -> list[TestResult]:

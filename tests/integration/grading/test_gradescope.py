@@ -95,6 +95,12 @@ for place in ("/autograder/source/judge.py", "/autograder/results/results.json")
     assert results.visibility == "after_published"
 
 
+def test_a_bundle_that_gives_its_directories_away(granted: Desk) -> None:
+    results = grade(granted, BUNDLES / "moves", {"solution.py": "print(7)", "peek.py": ""})
+    assert marks(results) == (3, 3), results.phases
+    assert results.output == "submission: root, results: tester"
+
+
 def test_due_dates_are_read_from_the_metadata(granted: Desk, tmp_path: Path) -> None:
     told = {"assignment": {"total_points": "20.0"}, "created_at": "2026-03-03T12:00:00+01:00"}
     payload: dict[str, Any] = {

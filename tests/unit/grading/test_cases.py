@@ -146,7 +146,10 @@ def test_a_checker_may_ignore_case() -> None:
         ("exit 0", 4, ""),
         ("echo nearly; exit 1", 0, "nearly"),
         ("exit 2", 0, "wrong"),
+        ("echo wrong output format; exit 4", 0, "wrong output format"),
+        ("exit 8", 0, "wrong"),
         ("echo 0.5 half of it; exit 7", 2, "half of it"),
+        ("echo points 0.25 a quarter; exit 7", 1, "a quarter"),
         ("cmp -s $2 $3 && grep -q x $1", 4, ""),
     ],
 )

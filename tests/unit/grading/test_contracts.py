@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from job_engine.errors import AssignmentError
+from job_engine.grading.archive import ArchiveLimits
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.contracts.told import Told, engine_files
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
-from job_engine.grading.submission import GradePayload
+from job_engine.grading.submission import GradePayload, pack_inline
 from job_engine.settings import SandboxSettings
 
 GRANTED = SandboxSettings(allow_profiles=["own-root"])
@@ -57,8 +58,8 @@ def metadata(payload: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_gradescope_bundle_is_packed_whole_below_tests(tmp_path: Path) -> None:
     source = gradescope(tmp_path / "HW 1 (final)")
-    (source / "solutions").mkdir()
-    (source / "solutions" / "model.py").write_text("secret")
+    (source / "solutions" / "model").mkdir(parents=True)
+    (source / "solutions" / "model" / "a.py").write_text("secret")
     found = members(source)
     assert set(found) == {
         "assignment.yaml",
@@ -71,6 +72,13 @@ def test_a_gradescope_bundle_is_packed_whole_below_tests(tmp_path: Path) -> None
     assert (assignment.name, assignment.title) == ("hw-1-final", "HW 1 (final)")
     assert assignment.limits.memory_bytes == 768 * 2**20
     assert parsed(source, "hw1").name == "hw1"
+
+
+def test_solutions_that_a_foreign_grader_reads_stay(tmp_path: Path) -> None:
+    source = gradescope(tmp_path / "hw")
+    (source / "solutions").mkdir()
+    (source / "solutions" / "1.out").write_text("expected")
+    assert members(source)["tests/solutions/1.out"] == b"expected"
 
 
 @pytest.mark.parametrize("top", ["", "folder/"])
@@ -153,25 +161,40 @@ def test_a_question_that_is_not_graded_externally_is_refused(tmp_path: Path) -> 
         members(tmp_path)
 
 
-def test_a_question_is_told_what_was_submitted() -> None:
+def question_told(tmp_path: Path, files: dict[str, Any]) -> dict[str, Any]:
     text = b"{name: q, contract: prairielearn, prairielearn: {image: i, entrypoint: /run -x}}"
-    told = Told(
-        payload=GradePayload.model_validate(
-            {
-                "assignment": "q",
-                "submission": {"files": {"a.py": "x", "b": {"base64": "AAA="}}},
-                "metadata": {"params": {"n": 3}, "variant_seed": "1z"},
-            }
-        ),
-        assignment=load_assignment(text, BUILT_IN, GRANTED),
-        created=CREATED,
+    payload = GradePayload.model_validate(
+        {
+            "assignment": "q",
+            "submission": {"files": files},
+            "metadata": {"params": {"n": 3}, "variant_seed": "1z"},
+        }
     )
-    data = json.loads(engine_files(told)["data.json"])
+    assert payload.submission.files is not None
+    with pack_inline(payload.submission.files, ArchiveLimits(), tmp_path) as workspace:
+        told = Told(
+            payload=payload,
+            assignment=load_assignment(text, BUILT_IN, GRANTED),
+            created=CREATED,
+            workspace=workspace,
+        )
+        found: dict[str, Any] = json.loads(engine_files(told)["data.json"])
+        assert workspace.stream.tell() == 0
+        return found
+
+
+def test_a_question_is_told_what_was_submitted(tmp_path: Path) -> None:
+    data = question_told(tmp_path, {"a.py": "x", "b": {"base64": "AAA="}})
     assert data["submitted_answers"] == {
         "_files": [{"name": "a.py", "contents": "eA=="}, {"name": "b", "contents": "AAA="}]
     }
     assert (data["params"], data["variant_seed"], data["gradable"]) == ({"n": 3}, 71, True)
     assert {*data} >= {"correct_answers", "format_errors", "partial_scores", "feedback", "options"}
+
+
+def test_large_files_are_told_of_in_no_answer(tmp_path: Path) -> None:
+    data = question_told(tmp_path, {"a.py": "x", "b": "y" * 2 * 2**20})
+    assert data["submitted_answers"] == {"_files": []}
 
 
 def test_a_lab_is_told_by_its_yml(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def test_the_last_line_of_a_lab_is_its_score() -> None:
     assert reading.scoreboard == [7, "fast"]
     assert reading.output.startswith("making")
     assert lab('{"scores": {"a": 2}}', a=3).max_score == 3
+    assert lab("{scores: {a: 2, b7:1}, scoreboard: [1]}", a=3).score == 3
 
 
 @pytest.mark.parametrize(
