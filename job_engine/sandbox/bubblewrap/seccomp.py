@@ -57,6 +57,7 @@ _DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "userfaultfd": (323, 282),
+    "memfd_secret": (447, 447),
     "kexec_load": (246, 104),
     "kexec_file_load": (320, 294),
     "init_module": (175, 105),
@@ -97,12 +98,15 @@ _IOCTL: Final = (16, 29)
 _PERSONALITY: Final = (135, 92)
 _SOCKET: Final = (41, 198)
 _SOCKETPAIR: Final = (53, 199)
+_SETSOCKOPT: Final = (54, 208)
+_SYNC: Final = ((162, 81), (306, 267))
+"""`sync` and `syncfs`: they have the host's disks written, and nothing of a phase's is on one."""
 
 _NEW_NAMESPACES: Final = 0x7E02_0000
 _TERMINAL_INJECTION: Final = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX: they type into a terminal that others may share."""
 _DONE: Final = 0
-"""An errno that means success: sanitizers end where they cannot lower their core limit."""
+"""An errno that means success, though nothing was done."""
 _PERSONALITIES: Final = (0, 0xFFFF_FFFF, 0x0004_0000)
 """Linux, the query, and no address randomisation (which sanitizers ask for)."""
 _IO_SETUP: Final = (206, 0)
@@ -110,12 +114,19 @@ _SETRLIMIT: Final = (160, 164)
 _PRLIMIT: Final = (302, 261)
 _CORE: Final = 4
 """RLIMIT_CORE. At 1 no core is written and no program of the host's is started for it; at 0
-that program would be (core(5)), so that nobody may lower it."""
-_FAMILIES: Final = (1, 2, 10)
-"""AF_UNIX, AF_INET, AF_INET6."""
-_NETLINK: Final = 16
-_NETLINK_PROTOCOLS: Final = (0, 4)
-"""Routes and addresses (getaddrinfo asks), and sockets (ss); not the host's device events."""
+that program would be (core(5)), so that nobody may lower it. Sanitizers end where they cannot,
+so they are told that they did."""
+_UNIX: Final = 1
+_INTERNET: Final = (2, 10)
+"""AF_INET, AF_INET6. Netlink is not among them: what the kernel answers there waits in memory
+that no cgroup counts, up to `net.core.rmem_max` a socket."""
+_PROTOCOLS: Final = (0, 6, 17)
+"""The default, TCP and UDP. Others would have the kernel load modules that nobody else uses,
+and what waits at a socket for echoes (ICMP) is not counted either."""
+_SOL_SOCKET: Final = 1
+_FILTERS: Final = (26, 51)
+"""SO_ATTACH_FILTER and SO_ATTACH_REUSEPORT_CBPF: they are compiled into one stock of the whole
+host (`net.core.bpf_jit_limit`), without which no sandbox gets its own filter."""
 
 
 class _Assembler:
@@ -177,7 +188,11 @@ def build(machine: str) -> bytes:
     out.on_call(_SETRLIMIT[column], _none_of(0, (_CORE,), _DONE))
     out.on_call(_PRLIMIT[column], _no_new_core_limit())
     out.on_call(_SOCKET[column], _socket())
-    out.on_call(_SOCKETPAIR[column], _one_of(0, _FAMILIES, errno.EAFNOSUPPORT))
+    out.on_call(_SOCKETPAIR[column], _one_of(0, (_UNIX,), errno.EAFNOSUPPORT))
+    out.on_call(_SETSOCKOPT[column], _no_socket_filter())
+    for numbers in _SYNC:
+        out.emit(_JUMP_EQUAL, numbers[column], 0, 1)
+        out.answer(_DONE)
     out.emit(_RETURN, _ALLOW)
     return out.bytes()
 
@@ -210,11 +225,19 @@ def _no_new_core_limit() -> _Assembler:
 def _socket() -> _Assembler:
     block = _Assembler()
     block.load_argument(0)
-    block.on_call(_NETLINK, _one_of(2, _NETLINK_PROTOCOLS, errno.EPROTONOSUPPORT))
-    for family in _FAMILIES:
-        block.emit(_JUMP_EQUAL, family, 0, 1)
-        block.emit(_RETURN, _ALLOW)
+    block.emit(_JUMP_EQUAL, _UNIX, 0, 1)
+    block.emit(_RETURN, _ALLOW)
+    for family in _INTERNET:
+        block.on_call(family, _one_of(2, _PROTOCOLS, errno.EPROTONOSUPPORT))
     block.answer(errno.EAFNOSUPPORT)
+    return block
+
+
+def _no_socket_filter() -> _Assembler:
+    block = _Assembler()
+    block.load_argument(1)
+    block.on_call(_SOL_SOCKET, _none_of(2, _FILTERS, errno.EPERM))
+    block.emit(_RETURN, _ALLOW)
     return block
 
 

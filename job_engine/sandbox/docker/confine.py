@@ -28,6 +28,17 @@ _OWN_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID
 
 _SIGNALS_OF_ROOT: Final = 1024
 """Signals that may wait for processes of uid 0, of the host's as well, before it sends no more."""
+_QUEUE_BYTES_OF_ROOT: Final = 64 * 2**10
+"""The same for message queues."""
+_MASKED_OF_ROOT: Final = (
+    # What Docker masks for everybody.
+    *("/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
+    *("/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi"),
+    "/sys/firmware",
+    # What only the host's root may read, and tells of its memory.
+    *("/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup", "/proc/pagetypeinfo"),
+    *("/proc/slabinfo", "/proc/vmallocinfo", "/proc/allocinfo"),
+)
 _SHM_BYTES: Final = 16 * 2**20
 _IMAGE_VOLUME_BYTES: Final = 2**20
 _OPEN_FILES: Final = 1024
@@ -210,7 +221,12 @@ def _give_own_root(config: dict[str, Any]) -> None:
     host = config["HostConfig"]
     host |= {"CapAdd": list(_OWN_ROOT), "ReadonlyRootfs": False}
     host["SecurityOpt"] = _security(_SECCOMP_OF_ROOT)
-    host["Ulimits"] = [*host["Ulimits"], _ulimit("sigpending", _SIGNALS_OF_ROOT)]
+    host["MaskedPaths"] = list(_MASKED_OF_ROOT)
+    host["Ulimits"] = [
+        *host["Ulimits"],
+        _ulimit("sigpending", _SIGNALS_OF_ROOT),
+        _ulimit("msgqueue", _QUEUE_BYTES_OF_ROOT),
+    ]
 
 
 def _security(filter_: str) -> list[str]:

@@ -20,14 +20,24 @@ from typing import Any, Final
 _NEW_NAMESPACES: Final = 0x7E02_0000
 _PERSONALITIES: Final = (0, 0xFFFF_FFFF, 0x0004_0000)
 """Linux, the query, and no address randomisation (which sanitizers ask for)."""
-_FAMILIES: Final = (1, 2, 10)
-"""AF_UNIX, AF_INET, AF_INET6."""
+_UNIX: Final = 1
+_INTERNET: Final = (2, 10)
+"""AF_INET, AF_INET6."""
+_PROTOCOLS: Final = (0, 6, 17)
+"""The default, TCP and UDP. Others would have the kernel load modules that nobody else uses,
+and what waits at a socket for echoes (ICMP) is counted by no cgroup."""
+_MULTIPATH: Final = 262
+"""What Go asks for first."""
+_SOL_SOCKET: Final = 1
+_FILTERS: Final = (26, 51)
+"""SO_ATTACH_FILTER and SO_ATTACH_REUSEPORT_CBPF: they are compiled into one stock of the whole
+host (`net.core.bpf_jit_limit`), without which no container gets its own filter."""
 _CORE: Final = 4
 """RLIMIT_CORE."""
 _NETLINK: Final = 16
-_NETLINK_PROTOCOLS: Final = (0, 4)
-"""Routes and addresses (getaddrinfo asks), and sockets (ss); not the host's device events."""
-_AUDIT: Final = 9
+"""Refused: what the kernel answers there waits in memory that no cgroup counts, up to
+`net.core.rmem_max` a socket. PAM (`su`) takes this answer for a kernel without audit, and any
+other for a failure; the resolver and Go's network do without as well."""
 _COUNTED_BY_USER: Final = ("inotify_init", "inotify_init1")
 """Few for each user (128 where nobody set it), and the host's services need some."""
 _ALLOWED: Final = """\
@@ -58,9 +68,9 @@ _ALLOWED: Final = """\
     sched_setattr sched_setparam sched_setscheduler sched_yield seccomp select semctl semget
     semop semtimedop sendfile sendmmsg sendmsg sendto set_mempolicy set_robust_list
     set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setitimer setpgid
-    setpriority setregid setresgid setresuid setreuid setsid setsockopt setuid
+    setpriority setregid setresgid setresuid setreuid setsid setuid
     setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4 splice
-    stat statfs statx symlink symlinkat sync sync_file_range sync_file_range2 syncfs sysinfo tee
+    stat statfs statx symlink symlinkat sync_file_range sync_file_range2 sysinfo tee
     tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_settime
     timerfd_create timerfd_gettime timerfd_settime times tkill truncate umask uname unlink
     unlinkat utime utimensat utimes vfork vmsplice wait4 waitid write writev
@@ -86,23 +96,15 @@ def profile(*, host_root: bool = False) -> str:
         _done("prlimit64", {**_equal(_CORE), "index": 1}, {**_unequal(0), "index": 2}),
         _allow("clone", {"op": "SCMP_CMP_MASKED_EQ", "value": _NEW_NAMESPACES, "valueTwo": 0}),
         *(_allow("personality", _equal(value)) for value in _PERSONALITIES),
-        *(_allow("socket", "socketpair", _equal(family)) for family in _FAMILIES),
-        *(
-            _allow("socket", _equal(_NETLINK), {**_equal(protocol), "index": 2})
-            for protocol in _NETLINK_PROTOCOLS
-        ),
+        *_sockets(),
+        # They have the host's disks written, and nothing of a phase's is worth that.
+        _done("sync"),
+        _done("syncfs"),
         # What programs know how to do without.
         *(
             {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EMFILE}
             for name in withheld
         ),
-        # PAM (`su`) takes this answer for a kernel without audit, and any other for a failure.
-        {
-            "names": ["socket"],
-            "action": "SCMP_ACT_ERRNO",
-            "errnoRet": errno.EPROTONOSUPPORT,
-            "args": [{"index": 0, **_equal(_NETLINK)}, {"index": 2, **_equal(_AUDIT)}],
-        },
     ]
     return json.dumps(
         {
@@ -116,6 +118,35 @@ def profile(*, host_root: bool = False) -> str:
         },
         separators=(",", ":"),
     )
+
+
+def _sockets() -> list[dict[str, Any]]:
+    """Return the rules for sockets and their options."""
+    between = range(_FILTERS[0] + 1, _FILTERS[1])
+    level = {**_equal(_SOL_SOCKET), "index": 1}
+    return [
+        _allow("socket", "socketpair", _equal(_UNIX)),
+        *(
+            _allow("socket", _equal(family), {**_equal(protocol), "index": 2})
+            for family in _INTERNET
+            for protocol in _PROTOCOLS
+        ),
+        *(
+            _refuse(errno.EPROTONOSUPPORT, _equal(family), {**_equal(_MULTIPATH), "index": 2})
+            for family in _INTERNET
+        ),
+        _refuse(errno.EAFNOSUPPORT, _equal(_NETLINK)),
+        _allow("setsockopt", {**_unequal(_SOL_SOCKET), "index": 1}),
+        _allow("setsockopt", level, {"op": "SCMP_CMP_LT", "value": _FILTERS[0], "index": 2}),
+        _allow("setsockopt", level, {"op": "SCMP_CMP_GT", "value": _FILTERS[1], "index": 2}),
+        *(_allow("setsockopt", level, {**_equal(name), "index": 2}) for name in between),
+    ]
+
+
+def _refuse(error: int, *tests: dict[str, Any]) -> dict[str, Any]:
+    """Refuse sockets with an error that programs know what to make of."""
+    args = [{"index": 0, **test} for test in tests]
+    return {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": error, "args": args}
 
 
 def _allow(*names_and_test: str | dict[str, Any]) -> dict[str, Any]:

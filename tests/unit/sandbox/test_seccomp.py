@@ -65,10 +65,16 @@ def decide(machine: str, number: int, *arguments: int, arch: int | None = None) 
         (135, 92, (0x0400000,), errno.EPERM),  # personality: READ_IMPLIES_EXEC
         (41, 198, (1,), ALLOW),  # socket AF_UNIX
         (41, 198, (10,), ALLOW),  # socket AF_INET6
+        (41, 198, (2, 1, 6), ALLOW),  # socket AF_INET, TCP
+        (41, 198, (2, 2, 1), errno.EPROTONOSUPPORT),  # socket AF_INET, ICMP
+        (41, 198, (10, 1, 262), errno.EPROTONOSUPPORT),  # socket AF_INET6, MPTCP
         (41, 198, (17,), errno.EAFNOSUPPORT),  # socket AF_PACKET
         (41, 198, (40,), errno.EAFNOSUPPORT),  # socket AF_VSOCK
-        (41, 198, (16, 3, 0), ALLOW),  # socket AF_NETLINK, routes
-        (41, 198, (16, 3, 15), errno.EPROTONOSUPPORT),  # socket AF_NETLINK, device events
+        (41, 198, (16, 3, 0), errno.EAFNOSUPPORT),  # socket AF_NETLINK
+        (54, 208, (5, 1, 2), ALLOW),  # setsockopt SO_REUSEADDR
+        (54, 208, (5, 1, 26), errno.EPERM),  # setsockopt SO_ATTACH_FILTER
+        (54, 208, (5, 6, 26), ALLOW),  # setsockopt of TCP
+        (162, 81, (), 0),  # sync: said to be done
         (53, 199, (38,), errno.EAFNOSUPPORT),  # socketpair AF_ALG
         (206, 0, (1,), errno.ENOSYS),  # io_setup
         (160, 164, (4, 0x7000), 0),  # setrlimit of the core limit: said to be done
