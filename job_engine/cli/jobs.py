@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from job_engine.cli import text
 from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
 from job_engine.client import Api
 from job_engine.model import FINAL_STATES, JobState
+from job_engine.model.timestamps import parse_ms
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, cancel, send again, and logs.")
 
@@ -47,15 +49,16 @@ def list_(
     if as_json:
         text.print_json(jobs)
         return
-    table = text.table("ID", "ACTION", "STATE", "%", "CREATED", "MESSAGE", last="ellipsis")
+    now_ms = time.time() * 1000
+    table = text.table("ID", "ACTION", "STATE", "AGE", "MESSAGE")
     for job in jobs:
+        running = job["state"] == JobState.RUNNING
         table.add_row(
             job["id"].removeprefix("job/"),
             text.clean(job["action"]),
-            text.state(job["state"]),
-            str(job.get("progress", 0)),
-            text.clean(job["created"])[:19].replace("T", " "),
-            Text(text.one_line(job.get("status-message", ""))),
+            text.state(job["state"], job.get("progress") if running else None),
+            text.age((now_ms - parse_ms(job["created"])) / 1000),
+            text.cut(text.one_line(job.get("status-message", ""), 200)),
         )
     text.console().print(table)
     if found.count > len(jobs):
