@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import random
 import threading
@@ -10,8 +11,9 @@ from executor.board import Board
 from executor.outcome import Outcome, decide_outcome, retry_of
 from executor.reporter import Reporter
 from executor.run import Run
-from job_engine.errors import PlatformFaultError
-from job_engine.log import get_logger
+from job_engine.errors import JobEngineError, PlatformFaultError
+from job_engine.log import bound, get_logger
+from job_engine.model import Fault, verdict_of
 from job_engine.plugins import RetryPolicy
 
 log = get_logger(__name__)
@@ -47,9 +49,11 @@ class Workers:
 
     def _work(self) -> None:
         while (run := self._inbox.get()) is not None:
-            log.info("job.started", job=run.job.id, action=run.job.action, resumed=run.resumed)
-            self._reporter.end(run, outcome_of(run))
-            self._board.remove(run)
+            # Whatever this thread logs from here on, the sandbox's lines too, names the job.
+            with bound(job=run.job.id):
+                log.info("job.started", action=run.job.action, resumed=run.resumed)
+                self._reporter.end(run, outcome_of(run))
+                self._board.remove(run)
 
 
 def outcome_of(run: Run) -> Outcome:
@@ -60,7 +64,7 @@ def outcome_of(run: Run) -> Outcome:
     ended = run.execute()
     try:
         if isinstance(ended, Exception):
-            log.info("job.raised", job=run.job.id, error=repr(ended), exc_info=ended)
+            _log_error(run, ended)
         retry = retry_of(run.job, run.action.retry)
         return decide_outcome(
             ended, run.interruption, run.job.attempts, retry, luck=random.random()
@@ -71,3 +75,21 @@ def outcome_of(run: Run) -> Outcome:
         log.exception("job.undecided", job=run.job.id, error=type(ended).__name__)
         fault = PlatformFaultError(f"The action ended with an unreadable {type(ended).__name__}.")
         return decide_outcome(fault, run.interruption, run.job.attempts, RetryPolicy())
+
+
+def _log_error(run: Run, error: Exception) -> None:
+    """Log what an action raised: a warning where the platform has to mend something.
+
+    Errors of the engine's own are sentences. Of any other only its traceback tells where to look.
+    """
+    verdict = verdict_of(error)
+    ours = verdict is not None and verdict.fault is Fault.PLATFORM and run.interruption is None
+    ended_as = error.message if isinstance(error, JobEngineError) else repr(error)
+    log.log(
+        logging.WARNING if ours else logging.INFO,
+        "job.raised",
+        job=run.job.id,
+        action=run.job.action,
+        error=ended_as,
+        exc_info=None if isinstance(error, JobEngineError) else error,
+    )

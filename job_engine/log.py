@@ -3,6 +3,7 @@
 Modules log with `log = get_logger(__name__)` and `log.info("job.claimed", job=…)`:
 the first argument is the event, which never changes once released; the fields may grow.
 `with bound(request_id=…)` adds fields to every record that is made inside, whoever logs it.
+A warning or an error is followed by what it means and what to do (`job_engine.remedies`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+from job_engine.remedies import DEFECT, REMEDIES
 
 _bound: ContextVar[Mapping[str, Any] | None] = ContextVar("bound", default=None)
 
@@ -60,11 +63,13 @@ class TextFormatter(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
         fields = "".join(f" {k}={_text(v)}" for k, v in _fields(record).items())
         line = f"{at}Z {record.levelname:<7} {record.name} {record.getMessage()}{fields}"
+        if (remedy := _remedy(record)) is not None:
+            line += f" → {remedy}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `at`, `level`, `logger`, `event`, and the fields."""
+    """One JSON object a line: `at`, `level`, `logger`, `event`, the fields, and a `remedy`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Render one record as a JSON line."""
@@ -75,6 +80,8 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             **_fields(record),
         }
+        if (remedy := _remedy(record)) is not None:
+            line["remedy"] = remedy
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
@@ -83,6 +90,13 @@ class JsonFormatter(logging.Formatter):
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     # Formatters run where the record is made, so the context is that of who made it.
     return {**getattr(record, "fields", {}), **(_bound.get() or {})}
+
+
+def _remedy(record: logging.LogRecord) -> str | None:
+    """Return what to do about a record of ours; None where nothing is wrong."""
+    if record.levelno < logging.WARNING or not hasattr(record, "fields"):
+        return None
+    return REMEDIES.get(record.getMessage(), DEFECT if record.exc_info else None)
 
 
 def _text(value: Any) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Final
 
 from job_engine.errors import SandboxError
@@ -102,9 +104,9 @@ class DockerSlot(Slot):
             self._gone = True
         for tree, archive in inputs.trees.items():
             holder.fill(tree, archive)
-        self._runner = threading.Thread(
-            target=self._run, args=(holder, inputs), name=f"slot-{self.id}", daemon=True
-        )
+        # In the caller's context, so that what it logs names the job.
+        run = partial(contextvars.copy_context().run, self._run, holder, inputs)
+        self._runner = threading.Thread(target=run, name=f"slot-{self.id}", daemon=True)
         self._runner.start()
 
     def collect(self) -> Iterator[SlotEvent]:

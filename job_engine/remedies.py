@@ -1,0 +1,87 @@
+"""What a warning or an error in the log means, and what its reader can do about it.
+
+By event: the formatters of `job_engine.log` put these words behind the line's fields, so that
+whoever is woken by it needs no manual. A line that is of no concern is no warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+DEFECT: Final = (
+    "A defect of the engine, which goes on without what broke here. Please report it, with the "
+    "traceback."
+)
+_LOGIN_OF_ZOOKEEPER: Final = (
+    "Nothing is done until that is mended: JOB_ENGINE_ZK_AUTH has to be the same in every service "
+    "that shares this ZooKeeper."
+)
+_IS_DOCKER_UP: Final = "If this goes on, see whether the Docker daemon answers: `docker info`."
+
+REMEDIES: Final[Mapping[str, str]] = {
+    # --- the executor ---
+    "api.unreachable": "Running jobs are given back, and nothing is claimed until the API answers. "
+    "See whether `job-engine api` runs, and whether JOB_ENGINE_API_URL is its address.",
+    "api.refused": "Nothing is claimed until the API takes the executor's actions. See whether "
+    "JOB_ENGINE_CREDENTIALS_FILE is the executor.json of this API, and mend what `error` names.",
+    "queue.refused": _LOGIN_OF_ZOOKEEPER,
+    "claim.refused": "The job waits and is offered again later; others are claimed meanwhile. "
+    "`job-engine job show` says what is special about it, `job-engine job cancel` ends it.",
+    "claim.unsettled": "A defect: the job waits, and is offered again later. Please report it.",
+    "claims.failed": "A defect: the jobs are given back, and claimed again. Please report it.",
+    "report.refused": "The job ends without what its action wanted to say. Mend the action by "
+    "`error`; `job-engine job resubmit` runs the job again.",
+    "job.raised": "The job is tried again as often as its action allows, then FAILED; no student "
+    "is blamed. Mend what `error` names; `job-engine doctor` looks at this machine.",
+    "job.undecided": "The action raised what cannot even be printed; it counts as a fault of the "
+    "platform. Mend the action.",
+    "job.close_failed": "What the action had borrowed could not be closed, and may be left over "
+    "until this executor starts again.",
+    "job.stuck": "The action does not end though it was told to, so the process has to. Mend the "
+    "action: it has 5 s after `should_stop()` is true, or its sandbox is closed.",
+    "executor.exit": "The process ends, and its jobs run again elsewhere. Its supervisor has to "
+    "start it again; `job-engine up` does.",
+    "drain.not_withdrawn": "The order to drain is still in ZooKeeper: an executor that starts "
+    "under the same name within its session timeout may drain at once. Start it again then.",
+    # --- ZooKeeper ---
+    "zookeeper.lost": "What ran or led here is stopped and goes on elsewhere, or here once "
+    "ZooKeeper answers; no job is lost. See whether it runs, and whether JOB_ENGINE_ZK_HOSTS names "
+    "it.",
+    # --- the distributor ---
+    "election.refused": _LOGIN_OF_ZOOKEEPER,
+    "fleet.refused": _LOGIN_OF_ZOOKEEPER,
+    "leader.api_failed": "No job of this action is pushed until the API does what it is asked; "
+    "those that are pushed go on. See `error`, and the API's own log at this time.",
+    "entries.gone": "Entries were no longer in ZooKeeper (it was wiped or restored, or somebody "
+    "deleted them). Their jobs are pushed again; nothing has to be done.",
+    "jobs.abandoned": "A foreign consumer went away with these jobs. They are queued again; "
+    "nothing has to be done.",
+    "jobs.orphaned": "No live executor has their action. `job-engine job list --state FAILED` "
+    "shows them; start an executor that has it, then `job-engine job resubmit` them.",
+    # --- the sandboxes ---
+    "sandbox.warm.failed": "No sandbox could be made ahead; a job that needs one makes its own, or "
+    "says what is wrong. Mend what `error` names; `job-engine doctor` looks at this machine.",
+    "sandbox.leftover": "A used sandbox is not wholly removed. This executor's next start does it.",
+    "docker.slot.leftover": f"Removing it is tried again until it is gone. {_IS_DOCKER_UP}",
+    "docker.kill.failed": "A container goes on beyond its end, within its limits; this executor's "
+    f"next start removes it. {_IS_DOCKER_UP}",
+    "docker.root.unwatched": "What a phase writes could not be measured, so it is stopped as if "
+    f"its disk were full. {_IS_DOCKER_UP}",
+    "docker.slot.broken": "A defect: the job is tried again. Please report it, with the traceback.",
+    "docker.companion.broken": "A defect: the job is tried again. Please report it, with the "
+    "traceback.",
+    "egress.refused": "A phase asked for a host that it may not reach. Nothing has to be done, "
+    "unless its assignment needs that host: then see JOB_ENGINE_ALLOW_REACH and "
+    "JOB_ENGINE_ALLOW_PRIVATE_HOSTS.",
+    # --- the API and its store ---
+    "request.failed": "The client was told to try again later. The reason is in `error`, or in the "
+    "lines above.",
+    "store.commit_failed": "Nothing of it was stored, and whoever asked was told so. See `error`: "
+    "a full disk needs space, a database that is away has to come back.",
+    "notices.lost": "Events are looked up every few seconds instead of heard, until PostgreSQL "
+    "answers again. See whether it runs.",
+    "action.schema_broken": "Payloads of this action are checked only when it runs. Mend the "
+    "payload model of the plugin.",
+}
+"""By event. One that is not here stands with its traceback, and is a `DEFECT`."""

@@ -1,0 +1,67 @@
+"""Who reads a warning at night is told what it means, and what to do."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from job_engine.log import JsonFormatter, TextFormatter, get_logger
+from job_engine.remedies import DEFECT, REMEDIES
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("job_engine", "actions", "distributor", "executor")
+TROUBLE = {"warning", "error", "critical", "log"}
+log = get_logger("tests.log")
+
+
+def logged_events() -> Iterator[tuple[str, str]]:
+    """(event, place) of each warning or error that the code logs without a traceback."""
+    for file in (file for room in ROOMS for file in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level)):
+                    words = {keyword.arg for keyword in node.keywords}
+                    if level in TROUBLE and (level == "log" or "exc_info" not in words):
+                        texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
+                        yield str(texts[0]), f"{file.relative_to(ROOT)}:{node.lineno}"
+
+
+def record(formatter: logging.Formatter, level: int, event: str, error: bool = False) -> str:
+    handler = logging.StreamHandler(lines := io.StringIO())
+    handler.setFormatter(formatter)
+    log.logger.addHandler(handler)
+    try:
+        log.log(level, event, job="job/1", exc_info=ValueError("no") if error else None)
+    finally:
+        log.logger.removeHandler(handler)
+    return lines.getvalue()
+
+
+def test_every_warning_says_what_to_do() -> None:
+    events = list(logged_events())
+    assert len(events) > 15
+    assert [(event, place) for event, place in events if event not in REMEDIES] == []
+
+
+def test_no_remedy_is_for_an_event_that_nobody_logs() -> None:
+    code = "\n".join(file.read_text() for room in ROOMS for file in (ROOT / room).rglob("*.py"))
+    assert [event for event in REMEDIES if code.count(f'"{event}"') < 2] == []
+
+
+def test_a_warning_ends_with_its_remedy_in_both_forms() -> None:
+    line = record(TextFormatter(), logging.WARNING, "jobs.orphaned")
+    assert line.rstrip().endswith(f"jobs.orphaned job=job/1 → {REMEDIES['jobs.orphaned']}")
+    line = record(JsonFormatter(), logging.WARNING, "jobs.orphaned")
+    assert json.loads(line)["remedy"] == REMEDIES["jobs.orphaned"]
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+def test_what_nobody_foresaw_is_called_a_defect(formatter: logging.Formatter) -> None:
+    assert DEFECT in record(formatter, logging.ERROR, "unforeseen.failed", error=True)
+    assert DEFECT not in record(formatter, logging.INFO, "unforeseen.failed")
