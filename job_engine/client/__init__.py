@@ -14,7 +14,7 @@ from job_engine.client.events import (
     follow_job,
 )
 from job_engine.client.jobs import Job, JobFailedError
-from job_engine.client.transport import RefusedError, UnansweredError
+from job_engine.client.refusals import RefusedError, UnansweredError
 
 __all__ = [
     "Api",

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from job_engine.client.credentials import login_credentials
 from job_engine.client.jobs import Job
+from job_engine.client.retries import IDEMPOTENCY_KEY
 from job_engine.client.services import ServiceCalls
-from job_engine.client.transport import CHUNK, IDEMPOTENCY_KEY, FileBody
+from job_engine.client.transport import CHUNK, FileBody
 from job_engine.errors import PlatformFaultError
 from job_engine.settings import ConnectionSettings
 

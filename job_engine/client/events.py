@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 import requests
 
 from job_engine.client.api import Api
+from job_engine.client.retries import reason_of
 from job_engine.client.transport import CONNECT_TIMEOUT_S, accepted
 from job_engine.log import get_logger
 from job_engine.model import JobState
@@ -52,6 +53,7 @@ class Stream(Generic[M]):
         self._last_id: str | None = None
         self._stopping = threading.Event()
         self._response: requests.Response | None = None
+        self._interrupted = False
         self._thread = threading.Thread(target=self._run, name="event-stream", daemon=True)
 
     def start(self) -> None:
@@ -72,8 +74,10 @@ class Stream(Generic[M]):
                 self._follow()
             except (requests.RequestException, OSError, AttributeError, ValueError) as error:
                 # A stream closed under urllib3's feet surfaces as an AttributeError.
-                if not self._stopping.is_set():
-                    log.info("events.interrupted", error=str(error))
+                # Once an outage: it is tried twice a second.
+                if not self._stopping.is_set() and not self._interrupted:
+                    self._interrupted = True
+                    log.info("events.interrupted", stream=self._path, error=reason_of(error))
             except Exception:
                 # Without this thread nobody would hear of a cancel again.
                 log.exception("events.failed")
@@ -85,6 +89,9 @@ class Stream(Generic[M]):
         ) as response:
             response.raise_for_status()
             self._response = response
+            if self._interrupted:
+                self._interrupted = False
+                log.info("events.resumed", stream=self._path)
             self._on_gap()
             for event_id, data in whole_events(response):
                 if self._stopping.is_set():
@@ -129,7 +136,7 @@ def follow_events(
                     if data and last is not None:
                         yield SeenEvent(last, JobEvent.model_validate_json(data))
         except (requests.RequestException, OSError, AttributeError) as error:
-            log.info("events.interrupted", error=str(error))
+            log.info("events.interrupted", error=reason_of(error))
         api.pause(RECONNECT_S)
 
 
@@ -164,7 +171,7 @@ def follow_job(api: Api, job: str, after: str | None = None) -> Iterator[Seen]:
                     if kind == "end":
                         return
         except (requests.RequestException, OSError, AttributeError) as error:
-            log.info("stream.interrupted", job=job, error=str(error))
+            log.info("stream.interrupted", job=job, error=reason_of(error))
         api.pause(RECONNECT_S)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,60 +17,27 @@ from nuvla.api.api import Api as NuvlaApi
 from nuvla.api.api import NuvlaError, SessionStore
 from pydantic import BaseModel, ValidationError
 from requests.adapters import HTTPAdapter
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_delay,
-    stop_when_event_set,
-    wait_random_exponential,
-)
-from tenacity.nap import sleep_using_event
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from job_engine.errors import ApiError, ApiUnavailableError
+from job_engine.client.refusals import RefusedError, UnansweredError
+from job_engine.client.retries import (
+    PUT_OFF,
+    TRANSIENT,
+    TransientError,
+    is_repeatable,
+    never_sent,
+    reason_of,
+    retry,
+)
+from job_engine.errors import ApiUnavailableError
 
 CONNECT_TIMEOUT_S: Final = 3.05
 REQUEST_TIMEOUT_S: Final = (CONNECT_TIMEOUT_S, 15.0)
 """Seconds to connect, and to wait for the next byte, for the engine's own calls."""
 
-TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
-"""Status codes after which the same request may do better."""
-_PUT_OFF: Final = 429
-"""The one of them that says that nothing was done."""
-_LONGEST_PUT_OFF_S: Final = 60.0
-
-IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 CHUNK: Final = 1 << 16
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
-
-
-class RefusedError(ApiError, NuvlaError):  # type: ignore[misc]
-    """The API refused a request, and said why.
-
-    It is a `NuvlaError` too: `reason` is the server's message, `response` its answer.
-    """
-
-    def __init__(self, reason: str, response: requests.Response) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.response = response
-
-    @property
-    def status(self) -> int:
-        """The answer's status code."""
-        return int(self.response.status_code)
-
-    @property
-    def request_id(self) -> str | None:
-        """What to name when you ask the operator about it."""
-        return self.response.headers.get("X-Request-ID")
-
-
-class UnansweredError(ApiUnavailableError, requests.ConnectionError):
-    """The API gave no answer, and what was asked for may have been done nevertheless."""
 
 
 class FileBody:
@@ -91,23 +57,6 @@ class FileBody:
         with self._path.open("rb") as source:
             while chunk := source.read(CHUNK):
                 yield chunk
-
-
-class _TransientError(Exception):
-    """A request that may be sent again, and the answer that it got, if it got one."""
-
-    def __init__(
-        self, why: str, response: requests.Response | None = None, reason: str | None = None
-    ) -> None:
-        super().__init__(why)
-        self.response = response
-        self.reason = reason
-
-    @property
-    def retry_after_s(self) -> float:
-        """How long the API asked to wait."""
-        said = self.response.headers.get("Retry-After", "") if self.response is not None else ""
-        return min(float(said), _LONGEST_PUT_OFF_S) if said.isdecimal() else 0.0
 
 
 class _Session(SessionStore):  # type: ignore[misc]
@@ -222,16 +171,17 @@ class Transport(NuvlaApi):  # type: ignore[misc]
             status = error.response.status_code
             conflicts = again and method == "POST" and status == 409  # its twin is being served
             # A search that cannot be answered is a 500 as well, and would be one again.
-            if status == _PUT_OFF or (again and status in TRANSIENT - {500}) or conflicts:
-                raise _TransientError(str(error.reason), error.response, error.reason) from error
+            if status == PUT_OFF or (again and status in TRANSIENT - {500}) or conflicts:
+                raise TransientError(str(error.reason), error.response, error.reason) from error
             raise RefusedError(str(error.reason), error.response) from error
         except requests.JSONDecodeError as error:
             raise UnansweredError(f"What answers is not the API: {error}") from error
         except requests.RequestException as error:
             if again or never_sent(error):
-                raise _TransientError(str(error)) from error
+                raise TransientError(reason_of(error)) from error
             raise UnansweredError(
-                f"The API did not answer; whether it did as asked is not known: {error}"
+                f"The API at {self.endpoint} did not answer; whether it did as asked is not known: "
+                f"{reason_of(error)}"
             ) from error
 
     # --- the engine's own messages --------------------------------------------------
@@ -273,10 +223,10 @@ class Transport(NuvlaApi):  # type: ignore[misc]
                     allow_redirects=False,
                 )
             except (requests.RequestException, OSError) as error:
-                raise _TransientError(str(error)) from error
+                raise TransientError(reason_of(error)) from error
             if response.status_code in TRANSIENT:
                 why = f"{response.status_code}: {response.text[:500]}"
-                raise _TransientError(why, response)
+                raise TransientError(why, response)
             return accepted(response)
 
         patience_s = self._retry_s if retry_s is None else retry_s
@@ -285,52 +235,12 @@ class Transport(NuvlaApi):  # type: ignore[misc]
     def _again(
         self, attempt: Callable[[], T], retry_s: float, unanswered: type[ApiUnavailableError]
     ) -> T:
-        retrying = Retrying(
-            retry=retry_if_exception_type(_TransientError),
-            stop=stop_after_delay(retry_s) | stop_when_event_set(self._closing),
-            wait=_wait,
-            sleep=sleep_using_event(self._closing),
-            retry_error_callback=partial(_give_up, unanswered),
+        return retry(
+            attempt,
+            retry_s,
+            self._closing,
+            lambda why: unanswered(f"The API at {self.endpoint} does not answer: {why}"),
         )
-        return retrying(attempt)
-
-
-def is_repeatable(method: str, uri: str, headers: Mapping[str, str]) -> bool:
-    """Whether a request may be done twice.
-
-    Reads, searches (a PUT of a collection) and deletes of one resource are; a create is
-    under an idempotency key. Edits are not: who edited in between would be undone.
-    """
-    if method == "GET" or (method == "PUT" and "/" not in uri):
-        return True
-    if method == "DELETE":
-        return "/" in uri
-    return method == "POST" and IDEMPOTENCY_KEY in headers
-
-
-def never_sent(error: requests.RequestException) -> bool:
-    """Whether there was no connection to send a request over."""
-    cause: object = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", cause)
-    return isinstance(error, requests.ConnectTimeout) or isinstance(
-        reason, NewConnectionError | ConnectTimeoutError
-    )
-
-
-_backoff: Final = wait_random_exponential(multiplier=0.05, max=2.0)
-
-
-def _wait(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked_s = error.retry_after_s if isinstance(error, _TransientError) else 0.0
-    return max(_backoff(state), asked_s)
-
-
-def _give_up(unanswered: type[ApiUnavailableError], state: RetryCallState) -> Any:
-    cause = state.outcome.exception() if state.outcome else None
-    if isinstance(cause, _TransientError) and cause.reason and cause.response is not None:
-        raise RefusedError(cause.reason, cause.response) from cause
-    raise unanswered(f"The API does not answer: {cause}") from cause
 
 
 def parsed(response: requests.Response, kind: type[M]) -> M:

@@ -1,0 +1,34 @@
+"""What the API refuses, and what it does not answer."""
+
+from __future__ import annotations
+
+import requests
+from nuvla.api.api import NuvlaError
+
+from job_engine.errors import ApiError, ApiUnavailableError
+
+
+class RefusedError(ApiError, NuvlaError):  # type: ignore[misc]
+    """The API refused a request, and said why.
+
+    It is a `NuvlaError` too: `reason` is the server's message, `response` its answer.
+    """
+
+    def __init__(self, reason: str, response: requests.Response) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.response = response
+
+    @property
+    def status(self) -> int:
+        """The answer's status code."""
+        return int(self.response.status_code)
+
+    @property
+    def request_id(self) -> str | None:
+        """What to name when you ask the operator about it."""
+        return self.response.headers.get("X-Request-ID")
+
+
+class UnansweredError(ApiUnavailableError, requests.ConnectionError):
+    """The API gave no answer, and what was asked for may have been done nevertheless."""
