@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, Final
 
 from starlette.responses import PlainTextResponse, Response
 
 from job_engine.api.errors import MalformedJsonError, RequestError, body_of, status_of
 from job_engine.errors import JobEngineError
 
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Write JSON; non-ASCII is escaped, as CIMI's servers do."""
     return Response(
-        json.dumps(body, separators=(",", ":")),
+        _to_json(body),
         status,
         headers,
         media_type="application/json",

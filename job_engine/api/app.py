@@ -29,6 +29,7 @@ from job_engine.api.request_ids import RequestIdMiddleware
 from job_engine.api.routes import blobs, engine, events, greengrader, health, job_stream, webhooks
 from job_engine.api.routes.cimi import cimi_routes, routes_of_type
 from job_engine.api.services import Services, make_services
+from job_engine.api.threads import THREADS
 from job_engine.api.types.base import ResourceType
 from job_engine.errors import JobEngineError
 from job_engine.log import get_logger
@@ -38,8 +39,6 @@ from job_engine.store.factory import open_store
 
 log = get_logger(__name__)
 
-THREADS = 100
-"""Requests that may wait for the store at once."""
 PACKED_FROM_BYTES: Final = 1024
 """Answers that are smaller are not packed: it would cost more than it saves."""
 PACK_LEVEL: Final = 4
@@ -72,6 +71,7 @@ def create_app(
             store.database.listen(services.streams.committed)
             yield
             services.streams.close()
+            services.threads.close()
         finally:
             await run_in_threadpool(store.stop)
 

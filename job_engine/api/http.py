@@ -12,6 +12,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from job_engine.api.answers import error_response
+from job_engine.api.cork import CorkedTransport
 from job_engine.api.errors import RequestError
 from job_engine.api.request_ids import HEADER, request_id
 
@@ -59,7 +60,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
-        super().connection_made(transport)
+        super().connection_made(CorkedTransport(transport, self.loop))
         self._waiting_since_s = self.loop.time()
         self._look_again()
 

@@ -18,6 +18,7 @@ from job_engine.api.readiness import Readiness
 from job_engine.api.secrets import ClaimTokens, Hasher, Keys, Tokens, passwords
 from job_engine.api.sessions import CACHE_S, Sessions
 from job_engine.api.streams import Streams
+from job_engine.api.threads import Threads
 from job_engine.api.turns import Turns
 from job_engine.settings import ApiSettings
 from job_engine.store.blob_files import BlobFiles
@@ -51,6 +52,8 @@ class Services:
     streams: Streams
     searches: Turns
     readiness: Readiness
+    threads: Threads
+    """Threads for who has logged in."""
     strangers: CapacityLimiter
     """Threads for who has not logged in: checking a password takes memory, too."""
 
@@ -132,6 +135,7 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
         streams=Streams(),
         searches=Turns(SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError, SEARCHES_EACH),
         readiness=Readiness(store.database),
+        threads=Threads(),
         strangers=CapacityLimiter(STRANGERS_AT_ONCE),
     )
 

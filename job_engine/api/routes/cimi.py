@@ -127,5 +127,8 @@ async def _serve(request: Request, call: Call, handle: Callable[[Call], Reply]) 
             call.params.check()
         return handle(replace(call, who=who))
 
-    limiter = services.strangers if getattr(request.state, STRANGER, False) else None
-    return respond(await anyio.to_thread.run_sync(serve, limiter=limiter))
+    if getattr(request.state, STRANGER, False):
+        reply = await anyio.to_thread.run_sync(serve, limiter=services.strangers)
+    else:
+        reply = await services.threads.run(serve)
+    return respond(reply)
