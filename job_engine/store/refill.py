@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Integer, Select, bindparam, func, select
 
 from job_engine.model.protocol import FeedItem, FeedReply
 from job_engine.store.fairness import DEFAULT_WEIGHT, cost_of
+from job_engine.store.many import Rows
 from job_engine.store.tables import is_ready, is_retrying, is_waiting, jobs, lanes, shares
 from job_engine.store.turns import Key, Lane, Queue, deal
 
@@ -35,14 +36,11 @@ class Refill:
     def choose(self, connection: Connection) -> FeedReply:
         """Return what to push, and what comes after it."""
         counted = max(self._window, COUNTED)
-        waiting = most_urgent_waiting(self._action, self._newest_version, counted)
-        priorities = connection.execute(waiting).scalars().all()
+        asked = {"action": self._action, "newest_version": self._newest_version}
+        priorities = [row[0] for row in _WAITING.all(connection, **asked, most=counted)]
         # Each turn is taken by one lane, so lanes beyond the window have none.
-        wanted = ready_lanes(self._action, self._newest_version, self._window + 1)
-        found = [
-            Lane(Key(row.action, row.priority, row.share, row.version), row.virtual_s, row.weight)
-            for row in connection.execute(wanted)
-        ]
+        ready = _LANES.all(connection, **asked, most=self._window + 1)
+        found = [Lane(Key(*row[:4]), *row[4:]) for row in ready]
         self.complete = len(found) <= self._window
         cost_s = cost_of(connection, self._action)
         full = False
@@ -54,7 +52,7 @@ class Refill:
             ids = self._take(connection, list(group), room, cost_s) if room > 0 else []
             self._chosen += [FeedItem(job=id_, priority=priority) for id_ in ids]
             full = full or len(ids) >= room
-        later = connection.execute(next_due(self._action)).scalar()
+        later = _DUE.scalar(connection, action=self._action)
         return FeedReply(jobs=self._chosen, next_due_ms=later, more=full, waiting=len(priorities))
 
     def _take(
@@ -85,43 +83,44 @@ def _next_jobs(connection: Connection, wanted: dict[Key, int]) -> dict[Key, list
     if single:
         queue: Queue = single[0].queue
         names = sorted({key.share for key in single})
-        for row in connection.execute(oldest_of_each(queue, names)):
-            key = Key(*queue, row.share, row.version)
-            if row.id is not None and wanted.get(key) == 1:
-                found[key] = [row.id]
+        oldest = _OLDEST_OF_EACH.all(connection, **queue._asdict(), names=names)
+        for share, version, id_ in oldest:
+            key = Key(*queue, share, version)
+            if id_ is not None and wanted.get(key) == 1:
+                found[key] = [id_]
     for key, count in wanted.items():
         if count > 1:
-            found[key] = list(connection.execute(oldest_in(key, count)).scalars())
+            found[key] = [row[0] for row in _OLDEST.all(connection, **key._asdict(), most=count)]
     return found
 
 
-# --- the hot statements; tests read their query plans ---------------------------
+# --- the hot statements, built once; tests read their query plans -----------------
 
 
-def ready_lanes(action: str, newest_version: int, limit: int) -> Select[Any]:
-    """Return the first `limit` ready lanes of an action by priority, then by whose turn it is."""
+def _ready_lanes() -> Select[Any]:
+    """Return the first ready lanes of an action by priority, then by whose turn it is."""
     weight = func.coalesce(shares.c.weight, DEFAULT_WEIGHT).label("weight")
     return (
         select(*lanes.c["action", "priority", "share", "version", "virtual_s"], weight)
         .select_from(lanes.outerjoin(shares, shares.c.name == lanes.c.share))
-        .where(lanes.c.ready, lanes.c.action == action, lanes.c.version <= newest_version)
+        .where(lanes.c.ready, lanes.c.action == _action, lanes.c.version <= _newest_version)
         .order_by(lanes.c.priority, lanes.c.virtual_s, lanes.c.share, lanes.c.version)
-        .limit(limit)
+        .limit(_most)
     )
 
 
-def oldest_in(key: Key, limit: int) -> Select[Any]:
+def _oldest() -> Select[Any]:
     """Return the ids of the jobs that are next in a lane."""
     return (
         select(jobs.c.id)
-        .where(is_ready(), *(jobs.c[name] == value for name, value in key._asdict().items()))
+        .where(is_ready(), *(jobs.c[name] == bindparam(name) for name in Key._fields))
         .order_by(jobs.c.created_ms, jobs.c.seq)
-        .limit(limit)
+        .limit(_most)
     )
 
 
-def oldest_of_each(queue: Queue, names: Sequence[str]) -> Select[Any]:
-    """Return the id of the job that is next in each lane of some shares."""
+def _oldest_of_each() -> Select[Any]:
+    """Return the id of the job that is next in each lane of some shares of a queue."""
     first = (
         select(jobs.c.id)
         .where(is_ready(), *(jobs.c[name] == lanes.c[name] for name in Key._fields))
@@ -131,26 +130,42 @@ def oldest_of_each(queue: Queue, names: Sequence[str]) -> Select[Any]:
         .scalar_subquery()
     )
     return select(lanes.c.share, lanes.c.version, first.label("id")).where(
-        lanes.c.action == queue.action,
-        lanes.c.priority == queue.priority,
-        lanes.c.share.in_(names),
+        *(lanes.c[name] == bindparam(name) for name in Queue._fields),
+        lanes.c.share.in_(bindparam("names", expanding=True)),
     )
 
 
-def most_urgent_waiting(action: str, newest_version: int, limit: int) -> Select[Any]:
-    """Return the priorities of the first `limit` waiting entries, in order.
+def _most_urgent_waiting() -> Select[Any]:
+    """Return the priorities of the first waiting entries, in order.
 
     More of them are not needed: whatever is less urgent than all of these finds the
     window full.
     """
     return (
         select(jobs.c.priority)
-        .where(is_waiting(), jobs.c.action == action, jobs.c.version <= newest_version)
+        .where(is_waiting(), jobs.c.action == _action, jobs.c.version <= _newest_version)
         .order_by(jobs.c.priority)
-        .limit(limit)
+        .limit(_most)
     )
 
 
-def next_due(action: str) -> Select[Any]:
+def _next_due() -> Select[Any]:
     """Return when the next retry of an action falls due."""
-    return select(func.min(jobs.c.not_before_ms)).where(is_retrying(), jobs.c.action == action)
+    return select(func.min(jobs.c.not_before_ms)).where(is_retrying(), jobs.c.action == _action)
+
+
+_action: Final[Any] = bindparam("action")
+_newest_version: Final[Any] = bindparam("newest_version")
+_most: Final[Any] = bindparam("most", type_=Integer)
+
+ready_lanes: Final = _ready_lanes()
+oldest_in: Final = _oldest()
+oldest_of_each: Final = _oldest_of_each()
+most_urgent_waiting: Final = _most_urgent_waiting()
+next_due: Final = _next_due()
+
+_LANES: Final = Rows(ready_lanes)
+_OLDEST: Final = Rows(oldest_in)
+_OLDEST_OF_EACH: Final = Rows(oldest_of_each, many="names")
+_WAITING: Final = Rows(most_urgent_waiting)
+_DUE: Final = Rows(next_due)

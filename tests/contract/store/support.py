@@ -122,15 +122,12 @@ def states(store: Store, after: int = 0) -> list[tuple[str, str]]:
 
 def plan(connection: Connection, statement: object) -> list[str]:
     """Return how SQLite would run a statement, a line a step."""
-    compiled = statement.compile(  # type: ignore[attr-defined]
-        dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True}
+    compiled = statement.compile(dialect=sqlite.dialect())  # type: ignore[attr-defined]
+    filled = compiled.construct_expanded_state()
+    asked = connection.exec_driver_sql(
+        f"EXPLAIN QUERY PLAN {filled.statement}", tuple(filled.positional_parameters)
     )
-    sql = str(compiled)
-    for name in compiled.positiontup or ():
-        value = compiled.params[name]
-        shown = f"'{value}'" if isinstance(value, str) else str(value)
-        sql = sql.replace("?", shown, 1)
-    return [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {sql}"))]
+    return [row.detail for row in asked]
 
 
 def check_tally(connection: Connection) -> None:

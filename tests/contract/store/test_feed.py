@@ -9,7 +9,7 @@ from job_engine.model.protocol import EntryItem, ReportKind
 from job_engine.store import feed, refill
 from job_engine.store.jobs import Edit
 from job_engine.store.store import Store
-from job_engine.store.turns import Key, Queue
+from job_engine.store.turns import Key
 from tests.contract.store.support import (
     ON_SQLITE,
     Clock,
@@ -173,17 +173,24 @@ def test_orphans_fail_after_their_grace(store: Store, clock: Clock) -> None:
     assert store.jobs.get(retried)["state"] == store.jobs.get(young)["state"] == "FAILED"
 
 
+LANE = Key("noop", 5, "a", 2)
+NEWEST = {"action": "noop", "newest_version": 2}
+
+
 @ON_SQLITE
 @pytest.mark.parametrize(
     ("statement", "indexes"),
     [
-        (refill.most_urgent_waiting("noop", 2, 100), ["jobs_waiting"]),
-        (refill.next_due("noop"), ["jobs_retrying"]),
+        (refill.most_urgent_waiting.params(**NEWEST, most=100), ["jobs_waiting"]),
+        (refill.next_due.params(action="noop"), ["jobs_retrying"]),
         (feed.recorded("noop", "job/0", 100), ["jobs_entries"]),
-        (refill.oldest_in(Key("noop", 5, "a", 2), 100), ["jobs_ready"]),
-        (refill.ready_lanes("noop", 2, 100), ["lanes_order", "sqlite_autoindex_shares_1"]),
+        (refill.oldest_in.params(**LANE._asdict(), most=100), ["jobs_ready"]),
         (
-            refill.oldest_of_each(Queue("noop", 5), ["a", "b"]),
+            refill.ready_lanes.params(**NEWEST, most=100),
+            ["lanes_order", "sqlite_autoindex_shares_1"],
+        ),
+        (
+            refill.oldest_of_each.params(**LANE.queue._asdict(), names=["a", "b"]),
             ["PRIMARY KEY (action=? AND priority=? AND share=?)", None, "jobs_ready"],
         ),
     ],

@@ -25,7 +25,7 @@ from job_engine.store.query import Query, condition_of, page_of
 from job_engine.store.source import JOBS
 from job_engine.store.store import Store
 from job_engine.store.tables import counters, jobs, metadata
-from job_engine.store.turns import Key, Queue
+from job_engine.store.turns import Key
 from tests.contract.store.support import NOW_MS, ON_POSTGRES, Clock, add, document, states
 
 pytestmark = ON_POSTGRES
@@ -450,7 +450,8 @@ def test_numbers_of_64_bits(store: Store) -> None:
 
 # --- plans ----------------------------------------------------------------------------
 
-QUEUE = Key("noop", 5, "a", 2)
+LANE = Key("noop", 5, "a", 2)
+NEWEST = {"action": "noop", "newest_version": 2}
 
 
 def explained(connection: Connection, statement: sa.Select[tuple[object]]) -> str:
@@ -463,14 +464,17 @@ def explained(connection: Connection, statement: sa.Select[tuple[object]]) -> st
 @pytest.mark.parametrize(
     ("statement", "indexes"),
     [
-        (refill.most_urgent_waiting("noop", 2, 100), {"jobs_waiting"}),
-        (refill.next_due("noop"), {"jobs_retrying"}),
+        (refill.most_urgent_waiting.params(**NEWEST, most=100), {"jobs_waiting"}),
+        (refill.next_due.params(action="noop"), {"jobs_retrying"}),
         (feed.recorded("noop", "job/0", 100), {"jobs_entries"}),
-        (refill.oldest_in(Key("noop", 5, "a", 2), 100), {"jobs_ready"}),
-        (refill.ready_lanes("noop", 2, 100), {"lanes_order", "shares_pkey"}),
-        (refill.oldest_of_each(Queue("noop", 5), ["a", "b"]), {"lanes_pkey", "jobs_ready"}),
-        (estimate.first_of(Key("noop", 5, "a", 2), 100), {"jobs_ready"}),
-        (estimate.count_urgent(Queue("noop", 5), 100), {"jobs_ready"}),
+        (refill.oldest_in.params(**LANE._asdict(), most=100), {"jobs_ready"}),
+        (refill.ready_lanes.params(**NEWEST, most=100), {"lanes_order", "shares_pkey"}),
+        (
+            refill.oldest_of_each.params(**LANE.queue._asdict(), names=["a", "b"]),
+            {"lanes_pkey", "jobs_ready"},
+        ),
+        (estimate.first_of(LANE, 100), {"jobs_ready"}),
+        (estimate.count_urgent(LANE.queue, 100), {"jobs_ready"}),
         (expiry.expired(NOW_MS, 10), {"jobs_expiring"}),
     ],
     ids=[
@@ -504,7 +508,10 @@ def test_a_search_for_an_action_has_an_index_that_the_feed_cannot_take(store: St
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
         connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
         connection.exec_driver_sql("SET LOCAL enable_sort = off")
-        return [explained(connection, s) for s in (page, refill.oldest_in(QUEUE, 100))]
+        return [
+            explained(connection, s)
+            for s in (page, refill.oldest_in.params(**LANE._asdict(), most=100))
+        ]
 
     store.database.write(lambda c: c.exec_driver_sql("ANALYZE jobs") and None)
     searched, fed = store.database.read(plans)
