@@ -7,12 +7,14 @@ see more than that, but only of what they run (`store/errands.py`).
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from sqlalchemy import or_
 
 from job_engine.api.call import Call
 from job_engine.api.identity import EXECUTOR, Identity
-from job_engine.model.acl import ALL_RIGHTS, METADATA, VIEW, Right, rights_of
+from job_engine.grading.results import seen_by_students
+from job_engine.model.acl import ALL_RIGHTS, METADATA, STAFF, VIEW, Right, rights_of
 from job_engine.store.base import Document
 from job_engine.store.errands import ERRANDS, Errand
 from job_engine.store.source import Source
@@ -64,13 +66,34 @@ def _errand(who: Identity, type_name: str) -> Errand | None:
     return ERRANDS.get(type_name) if EXECUTOR in who.claims and not who.is_admin else None
 
 
-def project(document: Document, held: Right) -> Document:
-    """Return what somebody with these rights sees; metadata, data and acl are levels."""
+def project(document: Document, held: Right, now_ms: int) -> Document:
+    """Return what somebody with these rights sees now; metadata, data and acl are levels.
+
+    Of a verdict, whoever is no staff to its job sees what students do.
+    """
+    if not held & STAFF and document["resource-type"] == "job":
+        document = _for_students(document, now_ms)
     if Right.VIEW_ACL in held:
         return document
     if Right.VIEW_DATA in held:
         return {k: v for k, v in document.items() if k != "acl"}
     return {k: v for k, v in document.items() if k in METADATA}
+
+
+def _for_students(document: Document, now_ms: int) -> Document:
+    output = document.get("output")
+    if output is None:
+        return document
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    seen = seen_by_students(document["action"], output, now)
+    if seen is None:
+        return document
+    shown = {key: value for key, value in document.items() if key != "output"}
+    if seen.output is not None:
+        shown["output"] = seen.output
+    if seen.message is not None:
+        shown["status-message"] = seen.message
+    return shown
 
 
 def select(document: Document, selected: frozenset[str] | None) -> Document:

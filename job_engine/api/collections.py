@@ -32,6 +32,7 @@ def run_query(
     """
     params = call.params
     everything = call.who.is_admin
+    now_ms = call.services.store.clock()
     seen = seen_by(call.who, source)
     offset, limit = window(params.first, params.last)
     query = Query(
@@ -46,11 +47,11 @@ def run_query(
     served_first = everything or EXECUTOR in call.who.claims
     with nullcontext() if served_first else call.services.searches.turn(call.who.creator):
         page = call.services.store.database.read(
-            lambda connection: run(connection, seen, query, call.services.store.clock())
+            lambda connection: run(connection, seen, query, now_ms)
         )
     added = {} if more is None else more(page.documents)
     documents = [
-        _entry(call, document | added.get(document["id"], {}), operations)
+        _entry(call, document | added.get(document["id"], {}), now_ms, operations)
         for document in page.documents
     ]
     return Page(page.count, documents, page.aggregations)
@@ -75,10 +76,11 @@ def window(first: int, last: int | None) -> tuple[int, int]:
 def _entry(
     call: Call,
     document: Document,
+    now_ms: int,
     operations: Callable[[Document, Right, Identity], Operations],
 ) -> Document:
     held = rights_found(call.who, document)
-    seen = project(document, held)
+    seen = project(document, held, now_ms)
     wanted = call.params.select
     if (wanted is None or "operations" in wanted) and "acl" in seen:
         offered = operations(document, held, call.who)

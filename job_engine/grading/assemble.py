@@ -69,6 +69,11 @@ def assemble(
     return results.model_copy(update={"verdict": verdict, "fault": verdict.fault})
 
 
+def _on_stdout(assignment: Assignment) -> bool:
+    """Whether tests, of which some may be hidden, are told on standard output."""
+    return "-" in (assignment.results.stream, assignment.results.path)
+
+
 def hidden_phases(plan: Plan, assignment: Assignment) -> frozenset[str]:
     """Return the phases whose output students do not see."""
     names = [phase.name for phase in plan.specs]
@@ -136,7 +141,7 @@ def _graded(
         images=reading.images,
         extra_data=reading.extra_data,
         notes=[*reading.notes, *(f"left out: {name!a}" for name in test.left_out[:20])],
-        phases=_with_stdout(summaries, reading.stdout_visibility),
+        phases=_printed(summaries, assignment, reading, whole=True),
         receipt=receipt,
     )
 
@@ -181,7 +186,7 @@ def _cut_short(
         Outcome.LIMIT,
         ENDED_BY[test.verdict],
         message,
-        (assignment, _with_stdout(summaries, reading.stdout_visibility), receipt),
+        (assignment, _printed(summaries, assignment, reading, whole=False), receipt),
         score=score,
         reading=replace(reading, max_score=max_score),
     )
@@ -260,13 +265,14 @@ def _broken(
         if receipt.forgeable
         else ""
     )
+    reading = _finished(assignment, test) if assignment.results.stream is not None else Reading()
     return _results(
         Outcome.HARNESS_FAILED,
         FinalVerdict.HARNESS_FAILED,
         f"The assignment's harness failed, not the submission: {error.message}{hint}",
-        (assignment, summaries, receipt),
+        (assignment, _printed(summaries, assignment, reading, whole=False), receipt),
         score=None,
-        reading=_finished(assignment, test) if assignment.results.stream is not None else None,
+        reading=reading,
     )
 
 
@@ -277,8 +283,22 @@ def _visibility(phase: str, assignment: Assignment) -> Visibility:
     return Visibility.HIDDEN
 
 
-def _with_stdout(summaries: list[PhaseSummary], told: Visibility) -> list[PhaseSummary]:
-    """Let the results say who sees what the tests printed, where the assignment does not."""
+def _printed(
+    summaries: list[PhaseSummary], assignment: Assignment, reading: Reading, *, whole: bool
+) -> list[PhaseSummary]:
+    """Say who sees what the tests printed: the results do where the assignment does not.
+
+    Students see no hidden test in it, nor what may be part of one.
+    """
+    told = reading.stdout_visibility
+    hidden = any(test.visibility is not Visibility.VISIBLE for test in reading.tests)
+    if _on_stdout(assignment) and (hidden or not whole):
+        return [
+            phase.model_copy(update={"visibility": Visibility.HIDDEN})
+            if phase.name == "test"
+            else phase
+            for phase in summaries
+        ]
     if told is Visibility.HIDDEN:
         return summaries
     return [

@@ -61,8 +61,7 @@ def follow(
             live.printed(event)
             continue
         ended[event.phase] = event
-        how = explain(event, plan.limits(event.phase))
-        live.ended(event, how)
+        how = live.ended(event, explain(event, plan.limits(event.phase)))
         text = f"{event.phase}: {how}"
         percent = _FIRST_PERCENT + int(share * (order.index(event.phase) + 1))
         watch.progress(percent, text)

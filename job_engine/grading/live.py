@@ -15,7 +15,7 @@ from job_engine.grading.assignment import Assignment
 from job_engine.grading.results.model import TestResult, Visibility
 from job_engine.grading.results.stream import TestStream
 from job_engine.grading.results.tap import TapStream
-from job_engine.sandbox.base import PhaseOutput, PhaseResult
+from job_engine.sandbox.base import PhaseOutput, PhaseResult, Verdict
 
 MAX_CHARS: Final = 65_536
 """Characters of one phase's output that are told live."""
@@ -56,8 +56,14 @@ class Live:
         lines = self._streams.setdefault((output.phase, output.stderr), _Lines())
         self._tell(output.phase, output.stderr, lines.feed(output.data))
 
-    def ended(self, result: PhaseResult, message: str) -> None:
-        """A phase ended; `message` says how, for a person."""
+    def ended(self, result: PhaseResult, message: str) -> str:
+        """A phase ended; `message` says how, for a person. Returns what everybody may know.
+
+        A harness's exit code tells how the hidden tests went.
+        """
+        verdict = result.verdict
+        if result.phase in self._hidden and verdict in (Verdict.OK, Verdict.EXIT):
+            verdict, message = Verdict.OK, f"ended after {result.wall_time_s:.1f} s"
         for (phase, stderr), lines in self._streams.items():
             if phase == result.phase:
                 self._tell(phase, stderr, lines.feed(b"", end=True))
@@ -66,19 +72,26 @@ class Live:
             {
                 "phase": result.phase,
                 "state": "ended",
-                "verdict": result.verdict.value,
+                "verdict": verdict.value,
                 "message": message,
                 "wall_time_s": round(result.wall_time_s, 3),
                 "cpu_time_s": round(result.cpu_time_s, 3),
                 "peak_memory_bytes": result.peak_memory_bytes,
             },
         )
+        return message
 
     def _tell(self, phase: str, stderr: bool, text: str) -> None:
-        if phase == "test" and not stderr and self._read_test is not None:
+        if text and phase == "test" and not stderr and self._read_test is not None:
+            staff = False
             for line in text.splitlines():
                 if (test := self._read_test(line)) is not None:
                     self._tell_test(test)
+                    staff |= test.visibility is not Visibility.VISIBLE
+            # It has that test in it, or may; so may what follows.
+            if staff or not text.endswith("\n"):
+                self._hidden |= {phase}
+        staff = phase in self._hidden
         told = self._told.get(phase, 0)
         if not text or told > MAX_CHARS:
             return
@@ -88,7 +101,7 @@ class Live:
         stream = "stderr" if stderr else "stdout"
         for start in range(0, len(text), _PIECE):
             piece = {"phase": phase, "stream": stream, "text": text[start : start + _PIECE]}
-            self._emit("output", piece, staff=phase in self._hidden)
+            self._emit("output", piece, staff=staff)
 
     def _tell_test(self, test: TestResult) -> None:
         self._tests += 1

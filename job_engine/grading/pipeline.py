@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Final, Protocol
 
@@ -119,7 +120,8 @@ class Grader:
                     created=self.course.created,
                     workspace=workspace,
                 )
-                return self._run(told, known, bundle, workspace, watch)
+                results = self._run(told, known, bundle, workspace, watch)
+                return results.model_copy(update={"due": told.due})
 
     def _limits(self) -> ArchiveLimits:
         return ArchiveLimits(
@@ -216,7 +218,13 @@ class Grader:
             sandbox=self.sandbox, settings=self.settings, policy=self.policy, label=self.label
         )
         image = runs.image_for(
-            assignment, bundle, tree, sleep=watch.sleep, tell=watch.log, lend=watch.lend
+            assignment,
+            bundle,
+            tree,
+            sleep=watch.sleep,
+            tell=watch.log,
+            show=partial(_show_setup, watch),
+            lend=watch.lend,
         )
         return replace(
             plan,
@@ -331,6 +339,10 @@ def _inputs(
         _check_workspace(assignment, _tree(plan, WORKSPACE), workspace)
         trees[WORKSPACE] = workspace.stream
     return Inputs(trees=trees, stdin=stdin, env=plan.env)
+
+
+def _show_setup(watch: Watch, text: str) -> None:
+    watch.event("output", {"phase": "setup", "stream": "stdout", "text": text}, staff=True)
 
 
 def _check_workspace(assignment: Assignment, tree: Tree, workspace: Unpacked) -> None:

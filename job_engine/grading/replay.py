@@ -28,6 +28,11 @@ def results_to_replay(job: Mapping[str, Any]) -> Results:
             f"{job['id']} has no results that could come out the same: {job['state']}, "
             f"{job.get('status-message', 'no message')}"
         ) from None
+    if results.withheld:
+        raise ReplayRefusedError(
+            f"Some results of {job['id']} are not shown to you, so what comes out cannot be "
+            "compared: ask who manages the job."
+        )
     if not results.receipt.images:
         raise ReplayRefusedError(
             f"{job['id']} was graded by job-engine {results.receipt.engine}, whose receipt does "

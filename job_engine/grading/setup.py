@@ -76,13 +76,14 @@ class SetupRuns:
         *,
         sleep: Callable[[float], None],
         tell: Callable[[str], None],
+        show: Callable[[str], None],
         lend: Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]],
     ) -> str:
         """Return the name of the image that the setup makes, made now if need be.
 
         `tree` is to hold the tests; `sleep` waits while another runs the same setup, `tell`
-        writes to the job's log, `lend` lets an interruption end it. Raises `AssignmentError`,
-        with the last lines of its output, when the setup fails.
+        writes to the job's log, `show` tells staff what it printed, `lend` lets an interruption
+        end it. Raises `AssignmentError`, with the last lines of its output, when the setup fails.
         """
         assert assignment.setup is not None  # whoever asks has one
         key = self._key(assignment, bundle)
@@ -93,7 +94,7 @@ class SetupRuns:
         with locked(marker.with_suffix(".lock"), sleep):
             if not self._is_there(name, marker):
                 _raise_remembered(marker)
-                self._run(assignment, bundle, tree, name, marker, tell, lend)
+                self._run(assignment, bundle, tree, name, marker, tell, show, lend)
             self._evict(keep=key)
         return name
 
@@ -134,6 +135,7 @@ class SetupRuns:
         name: str,
         marker: Path,
         tell: Callable[[str], None],
+        show: Callable[[str], None],
         lend: Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]],
     ) -> None:
         spec = self._spec(assignment, name)
@@ -151,7 +153,9 @@ class SetupRuns:
             raise SandboxError("The setup was killed from outside of the run.")
         result = ended[0]
         lines = _last_lines(result)
-        tell(f"setup: {explain(result, spec.limits)}\n{lines}")
+        tell(f"setup: {explain(result, spec.limits)}")
+        # It has the tests before it, and may well name them.
+        show(lines)
         log.info("setup.done", assignment=assignment.name, verdict=result.verdict.value)
         if not result.ok:
             problem = self._problem(result, spec.limits, lines)

@@ -38,6 +38,8 @@ class Right(IntFlag):
 ALL_RIGHTS: Final = Right(255)
 VIEW: Final = Right.VIEW_META | Right.VIEW_DATA | Right.VIEW_ACL
 EDIT: Final = Right.EDIT_META | Right.EDIT_DATA | Right.EDIT_ACL
+STAFF: Final = Right.MANAGE | Right.EDIT_DATA
+"""Who has one of these on a job sees all of its verdict; who only reads it, what students see."""
 
 _LISTS: Final = {
     "edit-acl": Right.EDIT_ACL,

@@ -23,6 +23,12 @@ from job_engine.errors import (
     TimedOut,
 )
 
+VERDICT_ACTION: Final = "grade"
+"""The action whose `output` is a verdict."""
+
+MARK: Final = '"receipt"'
+"""What the output of any other action has in it, where that is a verdict too."""
+
 
 class Fault(StrEnum):
     """Who has to mend something."""

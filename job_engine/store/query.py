@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, not_, or_, select
 from sqlalchemy.exc import OperationalError
 
 from job_engine.errors import InvalidFilterError
@@ -50,10 +50,15 @@ class Query:
     @property
     def needs(self) -> Right:
         """The right without which something of it must not be answered."""
+        return _needed(self.names)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The attributes that it looks at, each by the first step of its path."""
         names = set() if self.filter is None else set(attributes_of(self.filter))
         names.update(name for name, _ in self.orderby)
         names.update(item.partition(":")[2] for item in self.aggregations)
-        return _needed(names)
+        return frozenset(re.split(r"[./]", name)[0] for name in names)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def run(connection: Connection, source: Source, query: Query, now_ms: int) -> Pa
 
 def _run(connection: Connection, source: Source, query: Query, now_ms: int) -> Page:
     count: int | None = None
-    if can_tell(source, query.filter):
+    if can_tell(source, query.filter) and not _asks_for_reserved(source, query):
         count = tally.count(connection, query.filter, query.claims, query.needs, now_ms)
     condition = condition_of(source, query, now_ms, _lead(connection, source, query, count, now_ms))
     # Statements of clients are not worth remembering: no two are alike.
@@ -149,7 +154,20 @@ def condition_of(
     if query.claims is not None:
         seen = source.visible(query.claims, query.needs)
         conditions.append(_unled(seen) if lead is Lead.FILTER else seen)
+        if source.reserved is not None and _asks_for_reserved(source, query):
+            theirs = source.visible(query.claims, source.reserved.right)
+            conditions.append(_unled(or_(not_(source.reserved.rows), theirs)))
     return and_(*conditions)
+
+
+def _asks_for_reserved(source: Source, query: Query) -> bool:
+    """Whether a query of somebody is by what not everybody who sees a row may know of it."""
+    reserved = source.reserved
+    return (
+        reserved is not None
+        and query.claims is not None
+        and not reserved.names.isdisjoint(query.names)
+    )
 
 
 def _unled(condition: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -173,13 +191,12 @@ def _indexed(source: Source, tree: Filter | None) -> Iterable[ColumnElement[bool
 
 
 def _needed(names: Iterable[str]) -> Right:
-    """Return the right without which one of the attributes is not seen."""
+    """Return the right without which one of these attributes is not seen."""
     needed = Right.VIEW_META
     for name in names:
-        top = re.split(r"[./]", name)[0]
-        if top == "acl":
+        if name == "acl":
             return Right.VIEW_ACL
-        if top not in METADATA:
+        if name not in METADATA:
             needed = Right.VIEW_DATA
     return needed
 

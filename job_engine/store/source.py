@@ -15,22 +15,35 @@ from sqlalchemy import (
     case,
     cast,
     exists,
+    false,
+    func,
     literal,
     or_,
     true,
 )
 
 from job_engine.model import JobState
-from job_engine.model.acl import Right
+from job_engine.model.acl import STAFF, Right
+from job_engine.model.verdict import MARK, VERDICT_ACTION
 from job_engine.store.access import allowed
 from job_engine.store.audiences import within
 from job_engine.store.audit import assemble_line
 from job_engine.store.base import Document
 from job_engine.store.blobs import assemble_blob
 from job_engine.store.documents import ENTRIES_PATH, FIELDS, Field, Kind, assemble
-from job_engine.store.json_paths import array_of, lacks, member
+from job_engine.store.json_paths import array_of, contains, lacks, member
 from job_engine.store.resources import assemble_resource
 from job_engine.store.tables import SEARCHED_ACTION, audit, blobs, job_counts, jobs, resources
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """Attributes that, in some rows, are told to few who see everything else of them."""
+
+    names: frozenset[str]
+    rows: ColumnElement[bool]
+    right: Right
+    """Who has one of these may search by them in any row."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,7 @@ class Source:
     names every value of that: with it, the index sorts too."""
     again: Mapping[str, ColumnElement[str]] = field(default_factory=dict)
     """Attributes that are compared a second time, as what an index of searches alone has."""
+    reserved: Reserved | None = None
 
     def column(self, name: str) -> ColumnElement[Any] | None:
         """Return the column of an attribute; None for one that is in the JSON."""
@@ -96,6 +110,14 @@ _shown_tags: Final = case(
     else_=member(jobs.c.document, "tags"),
 )
 
+# What hides a part of a verdict when it is read (`grading/results/seen.py`) cannot do so
+# in SQL: a search by it, whatever it finds, would tell what is hidden.
+_VERDICTS: Final = Reserved(
+    frozenset({"output", "status-message"}),
+    (jobs.c.action == VERDICT_ACTION) | func.coalesce(contains(jobs.c.output, MARK), false()),
+    STAFF,
+)
+
 JOBS: Final = Source(
     "job",
     jobs,
@@ -109,6 +131,7 @@ JOBS: Final = Source(
     tallied=True,
     spread={"action": ("state", jobs.c.state.in_(list(JobState)))},
     again={"action": SEARCHED_ACTION},
+    reserved=_VERDICTS,
 )
 
 TALLY: Final = Source(

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Header, Query, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from job_engine.api.access import rights_held
+from job_engine.api.access import project, rights_held
 from job_engine.api.call import Call, make_call
 from job_engine.api.errors import RequestError
 from job_engine.api.openapi.answers import Responses, also, answer
@@ -25,7 +25,7 @@ from job_engine.api.routes.events import KEEPALIVE_S, POLL_S, SEND_TIMEOUT_S
 from job_engine.api.types.base import check
 from job_engine.errors import ForbiddenError, NotFoundError
 from job_engine.model import FINAL_STATES, JobState
-from job_engine.model.acl import Right
+from job_engine.model.acl import STAFF, Right
 from job_engine.store.base import Document
 from job_engine.store.logs import LOG, LOG_TOPIC, Offset, StreamItem
 
@@ -34,7 +34,6 @@ router = APIRouter(prefix="/api/job", tags=["job"])
 PACE_S: Final = 0.1
 """How long what some job said is gathered, before streams look whether it was theirs."""
 
-_STAFF: Final = Right.MANAGE | Right.EDIT_DATA
 _WAITED_FOR: Final[dict[str, float]] = {
     LOG_TOPIC: PACE_S,
     **dict.fromkeys(map(str, JobState), 0.0),
@@ -78,11 +77,14 @@ async def job_stream(
 
 
 def _look(call: Call, job: str) -> tuple[Document, bool]:
-    """Return the job, and whether the caller is staff to it; raises for who may not read it."""
+    """Return what the caller sees of a job, and whether they are staff to it.
+
+    Raises for who may not read it.
+    """
     document = call.services.store.jobs.get(job)
     held = rights_held(call, document)
     check(held, Right.VIEW_DATA | Right.VIEW_ACL, job)
-    return document, bool(held & _STAFF)
+    return project(document, held, call.services.store.clock()), bool(held & STAFF)
 
 
 async def _follow(call: Call, job: str, after: Offset) -> AsyncIterator[ServerSentEvent | bytes]:

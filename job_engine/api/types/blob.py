@@ -52,7 +52,7 @@ class BlobType(ResourceType):
         held = rights(call.who, document)
         operations = blob_operations(document, held, call.who)
         seen = select_attributes({**document, "operations": operations}, call.params.select)
-        return Reply(seen, headers={"ETag": etag_of(document, held)})
+        return Reply(seen, headers={"ETag": etag_of(document, held, call.services.store.clock())})
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Forget one's upload; the bytes go with the last owner's."""

@@ -46,7 +46,7 @@ class EventType(ResourceType):
     def get(self, call: Call, resource_id: str) -> Reply:
         """Return one event."""
         document = self._visible(call, resource_id)
-        seen = project(document, rights_found(call.who, document))
+        seen = project(document, rights_found(call.who, document), call.services.store.clock())
         return Reply(select(seen, call.params.select))
 
     def _visible(self, call: Call, resource_id: str) -> Document:

@@ -71,10 +71,11 @@ class StoredType(ResourceType):
         held = rights_held(call, document)
         check(held, VIEW, resource_id)
         operations = self.offered()(document, held, call.who)
-        seen = project(document, held)
+        now_ms = call.services.store.clock()
+        seen, tag = project(document, held, now_ms), etag_of(document, held, now_ms)
         if operations:
             seen = {**seen, "operations": operations}
-        return Reply(select(seen, call.params.select), headers={"ETag": etag_of(document, held)})
+        return Reply(select(seen, call.params.select), headers={"ETag": tag})
 
     def edit(self, call: Call, resource_id: str) -> Reply:
         """Merge the body into a document, and return all of it."""

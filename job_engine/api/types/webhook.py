@@ -84,7 +84,7 @@ class WebhookDeliveryType(StoredType):
         replayed = call.services.store.deliveries.replay(resource_id, authorise)
         call.services.store.audit.record(line(call, "replay", resource_id))
         # Whoever may only manage it sees no more of it by that.
-        return Reply(project(replayed, rights(call.who, replayed)))
+        return Reply(project(replayed, rights(call.who, replayed), call.services.store.clock()))
 
 
 def _operations(document: Document, held: Right, _who: Identity) -> Operations:

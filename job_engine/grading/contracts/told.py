@@ -40,6 +40,16 @@ class Told:
     workspace: Unpacked | None = None
     """The submission's files; None: a repository, which is cloned only later."""
 
+    @property
+    def due(self) -> datetime | None:
+        """When everything is due; with an offset.
+
+        The later one of the submission's and the assignment's: a submission may have been
+        given more time, and must not open what others are still tested by.
+        """
+        given = [due for due in (self.payload.due, self.assignment.due) if due is not None]
+        return max(map(_aware, given), default=None)
+
 
 def engine_files(told: Told) -> dict[str, bytes]:
     """Return the files that the assignment's contract wants beside the submission."""

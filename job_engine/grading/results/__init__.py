@@ -18,6 +18,7 @@ from job_engine.grading.results.model import (
     TestResult,
     Visibility,
 )
+from job_engine.grading.results.seen import Seen, for_students, seen_by_students
 
 __all__ = [
     "FORMATS",
@@ -29,9 +30,12 @@ __all__ = [
     "Reading",
     "Receipt",
     "Results",
+    "Seen",
     "TestOutput",
     "TestResult",
     "Visibility",
+    "for_students",
     "read_results",
+    "seen_by_students",
     "to_json",
 ]

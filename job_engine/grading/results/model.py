@@ -6,6 +6,7 @@ itself knows: the outcome, the verdict with whose fault it is, the phases and th
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -184,6 +185,10 @@ class Results(Stored):
     leaderboard: list[LeaderboardEntry] = []
     scoreboard: list[Any] = []
     """Columns of Autolab's scoreboard."""
+    due: datetime | None = None
+    """When what is hidden until the due date is shown; None: never."""
+    withheld: bool = False
+    """Whether tests, and with them the score, are not shown to who asked."""
     gradable: bool = True
     """False: there is no score, and no attempt was used."""
     format_errors: list[str] = []
