@@ -25,6 +25,8 @@ TMP_INODES: Final = 4096
 
 _OWN_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
 """Capabilities of the profile own-root: about files and users, all within the container."""
+_HOLDER_OF_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
+"""What it takes to read what such a phase has given to others, and to give it what is its own."""
 
 _SIGNALS_OF_ROOT: Final = 1024
 """Signals that may wait for processes of uid 0, of the host's as well, before it sends no more."""
@@ -130,11 +132,18 @@ def holder_container(
     *,
     bytes_held: int,
     inodes: int,
+    of_root: bool,
 ) -> dict[str, Any]:
-    """Return the configuration of the container that holds a slot's trees."""
+    """Return the configuration of the container that holds a slot's trees.
+
+    `of_root` says that a phase of the slot is root, whose files only root can read.
+    """
     config = _container(place, image, ("sh", "-c", script), volumes)
     config |= {
-        "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
+        "Env": [
+            "PATH=/usr/local/bin:/usr/bin:/bin",
+            f"OWNER={place.uid if of_root else ''}",
+        ],
         "OpenStdin": True,
         "StdinOnce": True,
         "AttachStdin": True,
@@ -146,6 +155,9 @@ def holder_container(
         "Tmpfs": {"/tmp": f"size={NAMES_BYTES},nr_inodes=16,nosuid,nodev,noexec"},
         "Ulimits": [_ulimit("core", _NO_CORE), _ulimit("nofile", _OPEN_FILES)],
     }
+    if of_root:
+        config["User"] = "0:0"
+        host["CapAdd"] = list(_HOLDER_OF_ROOT)
     return config
 
 

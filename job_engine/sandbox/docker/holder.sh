@@ -1,7 +1,8 @@
 # The program of a slot's holder: requests on standard input, answers on standard output.
 # Runs under busybox, and under dash with GNU tools. `read` takes a byte at a time and dd
 # just the blocks it is told to, so that requests and data can share one stream. An answer
-# ends with the token that came with its request, which nothing in a tree can know.
+# ends with the token that came with its request, which nothing in a tree can know. OWNER is set
+# where this is root, which phases of its slot are too: it reads what they gave to whomever.
 umask 022
 
 # Goes to a directory of a tree. Whoever ran in there may have put a link in the way, out of
@@ -30,6 +31,8 @@ while read -r request token tree argument; do
             tar -xpof - -C "/trees/$tree" 2>/tmp/errors
             echo "$?"
             cat >/dev/null
+            # What root has unpacked is its owner's all the same.
+            [ -z "$OWNER" ] || chown -Rh "$OWNER:$OWNER" "/trees/$tree"
         }
         head -c 500 /tmp/errors
         ;;

@@ -26,7 +26,10 @@ from job_engine.settings import SandboxSettings
 
 HOLDER_REPOSITORY: Final = "job-engine-holder"
 
-_APPLETS: Final = ("cat", "chmod", "dd", "find", "head", "rm", "sh", "stat", "tar", "xargs")
+_APPLETS: Final = (
+    *("cat", "chmod", "chown", "dd", "find", "head"),
+    *("rm", "sh", "stat", "tar", "xargs"),
+)
 _OWN_ID: Final = re.compile(r"/containers/([0-9a-f]{64})/")
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 

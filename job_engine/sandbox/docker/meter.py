@@ -20,6 +20,7 @@ from job_engine.errors import SandboxError
 from job_engine.sandbox.docker.daemon import Daemon, doing
 
 CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
+_PROCESSES: Final = "cgroup.procs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,10 @@ class Meter(ABC):
     def forget_peak(self) -> None:  # noqa: B027 - not everything can be told to
         """Let the peak of memory count from now, where the kernel can."""
 
+    def processes(self) -> list[int]:
+        """Return the processes that are in sight."""
+        return []
+
     def limited(self, socket_bytes: int) -> contextlib.AbstractContextManager[None]:
         """While entered, which is before the start, limit what Docker itself cannot."""
         return contextlib.nullcontext()
@@ -86,6 +91,12 @@ class CgroupMeter(Meter):
         if not self._unified:
             with contextlib.suppress(OSError):
                 (self._memory / "memory.max_usage_in_bytes").write_text("0")
+
+    def processes(self) -> list[int]:
+        """See `Meter`; the kernel says 0 for one of another pid namespace."""
+        with contextlib.suppress(OSError):
+            return [pid for pid in map(int, (self._pids / _PROCESSES).read_text().split()) if pid]
+        return []
 
     @contextlib.contextmanager
     def limited(self, socket_bytes: int) -> Iterator[None]:

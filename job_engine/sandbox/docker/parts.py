@@ -121,6 +121,7 @@ class SlotParts:
             volumes,
             bytes_held=sum(tree.size_bytes for tree in self.trees),
             inodes=sum(tree.inodes for tree in self.trees),
+            of_root=any(phase.own_root is not None for phase in self.phases),
         )
         self._holder_made = True
         holder = self._daemon.create(self._name("holder"), config)

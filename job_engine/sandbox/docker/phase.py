@@ -182,7 +182,7 @@ class PhaseContainer:
                     waiting.stream.send(go(environment) + stdin)
                 waiting.stream.end_input()
                 on_start()
-                with self._gauge(waiting.id, watch):
+                with self._gauge(waiting, watch):
                     status, at_once = self._live(waiting, watch)
         finally:
             marked_by = waiting.first if at_once else None
@@ -191,10 +191,16 @@ class PhaseContainer:
             return Ending(reason=Stop.KILLED)
         return self._ending(waiting.id, watch, status, at_once=at_once)
 
-    def _gauge(self, container: str, watch: Watch) -> contextlib.AbstractContextManager[object]:
+    def _gauge(self, waiting: _Waiting, watch: Watch) -> contextlib.AbstractContextManager[object]:
         if self._root_bytes is None:
             return contextlib.nullcontext()
-        return RootGauge(self._daemon, container, self._root_bytes, lambda: watch.stop(Stop.DISK))
+        return RootGauge(
+            self._daemon,
+            waiting.id,
+            self._root_bytes,
+            waiting.meter.processes,
+            on_full=lambda: watch.stop(Stop.DISK),
+        )
 
     def _live(self, waiting: _Waiting, watch: Watch) -> tuple[int, bool]:
         """Return the exit status, and whether the kernel told it."""

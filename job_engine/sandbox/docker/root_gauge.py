@@ -3,12 +3,18 @@
 Docker can limit that on few storage drivers only, so it is looked at, once a second. A
 program may overshoot by what it writes within that second, no file larger than its limit;
 number of files is not limited. Both are why `own-root` is the operator's to grant.
+
+Docker sees no file that was removed while it is open, or mapped, though it takes its room
+still. Those are looked for in the processes, where these are in sight.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final, Self
 
@@ -22,14 +28,23 @@ log = get_logger(__name__)
 
 
 class RootGauge:
-    """While entered, calls `on_full` once when more than `limit_bytes` were written."""
+    """While entered, calls `on_full` once when more than `limit_bytes` were written.
+
+    `processes` returns those of the container that are in sight.
+    """
 
     def __init__(
-        self, daemon: Daemon, container: str, limit_bytes: int, on_full: Callable[[], None]
+        self,
+        daemon: Daemon,
+        container: str,
+        limit_bytes: int,
+        processes: Callable[[], Iterable[int]],
+        on_full: Callable[[], None],
     ) -> None:
         self._daemon = daemon
         self._container = container
         self._limit_bytes = limit_bytes
+        self._processes = processes
         self._on_full = on_full
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="docker-root", daemon=True)
@@ -51,6 +66,7 @@ class RootGauge:
         while not self._over.wait(_PERIOD_S):
             try:
                 written = self._daemon.written_bytes(self._container)
+                written += removed_bytes(self._processes())
             except SandboxError as error:
                 # What cannot be watched must not go on.
                 log.warning("docker.root.unwatched", error=error.message)
@@ -58,3 +74,25 @@ class RootGauge:
             if written > self._limit_bytes:
                 self._on_full()
                 return
+
+
+def removed_bytes(processes: Iterable[int]) -> int:
+    """Return what files in the root of some processes take that only these still hold."""
+    found: dict[int, int] = {}
+    for pid in processes:
+        for kind in ("fd", "map_files"):
+            # Processes and their files go while they are looked at.
+            with contextlib.suppress(OSError):
+                root = os.stat(f"/proc/{pid}/root").st_dev
+                for name in os.listdir(f"/proc/{pid}/{kind}"):
+                    found |= _removed(f"/proc/{pid}/{kind}/{name}", root)
+    return sum(found.values())
+
+
+def _removed(path: str, device: int) -> dict[int, int]:
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        # What has no name in another file system is memory, and counted as such.
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 0 and status.st_dev == device:
+            return {status.st_ino: status.st_blocks * 512}
+    return {}

@@ -21,7 +21,7 @@ from job_engine.sandbox.base import (
     Verdict,
 )
 from tests.contract.sandbox.conftest import Backend
-from tests.contract.sandbox.runner import LIMITS, MIB, TREE, python, run, run_all, sh
+from tests.contract.sandbox.runner import LIMITS, MIB, TREE, python, run, run_all, sh, tar
 
 OWN = OwnRoot(size_bytes=32 * MIB, inodes=4_000)
 
@@ -153,12 +153,40 @@ def test_what_it_writes_is_limited(granted: Sandbox, label: str) -> None:
     assert result.verdict is Verdict.DISK, result
 
 
+def test_what_it_writes_is_limited_though_it_removes_it(granted: Sandbox, label: str) -> None:
+    program = """if True:
+        import mmap, os, time
+        os.chdir("/opt")
+        mapped = []
+        for number in range(12):
+            fd = os.open("gone", os.O_CREAT | os.O_RDWR)
+            os.unlink("gone")
+            os.write(fd, bytes(7 << 20))
+            if number % 2:
+                mapped.append(mmap.mmap(fd, 7 << 20))
+                os.close(fd)
+            time.sleep(0.3)
+        raise SystemExit(1)
+    """
+    result = run(granted, label, python(program, own_root=OWN))
+    assert result.verdict is Verdict.DISK, result
+
+
 def test_trees_are_filled_and_handed_over(granted: Sandbox, label: str) -> None:
-    spec = sh(
-        "echo out >result && chmod 644 result", own_root=OWN, handover=(Handover(tree="workspace"),)
-    )
-    [result] = run_all(granted, label, spec)
-    assert result.files == {"workspace/result": b"out\n"}
+    script = """
+        cat given && stat -c %u given && echo out >result && chmod 644 result
+        mkdir locked && echo mine >locked/others && chown -R 1234 locked && chmod -R 0 locked
+    """
+    spec = sh(script, own_root=OWN, handover=(Handover(tree="workspace"),))
+    inputs = Inputs(trees={"workspace": tar({"given": b"given\n"})})
+    [result] = run_all(granted, label, spec, inputs=inputs)
+    assert result.files == {
+        "workspace/given": b"given\n",
+        "workspace/result": b"out\n",
+        "workspace/locked/others": b"mine\n",
+    }
+    assert result.stdout.startswith(b"given\n")
+    assert granted.name == "bubblewrap" or result.stdout.split()[1] != b"0"
 
 
 def test_a_kept_root_is_an_image(granted: Sandbox, label: str) -> None:
