@@ -29,6 +29,7 @@ from job_engine.model.protocol import (
     ClaimRequest,
 )
 from job_engine.queue import ClaimQueue, QueueClaim, Registration, ZooKeeperSession
+from job_engine.queue.fleet import list_executors
 
 log = get_logger(__name__)
 
@@ -158,7 +159,7 @@ class Claimer:
         ahead = [
             c for c in self._take_ahead() if c.registration.session_id == registration.session_id
         ]
-        claims = ahead or self._claim(registration)
+        claims = self._leave_to_others(ahead or self._claim(registration))
         if claims:
             self._settle_and_claim_ahead(registration, claims)
 
@@ -178,6 +179,32 @@ class Claimer:
         if not claims and not self._stopping.is_set():
             self._queue.wait(max(0.05, due_in_s))
         return claims
+
+    def _leave_to_others(self, claims: list[QueueClaim]) -> list[QueueClaim]:
+        """Give back what broke here, while others live who run such jobs; return the rest."""
+        broken = self._reporter.broken_here
+        left = [
+            claim
+            for claim in claims
+            if (action := broken.action_of(claim.job_id)) and self._others_run(action)
+        ]
+        if not left:
+            return claims
+        for claim in left:
+            log.info("job.left", job=claim.job_id, entry=claim.entry)
+            self._skips.add(claim.entry)
+        self._reporter.let_go(left, Disposal.RELEASE)
+        return [claim for claim in claims if claim not in left]
+
+    def _others_run(self, action: str) -> bool:
+        try:
+            live = list_executors(self._session.client)
+        except QueueError:
+            return False  # what was claimed is not lost for want of an answer
+        return any(
+            other.name != self._name and not other.draining and action in other.actions
+            for other in live
+        )
 
     def _settle_and_claim_ahead(self, registration: Registration, claims: list[QueueClaim]) -> None:
         """Ask the API about claims; where it is worth it, ZooKeeper makes the next meanwhile."""

@@ -11,6 +11,7 @@ from executor.board import Board
 from executor.breaker import Breaker
 from executor.outcome import Disposal, Outcome
 from executor.run import Run
+from executor.skips import BrokenHere
 from executor.told import Told, batches
 from job_engine.client import Api
 from job_engine.errors import (
@@ -64,6 +65,7 @@ class Reporter:
         self._board = board
         self._breaker = breaker
         self._name = name
+        self.broken_here = BrokenHere()
         self._wanted = threading.Condition()
         self._updated: dict[int, Run] = {}
         self._ended: list[tuple[Run, Outcome]] = []
@@ -228,6 +230,8 @@ class Reporter:
             receipt=receipt,
             message=outcome.message,
         )
+        if receipt is Receipt.ACCEPTED and outcome.kind is ReportKind.RETRY:
+            self.broken_here.add(run.job.id, run.job.action, outcome.retry_after_s or 0.0)
         kept = receipt is Receipt.LOST or (
             receipt is Receipt.ACCEPTED and outcome.kind is ReportKind.RELEASE
         )

@@ -1,7 +1,8 @@
-"""Entries that this executor leaves alone for a while."""
+"""What this executor leaves alone for a while: entries, and jobs that broke here."""
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from math import inf
@@ -13,6 +14,9 @@ LAST_S: Final = 60.0
 GONE_S: Final = 10.0
 """How long a job must have been missing before its entry is consumed: a foreign
 producer may push before it stores."""
+
+PATIENCE_S: Final = 15.0
+"""How long after its time a job that broke here is left to others, who may be busy."""
 
 
 @dataclass
@@ -59,3 +63,28 @@ class Skips:
 
     def _forget_old(self, now: float) -> None:
         self._skips = {e: s for e, s in self._skips.items() if now < s.until + LAST_S}
+
+
+class BrokenHere:
+    """Jobs that a fault of the platform has ended here, each until others had their chance.
+
+    What broke once on this machine may break again for the same reason. Added to by the
+    reporter's thread, asked by the claimer's.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: dict[str, tuple[str, float]] = {}
+
+    def add(self, job_id: str, action: str, retry_after_s: float) -> None:
+        """A run of this job broke, and is to be repeated in so many seconds."""
+        now = time.monotonic()
+        with self._lock:
+            self._jobs = {job: left for job, left in self._jobs.items() if now < left[1]}
+            self._jobs[job_id] = (action, now + retry_after_s + PATIENCE_S)
+
+    def action_of(self, job_id: str) -> str | None:
+        """Return the action of a job that is better done elsewhere; None for any other job."""
+        with self._lock:
+            action, until = self._jobs.get(job_id, (None, 0.0))
+        return action if time.monotonic() < until else None
