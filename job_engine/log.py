@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from job_engine.remedies import DEFECT, REMEDIES
+from job_engine.remedies import DEFECT, LIBRARIES, REMEDIES
 
+LIBRARY_REPEATS_S: Final = 30.0
 _bound: ContextVar[Mapping[str, Any] | None] = ContextVar("bound", default=None)
 
 
@@ -93,10 +94,42 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _remedy(record: logging.LogRecord) -> str | None:
-    """Return what to do about a record of ours; None where nothing is wrong."""
-    if record.levelno < logging.WARNING or not hasattr(record, "fields"):
+    """Return what to do about a record; None where nothing is wrong, or nobody knows."""
+    if record.levelno < logging.WARNING:
         return None
-    return REMEDIES.get(record.getMessage(), DEFECT if record.exc_info else None)
+    message = record.getMessage()
+    if hasattr(record, "fields"):
+        return REMEDIES.get(message, DEFECT if record.exc_info else None)
+    return next(
+        (
+            remedy
+            for (logger, start), remedy in LIBRARIES.items()
+            if record.name == logger and message.startswith(start)
+        ),
+        None,
+    )
+
+
+class SeldomFilter(logging.Filter):
+    """Lets a library say the same thing once in `every_s` seconds, however often it tries."""
+
+    def __init__(self, every_s: float) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._said_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter`."""
+        message = record.getMessage()
+        said_at = self._said_at.get(message)
+        if said_at is not None and record.created - said_at < self._every_s:
+            return False
+        # Two or three messages make a repetition; what has not come for long is forgotten.
+        self._said_at = {
+            known: at for known, at in self._said_at.items() if record.created - at < self._every_s
+        }
+        self._said_at[message] = record.created
+        return True
 
 
 def _text(value: Any) -> str:
@@ -111,4 +144,6 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("kazoo").setLevel(logging.WARNING)
+    # It tries once or twice a second for as long as ZooKeeper is away, and says so each time.
+    logging.getLogger("kazoo.client").addFilter(SeldomFilter(LIBRARY_REPEATS_S))
     logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -85,3 +85,10 @@ REMEDIES: Final[Mapping[str, str]] = {
     "payload model of the plugin.",
 }
 """By event. One that is not here stands with its traceback, and is a `DEFECT`."""
+
+LIBRARIES: Final[Mapping[tuple[str, str], str]] = {
+    ("kazoo.client", "Connection dropped"): "It is tried again, and jobs wait meanwhile. See "
+    "whether ZooKeeper runs, and whether JOB_ENGINE_ZK_HOSTS names it.",
+    ("uvicorn.error", "[Errno "): "See JOB_ENGINE_HOST and JOB_ENGINE_PORT (--host, --port).",
+}
+"""By logger, and how its message begins."""

@@ -6,6 +6,8 @@ import logging
 import socket
 import sys
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Final
 
@@ -14,8 +16,10 @@ from fastapi import FastAPI
 
 from job_engine.api.app import create_app
 from job_engine.api.http import BoundedHttpProtocol
+from job_engine.errors import ConfigurationError, JobEngineError
 from job_engine.log import configure, get_logger
 from job_engine.settings import ApiSettings
+from job_engine.store.ownership import sole_owner
 
 log = get_logger(__name__)
 
@@ -29,7 +33,21 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.app = app
+        self.start_error: JobEngineError | None = None
+        """Why the application did not start, where that is known."""
         self._answers = threading.Event()
+        self._lifespan = app.router.lifespan_context
+        app.router.lifespan_context = self._noting_errors
+
+    @asynccontextmanager
+    async def _noting_errors(self, app: FastAPI) -> AsyncIterator[None]:
+        # uvicorn would keep nothing of it but its traceback.
+        try:
+            async with self._lifespan(app):
+                yield
+        except JobEngineError as error:
+            self.start_error = error
+            raise
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and say so."""
@@ -97,10 +115,33 @@ def make_server(settings: ApiSettings) -> Server:
 
 
 def serve(settings: ApiSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `SystemExit` where it cannot start."""
+    """Serve until SIGTERM or SIGINT. Raises `SystemExit` where it cannot start, saying why."""
     configure(settings.log_level, settings.log_format)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Of a bad request its sender is told; a line each would let them fill the disk.
     for reader in ("uvicorn", "python_multipart"):
         logging.getLogger(reader).setLevel(logging.ERROR)
-    make_server(settings).run()
+    try:
+        with sole_owner(settings.store_url):
+            _run(make_server(settings))
+    except JobEngineError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        sys.exit(2 if isinstance(error, ConfigurationError) else 1)
+
+
+def _run(server: Server) -> None:
+    """Run a server; raises what kept it from starting in place of uvicorn's traceback of it."""
+    logger = logging.getLogger("uvicorn.error")
+
+    def unknown(_record: logging.LogRecord) -> bool:
+        return server.start_error is None
+
+    logger.addFilter(unknown)
+    try:
+        server.run()
+    except SystemExit:
+        if server.start_error is not None:
+            raise server.start_error from None
+        raise
+    finally:
+        logger.removeFilter(unknown)

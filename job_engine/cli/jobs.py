@@ -141,6 +141,8 @@ def _filter(
         parts.append(f"action='{action}'")
     if cimi_filter:
         parts.append(cimi_filter)
+    if len(parts) == 1:
+        return parts[0]  # as it was typed: an error names the column
     return " and ".join(f"({part})" for part in parts) or None
 
 

@@ -59,8 +59,15 @@ class LocalEngine:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Own the directory; raises `ConfigurationError` while another engine does."""
-        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.data_dir / "lock").open("w") as lock:
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (self.data_dir / "lock").open("w")
+        except OSError as error:
+            raise ConfigurationError(
+                f"No engine can live in {self.data_dir}: {error.strerror}. Name a directory that "
+                "you may write with --data-dir."
+            ) from error
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

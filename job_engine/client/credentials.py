@@ -20,8 +20,14 @@ def login_credentials(settings: ConnectionSettings) -> dict[str, str] | None:
     try:
         found = json.loads(settings.credentials_file.read_text())
         return {"key": str(found["key"]), "secret": str(found["secret"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
         raise ConfigurationError(
-            f"Cannot read the credentials file {settings.credentials_file}: {error!r}. "
-            'It holds {"key": "credential/…", "secret": "…"}.'
+            f"Cannot read the credentials file {settings.credentials_file}: {error.strerror}. "
+            "The API's first start writes one for each service into `credentials/` of its data "
+            "directory; `job-engine credential add --output FILE` makes more."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"The credentials file {settings.credentials_file} has to hold "
+            '{"key": "credential/…", "secret": "…"}, and nothing else can be read in it.'
         ) from error

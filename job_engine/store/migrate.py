@@ -8,7 +8,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine
+
+from job_engine.errors import StoreError
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -26,7 +29,7 @@ def upgrade(
 
     The transaction takes the write lock before it looks, so of two processes that
     start together one migrates and the other finds it done. `lock` takes it where
-    beginning does not.
+    beginning does not. Raises `StoreError` for a schema that this release does not know.
     """
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
@@ -34,4 +37,10 @@ def upgrade(
         if lock is not None:
             lock(connection)
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        try:
+            command.upgrade(config, revision)
+        except CommandError as error:
+            raise StoreError(
+                f"its schema is not one of this release's ({error}). A newer release has upgraded "
+                "it: run that one, or restore the backup that was made before."
+            ) from error

@@ -55,14 +55,14 @@ class SqliteDatabase(Database):
 
     def start(self) -> None:
         """Create or upgrade the file, then start the writer."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # It holds digests of passwords and the key that signs sessions.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             upgrade(self._writes)
-        except (sa.exc.SQLAlchemyError, OSError) as error:
+        except (sa.exc.SQLAlchemyError, OSError, StoreError) as error:
             self._dispose()
-            raise StoreError(f"Cannot open the store {self._path}: {error}") from error
+            raise StoreError(f"Cannot open the store {self._path}: {_reason_of(error)}") from error
         self._writer.start()
 
     def stop(self) -> None:
@@ -92,7 +92,7 @@ class SqliteDatabase(Database):
             with self._writing().begin():
                 batch.run(self._writing(), _apart)
         except Exception as error:  # noqa: BLE001 - the disk is full, or the like: tell all
-            log.error("store.commit_failed", error=repr(error), units=len(batch))
+            log.error("store.commit_failed", error=_reason_of(error), units=len(batch))
             batch.refuse(_store_error(error))
         # Listeners first: whoever waits for the result may look for the event at once.
         if batch.topics:
@@ -186,12 +186,17 @@ def _store_error(error: Exception) -> StoreError:
     """Say what the database said, without its statements."""
     if isinstance(error, sa.exc.TimeoutError):
         return StoreError("The store is busy: too many searches at once. Try again in a moment.")
-    reason = str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
+    reason = _reason_of(error)
     if reason == "interrupted":
         return StoreError(
             f"The search took longer than {READ_LIMIT_S:.0f} s; narrow it, by `created` for one."
         )
     return StoreError(f"The store cannot answer: {reason}")
+
+
+def _reason_of(error: Exception) -> str:
+    """Say what SQLite said, without statements and values."""
+    return str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
 
 
 def _switch_to_wal(raw: Any) -> None:

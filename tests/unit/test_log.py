@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from job_engine.log import JsonFormatter, TextFormatter, get_logger
+from job_engine.log import JsonFormatter, SeldomFilter, TextFormatter, get_logger
 from job_engine.remedies import DEFECT, REMEDIES
 
 ROOT = Path(__file__).parents[2]
@@ -65,3 +65,29 @@ def test_a_warning_ends_with_its_remedy_in_both_forms() -> None:
 def test_what_nobody_foresaw_is_called_a_defect(formatter: logging.Formatter) -> None:
     assert DEFECT in record(formatter, logging.ERROR, "unforeseen.failed", error=True)
     assert DEFECT not in record(formatter, logging.INFO, "unforeseen.failed")
+
+
+def test_a_library_says_the_same_once_in_a_while() -> None:
+    seldom = SeldomFilter(30.0)
+
+    def passes(message: str, at_s: float) -> bool:
+        made = logging.makeLogRecord({"msg": message, "created": at_s})
+        return seldom.filter(made)
+
+    assert [passes("dropped", at_s) for at_s in (0.0, 1.0, 29.9, 30.0, 31.0)] == [
+        *(True, False, False),
+        *(True, False),
+    ]
+    assert passes("established", 31.0)
+
+
+def test_a_library_that_cannot_connect_is_explained() -> None:
+    kazoo = logging.makeLogRecord(
+        {
+            "name": "kazoo.client",
+            "levelno": logging.WARNING,
+            "msg": "Connection dropped: %s",
+            "args": ("refused",),
+        }
+    )
+    assert "JOB_ENGINE_ZK_HOSTS" in TextFormatter().format(kazoo)
