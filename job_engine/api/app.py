@@ -26,7 +26,16 @@ from job_engine.api.openapi.document import describe
 from job_engine.api.rates import RateLimitMiddleware
 from job_engine.api.registry import make_registry
 from job_engine.api.request_ids import RequestIdMiddleware
-from job_engine.api.routes import blobs, engine, events, greengrader, health, job_stream, webhooks
+from job_engine.api.routes import (
+    blobs,
+    engine,
+    events,
+    greengrader,
+    health,
+    job_stream,
+    messages,
+    webhooks,
+)
 from job_engine.api.routes.cimi import cimi_routes, routes_of_type
 from job_engine.api.services import Services, make_services
 from job_engine.api.threads import THREADS
@@ -94,6 +103,8 @@ def create_app(
     app.include_router(job_stream.router)
     app.router.routes += routes_of_type("job", registry["job"])
     for router in (
+        messages.executors,
+        messages.distributors,
         health.router,
         engine.router,
         webhooks.router,
@@ -118,12 +129,15 @@ def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
 
 def _openapi(app: FastAPI, registry: Mapping[str, ResourceType]) -> dict[str, Any]:
     if app.openapi_schema is None:
-        app.openapi_schema = describe(app, registry, engine.SPOKEN)
+        app.openapi_schema = describe(app, registry)
     return app.openapi_schema
 
 
 class _PackWhatIsRead:
-    """Packs answers to who reads; those to who writes are short, and come by the thousand."""
+    """Packs answers to who reads; those to who writes are short, and come by the thousand.
+
+    Those to distributors come as often, and are ids at random, which hardly get smaller.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -136,7 +150,8 @@ class _PackWhatIsRead:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reads = scope["type"] == "http" and scope["method"] in ("GET", "PUT")
-        await (self._packing if reads else self._app)(scope, receive, send)
+        packs = reads and not scope["path"].startswith(engine.PREFIX)
+        await (self._packing if packs else self._app)(scope, receive, send)
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

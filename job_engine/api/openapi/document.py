@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from job_engine.api.openapi import cimi
@@ -15,12 +14,11 @@ from job_engine.api.openapi.answers import answer, errors
 from job_engine.api.openapi.schemas import COMMON, REF, Json, of_type, template_of
 from job_engine.api.services import COOKIE
 from job_engine.api.types.base import ResourceType
+from job_engine.model.protocol import LogRequest
 
 
-def describe(
-    app: FastAPI, registry: Mapping[str, ResourceType], spoken: Iterable[type[BaseModel]]
-) -> Json:
-    """Describe the API; `spoken` are messages that are read without FastAPI's knowing."""
+def describe(app: FastAPI, registry: Mapping[str, ResourceType]) -> Json:
+    """Describe the API."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
     for item in document["paths"].values():
         for operation in item.values():
@@ -31,7 +29,7 @@ def describe(
     schemas: Json = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    _, messages = models_json_schema([(m, "validation") for m in spoken], ref_template=REF)
+    _, messages = models_json_schema([(LogRequest, "validation")], ref_template=REF)
     schemas |= messages["$defs"] | COMMON
     for name, kind in registry.items():
         schemas |= of_type(kind)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,7 +16,6 @@ from job_engine.api.answers import json_response
 from job_engine.api.call import Reply, parse_json
 from job_engine.api.errors import CREDENTIALS_REQUIRED, MalformedJsonError
 from job_engine.api.identity import Identity
-from job_engine.api.openapi.schemas import REF
 from job_engine.api.services import Services
 from job_engine.api.types.base import RequestForbiddenError
 
@@ -55,37 +53,6 @@ class StrictRoute(APIRoute):
             return await handle(_StrictRequest(request.scope, request.receive))
 
         return strict
-
-
-async def read_message(request: Request, kind: type[M]) -> M:
-    """Read the body as one message. Raises what FastAPI answers with 400.
-
-    The long way, through Python's own objects, takes ten times as long for a batch.
-    """
-    try:
-        return kind.model_validate_json(await request.body())
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-        raise RequestValidationError(
-            [{**p, "loc": ("body", *p["loc"])} for p in problems]
-        ) from error
-
-
-def write_message(message: BaseModel) -> Response:
-    """Write one message."""
-    return Response(message.model_dump_json(), media_type="application/json")
-
-
-def spoken(asked: type[BaseModel], answered: type[BaseModel]) -> dict[str, Any]:
-    """Return what OpenAPI has to be told of a route that reads and writes messages itself.
-
-    The schema of `asked` has to be put into the document besides.
-    """
-    content = {"application/json": {"schema": {"$ref": REF.format(model=asked.__name__)}}}
-    return {
-        "response_model": answered,
-        "openapi_extra": {"requestBody": {"content": content, "required": True}},
-    }
 
 
 async def _shared(request: Request) -> Services:

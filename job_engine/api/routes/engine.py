@@ -1,17 +1,14 @@
 """The messages of `model/protocol.py`: what executors and distributors say.
 
-Nothing waits for the store on the event loop: the busiest calls await the writer, and the
-others are plain functions, which run in the thread pool.
+Those that come for every job are in `messages.py`. Most of these are plain functions, which
+run in the thread pool: nothing waits for the store on the event loop.
 """
 
 from __future__ import annotations
 
-from asyncio import wrap_future
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
-from starlette.requests import Request
-from starlette.responses import Response
 
 from job_engine.api.children import cancel_children
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
@@ -21,9 +18,6 @@ from job_engine.api.routes.common import (
     Shared,
     StrictRoute,
     allow,
-    read_message,
-    spoken,
-    write_message,
 )
 from job_engine.api.scheduled import scheduled_job
 from job_engine.api.schema_bounds import check_published
@@ -33,8 +27,6 @@ from job_engine.model.protocol import (
     ActionsRequest,
     CancelChildrenReply,
     CancelChildrenRequest,
-    ClaimReplies,
-    ClaimRequest,
     CleanupReply,
     CleanupRequest,
     EntriesReply,
@@ -42,12 +34,9 @@ from job_engine.model.protocol import (
     FeedReply,
     ForeignRuns,
     IncarnationReply,
-    LogRequest,
     OrphansReply,
     OrphansRequest,
     RecordedEntries,
-    ReportReplies,
-    ReportRequest,
     ScheduleReply,
     ScheduleRequest,
     Share,
@@ -58,7 +47,9 @@ from job_engine.model.protocol import (
 )
 from job_engine.store.refill import ANY_VERSION
 
-router = APIRouter(prefix="/api/engine", tags=["engine"], route_class=StrictRoute)
+PREFIX: Final = "/api/engine"
+
+router = APIRouter(prefix=PREFIX, tags=["engine"], route_class=StrictRoute)
 
 MIN_AGE_S: Final = 86_400.0
 """Seconds that every job is kept for: the key of an executor must not empty the store."""
@@ -69,28 +60,6 @@ Window = Annotated[int, Query(ge=0, le=10 * BATCH_LIMIT)]
 Version = Annotated[int, Query(ge=0, le=ANY_VERSION)]
 Name = Annotated[str, Query(min_length=1)]
 Silence = Annotated[float, Query(ge=0, le=MAX_GRACE_S)]
-
-
-SPOKEN: Final = (ClaimRequest, ReportRequest, EntriesRequest, LogRequest)
-"""Requests that are read without FastAPI, which then does not know their schemas."""
-
-
-@router.post("/claim", **spoken(ClaimRequest, ClaimReplies))
-async def claim(request: Request, services: Shared, who: Caller) -> Response:
-    """Answer claims: which of them to run."""
-    allow(who, EXECUTOR)
-    asked = await read_message(request, ClaimRequest)
-    replies = await wrap_future(services.store.claims.submit_claim(asked, who.user_id))
-    return write_message(ClaimReplies(replies=list(replies)))
-
-
-@router.post("/report", **spoken(ReportRequest, ReportReplies))
-async def report(request: Request, services: Shared, who: Caller) -> Response:
-    """Take progress, ends, retries and releases, each under its fence."""
-    allow(who, EXECUTOR)
-    told = await read_message(request, ReportRequest)
-    receipts = await wrap_future(services.store.claims.submit_report(told.reports, who.user_id))
-    return write_message(ReportReplies(receipts=list(receipts)))
 
 
 @router.put("/actions")
@@ -111,21 +80,12 @@ def known_actions(services: Shared, who: Caller) -> ActionsRequest:
 
 
 @router.get("/feed")
-def feed(
+async def feed(
     action: Name, window: Window, services: Shared, who: Caller, version: Version = ANY_VERSION
 ) -> FeedReply:
     """Return what to push now."""
     allow(who, DISTRIBUTOR)
-    return services.store.feed.feed(action, window, version)
-
-
-@router.post("/pushed", **spoken(EntriesRequest, EntriesReply))
-async def pushed(request: Request, services: Shared, who: Caller) -> Response:
-    """Record the entries of jobs that were pushed."""
-    allow(who, DISTRIBUTOR)
-    told = await read_message(request, EntriesRequest)
-    written = await wrap_future(services.store.feed.submit_pushed(told.entries))
-    return write_message(EntriesReply(written=list(written)))
+    return await services.threads.run(lambda: services.store.feed.feed(action, window, version))
 
 
 @router.post("/cleared")
