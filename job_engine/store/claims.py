@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, update
 
 from job_engine.errors import ConflictError
 from job_engine.model import (
@@ -30,8 +30,8 @@ from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report
 from job_engine.store import events, fairness, reports, starts, tally
 from job_engine.store.base import Clock, Database
 from job_engine.store.documents import assemble, to_job
-from job_engine.store.jobs import tell_callbacks
-from job_engine.store.many import Many, Rows
+from job_engine.store.jobs import WHOLE, tell_callbacks
+from job_engine.store.many import Many
 from job_engine.store.tables import jobs
 from job_engine.store.transitions import finished, message_columns, touch
 from job_engine.store.turns import Row
@@ -59,7 +59,7 @@ class Claims:
 
         def unit(connection: Connection) -> Sequence[ClaimReply]:
             rows: dict[str, Row] = {
-                **_WHOLE.by_id(connection, ids=[claim.job_id for claim in claims])
+                **WHOLE.by_id(connection, ids=[claim.job_id for claim in claims])
             }
             batch = _Batch(rows, by, self._clock(), _ability(request))
             replies = [batch.answer(claim) for claim in claims]
@@ -180,10 +180,6 @@ class _Batch:
             "updated_by": self.by,
         }
 
-
-_WHOLE: Final = Rows(
-    select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids"
-)
 
 _STARTED: Final = (
     *("state", "entry", "fence_incarnation", "fence_czxid", "resumed", "claimed_by"),

@@ -22,15 +22,25 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, Select, bindparam, delete, func, literal, select
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+)
 
-from job_engine.model import ExecutionMode, JobState
+from job_engine.model import ExecutionMode
 from job_engine.store import fairness
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.fairness import DEFAULT_WEIGHT
 from job_engine.store.many import Rows
 from job_engine.store.starts import SLOT_MS
-from job_engine.store.tables import is_ready, is_waiting, jobs, lanes, shares, starts
+from job_engine.store.tables import inline, is_ready, is_waiting, jobs, lanes, shares, starts
 from job_engine.store.turns import Key, Queue
 from job_engine.store.waiting import (
     MEASURED_SLOTS,
@@ -85,9 +95,7 @@ class Estimates:
 def _answer(connection: Connection, ids: Sequence[str], now_ms: int) -> dict[str, Document]:
     rows: list[Any] = []
     for start in range(0, len(ids), _BATCH):
-        wanted = jobs.c.id.in_(ids[start : start + _BATCH])
-        queued = select(*jobs.c[_ASKED]).where(wanted, jobs.c.state == JobState.QUEUED)
-        rows += connection.execute(queued).mappings()
+        rows += _QUEUED.by_id(connection, ids=ids[start : start + _BATCH]).values()
     rows = [row for row in rows if _stands_in_line(row)]
     own = max(_FEW, _OWN // max(1, len({Key.of(row) for row in rows})))
     found: dict[str, Document] = {}
@@ -112,13 +120,7 @@ def _stands_in_line(row: Any) -> bool:
 
 def _slots(connection: Connection, action: str, now_ms: int) -> dict[int, int]:
     first = now_ms // SLOT_MS - MEASURED_SLOTS
-    query = select(starts.c.slot, starts.c.count).where(
-        starts.c.action == action, starts.c.slot > first
-    )
-    found: dict[int, int] = {}
-    for slot, count in connection.execute(query):
-        found[slot] = count
-    return found
+    return dict(_SLOTS.all(connection, action=action, first=first))
 
 
 class _Line:
@@ -130,8 +132,7 @@ class _Line:
         self._own = own
         """Jobs to read of each lane that is asked about."""
         self._cost_s = fairness.cost_of(connection, action)
-        pushed = connection.execute(pushed_of(action, _WAITING))
-        self._pushed = sorted((row.priority, row.entry) for row in pushed)
+        self._pushed = sorted(_PUSHED.all(connection, action=action, most=_WAITING))
 
     def positions(self, rows: Sequence[Any]) -> list[tuple[Any, int]]:
         """Return the position of each job of this action; `rows` are sorted by their lanes."""
@@ -148,11 +149,12 @@ class _Line:
 
     def _behind_the_window(self, queue: Queue, rows: Sequence[Any]) -> list[tuple[Any, int]]:
         before = sum(priority <= queue.priority for priority, _ in self._pushed)
-        before += self._connection.execute(count_urgent(queue, _URGENT)).scalar_one()
+        before += _COUNT_URGENT.scalar(self._connection, **queue._asdict(), most=_URGENT)
         others = _Others(self._connection, queue, self._cost_s)
         found = []
         for key, of_lane in groupby(rows, key=Key.of):
-            seqs = [seq for (seq,) in _FIRST.all(self._connection, **_first(key, self._own))]
+            first = _FIRST.all(self._connection, **key._asdict(), most=self._own)
+            seqs = [seq for (seq,) in first]
             place = {seq: n for n, seq in enumerate(seqs)}
             for row in of_lane:
                 seq = row["seq"]
@@ -175,16 +177,18 @@ class _Others:
     def __init__(self, connection: Connection, queue: Queue, cost_s: float) -> None:
         self._connection = connection
         self._cost_s = cost_s
-        total = connection.execute(count_lanes(queue, _ALL_LANES)).scalar_one()
+        total = _COUNT_LANES.scalar(connection, **queue._asdict(), most=_ALL_LANES)
         looked_at = min(total, _LANES)
         self._unseen = total - looked_at
         most = max(1, _OTHERS // max(1, looked_at))
         self._lanes: list[_Known] = []
         self._seen: dict[Key, list[OtherLane]] = {}
-        for row in connection.execute(lanes_of(queue, _LANES, most)):
-            waiting = None if row.waiting >= most else row.waiting
-            key = Key(*queue, row.share, row.version)
-            self._lanes.append(_Known(key, OtherLane(waiting, row.virtual_s, row.weight)))
+        looked = _LANES_OF.all(connection, **queue._asdict(), most=_LANES, counted=most)
+        for share, version, virtual_s, weight, counted in looked:
+            waiting = None if counted >= most else counted
+            self._lanes.append(
+                _Known(Key(*queue, share, version), OtherLane(waiting, virtual_s, weight))
+            )
 
     def ahead(self, key: Key, own_ahead: int) -> int:
         """Return how many jobs of the queue have their turn before one of a lane."""
@@ -211,86 +215,84 @@ class _Others:
         for known in self._lanes:
             if known.key == key:
                 return known.lane.virtual_s, known.lane.weight
-        row = self._connection.execute(own_lane(key)).first()
-        return (0.0, DEFAULT_WEIGHT) if row is None else (row.virtual_s, row.weight)
+        found = _OWN_LANE.all(self._connection, **key._asdict())
+        return found[0] if found else (0.0, DEFAULT_WEIGHT)
 
 
-# --- the statements; tests read their query plans --------------------------------
+# --- the statements, built once; tests read their query plans ---------------------
 
 
-def pushed_of(action: str, limit: int) -> Select[Any]:
-    """Return the entries of an action that wait in its window."""
-    return (
-        select(jobs.c.priority, jobs.c.entry)
-        .where(is_waiting(), jobs.c.action == action)
-        .order_by(jobs.c.priority)
-        .limit(limit)
-    )
+def _here(names: Sequence[str], table: Table) -> list[Any]:
+    return [table.c[name] == bindparam(name) for name in names]
 
 
-def first_of(key: Key, limit: int) -> Select[Any]:
-    """Return the numbers of the jobs that are next in a lane."""
-    return _first_of.params(_first(key, limit))
+def _count(found: Select[Any]) -> Select[Any]:
+    """Return how many rows there are; no more than `most`."""
+    return select(func.count()).select_from(found.limit(_most).subquery())
 
 
-def _first(key: Key, limit: int) -> dict[str, Any]:
-    return {**{f"in_{name}": value for name, value in key._asdict().items()}, "most": limit}
-
-
-_first_of: Final = (
-    select(jobs.c.seq)
-    .where(is_ready(), *(jobs.c[name] == bindparam(f"in_{name}") for name in Key._fields))
-    .order_by(jobs.c.created_ms, jobs.c.seq)
-    .limit(bindparam("most", type_=Integer))
-)
-_FIRST: Final = Rows(_first_of)
-"""Asked for each lane of a page: there are as many as jobs on it."""
-
-
-def count_urgent(queue: Queue, limit: int) -> Select[Any]:
-    """Return how many jobs are ready at more urgent priorities; no more than `limit`."""
-    urgent = (
-        select(literal(1).label("one"))
-        .where(is_ready(), jobs.c.action == queue.action, jobs.c.priority < queue.priority)
-        .limit(limit)
-        .subquery()
-    )
-    return select(func.count()).select_from(urgent)
-
-
-def _ready_in(queue: Queue) -> list[Any]:
-    return [lanes.c.ready, lanes.c.action == queue.action, lanes.c.priority == queue.priority]
-
-
-def count_lanes(queue: Queue, limit: int) -> Select[Any]:
-    """Return how many lanes of a queue are ready; no more than `limit`."""
-    ready = select(literal(1).label("one")).where(*_ready_in(queue)).limit(limit).subquery()
-    return select(func.count()).select_from(ready)
-
-
-_weight: Final = func.coalesce(shares.c.weight, DEFAULT_WEIGHT).label("weight")
-
-
-def lanes_of(queue: Queue, limit: int, most: int) -> Select[Any]:
-    """Return the lanes of a queue whose turn it is first, each with up to `most` jobs counted."""
-    here = [jobs.c[name] == lanes.c[name] for name in Key._fields]
-    counted = (
-        select(literal(1).label("one")).where(is_ready(), *here).limit(most).correlate(lanes)
-    ).subquery()
+def _lanes_of() -> Select[Any]:
+    """Return the lanes of a queue whose turn it is first, each with its jobs counted so far."""
+    of_lane = [jobs.c[name] == lanes.c[name] for name in Key._fields]
+    counted = select(_one).where(is_ready(), *of_lane).limit(_counted).correlate(lanes).subquery()
     waiting = select(func.count()).select_from(counted).scalar_subquery().label("waiting")
     return (
         select(*lanes.c["share", "version", "virtual_s"], _weight, waiting)
-        .select_from(lanes.outerjoin(shares, shares.c.name == lanes.c.share))
-        .where(*_ready_in(queue))
+        .select_from(_weighed)
+        .where(lanes.c.ready, *_here(Queue._fields, lanes))
         .order_by(lanes.c.virtual_s, lanes.c.share, lanes.c.version)
-        .limit(limit)
+        .limit(_most)
     )
 
 
-def own_lane(key: Key) -> Select[Any]:
-    """Return where one lane stands."""
-    return (
-        select(lanes.c.virtual_s, _weight)
-        .select_from(lanes.outerjoin(shares, shares.c.name == lanes.c.share))
-        .where(*(lanes.c[name] == value for name, value in key._asdict().items()))
+_one: Final[Any] = literal_column("1").label("one")
+_action: Final[Any] = bindparam("action")
+_most: Final[Any] = bindparam("most", type_=Integer)
+_counted: Final[Any] = bindparam("counted", type_=Integer)
+_ids: Final[Any] = bindparam("ids", expanding=True)
+_weight: Final = func.coalesce(shares.c.weight, DEFAULT_WEIGHT).label("weight")
+_weighed: Final = lanes.outerjoin(shares, shares.c.name == lanes.c.share)
+
+pushed_of: Final = (
+    select(*jobs.c["priority", "entry"])
+    .where(is_waiting(), jobs.c.action == _action)
+    .order_by(jobs.c.priority)
+    .limit(_most)
+)
+"""The entries of an action that wait in its window."""
+first_of: Final = (
+    select(jobs.c.seq)
+    .where(is_ready(), *_here(Key._fields, jobs))
+    .order_by(jobs.c.created_ms, jobs.c.seq)
+    .limit(_most)
+)
+"""The numbers of the jobs that are next in a lane."""
+count_urgent: Final = _count(
+    select(_one).where(
+        is_ready(), jobs.c.action == _action, jobs.c.priority < bindparam("priority")
     )
+)
+"""How many jobs are ready at more urgent priorities."""
+count_lanes: Final = _count(select(_one).where(lanes.c.ready, *_here(Queue._fields, lanes)))
+"""How many lanes of a queue are ready."""
+lanes_of: Final = _lanes_of()
+own_lane: Final = (
+    select(lanes.c.virtual_s, _weight).select_from(_weighed).where(*_here(Key._fields, lanes))
+)
+"""Where one lane stands."""
+
+_QUEUED: Final = Rows(
+    select(*jobs.c[_ASKED]).where(jobs.c.id.in_(_ids), jobs.c.state == inline("QUEUED")),
+    many="ids",
+)
+_SLOTS: Final = Rows(
+    select(*starts.c["slot", "count"]).where(
+        starts.c.action == _action, starts.c.slot > bindparam("first")
+    )
+)
+_PUSHED: Final = Rows(pushed_of)
+_FIRST: Final = Rows(first_of)
+_COUNT_URGENT: Final = Rows(count_urgent)
+_COUNT_LANES: Final = Rows(count_lanes)
+_LANES_OF: Final = Rows(lanes_of)
+_OWN_LANE: Final = Rows(own_lane)

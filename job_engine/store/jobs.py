@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from job_engine.errors import ConflictError, NotFoundError
@@ -19,7 +29,7 @@ from job_engine.store.audiences import admit, audience_of, forget, unused
 from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.documents import assemble, new_row, split, to_job
-from job_engine.store.many import Many
+from job_engine.store.many import Many, Rows
 from job_engine.store.tables import is_unfinished, jobs
 from job_engine.store.transitions import finished, settle, touch
 
@@ -63,6 +73,10 @@ class Edit:
     """Whether it is a foreign consumer's claim: an edit to RUNNING."""
 
 
+WHOLE: Final = Rows(select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids")
+"""All that is stored of some jobs."""
+
+
 class Jobs:
     """The documents. Every write is durable, with its event, when it returns."""
 
@@ -75,11 +89,17 @@ class Jobs:
 
     def get(self, job_id: str) -> Document:
         """Return the document of a job. Raises `NotFoundError`."""
-        return assemble(self._database.read(lambda c: row_of(c, job_id)))
+        return assemble(self._row(job_id))
 
     def get_job(self, job_id: str) -> Job:
         """Return a job as the engine sees it. Raises `NotFoundError`."""
-        return to_job(self._database.read(lambda c: row_of(c, job_id)))
+        return to_job(self._row(job_id))
+
+    def _row(self, job_id: str) -> dict[str, Any]:
+        found = self._database.glance(lambda c: WHOLE.by_id(c, ids=[job_id]))
+        if job_id not in found:
+            raise NotFoundError(f"{job_id} not found")
+        return found[job_id]
 
     # --- creating --------------------------------------------------------------
 
@@ -122,7 +142,7 @@ class Jobs:
         """
 
         def unit(connection: Connection) -> Document:
-            row = row_of(connection, job_id, lock=True)
+            row = row_of(connection, job_id)
             before = assemble(row)
             authorise(before)
             if JobState(before["state"]).is_final:
@@ -154,7 +174,7 @@ class Jobs:
         """
 
         def unit(connection: Connection) -> Document:
-            row = row_of(connection, job_id, lock=True)
+            row = row_of(connection, job_id)
             authorise(assemble(row))
             if JobState(row["state"]).is_final:
                 raise ConflictError(EDIT_OF_FINAL)
@@ -175,7 +195,7 @@ class Jobs:
         """Delete a job in any state. Raises `NotFoundError`, and what `authorise` raises."""
 
         def unit(connection: Connection) -> None:
-            row = row_of(connection, job_id, lock=True)
+            row = row_of(connection, job_id)
             authorise(assemble(row))
             _delete_rows(connection, [row], self._clock())
             also(connection)
@@ -296,13 +316,13 @@ def _refuse_fenced(row: RowMapping, before: Document, after: Document) -> None:
         )
 
 
-def row_of(connection: Connection, job_id: str, *, lock: bool = False) -> RowMapping:
+def row_of(connection: Connection, job_id: str) -> RowMapping:
     """Return a job's row, locked for the rest of the transaction where several write at once.
 
     Raises `NotFoundError`.
     """
-    query = select(jobs).where(jobs.c.id == job_id)
-    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    query = select(jobs).where(jobs.c.id == job_id).with_for_update()
+    row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFoundError(f"{job_id} not found")
     return row

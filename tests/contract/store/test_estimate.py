@@ -10,7 +10,7 @@ from job_engine.model import Fence, JobState
 from job_engine.model.protocol import EntryItem, Share
 from job_engine.store import estimate
 from job_engine.store.store import Store
-from job_engine.store.turns import Key, Queue
+from job_engine.store.turns import Key
 from tests.contract.store.support import (
     ON_SQLITE,
     Clock,
@@ -111,25 +111,28 @@ def test_beyond_what_is_read_a_position_is_about_right(
         assert position(store, waiting[n]) == pytest.approx(n + 1, abs=20, rel=0.1), n
 
 
+LANE = Key("noop", 999, "p/1", 2)
+
+
 @ON_SQLITE
 @pytest.mark.parametrize(
     ("statement", "indexes"),
     [
-        (estimate.pushed_of("noop", 50), ["jobs_waiting (action=?)"]),
+        (estimate.pushed_of.params(action="noop", most=50), ["jobs_waiting (action=?)"]),
         (
-            estimate.first_of(Key("noop", 999, "p/1", 2), 50),
+            estimate.first_of.params(**LANE._asdict(), most=50),
             ["jobs_ready (action=? AND priority=? AND share=? AND version=?)"],
         ),
         (
-            estimate.count_urgent(Queue("noop", 999), 50),
+            estimate.count_urgent.params(**LANE.queue._asdict(), most=50),
             ["jobs_ready (action=? AND priority<?)"],
         ),
         (
-            estimate.count_lanes(Queue("noop", 999), 50),
+            estimate.count_lanes.params(**LANE.queue._asdict(), most=50),
             ["lanes_order (action=? AND ready=? AND priority=?)"],
         ),
         (
-            estimate.lanes_of(Queue("noop", 999), 50, 50),
+            estimate.lanes_of.params(**LANE.queue._asdict(), most=50, counted=50),
             [
                 "lanes_order (action=? AND ready=? AND priority=?)",
                 "shares",
@@ -137,7 +140,7 @@ def test_beyond_what_is_read_a_position_is_about_right(
             ],
         ),
         (
-            estimate.own_lane(Key("noop", 999, "p/1", 2)),
+            estimate.own_lane.params(**LANE._asdict()),
             ["PRIMARY KEY (action=? AND priority=? AND share=? AND version=?)", "shares"],
         ),
     ],

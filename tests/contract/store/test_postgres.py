@@ -473,8 +473,8 @@ def explained(connection: Connection, statement: sa.Select[tuple[object]]) -> st
             refill.oldest_of_each.params(**LANE.queue._asdict(), names=["a", "b"]),
             {"lanes_pkey", "jobs_ready"},
         ),
-        (estimate.first_of(LANE, 100), {"jobs_ready"}),
-        (estimate.count_urgent(LANE.queue, 100), {"jobs_ready"}),
+        (estimate.first_of.params(**LANE._asdict(), most=100), {"jobs_ready"}),
+        (estimate.count_urgent.params(**LANE.queue._asdict(), most=100), {"jobs_ready"}),
         (expiry.expired(NOW_MS, 10), {"jobs_expiring"}),
     ],
     ids=[
