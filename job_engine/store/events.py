@@ -17,7 +17,7 @@ from job_engine.model import FINAL_STATES, JobState
 from job_engine.model.protocol import Cancelled, Changes, JobEvent, NewJob
 from job_engine.store.base import EVENTS_TOPIC, Database, announce
 from job_engine.store.many import Many, Rows
-from job_engine.store.tables import events, is_ready, jobs
+from job_engine.store.tables import events, inline, is_ready, jobs
 from job_engine.store.turns import Row
 
 KEPT: Final = 100_000
@@ -34,6 +34,26 @@ _TRIM: Final = Many(
         events.c.id
         <= select(func.max(events.c.id)).scalar_subquery() - bindparam("kept", type_=BigInteger)
     )
+)
+
+_new: Final = events.c.id > bindparam("after")
+_KINDS: Final = Rows(
+    select(*events.c["action", "state"], func.count().label("many"))
+    .where(_new)
+    .group_by(events.c.action, events.c.state)
+)
+_LEFT: Final = Rows(
+    select(*events.c["action", "entry"]).where(
+        _new,
+        events.c.state.in_([inline(state) for state in sorted(FINAL_STATES)]),
+        events.c.entry.is_not(None),
+    )
+)
+"""Of what was cancelled, deleted, expired, or ended by a client."""
+_BECAME: Final = Rows(
+    select(jobs.c.id.label("job"), *jobs.c["action", "priority", "version"])
+    .where(is_ready(), jobs.c.id == events.c.job, _new, events.c.state == inline("QUEUED"))
+    .order_by(events.c.id)
 )
 
 
@@ -142,39 +162,26 @@ class Events:
 
     def changes(self, event_id: int) -> ChangePage:
         """Return what all events with greater ids come to."""
-        new = events.c.id > event_id
-        kinds = (
-            select(events.c.action, events.c.state, func.count().label("many"))
-            .where(new)
-            .group_by(events.c.action, events.c.state)
-        )
-        # Cancelled, deleted, expired, or ended by a client.
-        left = select(events.c.action, events.c.entry).where(
-            new, events.c.state.in_(FINAL_STATES), events.c.entry.is_not(None)
-        )
-        ready = (
-            select(jobs.c.id.label("job"), *jobs.c["action", "priority", "version"])
-            .where(is_ready(), jobs.c.id == events.c.job, new, events.c.state == JobState.QUEUED)
-            .order_by(events.c.id)
-        )
 
         def unit(connection: Connection) -> ChangePage:
-            found = connection.execute(kinds).all()
-            ended = connection.execute(left).all()
-            queued = {row.action: row.many for row in found if row.state == JobState.QUEUED}
+            found = _KINDS.all(connection, after=event_id)
+            queued = {action: many for action, state, many in found if state == JobState.QUEUED}
             few = queued and sum(queued.values()) <= FEW
-            became = (
-                [NewJob.model_validate(r._mapping) for r in connection.execute(ready)]
-                if few
-                else []
-            )
-            told = Counter(job.action for job in became)
+            became = _BECAME.all(connection, after=event_id) if few else []
+            told = Counter(action for _, action, _, _ in became)
             changes = Changes(
                 waiting=sorted(queued),
-                moving=sorted({row.action for row in found if row.state == JobState.RUNNING}),
-                cancelled=[Cancelled(action=row.action, entry=row.entry) for row in ended],
+                moving=sorted({action for action, state, _ in found if state == JobState.RUNNING}),
+                cancelled=[
+                    Cancelled(action=action, entry=entry)
+                    for action, entry in _LEFT.all(connection, after=event_id)
+                ],
                 # All that became QUEUED of an action, or none: the rest would be forgotten.
-                new=[job for job in became if told[job.action] == queued[job.action]],
+                new=[
+                    NewJob(job=job, action=action, priority=priority, version=version)
+                    for job, action, priority, version in became
+                    if told[action] == queued[action]
+                ],
             )
             return ChangePage(changes, max(event_id, newest_id(connection)))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query
@@ -104,8 +105,10 @@ async def _stream(
     try:
         while not services.streams.closed:
             waiter.woken.clear()
-            page = await run_in_threadpool(
-                services.store.events.after, after, actions=actions, states=states, limit=PAGE
+            page = await services.threads.run(
+                partial(
+                    services.store.events.after, after, actions=actions, states=states, limit=PAGE
+                )
             )
             after = page.upto
             if page.events:
@@ -123,7 +126,7 @@ async def _sums(services: Services, after: int) -> AsyncIterator[ServerSentEvent
     try:
         while not services.streams.closed:
             waiter.woken.clear()
-            page = await run_in_threadpool(services.store.events.changes, after)
+            page = await services.threads.run(partial(services.store.events.changes, after))
             after = page.upto
             if page.changes != _NOTHING:
                 data = page.changes.model_dump_json()
