@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, func, insert, select
+from sqlalchemy import Connection, Table, bindparam, func, insert, select
 
 from job_engine.model.protocol import JobNote
 from job_engine.store.base import Database, announce
+from job_engine.store.many import Many, Rows
 from job_engine.store.tables import job_log, job_notes, jobs
 
 MAX_LINES: Final = 10_000
@@ -79,7 +80,7 @@ def append(
     connection: Connection, job_seq: int, lines: Sequence[str], notes: Sequence[JobNote] = ()
 ) -> None:
     """Add lines to a job's log, and notes to its stream, each up to their limits."""
-    before = _last(connection, job_log, job_seq) if lines or notes else 0
+    before = _LAST_LINE.scalar(connection, seq=job_seq) or 0 if lines or notes else 0
     if lines:
         _append_lines(connection, job_seq, before, lines)
     if notes:
@@ -95,8 +96,8 @@ def _append_lines(connection: Connection, job_seq: int, last: int, lines: Sequen
     kept = [line[:MAX_LINE_CHARS] for line in lines[:room]]
     if len(lines) >= room:
         kept[-1] = f"(the log is full at {MAX_LINES} lines; the rest is dropped)"
-    connection.execute(
-        insert(job_log),
+    _ADD_LINES.later(
+        connection,
         [{"job_seq": job_seq, "n": last + i, "line": line} for i, line in enumerate(kept, 1)],
     )
 
@@ -104,13 +105,13 @@ def _append_lines(connection: Connection, job_seq: int, last: int, lines: Sequen
 def _append_notes(
     connection: Connection, job_seq: int, last_line: int, notes: Sequence[JobNote]
 ) -> None:
-    last = _last(connection, job_notes, job_seq)
+    last = _LAST_NOTE.scalar(connection, seq=job_seq) or 0
     # Whatever is told is in the job's results as well: what is too much is dropped.
     kept = [note for note in notes if len(note.data) <= MAX_NOTE_CHARS][: MAX_NOTES - last]
     if last >= MAX_NOTES or not kept:
         return
-    connection.execute(
-        insert(job_notes),
+    _ADD_NOTES.later(
+        connection,
         [
             {
                 "job_seq": job_seq,
@@ -125,9 +126,14 @@ def _append_notes(
     )
 
 
-def _last(connection: Connection, table: Table, job_seq: int) -> int:
-    newest = select(func.max(table.c.n)).where(table.c.job_seq == job_seq)
-    return connection.execute(newest).scalar() or 0
+def _last(table: Table) -> Rows:
+    return Rows(select(func.max(table.c.n)).where(table.c.job_seq == bindparam("seq")))
+
+
+_LAST_LINE: Final = _last(job_log)
+_LAST_NOTE: Final = _last(job_notes)
+_ADD_LINES: Final = Many(insert(job_log), ("job_seq", "n", "line"))
+_ADD_NOTES: Final = Many(insert(job_notes), ("job_seq", "n", "line", "kind", "staff", "data"))
 
 
 class Logs:
