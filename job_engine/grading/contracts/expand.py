@@ -124,7 +124,10 @@ def _autolab(document: Mapping[str, Any]) -> dict[str, Any]:
         "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
         "limits": {"wall_time_s": 180, "cpu_time_s": 180, "output_bytes": 4 * MIB},
         "phases": {
-            "test": {"command": ["sh", "-c", script("autolab_run.sh"), "make", lab.handin or ""]}
+            "test": {
+                "command": ["sh", "-c", script("autolab_run.sh"), "make", lab.handin or ""],
+                "env": {"USER": "autograde", "LOGNAME": "autograde"},
+            }
         },
         "results": {
             "format": "autolab",

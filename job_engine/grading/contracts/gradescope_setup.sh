@@ -9,6 +9,9 @@ for script in source/setup.sh source/run_autograder; do
     chmod +x "$script"
 done
 cp source/run_autograder run_autograder
+# There it is the program that runs graders; bundles tell by it that they are not at home.
+[ -e harness.py ] || echo '# The grader is run by a job engine.' >harness.py
+cd /
 if [ -n "$http_proxy" ]; then apt-get update || true; fi
 code=0
 bash /autograder/source/setup.sh </dev/null || code=$?

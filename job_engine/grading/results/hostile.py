@@ -106,13 +106,14 @@ class Fields:
         return _finite(float(value), self._notes)
 
     def text(self, key: str, limit: int = MAX_TEXT) -> str:
-        """Return a text; a number or list becomes its JSON."""
+        """Return a text; a number is one too, and anything else becomes its JSON."""
         value = self._value.get(key)
         if value is None:
             return ""
         if isinstance(value, str):
             return clean_text(value, limit)
-        self._wrong(key, "text")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            self._notes.add(f"{self._where}{key}: not text, taken as JSON")
         return clean_text(_dump(value), limit)
 
     def choice(self, key: str, kind: type[E], default: E) -> E:

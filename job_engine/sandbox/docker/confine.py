@@ -152,6 +152,8 @@ def holder_container(
     host |= _memory(_HOLDER_MEMORY_BYTES + bytes_held + inodes * _INODE_BYTES)
     host |= {
         "PidsLimit": 32,
+        # Its phases share its network: Java, MPI and others look up their own host's name.
+        "ExtraHosts": [f"{HOSTNAME}:127.0.0.1"],
         "Tmpfs": {"/tmp": f"size={NAMES_BYTES},nr_inodes=16,nosuid,nodev,noexec"},
         "Ulimits": [_ulimit("core", _NO_CORE), _ulimit("nofile", _OPEN_FILES)],
     }

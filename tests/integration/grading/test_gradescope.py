@@ -99,6 +99,7 @@ def test_a_bundle_that_gives_its_directories_away(granted: Desk) -> None:
     results = grade(granted, BUNDLES / "moves", {"solution.py": "print(7)", "peek.py": ""})
     assert marks(results) == (3, 3), results.phases
     assert results.output == "submission: root, results: tester"
+    assert (results.tests[0].number, results.notes) == ("1.5", [])
 
 
 def test_due_dates_are_read_from_the_metadata(granted: Desk, tmp_path: Path) -> None:

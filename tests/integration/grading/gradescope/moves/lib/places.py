@@ -1,0 +1,7 @@
+import os, pathlib, pwd
+
+ROOT = pathlib.Path("/autograder" if os.path.exists("/autograder/harness.py") else "/at/home")
+
+
+def owner(path):
+    return pwd.getpwuid(os.stat(path).st_uid).pw_name
