@@ -12,6 +12,7 @@ from job_engine.grading.fields import EnvName, RelativePath
 MAX_TIMEOUT_S: Final = 600
 """What PrairieLearn allows at most."""
 _ENTRY_POINTS: Final = {
+    "prairielearn/grader-c": "/cgrader/entrypoint.sh",
     "prairielearn/grader-python": "/python_autograder/run.sh",
     "prairielearn/grader-java": "/javagrader/autograde.sh",
     "prairielearn/grader-r": "/r_autograder/run.sh",

@@ -137,6 +137,11 @@ def test_a_question_brings_its_tests_and_the_courses_files(tmp_path: Path) -> No
     assert assignment.phases.test.env == {"A": "1"}
 
 
+def test_a_question_may_leave_the_entry_point_to_an_image_that_is_known(tmp_path: Path) -> None:
+    command = parsed(question(tmp_path, image="prairielearn/grader-c")).phases.test.argv()
+    assert command[-1] == "/cgrader/entrypoint.sh"
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
