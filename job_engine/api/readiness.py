@@ -9,6 +9,7 @@ from typing import Final
 
 from job_engine.errors import JobEngineError
 from job_engine.store.base import Database
+from job_engine.store.counters import write_probe
 
 PATIENCE_S: Final = 2.0
 """Seconds that the store's writer has: longer than any batch takes, shorter than a probe waits."""
@@ -28,7 +29,7 @@ class Readiness:
         self._answer: asyncio.Future[bool] | None = None
 
     async def writer_answers(self) -> bool:
-        """Whether the writer takes a transaction: it is alive, and nothing holds it up."""
+        """Whether the writer writes: it is alive, nothing holds it up, and the disk has room."""
         if self._answer is None or (self._answer.done() and self._monotonic_s() >= self._until_s):
             self._answer = asyncio.ensure_future(self._ask())
         # Whoever asked first may go away; the others still wait.
@@ -36,7 +37,7 @@ class Readiness:
 
     async def _ask(self) -> bool:
         try:
-            done = self._database.submit(lambda _connection: None)
+            done = self._database.submit(write_probe)
             # Given up, it is not run any more: a store that hangs does not pile up probes.
             await asyncio.wait_for(asyncio.wrap_future(done), PATIENCE_S)
         except (JobEngineError, TimeoutError):

@@ -115,17 +115,33 @@ def open_api(target: Target) -> Api:
         )
     if target.credentials is not None:
         try:
-            reply = api.login_apikey(target.credentials["key"], target.credentials["secret"])
-            refused = reply is None or reply.status_code != 201
-        except requests.RequestException:
-            refused = False  # it stopped answering: the first request will say so
-        if refused:
+            _log_in(api, target.api_url, target.credentials)
+        except ApiError:
             api.close()
-            raise ApiError(
-                f"{target.api_url} refuses the key {target.credentials['key']}. Log in again "
-                "with `job-engine login`."
-            )
+            raise
     return api
+
+
+def _log_in(api: Api, url: str, credentials: dict[str, str]) -> None:
+    try:
+        reply = api.login_apikey(credentials["key"], credentials["secret"])
+    except requests.RequestException:
+        return  # it stopped answering: the first request will say so
+    if reply is not None and reply.status_code == 201:
+        return
+    if reply is not None and reply.status_code >= 500:
+        # A session is written: no fault of the key's.
+        raise ApiUnavailableError(f"{url} lets nobody in for now: {_message_of(reply)}")
+    raise ApiError(
+        f"{url} refuses the key {credentials['key']}. Log in again with `job-engine login`."
+    )
+
+
+def _message_of(reply: requests.Response) -> str:
+    try:
+        return str(reply.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"it answers {reply.status_code}"
 
 
 @contextmanager

@@ -296,6 +296,24 @@ def test_a_store_that_does_not_write_is_not_ready(
     assert api(ANON, "GET", "health/ready").status_code == 200
 
 
+def test_a_store_that_cannot_write_is_not_ready(
+    api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk, where a transaction in which nothing is written still succeeds."""
+
+    def rename(table: str, to: str) -> None:
+        database = api.services.store.database
+        database.write(lambda made: made.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {to}"))
+        monkeypatch.setattr(api.services.readiness, "_until_s", 0.0)
+
+    rename("counters", "gone")
+    try:
+        refused(api(ANON, "GET", "health/ready"), 503, "not ready: store-writer")
+    finally:
+        rename("gone", "counters")
+    assert api(ANON, "GET", "health/ready").status_code == 200
+
+
 # --- errors -------------------------------------------------------------------------
 
 
