@@ -63,6 +63,19 @@ class _Session(SessionStore):  # type: ignore[misc]
     """The parent's session, with a time limit of ours on what names none."""
 
     timeout_s: float
+    verify: bool | str
+
+    def settle_environment(self, url: str) -> None:
+        """Take proxies and the bundle of authorities from the environment, once for all.
+
+        To look at all of it with each request takes longer than to send a small one. What
+        `.netrc` has for the host is not sent: who logs in here says so.
+        """
+        found = self.merge_environment_settings(url, {}, None, None, None)
+        self.proxies = found["proxies"]
+        if self.verify is True:
+            self.verify = found["verify"]
+        self.trust_env = False
 
     def _request(self, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", (CONNECT_TIMEOUT_S, self.timeout_s))
@@ -107,6 +120,7 @@ class Transport(NuvlaApi):  # type: ignore[misc]
         login = self.session.login_params
         self.session = _Session(endpoint, False, None, True, login)
         self.session.verify = not insecure
+        self.session.settle_environment(endpoint)
         self.session.timeout_s = timeout_s
         self._retry_s = retry_s
         self._closing = threading.Event()

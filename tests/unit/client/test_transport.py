@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,3 +183,32 @@ def test_what_may_be_done_twice(
     method: str, uri: str, headers: dict[str, str], repeatable: bool
 ) -> None:
     assert is_repeatable(method, uri, headers) is repeatable
+
+
+def test_a_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Scripted(FOUND) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "inside.example")
+        assert Api("http://api.example").search("job").count == 0
+        with pytest.raises(UnansweredError):
+            Api("http://inside.example", retry_s=0).search("job")
+    assert [asked.path for asked in proxy.asked] == ["http://api.example/api/job"]
+
+
+def test_the_environment_says_whom_to_believe_unless_anybody_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ours.pem")
+    assert Api("https://api.example").session.verify == "/etc/ours.pem"
+    assert Api("https://api.example", insecure=True).session.verify is False
+
+
+def test_passwords_kept_for_other_programs_are_not_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password mine\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with Scripted(FOUND) as server:
+        client(server).search("job")
+    assert "authorization" not in {name.lower() for name in server.asked[0].headers}
