@@ -245,8 +245,8 @@ def judge(checker: Rules, path: str, output: bytes) -> tuple[float, str | None]:
     expected = read(f"{path}.out")
     if expected is None:
         expected = read(f"{path}.ans")
-    if checker["kind"] == "custom":
-        return ask(checker["command"], path, output, expected or b"")
+    if checker["kind"] in ("custom", "kattis"):
+        return ask(checker, path, output, expected or b"")
     if expected is None:
         raise BrokenError(f"{path} has no .out and no .ans")
     if same(checker, output, expected):
@@ -291,33 +291,50 @@ def close_to(printed: bytes, expected: bytes, tolerance: float) -> bool:
     return abs(one - other) <= max(tolerance, tolerance * abs(other))
 
 
-def ask(
-    command: str | list[str], path: str, output: bytes, expected: bytes
-) -> tuple[float, str | None]:
+def ask(checker: Rules, path: str, output: bytes, expected: bytes) -> tuple[float, str | None]:
     """Have a checker of the assignment's judge; it gets files, and no shell sees their content."""
+    command = checker["command"]
     words = ["sh", "-c", command + ' "$@"', "sh"] if isinstance(command, str) else list(command)
     with tempfile.TemporaryDirectory() as scratch:
-        files = []
+        given, printed, wanted = (os.path.join(scratch, n) for n in ("input", "output", "expected"))
         for name, data in (
-            ("input", read(f"{path}.in") or b""),
-            ("output", output),
-            ("expected", expected),
+            (given, read(f"{path}.in") or b""),
+            (printed, output),
+            (wanted, expected),
         ):
-            files.append(os.path.join(scratch, name))
-            with open(files[-1], "wb") as file:
+            with open(name, "wb") as file:
                 file.write(data)
-        try:
+        if checker["kind"] == "custom":
+            return verdict_of(*started([*words, given, printed, wanted], os.devnull))
+        feedback = os.path.join(scratch, "feedback")
+        os.mkdir(feedback)
+        code, told = started([*words, given, wanted, feedback + os.sep], printed)
+        return validated(code, told, read(os.path.join(feedback, "teammessage.txt")) or b"")
+
+
+def started(words: list[str], stdin: str) -> tuple[int, str]:
+    """Run a checker to its end; return its exit code and what it printed."""
+    try:
+        with open(stdin, "rb") as file:
             done = subprocess.run(
-                [*words, *files],
-                stdin=subprocess.DEVNULL,
+                words,
+                stdin=file,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 timeout=60,
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise BrokenError(f"the checker cannot be run: {error}") from None
-    return verdict_of(done.returncode, done.stdout.decode("utf-8", "replace")[:2000].strip())
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BrokenError(f"the checker cannot be run: {error}") from None
+    return done.returncode, done.stdout.decode("utf-8", "replace")[:2000].strip()
+
+
+def validated(code: int, told: str, message: bytes) -> tuple[float, str | None]:
+    """Return the part and the message of an output validator of a problem package."""
+    if code not in (42, 43):
+        raise BrokenError(f"the validator ended with {code}, not 42 or 43: {told[-500:]}")
+    text = message.decode("utf-8", "replace")[:2000].strip()
+    return (1.0, text or None) if code == 42 else (0.0, text or "wrong")
 
 
 def verdict_of(code: int, told: str) -> tuple[float, str | None]:

@@ -27,22 +27,25 @@ class Strict(BaseModel):
 class Checker(Strict):
     """How what a program printed is judged; text alone is its kind."""
 
-    kind: Literal["exact", "lines", "tokens", "floats", "custom"]
+    kind: Literal["exact", "lines", "tokens", "floats", "custom", "kattis"]
     """`exact`: byte by byte. `lines`: but for spaces at ends of lines and empty lines at the
     end. `tokens`: words between white space. `floats`: the same, numbers within a tolerance.
-    `custom`: a program of staff's."""
+    `custom`: a program of staff's. `kattis`: one that is the output validator of a problem
+    package (the Kattis problem package format, "Output Validators")."""
     tolerance: float = Field(1e-6, ge=0, allow_inf_nan=False)
     """Of `floats`: absolute, or relative to the expected number, whichever is more."""
     ignore_case: bool = False
     command: Command | None = None
     """Of `custom`: called with the names of three files: input, what was printed, what was
     expected. Exit code 0 is right, 1, 2, 4 or 8 wrong, 7 the part (0 to 1) that it prints first;
-    any other is a failure of the assignment. The rest of what it prints is the message."""
+    any other is a failure of the assignment. The rest of what it prints is the message. Of
+    `kattis`: called with the files of input and expected output and a directory for feedback,
+    and the output as its input; 42 is right, 43 wrong, `teammessage.txt` the message."""
 
     @model_validator(mode="after")
     def _complete(self) -> Checker:
-        if (self.kind == "custom") != (self.command is not None):
-            raise ValueError("command: it goes with 'kind: custom', and that with it")
+        if (self.kind in ("custom", "kattis")) != (self.command is not None):
+            raise ValueError("command: it goes with 'kind: custom' or 'kattis', and they with it")
         return self
 
 

@@ -39,7 +39,7 @@ def read_gradescope(found: TestOutput) -> Reading:
         output=top.text("output"),
         output_format=top.choice("output_format", TextFormat, TextFormat.SIMPLE_FORMAT),
         visibility=defaults.visibility,
-        stdout_visibility=top.choice("stdout_visibility", Visibility, Visibility.HIDDEN),
+        stdout_visibility=_visibility(top, "stdout_visibility", Visibility.HIDDEN),
         execution_time=top.number("execution_time"),
         tests=tests,
         leaderboard=_leaderboard(top, notes),
@@ -52,9 +52,14 @@ class Defaults:
     """What the top level says of all tests."""
 
     def __init__(self, top: Fields) -> None:
-        self.visibility = top.choice("visibility", Visibility, Visibility.VISIBLE)
+        self.visibility = _visibility(top, "visibility", Visibility.VISIBLE)
         self.output_format = top.choice("test_output_format", TextFormat, TextFormat.TEXT)
         self.name_format = top.choice("test_name_format", TextFormat, TextFormat.TEXT)
+
+
+def _visibility(fields: Fields, key: str, default: Visibility) -> Visibility:
+    """Return who sees it; what cannot be read was meant to hide something."""
+    return fields.choice(key, Visibility, default, wrong=Visibility.HIDDEN)
 
 
 def _totals(top: Fields, tests: list[TestResult]) -> tuple[float | None, float | None]:
@@ -86,7 +91,7 @@ def test_of(item: Any, index: int, defaults: Defaults, notes: Notes) -> TestResu
         output=test.text("output"),
         output_format=test.choice("output_format", TextFormat, defaults.output_format),
         name_format=test.choice("name_format", TextFormat, defaults.name_format),
-        visibility=test.choice("visibility", Visibility, defaults.visibility),
+        visibility=_visibility(test, "visibility", defaults.visibility),
         number=number or str(index),
         tags=test.texts("tags", 32, 100),
         extra_data=test.data("extra_data", _EXTRA),

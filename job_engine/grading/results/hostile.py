@@ -116,16 +116,17 @@ class Fields:
             self._notes.add(f"{self._where}{key}: not text, taken as JSON")
         return clean_text(_dump(value), limit)
 
-    def choice(self, key: str, kind: type[E], default: E) -> E:
-        """Return one of an enum's values."""
+    def choice(self, key: str, kind: type[E], default: E, wrong: E | None = None) -> E:
+        """Return one of an enum's values; what is none is `wrong`, or the default."""
         value = self._value.get(key)
         if value is None:
             return default
         try:
             return kind(value)
         except ValueError:
-            self._wrong(key, f"one of {', '.join(kind)}")
-            return default
+            taken = default if wrong is None else wrong
+            self._notes.add(f"{self._where}{key}: not one of {', '.join(kind)}, taken as {taken}")
+            return taken
 
     def texts(self, key: str, limit: int, length: int) -> list[str]:
         """Return a list of texts."""

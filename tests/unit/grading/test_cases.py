@@ -160,9 +160,26 @@ def test_a_custom_checker(harness: Any, script: str, score: float, why: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("script", "score", "why"),
+    [
+        ("[ -d $3 ] && cmp -s - $2 && grep -q x $1 && exit 42", 4, ""),
+        ("exit 43", 0, "wrong"),
+        ("echo secret >$3/judgemessage.txt; echo no >$3/teammessage.txt; exit 43", 0, "no"),
+    ],
+)
+def test_an_output_validator_of_a_problem_package(
+    harness: Any, script: str, score: float, why: str
+) -> None:
+    checker = {"kind": "kattis", "command": ["sh", "-c", script, "validate"]}
+    code, (_, test) = harness({"1.in": "x", "1.ans": "x"}, checker=checker, points=4)
+    assert (code, test["score"], test["output"]) == (0, score, why)
+
+
+@pytest.mark.parametrize(
     ("files", "spec"),
     [
         ({"1.in": "x", "1.out": "x"}, {"checker": {"kind": "custom", "command": "exit 9"}}),
+        ({"1.in": "x", "1.out": "x"}, {"checker": {"kind": "kattis", "command": "exit 0 #"}}),
         ({"1.in": "x", "1.out": "x"}, {"checker": {"kind": "custom", "command": "echo 7; exit 7"}}),
         ({"1.in": "x", "1.out": "x"}, {"checker": {"kind": "custom", "command": ["/absent"]}}),
         ({"1.in": "x"}, {}),

@@ -9,7 +9,8 @@ import pytest
 
 from job_engine.grading.results.autolab import read_autolab
 from job_engine.grading.results.base import HarnessError, Reading, TestOutput
-from job_engine.grading.results.model import Image, Status
+from job_engine.grading.results.gradescope import read_gradescope
+from job_engine.grading.results.model import Image, Status, Visibility
 from job_engine.grading.results.prairielearn import MAX_BYTES, read_prairielearn
 
 PNG = "data:image/png;base64,AAAA"
@@ -127,3 +128,25 @@ def test_a_lab_without_scores_is_feedback(stdout: str) -> None:
     assert (reading.score, reading.max_score, reading.tests) == (None, 3, [])
     assert reading.output == stdout
     assert "feedback only" in reading.notes[-1]
+
+
+def test_a_visibility_that_cannot_be_read_hides() -> None:
+    told = {
+        "visibility": "after_deadline",
+        "stdout_visibility": True,
+        "tests": [
+            {"score": 1, "number": 2.1},
+            {"score": 1, "visibility": "Visible"},
+            {"score": 1, "visibility": "visible"},
+        ],
+    }
+    reading = read_gradescope(TestOutput(files={"results.json": json.dumps(told).encode()}))
+    hidden, visible = Visibility.HIDDEN, Visibility.VISIBLE
+    assert (reading.visibility, reading.stdout_visibility) == (hidden, hidden)
+    assert [test.visibility for test in reading.tests] == [hidden, hidden, visible]
+    assert reading.tests[0].number == "2.1"
+    assert [note.partition(":")[0] for note in reading.notes] == [
+        "visibility",
+        "tests[1].visibility",
+        "stdout_visibility",
+    ]
