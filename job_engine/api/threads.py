@@ -29,6 +29,9 @@ class _Task:
     def run(self) -> None:
         try:
             result = self.context.run(self.work)
+        except StopIteration as error:
+            # A future does not take one, and whoever awaits it would wait for ever.
+            self._tell(self.answer.set_exception, RuntimeError(repr(error)))
         except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
             self._tell(self.answer.set_exception, error)
         else:
