@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -26,16 +27,16 @@ class _Task:
     context: Context
     answer: asyncio.Future[Any]
 
-    def run(self) -> None:
+    def run(self) -> Callable[[], None]:
+        """Do the work; returns what tells the caller what came of it."""
         try:
             result = self.context.run(self.work)
         except StopIteration as error:
             # A future does not take one, and whoever awaits it would wait for ever.
-            self._tell(self.answer.set_exception, RuntimeError(repr(error)))
+            return partial(self._tell, self.answer.set_exception, RuntimeError(repr(error)))
         except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
-            self._tell(self.answer.set_exception, error)
-        else:
-            self._tell(self.answer.set_result, result)
+            return partial(self._tell, self.answer.set_exception, error)
+        return partial(self._tell, self.answer.set_result, result)
 
     def _tell(self, tell: Callable[[Any], None], what: object) -> None:
         def unless_gone() -> None:
@@ -77,7 +78,9 @@ class Threads:
 
     def _loop(self) -> None:
         while (task := self._tasks.get()) is not None:
-            task.run()
-            # Nothing of it may stay here until the next one comes.
-            del task
+            tell = task.run()
+            # Before: who is told may ask for a thread at once.
             self._idle.release()
+            tell()
+            # Nothing of it may stay here until the next one comes.
+            del task, tell
