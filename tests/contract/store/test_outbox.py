@@ -14,9 +14,9 @@ from job_engine.errors import ConflictError, ForbiddenError
 from job_engine.model import Fence, JobState
 from job_engine.model.protocol import EntryItem, ReportKind
 from job_engine.model.webhooks import ACTION, BATCH, SendResult
-from job_engine.store import deliveries
 from job_engine.store.base import Document
-from job_engine.store.deliveries import Claimed, Taken, running_senders
+from job_engine.store.deliveries import Deliveries, Taken, running_senders
+from job_engine.store.delivery_results import KEPT_MS, Claimed
 from job_engine.store.jobs import Edit
 from job_engine.store.outbox import RETRY, senders
 from job_engine.store.resources import Resource
@@ -246,7 +246,7 @@ def test_what_arrived_is_sent_no_more(store: Store) -> None:
 
 
 def test_what_did_not_arrive_is_tried_again_later_and_later(store: Store, clock: Clock) -> None:
-    without_luck = deliveries.Deliveries(store.database, clock, luck=lambda: 0.0)
+    without_luck = Deliveries(store.database, clock, luck=lambda: 0.0)
     tell(store)
     ids, waits = set(), []
     for n in range(RETRY.max_attempts):
@@ -426,7 +426,7 @@ def test_old_deliveries_are_forgotten_and_pending_ones_are_not(store: Store, clo
     by = sender(store)
     store.deliveries.settle(by, answered(store.deliveries.take(by)))
     tell(store)
-    clock.advance(deliveries.KEPT_MS / 1000 + 1)
+    clock.advance(KEPT_MS / 1000 + 1)
     store.resources.forget_expired()
     assert [state for *_, state in told(store)] == ["PENDING"]
 
