@@ -86,6 +86,17 @@ def test_a_number_of_a_million_digits_is_a_number() -> None:
     assert (gradescope(b'{"score": ' + b"9" * 1_000_000 + b"}").score or 0) > 1e290
 
 
+@pytest.mark.parametrize("name", ["autolab", "gradescope", "stream"])
+def test_points_without_a_sum_are_stored(name: str) -> None:
+    tests = [{"name": f"t{n}", "score": 1e308, "max_score": 1e308} for n in range(3)]
+    document = json.dumps({"tests": tests, "scores": {test["name"]: 1e308 for test in tests}})
+    lines = "\n".join(json.dumps(test) for test in tests)
+    files = {"results.json": document.encode(), "tests.jsonl": lines.encode()}
+    reading = read_results(name, TestOutput(files=files, stdout=document.encode()))
+    assert reading.score == pytest.approx(3e300)
+    to_json(results(tests=reading.tests, score=reading.score, max_score=reading.max_score))
+
+
 def test_text_that_cannot_be_stored_is_replaced() -> None:
     reading = gradescope(rb'{"score": 1, "output": "a\u0000b\ud800c"}')
     assert reading.output == "a\ufffdb\ufffdc"

@@ -25,6 +25,8 @@ MAX_NOTES: Final = 50
 _REPLACEMENT: Final = "\ufffd"
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _MAX_DIGITS: Final = 300
+_MAX_NUMBER: Final = 1e300
+"""Of points: all of them together are still a finite number."""
 
 
 class Notes:
@@ -103,7 +105,8 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             self._wrong(key, "a number")
             return None
-        return _finite(float(value), self._notes)
+        number = _finite(float(value), self._notes)
+        return None if number is None else min(max(number, -_MAX_NUMBER), _MAX_NUMBER)
 
     def text(self, key: str, limit: int = MAX_TEXT) -> str:
         """Return a text; a number is one too, and anything else becomes its JSON."""

@@ -114,7 +114,7 @@ def _document(row: Row) -> dict[str, Any]:
     return {
         "name": row.name,
         "flavour": "hostile",
-        "phases": {**phases, "test": own},
+        "phases": {**phases, "test": {**own, "profile": row.profile}},
         "results": results,
     }
 

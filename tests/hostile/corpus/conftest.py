@@ -74,13 +74,16 @@ def docker_leftovers(daemon: APIClient, label: str) -> list[str]:
 
 
 @pytest.fixture(scope="package", params=BACKENDS)
-def settings(request: pytest.FixtureRequest) -> SandboxSettings:
-    """Each backend in turn, in the tests' network."""
+def settings(request: pytest.FixtureRequest, directory: Path) -> SandboxSettings:
+    """Each backend in turn, in the tests' network; its operator grants `own-root`."""
     request.getfixturevalue("network")
     if request.param == "bubblewrap":
-        return bubblewrap_host.settings()
-    daemon = request.getfixturevalue("docker_daemon")
-    return SandboxSettings(sandbox="docker", docker_url=daemon.url, default_image=base_image())
+        made = bubblewrap_host.settings()
+    else:
+        url = request.getfixturevalue("docker_daemon").url
+        made = SandboxSettings(sandbox="docker", docker_url=url, default_image=base_image())
+    granted = {"allow_profiles": ["own-root"], "kept_roots_dir": directory / "roots"}
+    return made.model_copy(update=granted)
 
 
 @pytest.fixture(scope="package")

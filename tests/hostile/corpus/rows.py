@@ -35,6 +35,10 @@ class Row(BaseModel):
     """Who runs it; see `assignments.py`."""
     limits: dict[str, float | str] = {}
     """Changes to the limits of the phase that runs it."""
+    profile: Literal["own-root"] | None = None
+    """Of the test phase."""
+    root_too: bool = False
+    """Whether it is graded under the profile own-root as well, as `<name>-root`."""
     reach: list[str] = []
     """Where a build may connect to."""
     verdict: Verdict | dict[str, Verdict] = Verdict.OK
@@ -84,6 +88,10 @@ class Row(BaseModel):
             own["python"] = f"{self.python}\nif __name__ == '__main__': print(answer())\n"
         return self.model_copy(update=own)
 
+    def as_root(self) -> Row:
+        """Return the same program under the profile own-root, which is excused nothing."""
+        return self.model_copy(update={"name": f"{self.name}-root", "profile": "own-root"})
+
     def expected(self, backend: str) -> Verdict:
         """Return the verdict that it must get."""
         return self.verdict[backend] if isinstance(self.verdict, dict) else self.verdict
@@ -100,4 +108,6 @@ def load() -> dict[str, Row]:
             rows[row.name] = row
             if row.forges:
                 rows[f"{row.name}-split"] = row.in_split()
+            if row.root_too:
+                rows[f"{row.name}-root"] = row.as_root()
     return rows
