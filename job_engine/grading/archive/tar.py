@@ -17,8 +17,15 @@ from job_engine.grading.archive.names import show
 
 BLOCK: Final = 512
 _MAX_EXTENSION_BYTES: Final = 64 * 1024
+_EXTENSION_BYTES: Final = 1024
+"""Of extended headers, for each entry that an archive may have: they take long to read."""
+_MAX_LENGTH_DIGITS: Final = 6
 _CHUNK: Final = 256 * 1024
 _FILES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_EXTENSIONS: Final = (
+    *(tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 _REFUSED: Final = {
     tarfile.LNKTYPE: "a hard link. Pack with `tar --hard-dereference`",
     tarfile.CHRTYPE: "a device. Leave it out",
@@ -38,11 +45,15 @@ class Readable(Protocol):
 def collect_tar(stream: Readable, collector: Collector, limits: ArchiveLimits) -> None:
     """Gather the members of a tar stream. Raises `ArchiveError`."""
     extended: dict[str, str] = {}
-    headers = 0
+    headers = extensions = 0
     while (info := _next_header(stream)) is not None:
         headers += 1
         if headers > 3 * limits.max_entries:
             raise ArchiveError("The archive holds too many entries. Leave out build products.")
+        if info.type in _EXTENSIONS:
+            extensions += info.size
+            if extensions > _EXTENSION_BYTES * limits.max_entries:
+                raise ArchiveError("The archive holds too much of extended headers.")
         if info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
             extended |= _pax(_extension(stream, info))
         elif info.type == tarfile.XGLTYPE:
@@ -117,17 +128,20 @@ def _extension(stream: Readable, info: tarfile.TarInfo) -> bytes:
 def _pax(data: bytes) -> dict[str, str]:
     """Read `<length> <key>=<value>\\n` records (POSIX pax, extended header)."""
     records: dict[str, str] = {}
-    while data.rstrip(b"\0"):
-        length_text, space, _ = data.partition(b" ")
-        if not space or not length_text.isdigit() or len(length_text) > 6:
+    start, end = 0, len(data.rstrip(b"\0"))
+    while start < end:
+        # No further than the longest length goes: there may be very many records.
+        length_text, space, _ = data[start : start + _MAX_LENGTH_DIGITS + 1].partition(b" ")
+        if not space or not length_text.isdigit():
             raise ArchiveError("The archive is damaged (a pax header). Upload it again.")
         length = int(length_text)
-        record, data = data[len(length_text) + 1 : length], data[length:]
+        record = data[start + len(length_text) + 1 : start + length]
         key, equals, value = record.partition(b"=")
         if length <= len(length_text) + 1 or not equals or not value.endswith(b"\n"):
             raise ArchiveError("The archive is damaged (a pax header). Upload it again.")
         if key in (b"path", b"linkpath", b"size") or key.startswith(b"GNU.sparse"):
             records[_text(key)] = _text(value[:-1])
+        start += length
     return records
 
 

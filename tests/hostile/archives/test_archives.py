@@ -213,6 +213,14 @@ def test_an_extended_header_of_any_size_is_not_taken_into_memory() -> None:
     assert "extended header" in refused(info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
 
 
+def test_extended_headers_are_limited_together() -> None:
+    record = b"5 a=\n"
+    pax = (member("pax", tarfile.XHDTYPE), record * 10_000)
+    assert "extended headers" in refused(gzip.compress(tar_of(pax, pax)))
+    with unpack(io.BytesIO(gzip.compress(tar_of(pax, (member("x"), b"")))), limits=SMALL) as small:
+        assert small.files == ("x",)
+
+
 def test_a_global_header_cannot_rename_what_follows() -> None:
     record = b"18 path=../climber\n"
     record = b"%d path=../climber\n" % (len(record))
