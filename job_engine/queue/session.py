@@ -25,6 +25,7 @@ from kazoo.retry import KazooRetry
 
 from job_engine.errors import QueueError, SessionLostError
 from job_engine.log import get_logger
+from job_engine.queue.handler import PollingHandler
 
 log = get_logger(__name__)
 
@@ -96,6 +97,7 @@ class ZooKeeperSession:
         self._client = KazooClient(
             hosts=hosts,
             timeout=timeout_s,
+            handler=PollingHandler(),
             connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=1.0),
             command_retry=KazooRetry(max_tries=1, delay=0.1),
             **access,
