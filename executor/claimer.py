@@ -34,7 +34,7 @@ from job_engine.queue.fleet import list_executors
 log = get_logger(__name__)
 
 REFUSED_S: Final = 5.0
-"""Wait after ZooKeeper refused this process: only a person can mend that."""
+"""Wait after ZooKeeper or the API refused this process: only a person can mend that."""
 
 PAUSE_S: Final = 0.5
 """Wait after ZooKeeper or the API gave no answer."""
@@ -232,6 +232,7 @@ class Claimer:
                 return False
             except ApiError as error:
                 log.error("api.refused", error=error.message)
+                self._stopping.wait(REFUSED_S)
                 return False
             self._known_to_api = True
         return True

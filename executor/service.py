@@ -65,6 +65,8 @@ class Executor:
             for name, action in actions.items()
             if set(action.needs) <= set(self._collaborators)
         }
+        self._left_out = sorted(set(actions) - set(self._actions))
+        """Actions that need what this executor has not got: a sandbox, mostly."""
         self._scratch = Scratch(settings.scratch_dir, settings.name)
         self._session = open_session(settings)
         self._session.on_lost(lambda: self._board.interrupt_all(ClaimLost))
@@ -119,6 +121,7 @@ class Executor:
             threads=self._settings.threads,
             actions=",".join(self._actions),
             sandbox=self._settings.sandbox,
+            left_out=",".join(self._left_out),
         )
 
     def wait(self) -> None:
