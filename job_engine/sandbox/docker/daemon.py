@@ -195,9 +195,13 @@ class Daemon:
             )
 
         timeout = round(self._timeout_s)
-        return APIClient(
+        client = APIClient(
             self._url, version=version, timeout=timeout, tls=tls, max_pool_size=_POOL_SIZE
         )
+        if self.is_local:
+            # No proxy is between: nothing of the environment has to be read for each request.
+            client.trust_env = False
+        return client
 
     def _connect(self) -> APIClient:
         with doing("connect to the Docker daemon"):

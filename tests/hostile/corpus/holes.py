@@ -20,7 +20,7 @@ from job_engine.sandbox.base import Mount, PhaseSpec
 from job_engine.sandbox.bubblewrap import backend, cgroups, command
 from job_engine.sandbox.bubblewrap import phase as bubblewrap_phase
 from job_engine.sandbox.bubblewrap.spawner import Spawner
-from job_engine.sandbox.docker import confine, daemon, slot, watch
+from job_engine.sandbox.docker import confine, daemon, parts, watch
 from job_engine.sandbox.docker.holder import SCRIPT
 
 CREDENTIAL: Final = "CORPUS_CREDENTIAL"
@@ -188,7 +188,7 @@ def _large_trees(patch: pytest.MonkeyPatch) -> None:
 def _follow_links(patch: pytest.MonkeyPatch) -> None:
     followed = SCRIPT.replace("find . ", "find -L . ").replace("stat -c", "stat -L -c")
     assert followed.count("-L") == SCRIPT.count("-L") + 2
-    patch.setattr(slot, "SCRIPT", followed)
+    patch.setattr(parts, "SCRIPT", followed)
 
 
 def _keep_volumes(patch: pytest.MonkeyPatch) -> None:
