@@ -183,11 +183,10 @@ class Claimer:
     def _leave_to_others(self, claims: list[QueueClaim]) -> list[QueueClaim]:
         """Give back what broke here, while others live who run such jobs; return the rest."""
         broken = self._reporter.broken_here
-        left = [
-            claim
-            for claim in claims
-            if (action := broken.action_of(claim.job_id)) and self._others_run(action)
-        ]
+        actions = {c.entry: action for c in claims if (action := broken.action_of(c.job_id))}
+        # Most looks bring none of them, and ask nobody.
+        elsewhere = self._run_elsewhere() if actions else frozenset()
+        left = [claim for claim in claims if actions.get(claim.entry) in elsewhere]
         if not left:
             return claims
         for claim in left:
@@ -196,15 +195,14 @@ class Claimer:
         self._reporter.let_go(left, Disposal.RELEASE)
         return [claim for claim in claims if claim not in left]
 
-    def _others_run(self, action: str) -> bool:
+    def _run_elsewhere(self) -> frozenset[str]:
+        """Return the actions that live executors have, but this one and those that drain."""
         try:
             live = list_executors(self._session.client)
         except QueueError:
-            return False  # what was claimed is not lost for want of an answer
-        return any(
-            other.name != self._name and not other.draining and action in other.actions
-            for other in live
-        )
+            return frozenset()  # what was claimed is not lost for want of an answer
+        others = [other for other in live if other.name != self._name and not other.draining]
+        return frozenset(action for other in others for action in other.actions)
 
     def _settle_and_claim_ahead(self, registration: Registration, claims: list[QueueClaim]) -> None:
         """Ask the API about claims; where it is worth it, ZooKeeper makes the next meanwhile."""
