@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import Depends
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,8 +17,6 @@ from job_engine.api.errors import CREDENTIALS_REQUIRED, MalformedJsonError
 from job_engine.api.identity import Identity
 from job_engine.api.services import Services
 from job_engine.api.types.base import RequestForbiddenError
-
-M = TypeVar("M", bound=BaseModel)
 
 
 def services_of(request: Request) -> Services:
