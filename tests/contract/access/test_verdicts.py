@@ -17,10 +17,11 @@ import httpx
 import pytest
 
 from job_engine.client.jobs import Job
-from job_engine.grading.results import Outcome, Receipt, Results, TestResult, Visibility, to_json
+from job_engine.grading.results import Outcome, Results, TestResult, Visibility, to_json
 from job_engine.model import FinalVerdict
 from tests.contract.access.expectations import ROLES
 from tests.contract.access.subjects import ACL, WHO, World
+from tests.support.receipts import make_receipt
 from tests.unit.api.support import ADMIN
 
 STAFF: Final = frozenset({"owner", "edit-data", "edit-acl", "admin"})
@@ -52,14 +53,7 @@ def verdict(secret: str, score: float, due: datetime | None = None) -> Results:
         ],
         notes=[secret],
         extra_data={"seed": secret},
-        receipt=Receipt(
-            assignment="sha256:a",
-            assignment_name="hw",
-            submission="sha256:b",
-            engine="0",
-            sandbox="docker",
-            forgeable=False,
-        ),
+        receipt=make_receipt(),
     )
 
 

@@ -13,11 +13,12 @@ from job_engine.grading.assignment import Assignment
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.plan import Plan, make_plan
 from job_engine.grading.policy import load_assignment
-from job_engine.grading.results import Outcome, Receipt, Visibility
+from job_engine.grading.results import Outcome, Visibility
 from job_engine.grading.submission import GitSource
 from job_engine.model import Fault, FinalVerdict
 from job_engine.sandbox.base import PhaseResult, Reach, Verdict
 from job_engine.settings import GradingSettings, SandboxSettings
+from tests.support.receipts import make_receipt
 
 TEXT = """\
 name: sort
@@ -30,14 +31,7 @@ phases:
 results: {format: gradescope, max_score: 4}
 """
 GIT = GitSource(url="https://example.org/a", commit="0" * 40)
-RECEIPT = Receipt(
-    assignment="sha256:a",
-    assignment_name="sort",
-    submission="b",
-    engine="0",
-    sandbox="docker",
-    forgeable=False,
-)
+RECEIPT = make_receipt(assignment_name="sort", submission="b")
 
 
 def load(text: str = TEXT) -> Assignment:

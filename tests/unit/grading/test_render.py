@@ -11,13 +11,13 @@ from job_engine.grading.render import safe, score_table
 from job_engine.grading.results import (
     Outcome,
     PhaseSummary,
-    Receipt,
     Results,
     TestResult,
     Visibility,
 )
 from job_engine.grading.results.model import Status
 from job_engine.sandbox.base import Verdict
+from tests.support.receipts import make_receipt
 
 EVIL = "\x1b]0;title\x07\x1b[2J[bold red]x[/]\r\u202egnp\x9b31m"
 
@@ -46,14 +46,7 @@ def results(**changes: Any) -> Results:
         ],
         "notes": [EVIL],
         "output": EVIL,
-        "receipt": Receipt(
-            assignment="sha256:a",
-            assignment_name=EVIL,
-            submission=EVIL,
-            engine="0",
-            sandbox="docker",
-            forgeable=True,
-        ),
+        "receipt": make_receipt(assignment_name=EVIL, submission=EVIL, forgeable=True),
     }
     return Results(**{**whole, **changes})
 

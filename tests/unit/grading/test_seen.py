@@ -16,7 +16,6 @@ from job_engine.grading.results import (
     LeaderboardEntry,
     Outcome,
     PhaseSummary,
-    Receipt,
     Results,
     TestResult,
     Visibility,
@@ -27,19 +26,12 @@ from job_engine.grading.results import (
 from job_engine.grading.results.model import Image
 from job_engine.model import Failure, FinalVerdict
 from job_engine.sandbox.base import Verdict
+from tests.support.receipts import make_receipt
 
 DUE = datetime(2026, 3, 1, tzinfo=UTC)
 BEFORE, AFTER = DUE - timedelta(seconds=1), DUE
 SECRET = "xyzzy"
-RECEIPT = Receipt(
-    assignment="sha256:a",
-    assignment_name="hw",
-    submission="sha256:b",
-    engine="0",
-    sandbox="docker",
-    forgeable=False,
-    images={"test": "id:sha256:c"},
-)
+RECEIPT = make_receipt(images={"test": "id:sha256:c"})
 
 
 def phase(name: str, visibility: Visibility, output: str) -> PhaseSummary:
