@@ -21,14 +21,14 @@ _TAGS: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _DIGEST_BYTES: Final = 16
 
 
-def etag_of(document: Document, held: Right, now_ms: int) -> str:
-    """Return the tag of a stored document, for somebody with these rights, now.
+def etag_of(seen: Document) -> str:
+    """Return the tag of a stored document for somebody who sees this of it (`project`).
 
     It is made of all that they may see, and of nothing else: it must not tell that, or to
     what, the rest has changed. What is computed for an answer, such as `operations` or a
     place in the queue, and what `select` leaves out, does not matter.
     """
-    text = json.dumps(project(document, held, now_ms), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(seen, sort_keys=True, separators=(",", ":"))
     return f'"{blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()}"'
 
 
@@ -42,5 +42,5 @@ def require_match(call: Call, document: Document, held: Right) -> None:
     if wanted is None or wanted.strip() == "*":
         return
     strong = {tag for weak, tag in _TAGS.findall(wanted) if not weak}
-    if etag_of(document, held, call.services.store.clock()) not in strong:
+    if etag_of(project(document, held, call.services.store.clock())) not in strong:
         raise PreconditionFailedError(resource_id=document["id"])

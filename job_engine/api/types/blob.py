@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from sqlalchemy import Connection, select
 
-from job_engine.api.access import rights, runs_errand
+from job_engine.api.access import project, rights, runs_errand
 from job_engine.api.access import select as select_attributes
 from job_engine.api.audit import told
 from job_engine.api.call import Call, Reply
@@ -52,7 +52,8 @@ class BlobType(ResourceType):
         held = rights(call.who, document)
         operations = blob_operations(document, held, call.who)
         seen = select_attributes({**document, "operations": operations}, call.params.select)
-        return Reply(seen, headers={"ETag": etag_of(document, held, call.services.store.clock())})
+        tag = etag_of(project(document, held, call.services.store.clock()))
+        return Reply(seen, headers={"ETag": tag})
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Forget one's upload; the bytes go with the last owner's."""

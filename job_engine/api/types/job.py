@@ -76,11 +76,10 @@ class JobType(ResourceType):
         document = call.services.store.jobs.get(resource_id)
         held = rights_held(call, document)
         check(held, VIEW, resource_id)
-        now_ms = call.services.store.clock()
-        tag = etag_of(document, held, now_ms)
         document = document | waiting_times(call, [document]).get(resource_id, {})
         operations = job_operations(document, held, call.who)
-        seen = project(document, held, now_ms)
+        seen = project(document, held, call.services.store.clock())
+        tag = etag_of({k: v for k, v in seen.items() if k not in WAITING})
         if operations:
             seen = {**seen, "operations": operations}
         return Reply(select(seen, call.params.select), headers={"ETag": tag})
@@ -197,9 +196,8 @@ def waiting_times(call: Call, documents: Sequence[Document]) -> Mapping[str, Doc
 def _whole(call: Call, document: Document) -> Reply:
     """Answer with a job that was just written, as far as the caller may see it."""
     held = rights(call.who, document)
-    now_ms = call.services.store.clock()
-    tag = etag_of(document, held, now_ms)
-    return Reply(project(document, held, now_ms), headers={"ETag": tag})
+    seen = project(document, held, call.services.store.clock())
+    return Reply(seen, headers={"ETag": etag_of(seen)})
 
 
 def _may(who: Identity, needed: Right, document: Document) -> None:

@@ -71,8 +71,8 @@ class StoredType(ResourceType):
         held = rights_held(call, document)
         check(held, VIEW, resource_id)
         operations = self.offered()(document, held, call.who)
-        now_ms = call.services.store.clock()
-        seen, tag = project(document, held, now_ms), etag_of(document, held, now_ms)
+        seen = project(document, held, call.services.store.clock())
+        tag = etag_of(seen)
         if operations:
             seen = {**seen, "operations": operations}
         return Reply(select(seen, call.params.select), headers={"ETag": tag})
