@@ -29,8 +29,8 @@ from job_engine.model import (
 from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report
 from job_engine.store import events, fairness, reports, starts, tally
 from job_engine.store.base import Clock, Database
+from job_engine.store.changes import WHOLE, tell_callbacks
 from job_engine.store.documents import assemble, to_job
-from job_engine.store.jobs import WHOLE, tell_callbacks
 from job_engine.store.many import Many
 from job_engine.store.tables import jobs
 from job_engine.store.transitions import finished, message_columns, touch

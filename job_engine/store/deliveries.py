@@ -35,7 +35,7 @@ from job_engine.model.webhooks import ACTION, SendResult
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.delivery_results import Claimed, Settlement, end
 from job_engine.store.delivery_turns import Turns, free
-from job_engine.store.jobs import insert_jobs
+from job_engine.store.inserts import insert_jobs
 from job_engine.store.outbox import ensure_sender, new_entry
 from job_engine.store.resources import load_resource, replace_document
 from job_engine.store.tables import inline, jobs, resources

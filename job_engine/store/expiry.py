@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, select, update
 from job_engine.model import EXPIRED, JobState
 from job_engine.store import events, fairness, tally
 from job_engine.store.base import Clock, Database
-from job_engine.store.jobs import tell_callbacks
+from job_engine.store.changes import tell_callbacks
 from job_engine.store.tables import is_expiring, jobs
 from job_engine.store.transitions import finished_blind, message_columns
 

@@ -20,7 +20,7 @@ from job_engine.model import ExecutionMode, JobState
 from job_engine.model.protocol import EntryItem, FeedReply, RecordedEntries
 from job_engine.store import events, fairness, tally
 from job_engine.store.base import Clock, Database
-from job_engine.store.jobs import tell_callbacks
+from job_engine.store.changes import tell_callbacks
 from job_engine.store.many import Many, Rows
 from job_engine.store.refill import ANY_VERSION, Refill
 from job_engine.store.tables import holds_entry, is_ready, is_retrying, jobs

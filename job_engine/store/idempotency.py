@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from job_engine.errors import ConflictError, StoreError
 from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Clock, Database, Document
-from job_engine.store.jobs import insert_jobs
+from job_engine.store.inserts import insert_jobs
 from job_engine.store.tables import idempotency_keys as keys
 
 KEPT_MS: Final = 24 * 3_600_000

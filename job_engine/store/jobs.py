@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    RowMapping,
-    and_,
-    bindparam,
-    delete,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, select
 
 from job_engine.errors import ConflictError, NotFoundError
-from job_engine.model import FINAL_STATES, ExecutionMode, Job, JobState
-from job_engine.model.acl import Acl
-from job_engine.store import events, fairness, outbox, tally
-from job_engine.store.audiences import admit, audience_of, forget, unused
+from job_engine.model import FINAL_STATES, Job, JobState
+from job_engine.store.audiences import forget, unused
 from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Clock, Database, Document
-from job_engine.store.documents import assemble, new_row, split, to_job
-from job_engine.store.many import Many, Rows
+from job_engine.store.changes import DELETED, WHOLE, delete_rows, row_of, write_row
+from job_engine.store.documents import assemble, to_job
+from job_engine.store.edits import Edit, change_time, edited, refuse_fenced
+from job_engine.store.inserts import insert_jobs
 from job_engine.store.tables import is_unfinished, jobs
-from job_engine.store.transitions import finished, settle, touch
+from job_engine.store.transitions import finished, touch
 
 EDIT_OF_FINAL: Final = "edit is not allowed in final state"
 BATCH: Final = 500
@@ -43,38 +30,11 @@ AUDIENCES: Final = 500
 _EVER_S: Final = 10_000 * 366 * 86_400.0
 """Longer ago than anything; a larger number has no room in a column."""
 
-_GUARDED: Final = ("state", "progress", "status-message", "output", "return-code")
-"""What only the holder of the claim may write while a job runs under a fence."""
-
-_DELETED: Final = (
-    *("seq", "id", "action", "priority", "state", "entry", "share", "version", "notifies"),
-)
-"""Columns that a deletion decides by."""
-
-_UNSETTLED: Final = ("seq", "id", "share", "created_ms", "created_by", "not_before_ms")
-"""Columns that an edit leaves as they are. `not-before` is the engine's after creation:
-retries set it, and claims clear it."""
-
-_INSERT: Final = Many(insert(jobs), [c.name for c in jobs.c if c.name not in ("seq", "claimed_ms")])
-
 FollowUp = Callable[[Document], Document | None]
 """Makes a further job of one that was cancelled, where it needs one."""
 
 Authorise = Callable[[Document], None]
 """Looks at the stored document, and raises to refuse."""
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What an edit makes of a document."""
-
-    document: Document
-    claims: bool = False
-    """Whether it is a foreign consumer's claim: an edit to RUNNING."""
-
-
-WHOLE: Final = Rows(select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids")
-"""All that is stored of some jobs."""
 
 
 class Jobs:
@@ -149,9 +109,9 @@ class Jobs:
                 raise ConflictError(EDIT_OF_FINAL)
             edit = change(before)
             if not edit.claims:
-                _refuse_fenced(row, before, edit.document)
-            columns = self._edited(row, before, edit, by)
-            after = _write(connection, row, columns, columns["updated_ms"])
+                refuse_fenced(row, before, edit.document)
+            now_ms = change_time(row, self._clock())
+            after = write_row(connection, row, edited(row, before, edit, by, now_ms), now_ms)
             also(connection, before, after)
             return after
 
@@ -197,7 +157,7 @@ class Jobs:
         def unit(connection: Connection) -> None:
             row = row_of(connection, job_id)
             authorise(assemble(row))
-            _delete_rows(connection, [row], self._clock())
+            delete_rows(connection, [row], self._clock())
             also(connection)
 
         self._database.write(unit)
@@ -236,13 +196,13 @@ class Jobs:
     def _cancel(
         self, connection: Connection, row: RowMapping, by: str | None, follow_up: FollowUp | None
     ) -> Document:
-        now_ms = self._after(row)
+        now_ms = change_time(row, self._clock())
         columns = {
             **finished(row, JobState.CANCELED, now_ms),
             **touch(now_ms, by),
             "given_priority": None,
         }
-        cancelled = _write(connection, row, columns, now_ms)
+        cancelled = write_row(connection, row, columns, now_ms)
         further = None if follow_up is None else follow_up(cancelled)
         if further is not None:
             insert_jobs(connection, [further], now_ms)
@@ -267,175 +227,7 @@ class Jobs:
         self, condition: ColumnElement[bool], seqs: Sequence[int], connection: Connection
     ) -> int:
         # What has changed meanwhile, and matches no more, stays.
-        query = select(*jobs.c[_DELETED]).where(jobs.c.seq.in_(seqs), condition)
+        query = select(*jobs.c[DELETED]).where(jobs.c.seq.in_(seqs), condition)
         rows = connection.execute(query.order_by(jobs.c.seq)).mappings().all()
-        _delete_rows(connection, rows, self._clock())
+        delete_rows(connection, rows, self._clock())
         return len(rows)
-
-    # --- the rules of an edit --------------------------------------------------
-
-    def _edited(
-        self, row: RowMapping, before: Document, edit: Edit, by: str | None
-    ) -> dict[str, Any]:
-        after = dict(edit.document)
-        if after.get("tags") == before.get("tags") and "tags" not in row["document"]:
-            after.pop("tags", None)  # still what the queue says, not what a client wants
-        now_ms = self._after(row)
-        columns = {k: v for k, v in split(after).items() if k not in _UNSETTLED}
-        columns = settle(row, columns, now_ms)
-        columns |= {**touch(now_ms, by), "given_priority": None}
-        if edit.claims:
-            columns |= {"fence_incarnation": None, "fence_czxid": None, "resumed": False}
-            columns |= {"claimed_by": by, "claimed_ms": now_ms, "not_before_ms": None}
-        elif _is_left_to_agents(columns):
-            # Or it would fill the window until an agent comes; whoever meets the entry
-            # in the queue is told that it is not due, and consumes it.
-            columns["entry"] = None
-        return columns
-
-    def _after(self, row: RowMapping) -> int:
-        """Return the time, and in any case a later one than of the last change.
-
-        So `updated` grows with every edit, within a millisecond and with a clock set back.
-        """
-        return max(self._clock(), int(row["updated_ms"]) + 1)
-
-
-def _is_left_to_agents(columns: Mapping[str, Any]) -> bool:
-    waits = columns["state"] == JobState.QUEUED
-    return bool(waits and columns["execution_mode"] == ExecutionMode.PULL)
-
-
-def _refuse_fenced(row: RowMapping, before: Document, after: Document) -> None:
-    if row["fence_czxid"] is None or row["state"] != JobState.RUNNING:
-        return
-    changed = [name for name in _GUARDED if before.get(name) != after.get(name)]
-    if changed:
-        raise ConflictError(
-            f"edit of {changed[0]} is not allowed while an executor runs the job; cancel it"
-        )
-
-
-def row_of(connection: Connection, job_id: str) -> RowMapping:
-    """Return a job's row, locked for the rest of the transaction where several write at once.
-
-    Raises `NotFoundError`.
-    """
-    query = select(jobs).where(jobs.c.id == job_id).with_for_update()
-    row = connection.execute(query).mappings().first()
-    if row is None:
-        raise NotFoundError(f"{job_id} not found")
-    return row
-
-
-def insert_jobs(
-    connection: Connection, documents: Sequence[Document], now_ms: int
-) -> Sequence[Document]:
-    """Insert jobs with their rights and events; times are set here."""
-    rows = []
-    acls: dict[str, Acl] = {}
-    for document in documents:
-        row = new_row(document)
-        row |= {"created_ms": now_ms, "updated_ms": now_ms}
-        row["audience"] = audience_of(document["acl"])
-        acls[row["audience"]] = document["acl"]
-        if row["not_before_ms"] is not None and row["not_before_ms"] <= now_ms:
-            row["not_before_ms"] = None
-        if row["status_message"] is not None:
-            row["status_changed_ms"] = now_ms
-        rows.append(row)
-    _store(connection, rows)
-    fairness.open_lanes(connection, rows)
-    admit(connection, acls)
-    tally.add(connection, rows)
-    events.append_many(connection, now_ms, rows)
-    return [assemble(row) for row in rows]
-
-
-def _store(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    if len(rows) == 1:
-        conflict = ConflictError(f"conflict with {rows[0]['id']}")
-        written = [{**row, "document": _text(row["document"])} for row in rows]
-        _INSERT.later(
-            connection,
-            written,
-            lambda error: conflict if isinstance(error, IntegrityError) else error,
-        )
-        return
-    try:
-        # A savepoint, for PostgreSQL answers nothing more in a transaction that failed.
-        with connection.begin_nested():
-            connection.execute(insert(jobs), rows)
-    except IntegrityError as error:
-        raise ConflictError(f"conflict with {_taken(connection, rows)}") from error
-
-
-def _text(document: Document) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-
-
-def _taken(connection: Connection, rows: Sequence[dict[str, Any]]) -> Any:
-    """Return which of several ids exists."""
-    known = select(jobs.c.id).where(jobs.c.id.in_([row["id"] for row in rows])).limit(1)
-    # None: one id is twice among them.
-    return connection.execute(known).scalar() or "another one of the same request"
-
-
-def tell_callbacks(
-    connection: Connection, rows: Sequence[Any], now_ms: int, state: JobState | None = None
-) -> None:
-    """Write what those of these jobs that have callbacks tell of the state they are in now."""
-    ids = [row["id"] for row in rows if row["notifies"]]
-    if ids:
-        outbox.tell(connection, ids, now_ms, insert_jobs, state)
-
-
-def _write(
-    connection: Connection, row: RowMapping, columns: dict[str, Any], now_ms: int
-) -> Document:
-    """Write columns where nobody else has moved the job meanwhile, with the event."""
-    unmoved = and_(
-        jobs.c.seq == row["seq"],
-        jobs.c.state == row["state"],
-        jobs.c.fence_incarnation.is_not_distinct_from(row["fence_incarnation"]),
-        jobs.c.fence_czxid.is_not_distinct_from(row["fence_czxid"]),
-    )
-    if "document" in columns and columns["document"].get("acl") != row["document"].get("acl"):
-        acl = columns["document"]["acl"]
-        columns = {**columns, "audience": audience_of(acl)}
-        admit(connection, {columns["audience"]: acl})
-    if connection.execute(update(jobs).where(unmoved).values(columns)).rowcount != 1:
-        raise ConflictError(f"{row['id']} was changed by somebody else; try again")
-    after = {**row, **columns}
-    tally.replace(connection, [row], [after])
-    if after["state"] != row["state"]:
-        events.append(connection, now_ms, row, JobState(after["state"]), after["entry"])
-        tell_callbacks(connection, [row], now_ms)
-    _settle_shares(connection, row, after, now_ms)
-    return assemble(after)
-
-
-def _settle_shares(
-    connection: Connection, before: RowMapping, after: Mapping[str, Any], now_ms: int
-) -> None:
-    """Charge the share of a job that was fed and is over; give one that is ready its lane."""
-    over = JobState(after["state"]).is_final or after["entry"] is None
-    if over and before["entry"] is not None:
-        ran = before["state"] == JobState.RUNNING and before["claimed_ms"] is not None
-        taken_s = max(0, now_ms - before["claimed_ms"]) / 1000 if ran else 0.0
-        fairness.settle(connection, [before], [taken_s])
-    fairness.open_lanes(connection, [after])
-
-
-def _delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int) -> None:
-    if not rows:
-        return
-    seqs = [row["seq"] for row in rows]
-    unfinished = [row for row in rows if row["state"] not in FINAL_STATES]
-    tell_callbacks(connection, unfinished, now_ms, JobState.CANCELED)
-    connection.execute(delete(jobs).where(jobs.c.seq.in_(seqs)))
-    waited = [row for row in rows if row["state"] == JobState.QUEUED and row["entry"] is not None]
-    fairness.settle(connection, waited, [0.0] * len(waited))
-    # Who carries or runs an unfinished one has to let go of it, as after a cancel.
-    ended = [{**row, "state": JobState.CANCELED} for row in unfinished]
-    events.append_many(connection, now_ms, ended)

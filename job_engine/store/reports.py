@@ -16,7 +16,7 @@ from job_engine.errors import ConflictError, InvalidResourceError
 from job_engine.model import Fence, JobState
 from job_engine.model.protocol import Receipt, Report, ReportKind
 from job_engine.store import events, fairness, logs, tally
-from job_engine.store.jobs import tell_callbacks
+from job_engine.store.changes import tell_callbacks
 from job_engine.store.many import Many, Rows
 from job_engine.store.tables import inline, jobs
 from job_engine.store.transitions import truncate

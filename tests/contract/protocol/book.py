@@ -30,7 +30,7 @@ from job_engine.model.protocol import (
 )
 from job_engine.model.timestamps import parse_ms
 from job_engine.store.documents import to_job
-from job_engine.store.jobs import Edit
+from job_engine.store.edits import Edit
 from job_engine.store.store import Store
 from job_engine.store.tables import jobs
 from tests.contract.protocol.known import Known

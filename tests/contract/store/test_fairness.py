@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 
 from job_engine.model import Fence
 from job_engine.model.protocol import ActionDescription, EntryItem, ReportKind
-from job_engine.store.jobs import Edit
+from job_engine.store.edits import Edit
 from job_engine.store.store import Store
 from job_engine.store.tables import is_ready, jobs, lanes, shares
 from job_engine.store.turns import Key

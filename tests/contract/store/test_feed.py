@@ -7,7 +7,7 @@ import pytest
 from job_engine.model import Answer, Fence
 from job_engine.model.protocol import EntryItem, ReportKind
 from job_engine.store import feed, refill
-from job_engine.store.jobs import Edit
+from job_engine.store.edits import Edit
 from job_engine.store.store import Store
 from job_engine.store.turns import Key
 from tests.contract.store.support import (

@@ -18,7 +18,7 @@ from job_engine.store.base import Document
 from job_engine.store.factory import open_store
 from job_engine.store.filter import parse_filter
 from job_engine.store.filter.nodes import And, Compare, DateText, Filter, Member, Op, Or, Value
-from job_engine.store.jobs import insert_jobs
+from job_engine.store.inserts import insert_jobs
 from job_engine.store.query import Page, Query, run
 from job_engine.store.source import JOBS
 from job_engine.store.store import Store

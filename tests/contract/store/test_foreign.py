@@ -10,7 +10,7 @@ from job_engine.model import Answer, Fence
 from job_engine.model.protocol import EntryItem, ForeignRun
 from job_engine.store import foreign
 from job_engine.store.base import Document
-from job_engine.store.jobs import Edit
+from job_engine.store.edits import Edit
 from job_engine.store.store import Store
 from tests.contract.store.support import (
     FENCE,

@@ -11,7 +11,7 @@ from job_engine.model import Fence
 from job_engine.model.acl import normalise
 from job_engine.model.protocol import ReportKind
 from job_engine.store.base import Document
-from job_engine.store.jobs import Edit
+from job_engine.store.edits import Edit
 from job_engine.store.logs import MAX_LINE_CHARS, MAX_LINES
 from job_engine.store.query import Query, condition_of, run
 from job_engine.store.source import JOBS

@@ -17,7 +17,7 @@ from job_engine.model.webhooks import ACTION, BATCH, SendResult
 from job_engine.store.base import Document
 from job_engine.store.deliveries import Deliveries, Taken, running_senders
 from job_engine.store.delivery_results import KEPT_MS, Claimed
-from job_engine.store.jobs import Edit
+from job_engine.store.edits import Edit
 from job_engine.store.outbox import RETRY, senders
 from job_engine.store.resources import Resource
 from job_engine.store.store import Store

@@ -14,8 +14,8 @@ from job_engine.model import FINAL_STATES, Fence, JobState
 from job_engine.model.acl import Right, normalise, rights_of
 from job_engine.store import tally
 from job_engine.store.base import Document
+from job_engine.store.edits import Edit
 from job_engine.store.filter import parse_filter
-from job_engine.store.jobs import Edit
 from job_engine.store.query import Query, run
 from job_engine.store.source import JOBS
 from job_engine.store.store import Store
