@@ -24,7 +24,13 @@ from benchmarks.servers import Running, engine, zookeeper
 from job_engine import __version__
 from job_engine.client import Api
 from job_engine.model import SUPPORTED_VERSION, JobState
-from job_engine.model.protocol import ClaimItem, ClaimRequest, Report, ReportKind, ReportRequest
+from job_engine.model.protocol.claims import (
+    ClaimItem,
+    ClaimRequest,
+    Report,
+    ReportKind,
+    ReportRequest,
+)
 from job_engine.queue import QueueClaim, Registration, ZooKeeperClaimQueue, open_session
 from job_engine.settings import ExecutorSettings
 from job_engine.store.factory import open_store

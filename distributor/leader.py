@@ -15,7 +15,9 @@ from distributor.ticks import newest_tick_ms
 from distributor.window import LARGEST, DrainMeter, window_size
 from job_engine.client import Api
 from job_engine.log import get_logger
-from job_engine.model.protocol import ActionDescription, EntryItem, FeedItem, NewJob
+from job_engine.model.protocol.actions import ActionDescription
+from job_engine.model.protocol.events import NewJob
+from job_engine.model.protocol.feed import EntryItem, FeedItem
 from job_engine.queue import PushQueue, ZooKeeperSession
 from job_engine.settings import DistributorSettings
 

@@ -11,7 +11,7 @@ from distributor.leader import ActionLeader
 from distributor.orphans import ELECTION, OrphanDuty
 from job_engine.client import Api, change_stream
 from job_engine.log import get_logger
-from job_engine.model.protocol import Changes
+from job_engine.model.protocol.events import Changes
 from job_engine.queue import ZooKeeperPushQueue, open_session
 from job_engine.settings import DistributorSettings
 

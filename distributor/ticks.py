@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from croniter import croniter
 
-from job_engine.model.protocol import ActionDescription
+from job_engine.model.protocol.actions import ActionDescription
 
 
 def newest_tick_ms(action: ActionDescription, now_ms: int) -> int | None:

@@ -22,12 +22,8 @@ from job_engine.errors import (
 )
 from job_engine.log import get_logger
 from job_engine.model import SUPPORTED_VERSION, Answer
-from job_engine.model.protocol import (
-    ActionDescription,
-    ClaimItem,
-    ClaimReply,
-    ClaimRequest,
-)
+from job_engine.model.protocol.actions import ActionDescription
+from job_engine.model.protocol.claims import ClaimItem, ClaimReply, ClaimRequest
 from job_engine.queue import ClaimQueue, QueueClaim, Registration, ZooKeeperSession
 from job_engine.queue.fleet import list_executors
 

@@ -18,7 +18,7 @@ from job_engine.errors import (
     TimedOut,
 )
 from job_engine.model import Failure, Job, JobState, verdict_of
-from job_engine.model.protocol import ReportKind
+from job_engine.model.protocol.claims import ReportKind
 from job_engine.plugins import Result, RetryPolicy
 
 FAILED = 1

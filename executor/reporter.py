@@ -23,7 +23,8 @@ from job_engine.errors import (
     SessionLostError,
 )
 from job_engine.log import get_logger
-from job_engine.model.protocol import BATCH_LIMIT, Receipt, ReportKind, ReportRequest
+from job_engine.model.protocol.claims import Receipt, ReportKind, ReportRequest
+from job_engine.model.protocol.message import BATCH_LIMIT
 from job_engine.queue import QueueClaim
 
 log = get_logger(__name__)

@@ -18,7 +18,7 @@ from executor.outcome import Ended
 from job_engine.errors import ActionFailedError, ClaimLost, Interruption, PlatformFaultError
 from job_engine.log import get_logger
 from job_engine.model import Job
-from job_engine.model.protocol import JobNote, Report, ReportKind
+from job_engine.model.protocol.claims import JobNote, Report, ReportKind
 from job_engine.plugins import Action, Result
 from job_engine.queue import QueueClaim
 

@@ -22,7 +22,9 @@ from job_engine.client import Api, event_stream
 from job_engine.errors import Cancelled, ClaimLost, Drained, QueueError
 from job_engine.log import get_logger
 from job_engine.model import SUPPORTED_VERSION, ExecutionMode, Job, JobState
-from job_engine.model.protocol import ActionDescription, ClaimReply, JobEvent
+from job_engine.model.protocol.actions import ActionDescription
+from job_engine.model.protocol.claims import ClaimReply
+from job_engine.model.protocol.events import JobEvent
 from job_engine.plugins import Action
 from job_engine.queue import QueueClaim, Registration, ZooKeeperClaimQueue, open_session
 from job_engine.queue.fleet import watch_drain, withdraw_drain

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from executor.outcome import Outcome, decide_outcome, retry_of
 from executor.run import Run
 from job_engine.errors import PlatformFaultError
-from job_engine.model.protocol import BATCH_LIMIT, Report, ReportKind
+from job_engine.model.protocol.claims import Report, ReportKind
+from job_engine.model.protocol.message import BATCH_LIMIT
 
 CHARACTERS: Final = 1 << 21
 """Characters of log and output that one request carries, unless a single report has

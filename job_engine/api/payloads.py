@@ -21,7 +21,7 @@ from job_engine.api.schema_bounds import (
 )
 from job_engine.errors import ForbiddenError, InvalidResourceError
 from job_engine.log import get_logger
-from job_engine.model.protocol import ActionDescription
+from job_engine.model.protocol.actions import ActionDescription
 from job_engine.store.actions import Actions
 
 log = get_logger(__name__)

@@ -22,7 +22,7 @@ from pydantic_core import ValidationError as PatternError
 
 from job_engine.api.errors import ProblemsError
 from job_engine.errors import JobEngineError
-from job_engine.model.protocol import ActionDescription
+from job_engine.model.protocol.actions import ActionDescription
 
 MAX_SCHEMA_CHARS: Final = 100_000
 """Of one action's schema, as `str` writes it."""

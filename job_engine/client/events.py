@@ -16,7 +16,8 @@ from job_engine.client.retries import reason_of
 from job_engine.client.transport import CONNECT_TIMEOUT_S, accepted
 from job_engine.log import get_logger
 from job_engine.model import JobState
-from job_engine.model.protocol import Changes, JobEvent, Message
+from job_engine.model.protocol.events import Changes, JobEvent
+from job_engine.model.protocol.message import Message
 
 log = get_logger(__name__)
 

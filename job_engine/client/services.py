@@ -6,16 +6,23 @@ from collections.abc import Iterator, Sequence
 
 from job_engine.client.transport import Transport, one_each, parsed
 from job_engine.model import Fence
-from job_engine.model.protocol import (
+from job_engine.model.protocol.actions import (
     ActionDescription,
     ActionsRequest,
-    CancelChildrenReply,
-    CancelChildrenRequest,
+    ScheduleReply,
+    ScheduleRequest,
+)
+from job_engine.model.protocol.claims import (
     ClaimReplies,
     ClaimReply,
     ClaimRequest,
-    CleanupReply,
-    CleanupRequest,
+    Receipt,
+    ReportReplies,
+    ReportRequest,
+    TokenReply,
+    TokenRequest,
+)
+from job_engine.model.protocol.feed import (
     EntriesReply,
     EntriesRequest,
     EntryItem,
@@ -23,19 +30,18 @@ from job_engine.model.protocol import (
     ForeignRun,
     ForeignRuns,
     IncarnationReply,
-    OrphansReply,
-    OrphansRequest,
-    Receipt,
     RecordedEntries,
-    ReportReplies,
-    ReportRequest,
-    ScheduleReply,
-    ScheduleRequest,
     Share,
     SharesReply,
+)
+from job_engine.model.protocol.upkeep import (
+    CancelChildrenReply,
+    CancelChildrenRequest,
+    CleanupReply,
+    CleanupRequest,
+    OrphansReply,
+    OrphansRequest,
     SweepReply,
-    TokenReply,
-    TokenRequest,
 )
 from job_engine.model.webhooks import (
     ResultsReply,

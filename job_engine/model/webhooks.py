@@ -13,7 +13,7 @@ from pydantic import Field
 
 from job_engine.model.fence import Fence
 from job_engine.model.job import FINAL_STATES, JobState
-from job_engine.model.protocol import Message, Text
+from job_engine.model.protocol.message import Message, Text
 
 ACTION: Final = "deliver_webhooks"
 """The action that sends what waits."""

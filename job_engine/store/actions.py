@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select
 
-from job_engine.model.protocol import ActionDescription
+from job_engine.model.protocol.actions import ActionDescription
 from job_engine.store.base import Clock, Database
 from job_engine.store.tables import actions
 

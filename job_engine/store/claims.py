@@ -26,7 +26,7 @@ from job_engine.model import (
     JobState,
     decide_claim,
 )
-from job_engine.model.protocol import ClaimReply, ClaimRequest, Receipt, Report
+from job_engine.model.protocol.claims import ClaimReply, ClaimRequest, Receipt, Report
 from job_engine.store import events, fairness, reports, starts, tally
 from job_engine.store.base import Clock, Database
 from job_engine.store.changes import WHOLE, tell_callbacks

@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Connection, RowMapping, bindparam, delete, func, insert, select
 
 from job_engine.model import FINAL_STATES, JobState
-from job_engine.model.protocol import Cancelled, Changes, JobEvent, NewJob
+from job_engine.model.protocol.events import Cancelled, Changes, JobEvent, NewJob
 from job_engine.store.base import EVENTS_TOPIC, Database, announce
 from job_engine.store.many import Many, Rows
 from job_engine.store.tables import events, inline, is_ready, jobs

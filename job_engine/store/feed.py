@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, 
 
 from job_engine.errors import ConflictError
 from job_engine.model import ExecutionMode, JobState
-from job_engine.model.protocol import EntryItem, FeedReply, RecordedEntries
+from job_engine.model.protocol.feed import EntryItem, FeedReply, RecordedEntries
 from job_engine.store import events, fairness, tally
 from job_engine.store.base import Clock, Database
 from job_engine.store.changes import tell_callbacks

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, select, update
 
 from job_engine.model import JobState
-from job_engine.model.protocol import ForeignRun
+from job_engine.model.protocol.feed import ForeignRun
 from job_engine.store import events, fairness, tally
 from job_engine.store.base import Clock, Database
 from job_engine.store.tables import inline, jobs

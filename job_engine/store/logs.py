@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, bindparam, func, insert, select
 
-from job_engine.model.protocol import JobNote
+from job_engine.model.protocol.claims import JobNote
 from job_engine.store.base import Database, announce
 from job_engine.store.many import Many, Rows
 from job_engine.store.tables import job_log, job_notes, jobs

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, Select, bindparam, func, select
 
-from job_engine.model.protocol import FeedItem, FeedReply
+from job_engine.model.protocol.feed import FeedItem, FeedReply
 from job_engine.store.fairness import DEFAULT_WEIGHT, cost_of
 from job_engine.store.many import Rows
 from job_engine.store.tables import is_ready, is_retrying, is_waiting, jobs, lanes, shares

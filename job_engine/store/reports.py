@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select,
 
 from job_engine.errors import ConflictError, InvalidResourceError
 from job_engine.model import Fence, JobState
-from job_engine.model.protocol import Receipt, Report, ReportKind
+from job_engine.model.protocol.claims import Receipt, Report, ReportKind
 from job_engine.store import events, fairness, logs, tally
 from job_engine.store.changes import tell_callbacks
 from job_engine.store.many import Many, Rows

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, insert, select, update
 
-from job_engine.model.protocol import ScheduleReply
+from job_engine.model.protocol.actions import ScheduleReply
 from job_engine.store.base import Clock, Database, Document
 from job_engine.store.inserts import insert_jobs
 from job_engine.store.tables import is_unfinished, jobs, schedules

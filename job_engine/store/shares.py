@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select, update
 
-from job_engine.model.protocol import Share, SharesReply
+from job_engine.model.protocol.feed import Share, SharesReply
 from job_engine.store.base import Database
 from job_engine.store.tables import shares
 

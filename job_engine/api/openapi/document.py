@@ -14,7 +14,7 @@ from job_engine.api.openapi.answers import answer, errors
 from job_engine.api.openapi.schemas import COMMON, REF, Json, of_type, template_of
 from job_engine.api.services import COOKIE
 from job_engine.api.types.base import ResourceType
-from job_engine.model.protocol import LogRequest
+from job_engine.model.protocol.claims import LogRequest
 
 
 def describe(app: FastAPI, registry: Mapping[str, ResourceType]) -> Json:

@@ -1,4 +1,4 @@
-"""The messages of `model/protocol.py`: what executors and distributors say.
+"""The messages of `model/protocol/`: what executors and distributors say.
 
 Those that come for every job are in `messages.py`. Most of these are plain functions, which
 run in the thread pool: nothing waits for the store on the event loop.
@@ -22,28 +22,27 @@ from job_engine.api.routes.common import (
 from job_engine.api.scheduled import scheduled_job
 from job_engine.api.schema_bounds import check_published
 from job_engine.model.acl import ADMIN
-from job_engine.model.protocol import (
-    BATCH_LIMIT,
-    ActionsRequest,
-    CancelChildrenReply,
-    CancelChildrenRequest,
-    CleanupReply,
-    CleanupRequest,
+from job_engine.model.protocol.actions import ActionsRequest, ScheduleReply, ScheduleRequest
+from job_engine.model.protocol.claims import TokenReply, TokenRequest
+from job_engine.model.protocol.feed import (
     EntriesReply,
     EntriesRequest,
     FeedReply,
     ForeignRuns,
     IncarnationReply,
-    OrphansReply,
-    OrphansRequest,
     RecordedEntries,
-    ScheduleReply,
-    ScheduleRequest,
     Share,
     SharesReply,
+)
+from job_engine.model.protocol.message import BATCH_LIMIT
+from job_engine.model.protocol.upkeep import (
+    CancelChildrenReply,
+    CancelChildrenRequest,
+    CleanupReply,
+    CleanupRequest,
+    OrphansReply,
+    OrphansRequest,
     SweepReply,
-    TokenReply,
-    TokenRequest,
 )
 from job_engine.store.refill import ANY_VERSION
 

@@ -25,7 +25,7 @@ from job_engine.api.routes.common import Caller, Shared, allow
 from job_engine.api.services import Services
 from job_engine.api.streams import Waiter, at_once
 from job_engine.model import JobState
-from job_engine.model.protocol import Changes
+from job_engine.model.protocol.events import Changes
 from job_engine.store.events import StoredEvent
 
 router = APIRouter(prefix="/api/engine", tags=["engine"])

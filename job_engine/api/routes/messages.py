@@ -20,14 +20,13 @@ from starlette.responses import Response
 
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
 from job_engine.api.routes.common import Caller, Shared, allow, services_of
-from job_engine.model.protocol import (
+from job_engine.model.protocol.claims import (
     ClaimReplies,
     ClaimRequest,
-    EntriesReply,
-    EntriesRequest,
     ReportReplies,
     ReportRequest,
 )
+from job_engine.model.protocol.feed import EntriesReply, EntriesRequest
 
 
 class MessageRoute(APIRoute):

@@ -34,7 +34,7 @@ from job_engine.api.types.stored import may_delete
 from job_engine.errors import ConflictError
 from job_engine.model import JobState
 from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right
-from job_engine.model.protocol import LogRequest, Receipt, Report, ReportKind
+from job_engine.model.protocol.claims import LogRequest, Receipt, Report, ReportKind
 from job_engine.store.base import Document
 from job_engine.store.edits import Edit
 from job_engine.store.query import Query, condition_of

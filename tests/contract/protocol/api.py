@@ -6,17 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from job_engine.errors import ApiUnavailableError
-from job_engine.model.protocol import (
-    ActionDescription,
-    ClaimReply,
-    ClaimRequest,
-    EntryItem,
-    FeedReply,
-    ForeignRun,
-    Receipt,
-    ReportRequest,
-    ScheduleReply,
-)
+from job_engine.model.protocol.actions import ActionDescription, ScheduleReply
+from job_engine.model.protocol.claims import ClaimReply, ClaimRequest, Receipt, ReportRequest
+from job_engine.model.protocol.feed import EntryItem, FeedReply, ForeignRun
 from tests.contract.protocol.book import SILENT_S, Book
 from tests.contract.protocol.small_client import Fault, Net
 

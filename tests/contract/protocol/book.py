@@ -17,17 +17,15 @@ from sqlalchemy import select
 
 from job_engine.errors import ConflictError
 from job_engine.model import Answer, Fence, JobState
-from job_engine.model.protocol import (
+from job_engine.model.protocol.claims import (
     ClaimItem,
     ClaimReply,
     ClaimRequest,
-    EntryItem,
-    FeedReply,
-    ForeignRun,
     Receipt,
     Report,
     ReportKind,
 )
+from job_engine.model.protocol.feed import EntryItem, FeedReply, ForeignRun
 from job_engine.model.timestamps import parse_ms
 from job_engine.store.documents import to_job
 from job_engine.store.edits import Edit

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from job_engine.model import Answer, Fence, JobState
-from job_engine.model.protocol import EntryItem, NewJob
+from job_engine.model.protocol.events import NewJob
+from job_engine.model.protocol.feed import EntryItem
 from job_engine.queue import layout
 from job_engine.store.factory import open_store
 from tests.contract.protocol import small_client

@@ -34,7 +34,7 @@ from sqlalchemy import URL
 
 from executor.run import Run
 from job_engine.model import DEFAULT_PRIORITY, JobState
-from job_engine.model.protocol import NewJob
+from job_engine.model.protocol.events import NewJob
 from tests.contract.protocol.executors import ACTIONS, ENDS, ExecutorProcess
 from tests.contract.protocol.small_client import Fault, Net
 from tests.contract.protocol.storage import File, ServerDatabase, Storage

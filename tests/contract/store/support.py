@@ -11,15 +11,15 @@ from sqlalchemy.dialects import sqlite
 
 from job_engine.model import Fence, JobState
 from job_engine.model.acl import normalise
-from job_engine.model.protocol import (
+from job_engine.model.protocol.claims import (
     ClaimItem,
     ClaimReply,
     ClaimRequest,
-    EntryItem,
     Receipt,
     Report,
     ReportKind,
 )
+from job_engine.model.protocol.feed import EntryItem
 from job_engine.store.base import Document
 from job_engine.store.store import Store
 

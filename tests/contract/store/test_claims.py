@@ -9,14 +9,8 @@ import pytest
 
 from job_engine.errors import ConflictError, InvalidResourceError, NotFoundError
 from job_engine.model import Answer, Failure, Fault, Fence, FinalVerdict, JobState
-from job_engine.model.protocol import (
-    ClaimItem,
-    ClaimRequest,
-    EntryItem,
-    Receipt,
-    Report,
-    ReportKind,
-)
+from job_engine.model.protocol.claims import ClaimItem, ClaimRequest, Receipt, Report, ReportKind
+from job_engine.model.protocol.feed import EntryItem
 from job_engine.store.base import Document
 from job_engine.store.edits import Edit
 from job_engine.store.store import Store

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from job_engine.errors import ConflictError
 from job_engine.model import Answer, Fence, JobState
-from job_engine.model.protocol import Receipt, ReportKind
+from job_engine.model.protocol.claims import Receipt, ReportKind
 from job_engine.store.store import Store
 from tests.contract.store.support import add, claim, entry, finish, report, states
 

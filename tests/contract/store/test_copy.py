@@ -12,7 +12,9 @@ from sqlalchemy import Connection
 from job_engine.errors import ConflictError
 from job_engine.model import Fence
 from job_engine.model.acl import normalise
-from job_engine.model.protocol import ActionDescription, Receipt, ReportKind, Share
+from job_engine.model.protocol.actions import ActionDescription
+from job_engine.model.protocol.claims import Receipt, ReportKind
+from job_engine.model.protocol.feed import Share
 from job_engine.store.copy import copy
 from job_engine.store.factory import open_store
 from job_engine.store.idempotency import OnceKey

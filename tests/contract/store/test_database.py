@@ -20,7 +20,7 @@ from job_engine.errors import (
     StoreError,
 )
 from job_engine.model import Fence
-from job_engine.model.protocol import ActionDescription
+from job_engine.model.protocol.actions import ActionDescription
 from job_engine.store.counters import MAX_INCARNATION
 from job_engine.store.factory import open_store
 from job_engine.store.store import Store

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from job_engine.model import Fence, JobState
-from job_engine.model.protocol import EntryItem, Share
+from job_engine.model.protocol.feed import EntryItem, Share
 from job_engine.store import estimate
 from job_engine.store.store import Store
 from job_engine.store.turns import Key

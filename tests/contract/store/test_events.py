@@ -8,7 +8,7 @@ import pytest
 
 from job_engine.errors import ConflictError
 from job_engine.model import Fence, JobState
-from job_engine.model.protocol import Cancelled, Changes
+from job_engine.model.protocol.events import Cancelled, Changes
 from job_engine.store import events
 from job_engine.store.base import EVENTS_TOPIC
 from job_engine.store.edits import Edit

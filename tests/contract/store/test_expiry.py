@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from job_engine.model import EXPIRED, Fence, JobState
-from job_engine.model.protocol import Cancelled, ReportKind
+from job_engine.model.protocol.claims import ReportKind
+from job_engine.model.protocol.events import Cancelled
 from job_engine.model.timestamps import format_ms
 from job_engine.store.edits import Edit
 from job_engine.store.expiry import expired

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
 from job_engine.model import Fence
-from job_engine.model.protocol import ActionDescription, EntryItem, ReportKind
+from job_engine.model.protocol.actions import ActionDescription
+from job_engine.model.protocol.claims import ReportKind
+from job_engine.model.protocol.feed import EntryItem
 from job_engine.store.edits import Edit
 from job_engine.store.store import Store
 from job_engine.store.tables import is_ready, jobs, lanes, shares

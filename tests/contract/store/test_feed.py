@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from job_engine.model import Answer, Fence
-from job_engine.model.protocol import EntryItem, ReportKind
+from job_engine.model.protocol.claims import ReportKind
+from job_engine.model.protocol.feed import EntryItem
 from job_engine.store import feed, refill
 from job_engine.store.edits import Edit
 from job_engine.store.store import Store

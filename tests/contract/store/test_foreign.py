@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from job_engine.model import Answer, Fence
-from job_engine.model.protocol import EntryItem, ForeignRun
+from job_engine.model.protocol.feed import EntryItem, ForeignRun
 from job_engine.store import foreign
 from job_engine.store.base import Document
 from job_engine.store.edits import Edit

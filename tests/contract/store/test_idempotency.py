@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from job_engine.errors import ConflictError
-from job_engine.model.protocol import Share
+from job_engine.model.protocol.feed import Share
 from job_engine.store.idempotency import KEPT_MS, KeyReusedError, OnceKey
 from job_engine.store.query import Query, run
 from job_engine.store.source import JOBS

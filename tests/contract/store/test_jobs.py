@@ -9,7 +9,7 @@ import pytest
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model import Fence
 from job_engine.model.acl import normalise
-from job_engine.model.protocol import ReportKind
+from job_engine.model.protocol.claims import ReportKind
 from job_engine.store.base import Document
 from job_engine.store.edits import Edit
 from job_engine.store.logs import MAX_LINE_CHARS, MAX_LINES

@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, make_url
 
-from job_engine.model.protocol import Receipt
+from job_engine.model.protocol.claims import Receipt
 from job_engine.store import migrate
 from job_engine.store.factory import open_store
 from job_engine.store.tables import metadata

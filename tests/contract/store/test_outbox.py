@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 
 from job_engine.errors import ConflictError, ForbiddenError
 from job_engine.model import Fence, JobState
-from job_engine.model.protocol import EntryItem, ReportKind
+from job_engine.model.protocol.claims import ReportKind
+from job_engine.model.protocol.feed import EntryItem
 from job_engine.model.webhooks import ACTION, BATCH, SendResult
 from job_engine.store.base import Document
 from job_engine.store.deliveries import Deliveries, Taken, running_senders

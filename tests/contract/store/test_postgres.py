@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, make_url
 
 from job_engine.errors import InvalidResourceError, StoreError
 from job_engine.model import JobState
-from job_engine.model.protocol import Share
+from job_engine.model.protocol.feed import Share
 from job_engine.store import estimate, events, expiry, feed, refill
 from job_engine.store.base import EVENTS_TOPIC
 from job_engine.store.factory import open_store

@@ -14,7 +14,8 @@ import pytest
 
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model import Fence, JobState
-from job_engine.model.protocol import EntryItem, Receipt, Share
+from job_engine.model.protocol.claims import Receipt
+from job_engine.model.protocol.feed import EntryItem, Share
 from job_engine.store.base import Document
 from job_engine.store.factory import open_store
 from job_engine.store.idempotency import OnceKey

@@ -12,7 +12,7 @@ import pytest
 
 from job_engine.grading.archive import pack_directory
 from job_engine.grading.policy import terms_of
-from job_engine.model.protocol import ActionDescription
+from job_engine.model.protocol.actions import ActionDescription
 from job_engine.settings import ApiSettings, GradingSettings, PolicySettings
 from tests.unit.api.support import (
     ADMIN,

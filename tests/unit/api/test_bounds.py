@@ -13,7 +13,7 @@ import pytest
 from job_engine.api.body import STRANGERS_BYTES
 from job_engine.api.errors import TooManySearchesError
 from job_engine.api.turns import Turns
-from job_engine.model.protocol import ActionDescription
+from job_engine.model.protocol.actions import ActionDescription
 from job_engine.settings import ApiSettings
 from tests.unit.api.people import add_user, log_in_as
 from tests.unit.api.support import (

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from job_engine.model import Fence
-from job_engine.model.protocol import ActionDescription, ReportKind
+from job_engine.model.protocol.actions import ActionDescription
+from job_engine.model.protocol.claims import ReportKind
 from tests.contract.store.support import claim, entry, report
 from tests.unit.api.support import (
     ADMIN,

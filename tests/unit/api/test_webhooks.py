@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from job_engine.model import Fence
-from job_engine.model.protocol import ClaimItem, ClaimRequest
+from job_engine.model.protocol.claims import ClaimItem, ClaimRequest
 from job_engine.model.webhooks import ACTION
 from tests.support.receiver import Received
 from tests.unit.api.support import (

@@ -7,7 +7,7 @@ import pytest
 from distributor.ticks import newest_tick_ms
 from distributor.window import LARGEST, DrainMeter, window_size
 from job_engine.model.ahead import MOST_AHEAD
-from job_engine.model.protocol import ActionDescription
+from job_engine.model.protocol.actions import ActionDescription
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from job_engine.errors import (
     TimedOut,
 )
 from job_engine.model import Failure, Fault, Job, JobState
-from job_engine.model.protocol import ReportKind
+from job_engine.model.protocol.claims import ReportKind
 from job_engine.plugins import Result, RetryPolicy
 
 RETRY = RetryPolicy(max_attempts=3, backoff_s=5)

@@ -16,7 +16,7 @@ from executor.run import Run
 from executor.told import CHARACTERS, Told, batches
 from job_engine.client import Api
 from job_engine.errors import ApiError, QueueError, SessionLostError
-from job_engine.model.protocol import Receipt, Report, ReportKind, ReportRequest
+from job_engine.model.protocol.claims import Receipt, Report, ReportKind, ReportRequest
 from job_engine.plugins import Result, RetryPolicy
 from job_engine.queue import QueueClaim
 from tests.support.engine import eventually

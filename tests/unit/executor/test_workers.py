@@ -13,7 +13,7 @@ from executor.reporter import Reporter
 from executor.run import Run
 from executor.workers import Workers, outcome_of
 from job_engine.errors import Cancelled, ClaimLost, Drained, Interruption
-from job_engine.model.protocol import ReportKind
+from job_engine.model.protocol.claims import ReportKind
 from job_engine.plugins import Action, Context, action
 from tests.unit.executor.support import claim_of, idle, run_of
 
