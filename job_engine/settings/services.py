@@ -1,0 +1,77 @@
+"""What executors and distributors can be told."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field
+
+from job_engine.settings.connections import ServiceSettings
+from job_engine.settings.grading import GradingSettings
+from job_engine.settings.sandbox import SandboxSettings
+from job_engine.settings.webhooks import WebhookSettings
+
+STOP_GRACE_S: Final = 10.0
+"""Seconds within which each service has ended after SIGTERM, whatever is gone or hangs; an
+executor's begin when its drain (`drain_s`) is over."""
+
+
+class ExecutorSettings(ServiceSettings, SandboxSettings, GradingSettings, WebhookSettings):
+    """What an executor can be told."""
+
+    name: str = Field(
+        default_factory=socket.gethostname,
+        description="Name of this executor, one of a kind on its machine and the same at every "
+        "start: what an interrupted run left behind is found by it.",
+    )
+    threads: int = Field(4, ge=1, le=256, description="Jobs that run at once.")
+    actions_dir: Path | None = Field(
+        None, description="Directory of Python files with further actions."
+    )
+    warm_slots: int = Field(
+        4,
+        ge=0,
+        description="Sandbox slots that wait, made ahead of the jobs that will use them, at most; "
+        "0: none.",
+    )
+    warm_memory_bytes: int = Field(
+        512 * 2**20, ge=0, description="Memory that waiting slots may take together, by estimate."
+    )
+    drain_s: float = Field(
+        120.0,
+        ge=0,
+        description="Seconds that running jobs get to finish after SIGTERM; then they are "
+        "given back.",
+    )
+    scratch_dir: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()) / f"job-engine-{os.getuid()}",
+        description="Where actions get their private scratch directories.",
+    )
+
+
+class DistributorSettings(ServiceSettings):
+    """What a distributor can be told."""
+
+    actions: list[str] = Field(
+        [], description="Actions to distribute; empty: all that a live executor has."
+    )
+    foreign_actions: list[str] = Field(
+        [],
+        description="Actions that other consumers of the queue run, which do not register, such "
+        "as executors of the Nuvla job engine; they are distributed in any case.",
+    )
+    reconcile_s: float = Field(
+        60.0, gt=0, description="Seconds between comparisons of the store with the queue."
+    )
+    poll_s: float = Field(
+        5.0, gt=0, description="Seconds between looks at the store when no event tells of work."
+    )
+    orphan_grace_s: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds after which a job is failed whose action no live executor has.",
+    )
