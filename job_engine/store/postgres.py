@@ -14,8 +14,7 @@ Tested against PostgreSQL 15, with psycopg 3.3.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final
@@ -24,46 +23,39 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import errors as pg
 from sqlalchemy import URL, Connection, Engine, RootTransaction
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from job_engine.errors import InvalidResourceError, JobEngineError, StoreError
+from job_engine.errors import StoreError
 from job_engine.log import get_logger
 from job_engine.store.base import Database, T, Unit
 from job_engine.store.group_commit import Apart, Batch, Task, Writer
 from job_engine.store.many import SENDING
 from job_engine.store.migrate import upgrade
 from job_engine.store.notices import Notices
-from job_engine.store.sending import BatchError, LateError, Role, Sending
+from job_engine.store.postgres_connections import (
+    make_engine,
+    ready_to_listen,
+    ready_to_read,
+    ready_to_write,
+)
+from job_engine.store.postgres_errors import (
+    ConnectionLostError,
+    OutcomeUnknownError,
+    cause_of,
+    explained,
+    is_lost,
+    may_run_again,
+    persistently,
+    reason_of,
+    undoes_all,
+)
+from job_engine.store.sending import LateError, Role, Sending
 
 log = get_logger(__name__)
 
-BUSY_TIMEOUT_S: Final = 30.0
-"""Seconds to wait for another process that writes, or for a connection."""
 MAX_BATCH: Final = 64
 """Most units that share a commit: so many savepoints of a transaction a server keeps at hand."""
 READERS: Final = 8
 """Connections for reading; further readers wait for one."""
-READ_LIMIT_S: Final = 10.0
-"""Seconds that one statement of a read may take: a search that takes longer would hold
-everybody's up."""
-PAUSE_LIMIT_S: Final = 10.0
-"""Seconds that a process may be silent within a transaction: then the server ends it, so that
-one which was paused, or cut off, holds the others up no longer."""
-FIRST_WAIT_S: Final = 0.05
-"""Seconds, at most, until it is tried a second time."""
-ATTEMPTS: Final = 5
-"""How often a transaction is tried that the server gave up, or that lost its connection."""
-
-_CONNECT: Final = {
-    "connect_timeout": 30,
-    "application_name": "job-engine",
-    # Half a minute after a cable was pulled, it is noticed.
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 4,
-    "tcp_user_timeout": 30_000,
-}
-
 _WRITING: Final = 0x6A6F_6265_6E67_696E
 """Key of the lock of who writes ("jobengin"); advisory locks are each database's own."""
 
@@ -74,10 +66,10 @@ class PostgresDatabase(Database):
     def __init__(self, url: URL) -> None:
         super().__init__()
         self._url = url.set(drivername="postgresql+psycopg")
-        self._reads = _engine(self._url, READERS, _ready_to_read)
-        self._writes = _engine(self._url, 1, _ready_to_write)
+        self._reads = make_engine(self._url, READERS, ready_to_read)
+        self._writes = make_engine(self._url, 1, ready_to_write)
         _gather(self._writes)
-        self._listens = _engine(self._url, 0, _ready_to_listen)
+        self._listens = make_engine(self._url, 0, ready_to_listen)
         self._notices = Notices(self._listens, self._publish)
         self._writer = Writer(self._commit, MAX_BATCH)
         self._connection: Connection | None = None
@@ -94,7 +86,7 @@ class PostgresDatabase(Database):
         except (sa.exc.SQLAlchemyError, StoreError) as error:
             self._dispose()
             where = self._url.render_as_string(hide_password=True)
-            raise StoreError(f"Cannot open the store {where}: {_reason_of(error)}") from error
+            raise StoreError(f"Cannot open the store {where}: {reason_of(error)}") from error
         self._writer.start()
 
     def stop(self) -> None:
@@ -121,9 +113,9 @@ class PostgresDatabase(Database):
 
         try:
             # After the server was restarted, every connection is found to be lost once.
-            return _persistently(attempt, _is_lost)
+            return persistently(attempt, is_lost)
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
-            raise _explained(error) from error
+            raise explained(error) from error
 
     def submit(self, unit: Unit[T]) -> Future[T]:
         """Queue `unit` for the writer."""
@@ -134,7 +126,7 @@ class PostgresDatabase(Database):
         return self._writer.run(unit)
 
     def _commit(self, tasks: Sequence[Task]) -> None:
-        batch = Batch(tasks, _explained, _undoes_all)
+        batch = Batch(tasks, explained, undoes_all)
         apart = _apart
 
         def attempt() -> None:
@@ -146,9 +138,9 @@ class PostgresDatabase(Database):
                 raise
 
         try:
-            _persistently(attempt, _may_run_again)
+            persistently(attempt, may_run_again)
         except Exception as error:  # noqa: BLE001 - the server is gone, or the like: tell all
-            log.error("store.commit_failed", error=_reason_of(error), units=len(batch))
+            log.error("store.commit_failed", error=reason_of(error), units=len(batch))
             batch.refuse(error)
         # Listeners first: whoever waits for the result may look for the event at once.
         if batch.topics:
@@ -177,10 +169,10 @@ class PostgresDatabase(Database):
         except Exception as error:
             _undo(transaction, error)
             # Ended for its silence, it was before it heard of the commit.
-            if _is_lost(error) and not isinstance(
-                _cause(error), pg.IdleInTransactionSessionTimeout
+            if is_lost(error) and not isinstance(
+                cause_of(error), pg.IdleInTransactionSessionTimeout
             ):
-                raise _OutcomeUnknownError from error
+                raise OutcomeUnknownError from error
             raise
         transaction.commit()
 
@@ -219,7 +211,7 @@ def _gather(engine: Engine) -> None:
 
 def _undo(transaction: RootTransaction, error: BaseException) -> None:
     """Roll back, and have the next transaction connect again where the connection is lost."""
-    if _is_lost(error):
+    if is_lost(error):
         transaction.connection.invalidate(error)
     transaction.rollback()
 
@@ -239,7 +231,7 @@ def _apart(connection: Connection) -> Iterator[None]:
         sending.end_unit()
     except Exception as error:
         if raw.closed:
-            raise _ConnectionLostError from error
+            raise ConnectionLostError from error
         sending.drop_unit()
         sending.add(Role.TURN, "ROLLBACK TO SAVEPOINT unit")
         raise
@@ -251,148 +243,3 @@ def _told_at_once(connection: Connection) -> Iterator[None]:
     with _apart(connection):
         yield
         connection.info[SENDING].flush()
-
-
-# --- connections ------------------------------------------------------------------
-
-
-def _engine(url: URL, connections: int, ready: Callable[[Any], None]) -> Engine:
-    """Return an engine with so many connections; 0: with one for each time it is asked."""
-    pool: dict[str, Any] = {"poolclass": sa.NullPool}
-    if connections:
-        pool = {"pool_size": connections, "max_overflow": 0, "pool_timeout": BUSY_TIMEOUT_S}
-    engine = sa.create_engine(
-        url,
-        connect_args=_CONNECT,
-        json_serializer=_dump_json,
-        # Values are people's, and digests of their passwords: no error may repeat them.
-        hide_parameters=True,
-        **pool,
-    )
-    sa.event.listen(engine, "connect", lambda raw, _record: ready(raw))
-    return engine
-
-
-def _ready_to_read(raw: Any) -> None:
-    _set(raw, statement_timeout=READ_LIMIT_S, idle_in_transaction_session_timeout=PAUSE_LIMIT_S)
-    raw.execute("SET default_transaction_isolation = 'repeatable read'")
-    raw.execute("SET default_transaction_read_only = on")
-    raw.commit()
-    # The driver's own transactions begin with a way to the server of their own, wanted or not.
-    raw.autocommit = True
-
-
-def _ready_to_write(raw: Any) -> None:
-    _set(raw, lock_timeout=BUSY_TIMEOUT_S, idle_in_transaction_session_timeout=PAUSE_LIMIT_S)
-    # Whatever is the server's default: what is answered is on its disk.
-    raw.execute(
-        "SELECT set_config('synchronous_commit', 'on', false) "
-        "WHERE current_setting('synchronous_commit') = 'off'"
-    )
-    raw.commit()
-    # The driver's own transactions begin with a way to the server of their own.
-    raw.autocommit = True
-
-
-def _ready_to_listen(raw: Any) -> None:
-    raw.autocommit = True
-
-
-def _set(raw: Any, **limits_s: float) -> None:
-    for name, limit_s in limits_s.items():
-        raw.execute(f"SET {name} = {round(limit_s * 1000)}")
-    # Compiling a search of a person's takes longer than running it.
-    raw.execute("SET jit = off")
-    raw.commit()
-
-
-# --- errors -----------------------------------------------------------------------
-
-
-class _ConnectionLostError(StoreError):
-    """The connection to the database was lost, and with it what was not committed."""
-
-
-class _OutcomeUnknownError(StoreError):
-    """The connection was lost while the database committed; ask again to see what is there."""
-
-
-def _persistently(attempt: Callable[[], T], which: Callable[[BaseException], bool]) -> T:
-    """Try, and some times more after an error of `which`."""
-    again = Retrying(
-        retry=retry_if_exception(which),
-        stop=stop_after_attempt(ATTEMPTS),
-        # At once, it would meet again whom it has just made way for.
-        wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=2.0),
-        reraise=True,
-    )
-    return again(attempt)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the driver's own error."""
-    if isinstance(error, BatchError):
-        return _cause(error.cause)
-    return error.orig or error if isinstance(error, sa.exc.DBAPIError) else error
-
-
-def _is_lost(error: BaseException) -> bool:
-    """Whether the connection is gone, or there was none to be had."""
-    cause = _cause(error)
-    if isinstance(cause, _ConnectionLostError | pg.IdleInTransactionSessionTimeout):
-        return True
-    if not isinstance(cause, psycopg.OperationalError) or isinstance(cause, pg.QueryCanceled):
-        return False
-    return cause.sqlstate is None or cause.sqlstate[:2] in ("08", "57")
-
-
-def _undoes_all(error: BaseException) -> bool:
-    """Whether with a unit all of its transaction is over, and not only that part of it."""
-    return isinstance(error, BatchError) or _is_given_up(error)
-
-
-def _is_given_up(error: BaseException) -> bool:
-    return isinstance(
-        _cause(error), _ConnectionLostError | pg.SerializationFailure | pg.DeadlockDetected
-    )
-
-
-def _may_run_again(error: BaseException) -> bool:
-    """Whether nothing was committed, for a reason that may have passed."""
-    return isinstance(error, LateError) or _is_given_up(error) or _is_lost(error)
-
-
-def _reason_of(error: Exception) -> str:
-    """Say what the server said, without statements and values."""
-    cause = _cause(error)
-    if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
-        return cause.diag.message_primary
-    return str(cause).strip()
-
-
-def _explained(error: Exception) -> Exception:
-    """Return what somebody is told who asked for what failed so."""
-    cause = _cause(error)
-    match cause:
-        case sa.exc.TimeoutError():
-            return StoreError(
-                "The store is busy: too many searches at once. Try again in a moment."
-            )
-        case pg.QueryCanceled():
-            return StoreError(
-                f"The search took longer than {READ_LIMIT_S:.0f} s; narrow it, by `created` "
-                "for one."
-            )
-        case pg.LockNotAvailable():
-            return StoreError("The store is locked by another process that writes.")
-        case psycopg.DataError():
-            return InvalidResourceError(f"This cannot be stored: {_reason_of(error)}")
-        case psycopg.IntegrityError() | JobEngineError():
-            return error
-        case psycopg.Error():
-            return StoreError(f"The store cannot answer: {_reason_of(error)}")
-    return error
-
-
-def _dump_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

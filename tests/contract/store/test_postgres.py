@@ -127,7 +127,7 @@ def test_who_was_paused_holds_nobody_up(
     store_url: str, foreign: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server ends a transaction in which nothing happens; its unit is run again."""
-    monkeypatch.setattr("job_engine.store.postgres.PAUSE_LIMIT_S", 0.2)
+    monkeypatch.setattr("job_engine.store.postgres_connections.PAUSE_LIMIT_S", 0.2)
     runs: list[int] = []
     paused, go_on = threading.Event(), threading.Event()
 
@@ -153,7 +153,7 @@ def test_who_was_paused_holds_nobody_up(
 def test_who_waits_for_its_turn_too_long_is_told(
     store_url: str, foreign: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("job_engine.store.postgres.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("job_engine.store.postgres_connections.BUSY_TIMEOUT_S", 0.1)
     with opened(store_url) as store, foreign.connect() as other:
         take_turn(other)
         with pytest.raises(StoreError, match="locked"):
