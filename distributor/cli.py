@@ -10,7 +10,7 @@ from job_engine.settings import DistributorSettings
 
 
 def serve(settings: DistributorSettings) -> None:
-    """Run a distributor until SIGTERM or SIGINT."""
+    """Run a distributor until a signal to stop."""
     log.configure(settings.log_level, settings.log_format)
     distributor = Distributor(settings)
     on_stop_signals(distributor.ask_to_stop, distributor.ask_to_stop)

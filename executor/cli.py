@@ -13,7 +13,7 @@ from job_engine.settings import ExecutorSettings
 
 
 def serve(settings: ExecutorSettings) -> None:
-    """Run an executor; SIGTERM or SIGINT drains it, a second one skips the wait."""
+    """Run an executor; a signal to stop drains it, and a second one skips the wait."""
     log.configure(settings.log_level, settings.log_format)
     executor = Executor(settings, load_actions(settings.actions_dir))
     hurry = threading.Event()

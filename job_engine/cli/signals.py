@@ -1,14 +1,26 @@
-"""SIGTERM and SIGINT for services: the first one asks to stop, a second one to hurry."""
+"""Signals that stop services: the first one asks to stop, a second one to hurry.
+
+SIGHUP, which a closed terminal sends, asks to stop too. It never hurries: where a terminal
+closes, the kernel sends it and the shell may send it again.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+HURRY_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+"""Those of the signals to stop that hurry a process which is stopping already."""
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that stop this process; SIGHUP, unless `nohup` had it ignored."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return HURRY_SIGNALS
+    return (*HURRY_SIGNALS, signal.SIGHUP)
 
 
 def on_stop_signals(first: Callable[[], None], second: Callable[[], None]) -> None:
@@ -22,18 +34,20 @@ def on_stop_signals(first: Callable[[], None], second: Callable[[], None]) -> No
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
-    def wait_for_one() -> None:
-        while os.read(reader, 1)[0] not in STOP_SIGNALS:
+    stopping = stop_signals()
+
+    def wait_for(wanted: Collection[int]) -> None:
+        while os.read(reader, 1)[0] not in wanted:
             pass
 
     def listen() -> None:
-        wait_for_one()
+        wait_for(stopping)
         first()
-        wait_for_one()
+        wait_for(HURRY_SIGNALS)
         second()
 
     threading.Thread(target=listen, name="signals", daemon=True).start()
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in STOP_SIGNALS:
+    for number in stopping:
         # Only a signal with a handler is written to the descriptor.
         signal.signal(number, lambda _number, _frame: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -31,7 +32,7 @@ class Output:
     def say(self, text: str = "") -> None:
         """Print what the supervisor itself has to say."""
         with self._lock:
-            print(text, file=self._stream, flush=True)
+            self._print(text)
 
     def line(self, name: str, text: str) -> None:
         """Print a line of a child."""
@@ -42,7 +43,19 @@ class Output:
             if self._coloured:
                 colour = COLOURS[self._names.index(name) % len(COLOURS)]
                 head = f"\x1b[{colour}m{head}\x1b[0m"
-            print(head, text, file=self._stream, flush=True)
+            self._print(f"{head} {text}")
+
+    def _print(self, text: str) -> None:
+        try:
+            print(text, file=self._stream, flush=True)
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EPIPE):
+                raise
+            # The terminal was closed, or who read the pipe is gone: the engine still has to
+            # stop in order, unheard. Python would try to flush the rest at its end, too.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
 
 class Child:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from job_engine.cli.signals import HURRY_SIGNALS, stop_signals
 from job_engine.cli.up.child import Child, Output, describe_exit
 from job_engine.errors import JobEngineError
 from job_engine.queue.local import LocalZooKeeper
@@ -34,8 +35,8 @@ class Supervisor:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """While entered, SIGINT and SIGTERM are counted instead of obeyed."""
-        wanted = (signal.SIGINT, signal.SIGTERM)
+        """While entered, signals that stop are counted instead of obeyed."""
+        wanted = stop_signals()
         before = [signal.signal(number, self._on_signal) for number in wanted]
         try:
             yield
@@ -43,9 +44,10 @@ class Supervisor:
             for number, handler in zip(wanted, before, strict=True):
                 signal.signal(number, handler)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         # Nothing that locks: the thread that this interrupts may hold the lock.
-        self._signals += 1
+        if number in HURRY_SIGNALS or not self._signals:
+            self._signals += 1
 
     def start_zookeeper(self, server: LocalZooKeeper) -> None:
         """Start the engine's own ZooKeeper; it is the last to stop."""
