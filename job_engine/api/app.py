@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -11,9 +11,11 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import job_engine
@@ -38,6 +40,7 @@ from job_engine.api.routes import (
 )
 from job_engine.api.routes.cimi import cimi_routes, routes_of_type
 from job_engine.api.services import Services, make_services
+from job_engine.api.shortcut import Shortcut
 from job_engine.api.threads import THREADS
 from job_engine.api.types.base import ResourceType
 from job_engine.errors import JobEngineError
@@ -84,7 +87,8 @@ def create_app(
         finally:
             await run_in_threadpool(store.stop)
 
-    app = FastAPI(
+    registry = make_registry(types)
+    app = _Application(
         title="Job Engine",
         version=job_engine.__version__,
         lifespan=lifespan,
@@ -94,15 +98,19 @@ def create_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: "-".join([*map(str, route.tags), route.name]),
     )
-    _add_middleware(app, settings)
+    app.job_routes = routes_of_type("job", registry["job"])
+    app.around = [
+        Middleware(RequestIdMiddleware),
+        Middleware(_PackWhatIsRead),
+        Middleware(RateLimitMiddleware, services=lambda: app.state.services),
+        Middleware(NulMiddleware),
+        Middleware(BodyMiddleware, max_bytes=settings.max_body_bytes),
+    ]
     app.add_exception_handler(JobEngineError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
-    registry = make_registry(types)
-    # Jobs first: to ask each router before them costs every job that is created.
-    app.include_router(job_stream.router)
-    app.router.routes += routes_of_type("job", registry["job"])
     for router in (
+        job_stream.router,
         messages.executors,
         messages.distributors,
         health.router,
@@ -118,13 +126,19 @@ def create_app(
     return app
 
 
-def _add_middleware(app: FastAPI, settings: ApiSettings) -> None:
-    """Put what every request passes around the routes; the last that is added is outermost."""
-    app.add_middleware(BodyMiddleware, max_bytes=settings.max_body_bytes)
-    app.add_middleware(NulMiddleware)
-    app.add_middleware(RateLimitMiddleware, services=lambda: app.state.services)
-    app.add_middleware(_PackWhatIsRead)
-    app.add_middleware(RequestIdMiddleware)
+class _Application(FastAPI):
+    """FastAPI, with what every request passes and the way to jobs before all that it does."""
+
+    around: Sequence[Middleware] = ()
+    """What every request passes, outermost first."""
+    job_routes: Sequence[Route] = ()
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put it all together."""
+        app: ASGIApp = Shortcut(super().build_middleware_stack(), self.job_routes, _answer_error)
+        for middleware, arguments, options in reversed(self.around):
+            app = middleware(app, *arguments, **options)
+        return app
 
 
 def _openapi(app: FastAPI, registry: Mapping[str, ResourceType]) -> dict[str, Any]:
