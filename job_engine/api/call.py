@@ -79,21 +79,22 @@ async def make_call(request: Request, services: Services, who: Identity = ANONYM
     """Read the request; `who` may be told later. Raises `MalformedJsonError`."""
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     raw = await request.body()
-    query = request.url.query
+    query = request.scope["query_string"].decode("utf-8", "replace")
     if len(raw) + len(query) <= _SMALL:
         body, form, params = _parse(raw, media_type, query)
     else:
         body, form, params = await run_in_threadpool(_parse, raw, media_type, query)
-    scheme = request.headers.get("x-forwarded-proto", request.url.scheme)
-    host = request.headers.get("x-forwarded-host") or request.headers.get("host", "")
+    headers = request.headers
+    scheme = headers.get("x-forwarded-proto", request.scope["scheme"])
+    host = headers.get("x-forwarded-host") or headers.get("host") or request.url.netloc
     return Call(
         services=services,
         who=who,
         method=request.method,
-        path=request.url.path,
+        path=request.scope["path"],
         params=params,
-        headers=request.headers,
-        base_uri=f"{scheme}://{host or request.url.netloc}/api/",
+        headers=headers,
+        base_uri=f"{scheme}://{host}/api/",
         secure=scheme == "https",
         address=services.address_of(request),
         request_id=bound_field("request_id"),

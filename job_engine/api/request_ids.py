@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import uuid
+import secrets
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,7 +27,7 @@ def request_id(given: bytes | None = None) -> str:
     """Return the client's id where it is sane, else a new one."""
     if given is not None and _SANE.fullmatch(given):
         return given.decode("ascii")
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 class RequestIdMiddleware:
