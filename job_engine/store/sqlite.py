@@ -75,7 +75,7 @@ class SqliteDatabase(Database):
         try:
             with self._reads.begin() as connection:
                 return unit(connection)
-        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+        except (sa.exc.OperationalError, sa.exc.TimeoutError, sqlite3.OperationalError) as error:
             raise _store_error(error) from error
 
     def submit(self, unit: Unit[T]) -> Future[T]:
@@ -158,7 +158,9 @@ def _engine(path: Path, begin: str, *, readers: int) -> Engine:
             raw.execute(f"PRAGMA {pragma}").close()
 
     def begun(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        # The driver's own: to begin by SQLAlchemy takes as long as a small unit.
+        raw: Any = connection.connection.driver_connection
+        raw.execute(begin).close()
 
     sa.event.listen(engine, "connect", connected)
     sa.event.listen(engine, "begin", begun)
