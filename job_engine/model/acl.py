@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from enum import IntFlag
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from job_engine.errors import InvalidResourceError
@@ -112,13 +114,26 @@ def with_principal(principals: list[Any], principal: str) -> list[Any]:
     return principals if principal in principals else [*principals, principal]
 
 
-def rights_by_principal(acl: Mapping[str, Iterable[str]]) -> dict[str, Right]:
+def rights_by_principal(acl: Mapping[str, Iterable[str]]) -> Mapping[str, Right]:
     """Return what a normalised ACL gives to each principal it names."""
-    rights = dict.fromkeys(acl.get("owners", ()), ALL_RIGHTS)
-    for key, right in _LISTS.items():
-        for principal in acl.get(key, ()):
+    lists = tuple((key, tuple(principals)) for key, principals in acl.items())
+    few = sum(len(principals) for _, principals in lists) <= _REMEMBERED_PRINCIPALS
+    return (_remembered if few else _rights_by_principal)(lists)
+
+
+def _rights_by_principal(lists: Iterable[tuple[str, Iterable[str]]]) -> Mapping[str, Right]:
+    rights: dict[str, Right] = {}
+    for key, principals in lists:
+        right = ALL_RIGHTS if key == "owners" else _LISTS[key]
+        for principal in principals:
             rights[principal] = rights.get(principal, Right(0)) | right
-    return rights
+    return MappingProxyType(rights)
+
+
+# Most resources are seen by who sees the others of their kind.
+_remembered: Final = lru_cache(maxsize=1024)(_rights_by_principal)
+_REMEMBERED_PRINCIPALS: Final = 50
+"""Names in all lists of an ACL that is remembered: longer ones would fill the memory."""
 
 
 def rights_of(acl: Mapping[str, Iterable[str]], claims: Iterable[str]) -> Right:

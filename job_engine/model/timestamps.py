@@ -24,6 +24,7 @@ def format_ms(at_ms: int) -> str:
     return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+@lru_cache(maxsize=1024)
 def parse_ms(text: str) -> int:
     """Read a timestamp as a document may have it. Raises `ValueError` for any other text."""
     match = _PATTERN.fullmatch(text) if text.isascii() else None

@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 from job_engine.api.audit import told
@@ -21,7 +22,7 @@ from job_engine.api.schema import JobSchema, invalid, validate
 from job_engine.api.types.base import created
 from job_engine.errors import InvalidResourceError
 from job_engine.model import DEFAULT_PRIORITY, SUPPORTED_VERSION, ExecutionMode, Job
-from job_engine.model.acl import ADMIN, normalise, with_principal
+from job_engine.model.acl import ADMIN, Acl, normalise, with_principal
 from job_engine.store.base import Document
 from job_engine.store.idempotency import OnceKey
 
@@ -193,27 +194,37 @@ def _append_target(document: Document) -> None:
         document["affected-resources"] = [*affected, target]
 
 
-def _new_acl(who: Identity, acl: Any) -> Any:
+def _new_acl(who: Identity, acl: Any) -> Acl:
     """Return the ACL of a new job.
 
     Only an admin may name owners and editors: a job's outcome is what graders are
     believed for, and whoever asked for it must not be able to write it.
     """
-    if who.is_admin:
-        return normal({"owners": [who.active_claim]} if acl is None else acl)
     if acl is None:
-        acl = {}
+        return {key: [*held] for key, held in _own_acl(who.active_claim, who.is_admin).items()}
+    if who.is_admin:
+        return normal(acl)
     if not isinstance(acl, dict):
         return normal(acl)
+    return _shared_acl(who.active_claim, acl)
+
+
+@lru_cache(maxsize=1024)
+def _own_acl(claim: str, is_admin: bool) -> Acl:
+    """Return the ACL of a job whose creator named nobody else."""
+    return normal({"owners": [claim]}) if is_admin else _shared_acl(claim, {})
+
+
+def _shared_acl(claim: str, acl: Document) -> Acl:
     for key in ("owners", "edit-acl", "edit-data"):
         acl = {k: v for k, v in acl.items() if k != key}
     mine = {"view-acl", "manage", "delete", "edit-meta"}
     lists = {k: v for k, v in acl.items() if isinstance(v, list)}
-    shared = {**acl, **{k: with_principal(lists.get(k, []), who.active_claim) for k in mine}}
+    shared = {**acl, **{k: with_principal(lists.get(k, []), claim) for k in mine}}
     return normal({**shared, "owners": [ADMIN]})
 
 
-def normal(acl: Any) -> Any:
+def normal(acl: Any) -> Acl:
     """Return the normal form of an ACL. Raises `InvalidResourceError`."""
     try:
         return normalise(acl)
