@@ -351,13 +351,15 @@ def _check_workspace(assignment: Assignment, tree: Tree, workspace: Unpacked) ->
             f"The submission lacks {', '.join(missing)}. The assignment needs "
             f"{', '.join(assignment.submission.files)} at these places."
         )
-    # A file takes whole blocks; what the sandbox cannot hold is not its fault.
-    needed = workspace.size_bytes + _BLOCK * len(workspace.files)
-    if needed > tree.size_bytes or len(workspace.files) > tree.inodes // 2:
+    # What the sandbox cannot hold is not its fault. A file takes whole blocks, and so does a
+    # link with a long target; a directory takes an inode as they do.
+    blocks = len(workspace.files) + workspace.links
+    needed, inodes = workspace.size_bytes + _BLOCK * blocks, blocks + workspace.directories
+    if needed > tree.size_bytes or inodes > tree.inodes // 2:
         raise SubmissionError(
             f"The submission is too large for this assignment: {needed:,} bytes in "
-            f"{len(workspace.files):,} files; there is room for {tree.size_bytes:,} bytes in "
-            f"{tree.inodes // 2:,} files."
+            f"{inodes:,} files and directories; there is room for {tree.size_bytes:,} bytes in "
+            f"{tree.inodes // 2:,} of them."
         )
 
 

@@ -33,6 +33,10 @@ class Unpacked:
     """Names of the regular files, sorted."""
     size_bytes: int
     """Content of all files together."""
+    links: int
+    """Symbolic links in it."""
+    directories: int
+    """Directories in it, implied ones too."""
     digest: str
     """`sha256:<hex>` of the stream: the same for the same tree, however it was packed."""
 
@@ -117,6 +121,8 @@ class Collector:
             stream=stream,
             files=tuple(sorted("/".join(parts[len(top) :]) for parts in self._files)),
             size_bytes=self._size,
+            links=len(self._links),
+            directories=sum(len(parts) > len(top) for parts in self._directories),
             digest=digest,
         )
 

@@ -56,6 +56,10 @@ ARCHIVES: Final[dict[str, tuple[bytes, str]]] = {
     "a zip bomb": (zip_of(GOOD, ("zeros", bytes(300 << 20))), "(large|ratio|more than|expands)"),
     "the same name twice": (tar_of((member("a"), b"1"), (member("a"), b"2")), "twice"),
     "no archive": (b"MZ" + bytes(1000), "no archive"),
+    "more directories than the workspace has room for": (
+        zip_of(GOOD, *((f"{number}/" * 30 + "x", b"") for number in range(70))),
+        "too large for this assignment",
+    ),
 }
 
 
