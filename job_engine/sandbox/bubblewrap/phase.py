@@ -24,7 +24,10 @@ from job_engine.sandbox.verdict import Observations, decide, split_status
 TICK_S: Final = 0.05
 """How often CPU and wall time are compared with their limits."""
 OPEN_FILES: Final = 4096
-_STOP_TIMEOUT_S: Final = 5.0
+_STOP_TIMEOUT_S: Final = 30.0
+"""Longest from the order to kill to the word that all is dead: a phase may have a thousand
+processes and gibibytes to tear down, and that takes long on a busy machine. Past it the
+platform is broken."""
 _COMMAND_NOT_FOUND: Final = 127
 _SETUP_FAILURES: Final = (b"bwrap: execvp ", b"bwrap: Can't chdir ")
 """What bwrap says when it is the phase's own doing that it cannot start."""

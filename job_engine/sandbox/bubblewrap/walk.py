@@ -13,7 +13,9 @@ from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES
 MAX_DEPTH: Final = 32
 MAX_LEFT_OUT: Final = 1_000
 """Names that are reported; what is beyond is reported as one."""
-_MAX_LOOKED_AT: Final = 200_000
+MAX_LOOKED_AT: Final = 50_000
+"""Entries of any kind that are looked at, of one hand-over or one search: to look costs more
+than to make them, and the executor waits for the answer."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -26,6 +28,7 @@ class Harvest:
         self._bytes = max_bytes
         self._files = max_files
         self._seen: set[str] = set()
+        self._looked_at = 0
         self._full = False
 
     def files(self, tree: str, path: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
@@ -56,6 +59,10 @@ class Harvest:
     def _entry(
         self, directory: int, name: str, shown: str, depth: int
     ) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+        self._looked_at += 1
+        if self._looked_at > MAX_LOOKED_AT:
+            self._stop()
+            return
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode) and depth < MAX_DEPTH:
             yield from self._below(os.open(name, _DIRECTORY, dir_fd=directory), shown, depth + 1)
@@ -79,25 +86,31 @@ class Harvest:
         if len(self.left_out) < MAX_LEFT_OUT:
             self.left_out.append(name)
         elif not self._full:
-            self.left_out.append("(and more)")
-            self._full = True
+            self._stop()
+
+    def _stop(self) -> None:
+        self.left_out.append("(and more)")
+        self._full = True
 
 
 def holds_file_of(places: Iterable[str], size: int) -> bool:
     """True when a regular file of exactly `size` bytes is found within a bounded search."""
     sizes = (found for place in places for found in _sizes(os.open(place, _DIRECTORY), 0))
-    return size in itertools.islice(sizes, _MAX_LOOKED_AT)
+    return size in itertools.islice(sizes, MAX_LOOKED_AT)
 
 
 def _sizes(directory: int, depth: int) -> Iterator[int]:
+    """Yield the size of each file, and -1 for all else, so that it can be counted."""
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.stat(follow_symlinks=False).st_size
+                    continue
+                yield -1
                 if entry.is_dir(follow_symlinks=False) and depth < MAX_DEPTH:
                     inner = os.open(entry.name, _DIRECTORY, dir_fd=directory)
                     yield from _sizes(inner, depth + 1)
-                elif entry.is_file(follow_symlinks=False):
-                    yield entry.stat(follow_symlinks=False).st_size
     finally:
         os.close(directory)
 

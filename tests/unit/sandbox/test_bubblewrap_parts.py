@@ -9,6 +9,7 @@ import pytest
 
 from job_engine.errors import ImageUnavailableError, SandboxError
 from job_engine.sandbox.base import Mount, PhaseSpec, Reach
+from job_engine.sandbox.bubblewrap import walk
 from job_engine.sandbox.bubblewrap.command import bwrap_options, image_binds
 from job_engine.sandbox.bubblewrap.own_root import KeptRoots
 from job_engine.sandbox.bubblewrap.uids import UidPool
@@ -128,6 +129,19 @@ def harvest(tree: Path, path: str = ".", size: int = 100, count: int = 10) -> Ha
     for _, length, chunks in found.files(str(tree), path):
         assert sum(map(len, chunks)) == length
     return found
+
+
+def test_directories_are_counted_among_what_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "MAX_LOOKED_AT", 20)
+    # One below the other, so that whatever order they come in the file is the last one.
+    deep = tmp_path.joinpath(*["d"] * (MAX_DEPTH - 2))
+    deep.mkdir(parents=True)
+    (deep / "f").write_text("x" * 9)
+    assert not holds_file_of([str(tmp_path)], 9)
+    assert harvest(tmp_path).left_out == ["(and more)"]
+    assert holds_file_of([str(deep)], 9)
 
 
 def test_harvest_stops_at_depth_and_at_names(tmp_path: Path) -> None:
