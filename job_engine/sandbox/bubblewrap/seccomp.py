@@ -99,8 +99,14 @@ _PERSONALITY: Final = (135, 92)
 _SOCKET: Final = (41, 198)
 _SOCKETPAIR: Final = (53, 199)
 _SETSOCKOPT: Final = (54, 208)
-_SYNC: Final = ((162, 81), (306, 267))
-"""`sync` and `syncfs`: they have the host's disks written, and nothing of a phase's is on one."""
+_SYNC: Final = ((162, 81), (306, 267), (74, 82), (75, 83), (277, 84))
+"""`sync`, `syncfs`, `fsync`, `fdatasync` and `sync_file_range`: they have the host's disks
+written and their caches flushed, be it by way of a file of /usr that is open for reading only,
+and nothing of a phase's is on one."""
+_MSYNC: Final = (26, 227)
+_MS_SYNC: Final = 4
+"""With it, `msync` does the same. Without it, it is how a stack is unwound safely: it tells
+whether something is mapped."""
 
 _NEW_NAMESPACES: Final = 0x7E02_0000
 _TERMINAL_INJECTION: Final = (0x5412, 0x541C)
@@ -179,7 +185,7 @@ def build(machine: str) -> bytes:
     # glibc falls back to clone, whose flags a filter can read.
     out.emit(_JUMP_EQUAL, _CLONE3[column], 0, 1)
     out.answer(errno.ENOSYS)
-    out.on_call(_CLONE[column], _no_new_namespaces())
+    out.on_call(_CLONE[column], _none_of_bits(0, _NEW_NAMESPACES, errno.EPERM))
     out.on_call(_IOCTL[column], _none_of(1, _TERMINAL_INJECTION, errno.EPERM))
     out.on_call(_PERSONALITY[column], _one_of(0, _PERSONALITIES, errno.EPERM))
     # One stock of requests for the whole host, whoever takes them; programs do without.
@@ -193,16 +199,17 @@ def build(machine: str) -> bytes:
     for numbers in _SYNC:
         out.emit(_JUMP_EQUAL, numbers[column], 0, 1)
         out.answer(_DONE)
+    out.on_call(_MSYNC[column], _none_of_bits(2, _MS_SYNC, _DONE))
     out.emit(_RETURN, _ALLOW)
     return out.bytes()
 
 
-def _no_new_namespaces() -> _Assembler:
+def _none_of_bits(argument: int, bits: int, error: int) -> _Assembler:
     block = _Assembler()
-    block.load_argument(0)
-    block.emit(_AND, _NEW_NAMESPACES)
+    block.load_argument(argument)
+    block.emit(_AND, bits)
     block.emit(_JUMP_EQUAL, 0, 1, 0)
-    block.answer(errno.EPERM)
+    block.answer(error)
     block.emit(_RETURN, _ALLOW)
     return block
 

@@ -40,23 +40,25 @@ _NETLINK: Final = 16
 other for a failure; the resolver and Go's network do without as well."""
 _COUNTED_BY_USER: Final = ("inotify_init", "inotify_init1")
 """Few for each user (128 where nobody set it), and the host's services need some."""
+_SYNC: Final = ("sync", "syncfs", "fsync", "fdatasync", "sync_file_range", "sync_file_range2")
+_MS_SYNC: Final = 4
 _ALLOWED: Final = """\
     accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown
     clock_getres clock_gettime clock_nanosleep close close_range connect copy_file_range creat
     dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait
     eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 fadvise64 fallocate
-    fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock
-    fork fremovexattr fsetxattr fstat fstatat fstatfs fsync ftruncate futex futex_requeue
-    futex_wait futex_waitv futex_wake futimesat get_mempolicy get_robust_list get_thread_area
-    getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer getpeername
-    getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit getrusage
-    getsid getsockname getsockopt gettid gettimeofday getuid getxattr getxattrat
-    inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioctl ioprio_get ioprio_set kill
+    fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fgetxattr flistxattr flock fork
+    fremovexattr fsetxattr fstat fstatat fstatfs ftruncate futex futex_requeue futex_wait
+    futex_waitv futex_wake futimesat get_mempolicy get_robust_list get_thread_area getcpu getcwd
+    getdents getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp
+    getpid getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid
+    getsockname getsockopt gettid gettimeofday getuid getxattr getxattrat inotify_add_watch
+    inotify_init inotify_init1 inotify_rm_watch ioctl ioprio_get ioprio_set kill
     landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr link
     linkat listen listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lstat madvise
     map_shadow_stack mbind membarrier memfd_create mincore mkdir mkdirat mknod mknodat mlock
     mlock2 mlockall mmap mprotect mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend
-    mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync munlock munlockall munmap nanosleep
+    mq_unlink mremap mseal msgctl msgget msgrcv msgsnd munlock munlockall munmap nanosleep
     newfstatat open openat openat2 pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc
     pkey_free pkey_mprotect poll ppoll prctl pread64 preadv preadv2 process_mrelease
     process_vm_readv process_vm_writev pselect6 ptrace pwrite64 pwritev pwritev2 read readahead
@@ -68,12 +70,11 @@ _ALLOWED: Final = """\
     sched_setattr sched_setparam sched_setscheduler sched_yield seccomp select semctl semget
     semop semtimedop sendfile sendmmsg sendmsg sendto set_mempolicy set_robust_list
     set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setitimer setpgid
-    setpriority setregid setresgid setresuid setreuid setsid setuid
-    setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4 splice
-    stat statfs statx symlink symlinkat sync_file_range sync_file_range2 sysinfo tee
-    tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_settime
-    timerfd_create timerfd_gettime timerfd_settime times tkill truncate umask uname unlink
-    unlinkat utime utimensat utimes vfork vmsplice wait4 waitid write writev
+    setpriority setregid setresgid setresuid setreuid setsid setuid setxattr setxattrat shmat
+    shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4 splice stat statfs statx symlink
+    symlinkat sysinfo tee tgkill time timer_create timer_delete timer_getoverrun timer_gettime
+    timer_settime timerfd_create timerfd_gettime timerfd_settime times tkill truncate umask
+    uname unlink unlinkat utime utimensat utimes vfork vmsplice wait4 waitid write writev
 """
 
 
@@ -97,9 +98,12 @@ def profile(*, host_root: bool = False) -> str:
         _allow("clone", {"op": "SCMP_CMP_MASKED_EQ", "value": _NEW_NAMESPACES, "valueTwo": 0}),
         *(_allow("personality", _equal(value)) for value in _PERSONALITIES),
         *_sockets(),
-        # They have the host's disks written, and nothing of a phase's is worth that.
-        _done("sync"),
-        _done("syncfs"),
+        # They have the host's disks written and their caches flushed, be it by way of a file
+        # that is open for reading only, and nothing of a phase's is worth that.
+        *map(_done, _SYNC),
+        # Without MS_SYNC it is how a stack is unwound safely: it tells what is mapped.
+        _allow("msync", _bits(_MS_SYNC, 0)),
+        _done("msync", _bits(_MS_SYNC, _MS_SYNC)),
         # What programs know how to do without.
         *(
             {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EMFILE}
@@ -159,6 +163,11 @@ def _done(name: str, *tests: dict[str, Any]) -> dict[str, Any]:
     """Say that a call succeeded, and do nothing."""
     args = [{"index": 0, **test} for test in tests]
     return {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": 0, "args": args}
+
+
+def _bits(mask: int, value: int) -> dict[str, Any]:
+    """Test the third argument, which are flags."""
+    return {"op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value, "index": 2}
 
 
 def _equal(value: int) -> dict[str, Any]:

@@ -253,7 +253,7 @@ HOLES: Final[dict[str, Hole]] = {
         _options(_all_capabilities),
     ),
     "system-calls": Hole(
-        {"keyrings": "ESCAPED", "vsock": "ESCAPED socket"},
+        {"keyrings": "ESCAPED", "vsock": "ESCAPED socket", "sync-storm": "ESCAPED fsync"},
         _host_config(SecurityOpt=["no-new-privileges", "seccomp=unconfined"]),
         _zygote("filter"),
     ),

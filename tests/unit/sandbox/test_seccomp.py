@@ -75,6 +75,12 @@ def decide(machine: str, number: int, *arguments: int, arch: int | None = None) 
         (54, 208, (5, 1, 26), errno.EPERM),  # setsockopt SO_ATTACH_FILTER
         (54, 208, (5, 6, 26), ALLOW),  # setsockopt of TCP
         (162, 81, (), 0),  # sync: said to be done
+        (74, 82, (3,), 0),  # fsync
+        (75, 83, (3,), 0),  # fdatasync
+        (277, 84, (3, 0, 0, 2), 0),  # sync_file_range
+        (26, 227, (0x7000, 4096, 4), 0),  # msync MS_SYNC
+        (26, 227, (0x7000, 4096, 6), 0),  # the same, and MS_INVALIDATE
+        (26, 227, (0x7000, 4096, 1), ALLOW),  # msync MS_ASYNC: tells what is mapped
         (53, 199, (38,), errno.EAFNOSUPPORT),  # socketpair AF_ALG
         (206, 0, (1,), errno.ENOSYS),  # io_setup
         (160, 164, (4, 0x7000), 0),  # setrlimit of the core limit: said to be done
