@@ -85,14 +85,17 @@ class Executor:
             self._reporter.beat,
             {"state": [JobState.CANCELED, JobState.FAILED]},
         )
-        self._claimer = Claimer(
+        self._claimer = self._make_claimer()
+
+    def _make_claimer(self) -> Claimer:
+        return Claimer(
             session=self._session,
             queue=self._queue,
             api=self._api,
             board=self._board,
             breaker=self._breaker,
             reporter=self._reporter,
-            name=settings.name,
+            name=self._settings.name,
             published=[self._describe(action) for action in self._actions.values()],
             about=self._about,
             dispatch=self._dispatch,

@@ -49,6 +49,12 @@ def list_(
     if as_json:
         text.print_json(jobs)
         return
+    _print_table(jobs)
+    if found.count > len(jobs):
+        print(f"{found.count} jobs in all; --limit shows more.")
+
+
+def _print_table(jobs: list[dict[str, Any]]) -> None:
     now_ms = time.time() * 1000
     table = text.table("ID", "ACTION", "STATE", "AGE", "MESSAGE")
     for job in jobs:
@@ -61,8 +67,6 @@ def list_(
             text.cut(text.one_line(job.get("status-message", ""), 200)),
         )
     text.console().print(table)
-    if found.count > len(jobs):
-        print(f"{found.count} jobs in all; --limit shows more.")
 
 
 @app.command()

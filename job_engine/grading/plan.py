@@ -117,47 +117,56 @@ def make_plan(
     if git is not None:
         phases.append(_clone(assignment, git, flavour, settings))
         env["clone"] = clone_env(git, keep_git=assignment.submission.keep_git)
-    mounts = assignment.mounts
-    told = assignment.contract in TOLD
-    workspace = Mount(tree=WORKSPACE, target=mounts.submission)
-    tests = Mount(tree=TESTS, target=mounts.tests, read_only=True)
-    results = Mount(tree=RESULTS, target=mounts.results)
     if (build := assignment.phases.build) is not None:
-        phases.append(_phase("build", build, assignment, flavour, (workspace,)))
-    test = assignment.phases.test
-    program = test.program
-    spec = _phase(
-        "test",
-        test,
-        assignment,
-        flavour,
-        (
-            workspace if program is None else results,
-            *((tests,) if test.sees_tests else ()),
-            *((results,) if program is None else _joined(assignment)),
-            *((Mount(tree=ENGINE, target=ENGINE_MOUNT, read_only=True),) if told else ()),
-        ),
-        handover=(_handover(assignment),),
-    )
-    if program is not None:
-        spec = replace(spec, companion=_program(program, assignment, flavour, workspace))
-    phases.append(spec)
+        phases.append(_phase("build", build, assignment, flavour, (_workspace(assignment),)))
+    phases.append(_test(assignment, flavour))
     if (report := assignment.phases.report) is not None:
-        seen = Mount(tree=RESULTS, target=mounts.results, read_only=True)
-        spec = _phase("report", report, assignment, flavour, (seen,), always=True)
+        phases.append(_report(report, assignment, flavour, access))
         if access is not None:
-            spec = replace(spec, reach=(*spec.reach, access.reach))
             env["report"] = access.env
-        phases.append(spec)
-    trees: tuple[Tree, ...] = (
-        flavour.tree(WORKSPACE),
-        *((flavour.tree(TESTS),) if assignment.phases.test.sees_tests else ()),
-        *((Tree(name=ENGINE, size_bytes=_ENGINE_BYTES, inodes=256),) if told else ()),
-        _results_tree(assignment, flavour),
-    )
-    if program is not None:
-        trees = (*trees, *split.TREES)
-    return Plan(tuple(phases), trees, assignment.image, env)
+    return Plan(tuple(phases), _trees(assignment, flavour), assignment.image, env)
+
+
+def _workspace(assignment: Assignment) -> Mount:
+    return Mount(tree=WORKSPACE, target=assignment.mounts.submission)
+
+
+def _test(assignment: Assignment, flavour: Flavour) -> PhaseSpec:
+    test, mounts = assignment.phases.test, assignment.mounts
+    results = Mount(tree=RESULTS, target=mounts.results)
+    # The first one is where the phase begins.
+    seen = [_workspace(assignment) if test.program is None else results]
+    if test.sees_tests:
+        seen.append(Mount(tree=TESTS, target=mounts.tests, read_only=True))
+    seen += [results] if test.program is None else _joined(assignment)
+    if assignment.contract in TOLD:
+        seen.append(Mount(tree=ENGINE, target=ENGINE_MOUNT, read_only=True))
+    handover = (_handover(assignment),)
+    spec = _phase("test", test, assignment, flavour, tuple(seen), handover=handover)
+    if test.program is None:
+        return spec
+    return replace(spec, companion=_program(test.program, assignment, flavour))
+
+
+def _report(
+    report: Phase, assignment: Assignment, flavour: Flavour, access: ReportAccess | None
+) -> PhaseSpec:
+    seen = Mount(tree=RESULTS, target=assignment.mounts.results, read_only=True)
+    spec = _phase("report", report, assignment, flavour, (seen,), always=True)
+    return spec if access is None else replace(spec, reach=(*spec.reach, access.reach))
+
+
+def _trees(assignment: Assignment, flavour: Flavour) -> tuple[Tree, ...]:
+    test = assignment.phases.test
+    trees = [flavour.tree(WORKSPACE)]
+    if test.sees_tests:
+        trees.append(flavour.tree(TESTS))
+    if assignment.contract in TOLD:
+        trees.append(Tree(name=ENGINE, size_bytes=_ENGINE_BYTES, inodes=256))
+    trees.append(_results_tree(assignment, flavour))
+    if test.program is not None:
+        trees += split.TREES
+    return tuple(trees)
 
 
 def _joined(assignment: Assignment) -> tuple[Mount, Mount]:
@@ -168,9 +177,8 @@ def _joined(assignment: Assignment) -> tuple[Mount, Mount]:
     )
 
 
-def _program(
-    program: Program, assignment: Assignment, flavour: Flavour, workspace: Mount
-) -> PhaseSpec:
+def _program(program: Program, assignment: Assignment, flavour: Flavour) -> PhaseSpec:
+    workspace = _workspace(assignment)
     return PhaseSpec(
         name=PROGRAM,
         command=split.serve_command(assignment.mounts.program, program.argv()),

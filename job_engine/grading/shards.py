@@ -17,10 +17,10 @@ from typing import Final
 from job_engine.errors import ArchiveError, SandboxError, SubmissionError
 from job_engine.grading.archive import ArchiveLimits, Collector
 from job_engine.grading.plan import Plan
-from job_engine.grading.results.model import Outcome, Results
+from job_engine.grading.results.model import Outcome, PhaseSummary, Results
 from job_engine.grading.verdicts import held_to, overshot
 from job_engine.model import FinalVerdict
-from job_engine.sandbox.base import WORKSPACE, Handover, Inputs, PhaseResult
+from job_engine.sandbox.base import WORKSPACE, Handover, Inputs, PhaseResult, PhaseSpec
 
 NUMBER: Final = "JOB_ENGINE_SHARD"
 """Variable that tells a shard which one it is, from 1."""
@@ -58,28 +58,17 @@ def run_wide(
     images: dict[str, str] = {}
     trees = {name: stream.read() for name, stream in inputs.trees.items()}
     if first:
-        handover = Handover(tree=WORKSPACE, max_bytes=MAX_BYTES, max_files=MAX_FILES)
-        last = replace(first[-1], handover=(handover,))
-        begin = replace(plan, phases=(*first[:-1], last))
+        begin = replace(plan, phases=(*first[:-1], _handing_on(first[-1])))
         before, found = run(begin, _inputs_of(begin, inputs, trees))
         images.update(found)
         if len(before) < len(first) or not all(result.ok for result in before.values()):
             return Wide(before=before, tests=(), images=images)
-        trees[WORKSPACE] = _packed(before[last.name], scratch)
+        trees[WORKSPACE] = _packed(before[first[-1].name], scratch)
     wide = replace(plan, phases=test)
 
-    def shard(number: int) -> tuple[PhaseResult, PhaseResult | None, Mapping[str, str]]:
-        own = _inputs_of(wide, inputs, trees)
+    def shard(number: int) -> _Shard:
         told = {NUMBER: str(number), COUNT: str(shards)}
-        env = {**own.env, "test": {**own.env.get("test", {}), **told}}
-        limits, slow = wide.limits("test"), None
-        result, found = _only(run(wide, replace(own, env=env)))
-        if overshot(result, limits):
-            slow = result
-            again = replace(_inputs_of(wide, inputs, trees), env=env)
-            result, found = _only(run(wide, again))
-            result = held_to(result, limits)
-        return result, slow, found
+        return _run_shard(wide, lambda: _inputs_of(wide, inputs, trees), told, run)
 
     with ThreadPoolExecutor(min(shards, at_once), thread_name_prefix="shard") as pool:
         ended = list(pool.map(shard, range(1, shards + 1)))
@@ -89,6 +78,28 @@ def run_wide(
     return Wide(
         before=before, tests=tuple(result for result, _, _ in ended), images=images, slow=slow
     )
+
+
+_Shard = tuple[PhaseResult, PhaseResult | None, Mapping[str, str]]
+"""How a shard ended, its first run where it was run twice, and in which images."""
+
+
+def _run_shard(
+    plan: Plan, inputs: Callable[[], Inputs], told: Mapping[str, str], run: RunSlot
+) -> _Shard:
+    """Run the tests that one shard is `told` of; a second time where they were just too slow."""
+
+    def attempt() -> tuple[PhaseResult, Mapping[str, str]]:
+        own = inputs()  # anew, for a run reads them up
+        env = {**own.env, "test": {**own.env.get("test", {}), **told}}
+        return _only(run(plan, replace(own, env=env)))
+
+    limits = plan.limits("test")
+    result, images = attempt()
+    if not overshot(result, limits):
+        return result, None, images
+    again, images = attempt()
+    return held_to(again, limits), result, images
 
 
 def merge(parts: list[Results], declared: float | None) -> Results:
@@ -120,21 +131,25 @@ def merge(parts: list[Results], declared: float | None) -> Results:
             ],
             "leaderboard": [entry for part in parts for entry in part.leaderboard],
             "notes": [note for part in parts for note in part.notes],
-            "phases": [
-                *(phase for phase in parts[0].phases if phase.name != "test"),
-                *(
-                    phase.model_copy(update={"name": f"test-{n}"})
-                    for n, part in enumerate(parts, 1)
-                    for phase in part.phases
-                    if phase.name == "test"
-                ),
-            ],
+            "phases": _phases_of(parts),
         }
     )
     if broken:
         return whole
     verdict = FinalVerdict.ACCEPTED if whole.lost_nothing else FinalVerdict.WRONG_ANSWER
     return whole.model_copy(update={"verdict": verdict, "fault": verdict.fault})
+
+
+def _phases_of(parts: list[Results]) -> list[PhaseSummary]:
+    """Return what all shards share, once, and then the tests of each under a name of its own."""
+    shared = [phase for phase in parts[0].phases if phase.name != "test"]
+    tests = [
+        phase.model_copy(update={"name": f"test-{n}"})
+        for n, part in enumerate(parts, 1)
+        for phase in part.phases
+        if phase.name == "test"
+    ]
+    return shared + tests
 
 
 def _sum(numbers: list[float | None]) -> float | None:
@@ -160,6 +175,12 @@ def _inputs_of(plan: Plan, inputs: Inputs, trees: Mapping[str, bytes]) -> Inputs
         stdin={name: data for name, data in inputs.stdin.items() if name in names},
         env={name: env for name, env in inputs.env.items() if name in names},
     )
+
+
+def _handing_on(phase: PhaseSpec) -> PhaseSpec:
+    """Return the phase with the workspace handed on at its end."""
+    handover = Handover(tree=WORKSPACE, max_bytes=MAX_BYTES, max_files=MAX_FILES)
+    return replace(phase, handover=(handover,))
 
 
 def _packed(built: PhaseResult, scratch: Path) -> bytes:

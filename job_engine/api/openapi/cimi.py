@@ -167,41 +167,14 @@ def _on_resource(name: str, kind: ResourceType) -> Json:
 
 def _on_operation(name: str, operation: str) -> Json:
     """Describe an operation by what it is known to do; of any other, an object is answered."""
-    whole = document(name)
-    known: Mapping[str, tuple[str, dict[str, Json]]] = {
-        "cancel": ("End it: what waits does not run, what runs is stopped.", {"200": whole}),
-        "timeout": ("End one that runs.", {"200": whole}),
-        "resubmit": ("Send it again.", {"201": answer(201, ref("created"))}),
-        "log": (
-            "Add lines, with the token of a claim as `Authorization: Bearer`.",
-            {"200": answer(200, ref("status"))},
-        ),
-        "switch-group": ("Act as one of the session's groups, or its user.", {"200": whole}),
-        "get-groups": (
-            "Read which groups the session may act as.",
-            {"200": answer(200, {"type": "array", "items": {"type": "object"}})},
-        ),
-        "get-peers": (
-            "Read who shares a group with the session's user: names by ids.",
-            {"200": answer(200, {"type": "object", "additionalProperties": STRING})},
-        ),
-        "change-password": (
-            "Replace `current-password` by `new-password`.",
-            {"200": answer(200, ref("status"))},
-        ),
-    }
     anything = {"200": answer(200, {"type": "object"})}
-    text, answers = known.get(operation, (f"The operation `{operation}`.", anything))
-    further: Mapping[str, tuple[Json, tuple[int, ...]]] = {
-        "cancel": (_IF_MATCH, (412,)),
-        "timeout": (_IF_MATCH, (412,)),
-        "resubmit": (_KEY, (422,)),
-    }
-    parameters = [_ID]
-    statuses: tuple[int, ...] = (404, 409)
-    if operation in further:
-        parameter, more = further[operation]
-        parameters, statuses = [*parameters, parameter], (*statuses, *more)
+    unknown = (f"The operation `{operation}`.", anything)
+    text, answers = _known_operations(document(name)).get(operation, unknown)
+    parameters, statuses = [_ID], [404, 409]
+    if operation in _FURTHER:
+        parameter, status = _FURTHER[operation]
+        parameters.append(parameter)
+        statuses.append(status)
     body: Json | None = None
     if operation == "log":
         body = {"application/json": {"schema": ref("LogRequest")}}
@@ -224,6 +197,40 @@ def _on_operation(name: str, operation: str) -> Json:
             parameters=[_ID, _AFTER],
         )
     return item
+
+
+_FURTHER: Final[Mapping[str, tuple[Json, int]]] = {
+    "cancel": (_IF_MATCH, 412),
+    "timeout": (_IF_MATCH, 412),
+    "resubmit": (_KEY, 422),
+}
+"""What else an operation takes, and the status with which it is refused for that."""
+
+
+def _known_operations(whole: Json) -> Mapping[str, tuple[str, dict[str, Json]]]:
+    """Return what each is for and what it answers; `whole` is the answer with the document."""
+    return {
+        "cancel": ("End it: what waits does not run, what runs is stopped.", {"200": whole}),
+        "timeout": ("End one that runs.", {"200": whole}),
+        "resubmit": ("Send it again.", {"201": answer(201, ref("created"))}),
+        "log": (
+            "Add lines, with the token of a claim as `Authorization: Bearer`.",
+            {"200": answer(200, ref("status"))},
+        ),
+        "switch-group": ("Act as one of the session's groups, or its user.", {"200": whole}),
+        "get-groups": (
+            "Read which groups the session may act as.",
+            {"200": answer(200, {"type": "array", "items": {"type": "object"}})},
+        ),
+        "get-peers": (
+            "Read who shares a group with the session's user: names by ids.",
+            {"200": answer(200, {"type": "object", "additionalProperties": STRING})},
+        ),
+        "change-password": (
+            "Replace `current-password` by `new-password`.",
+            {"200": answer(200, ref("status"))},
+        ),
+    }
 
 
 def _entry_point() -> Json:

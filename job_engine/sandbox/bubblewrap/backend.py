@@ -11,6 +11,7 @@ import itertools
 import os
 import re
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,7 @@ from job_engine.sandbox.bubblewrap.running import COMPANION_SCRATCH_DIR, SCRATCH
 from job_engine.sandbox.bubblewrap.slot import BubblewrapSlot, SlotParts, prepare_channel
 from job_engine.sandbox.bubblewrap.spawner import Spawner
 from job_engine.sandbox.bubblewrap.uids import UIDS_PER_SLOT, UidLease, UidPool
+from job_engine.sandbox.bubblewrap.wire import Channel
 from job_engine.sandbox.policy import check_image, check_request, with_companions
 from job_engine.settings import SandboxSettings
 
@@ -97,12 +99,7 @@ class BubblewrapSandbox(Sandbox):
         trees: tuple[Tree, ...],
         image: str | None,
     ) -> BubblewrapSlot:
-        options = {phase.name: self._options(phase, image) for phase in phases}
-        options |= {
-            phase.companion.name: self._options(phase.companion, image, COMPANION_SCRATCH_DIR)
-            for phase in phases
-            if phase.companion is not None
-        }
+        options = self._all_options(phases, image)
         with ExitStack() as undo:
             lease = self._uids.lease()
             undo.callback(lease.release)
@@ -116,15 +113,7 @@ class BubblewrapSandbox(Sandbox):
             holder_group, phase_groups = _make_groups(hierarchies, group, path, phases, trees)
             channel, theirs = prepare_channel()
             undo.callback(channel.close)
-            entrances = holder_group.entrances()
-            try:
-                holder = self._spawner.spawn(
-                    lease.first, theirs, lease.lock, entrances, root.layers() if root else None
-                )
-            finally:
-                theirs.close()
-                for fd in entrances:
-                    os.close(fd)
+            holder = self._spawn(lease, theirs, holder_group.entrances(), root)
             undo.pop_all()
         parts = SlotParts(
             phases=phases,
@@ -143,6 +132,27 @@ class BubblewrapSandbox(Sandbox):
             root=root,
         )
         return self._register(BubblewrapSlot(parts, self._forget))
+
+    def _spawn(
+        self, lease: UidLease, channel: Channel, entrances: Sequence[int], root: RootRequest | None
+    ) -> int:
+        """Start the slot's holder, which gets what is closed here."""
+        try:
+            layers = root.layers() if root else None
+            return self._spawner.spawn(lease.first, channel, lease.lock, entrances, layers)
+        finally:
+            channel.close()
+            for fd in entrances:
+                os.close(fd)
+
+    def _all_options(
+        self, phases: tuple[PhaseSpec, ...], image: str | None
+    ) -> dict[str, list[str]]:
+        options = {phase.name: self._options(phase, image) for phase in phases}
+        for companion in (phase.companion for phase in phases):
+            if companion is not None:
+                options[companion.name] = self._options(companion, image, COMPANION_SCRATCH_DIR)
+        return options
 
     def _options(
         self, phase: PhaseSpec, image: str | None, scratch: str = SCRATCH_DIR

@@ -30,26 +30,13 @@ def run(channel: Channel, message: Message, program: int, status: int, owner: in
         stdin, stdout, stderr, *groups = message.fds
         # Opened anew: a phase and its companion are about to read it at the same time.
         program = os.open(f"/proc/self/fd/{program}", os.O_RDONLY)
-        for fd in groups:
-            # Opened by the executor, whose right to move processes it carries.
-            os.write(fd, b"0")
-        # Should the slot run out of memory, a phase's process goes before the holder. Who was
-        # another user owns nothing of its own under /proc, unless it may be dumped.
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("1000")
+        _join(groups)
         # A network for each phase: nothing of the one before can hold a port.
         syscalls.unshare(syscalls.CLONE_NEWNET)
         syscalls.bring_loopback_up()
         listener = _listen(message.head["listen"])
         _limit(message.head["rlimits"])
-        os.setgroups([])
-        if message.head["own_root"]:
-            _enter_own_users()
-            owner = 0
-        os.setresgid(owner, owner, owner)
-        os.setresuid(owner, owner, owner)
-        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        _become(owner, own_root=message.head["own_root"])
         channel.send({"started": True}, fds=[listener] if listener is not None else [])
         # Python ignores the first two, the zygote the others; a program expects to die of them.
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
@@ -62,6 +49,29 @@ def run(channel: Channel, message: Message, program: int, status: int, owner: in
         channel.send({"broken": f"starting the phase: {error}"})
     finally:
         os._exit(1)
+
+
+def _join(groups: list[int]) -> None:
+    """Move to the phase's cgroups, and be the first to go where memory runs out."""
+    for fd in groups:
+        # Opened by the executor, whose right to move processes it carries.
+        os.write(fd, b"0")
+    # Should the slot run out of memory, a phase's process goes before the holder. Who was
+    # another user owns nothing of its own under /proc, unless it may be dumped.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
+
+
+def _become(owner: int, *, own_root: bool) -> None:
+    """Be the owner of the slot's trees for good, or root among users of the slot's own."""
+    os.setgroups([])
+    if own_root:
+        _enter_own_users()
+        owner = 0
+    os.setresgid(owner, owner, owner)
+    os.setresuid(owner, owner, owner)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _enter_own_users() -> None:

@@ -131,8 +131,7 @@ def _enter_slot(zygote: socket.socket, message: Message, start: int, program: by
             syscalls.unshare(syscalls.CLONE_NEWNS)
             layers.attach(message.head["layers"], message.head["range"])
         os.setgroups([])
-        os.setresgid(base, base, base)
-        os.setresuid(base, base, base)
+        _be(base)
         syscalls.unshare(
             syscalls.CLONE_NEWUSER
             | syscalls.CLONE_NEWNS
@@ -143,8 +142,7 @@ def _enter_slot(zygote: socket.socket, message: Message, start: int, program: by
         )
         zygote.send(b"unshared")
         _expect(zygote.recv(256), b"mapped")
-        os.setresgid(HOLDER_UID, HOLDER_UID, HOLDER_UID)
-        os.setresuid(HOLDER_UID, HOLDER_UID, HOLDER_UID)
+        _be(HOLDER_UID)
         pid = os.fork()
         if pid == 0:
             zygote.close()
@@ -156,6 +154,12 @@ def _enter_slot(zygote: socket.socket, message: Message, start: int, program: by
             zygote.send(f"entering the slot: {error}".encode()[:256])
     finally:
         os._exit(code)
+
+
+def _be(uid: int) -> None:
+    """Be a user, and the group of the same number, for good."""
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
 
 
 def _become_holder(channel_fd: int, lock_fd: int, start: int, program: bytes) -> None:

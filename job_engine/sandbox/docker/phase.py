@@ -160,6 +160,26 @@ class PhaseContainer:
         """
         waiting = self._waiting
         assert waiting is not None, "arm comes first"
+        watch = self._begin_watch(waiting, on_output)
+        status: int | None = None
+        at_once = False
+        try:
+            with self._lock:
+                self._watch = watch
+                killed = self._killed
+            if not killed:
+                _send_go(waiting.stream, environment, stdin)
+                on_start()
+                with self._gauge(waiting, watch):
+                    status, at_once = self._live(waiting, watch)
+        finally:
+            marked_by = waiting.first if at_once else None
+            watch.ended(ran=status is not None, marked_by=marked_by)
+        if status is None:
+            return Ending(reason=Stop.KILLED)
+        return self._ending(waiting.id, watch, status, at_once=at_once)
+
+    def _begin_watch(self, waiting: _Waiting, on_output: Tell | None) -> Watch:
         watch = Watch(
             self._daemon,
             waiting.id,
@@ -170,26 +190,7 @@ class PhaseContainer:
             on_output,
         )
         watch.begin()
-        status: int | None = None
-        at_once = False
-        try:
-            with self._lock:
-                self._watch = watch
-                killed = self._killed
-            if not killed:
-                # At most 64 KiB of input: the buffers on the way take it, read or not.
-                with contextlib.suppress(OSError):
-                    waiting.stream.send(go(environment) + stdin)
-                waiting.stream.end_input()
-                on_start()
-                with self._gauge(waiting, watch):
-                    status, at_once = self._live(waiting, watch)
-        finally:
-            marked_by = waiting.first if at_once else None
-            watch.ended(ran=status is not None, marked_by=marked_by)
-        if status is None:
-            return Ending(reason=Stop.KILLED)
-        return self._ending(waiting.id, watch, status, at_once=at_once)
+        return watch
 
     def _gauge(self, waiting: _Waiting, watch: Watch) -> contextlib.AbstractContextManager[object]:
         if self._root_bytes is None:
@@ -236,6 +237,13 @@ class PhaseContainer:
             stdout=bytes(watch.output.stdout),
             stderr=bytes(watch.output.stderr),
         )
+
+
+def _send_go(stream: AttachedStream, environment: Mapping[str, str], stdin: bytes) -> None:
+    # At most 64 KiB of input: the buffers on the way take it, read or not.
+    with contextlib.suppress(OSError):
+        stream.send(go(environment) + stdin)
+    stream.end_input()
 
 
 def go(environment: Mapping[str, str]) -> bytes:

@@ -87,14 +87,7 @@ def profile(*, host_root: bool = False) -> str:
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
         # One stock of requests for the whole host, whoever takes them; programs do without.
         {"names": ["io_setup"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
-        # At 1 no core is written and no program of the host's is started for it; at 0 that
-        # program would be (core(5)). Sanitizers end where they cannot lower it, so it is said
-        # to be done.
-        _allow("setrlimit", _unequal(_CORE)),
-        _allow("prlimit64", {**_unequal(_CORE), "index": 1}),
-        _allow("prlimit64", {**_equal(_CORE), "index": 1}, {**_equal(0), "index": 2}),
-        _done("setrlimit", _equal(_CORE)),
-        _done("prlimit64", {**_equal(_CORE), "index": 1}, {**_unequal(0), "index": 2}),
+        *_limits(),
         _allow("clone", {"op": "SCMP_CMP_MASKED_EQ", "value": _NEW_NAMESPACES, "valueTwo": 0}),
         *(_allow("personality", _equal(value)) for value in _PERSONALITIES),
         *_sockets(),
@@ -122,6 +115,22 @@ def profile(*, host_root: bool = False) -> str:
         },
         separators=(",", ":"),
     )
+
+
+def _limits() -> list[dict[str, Any]]:
+    """Return the rules for limits, of which that of cores stays as it is.
+
+    At 1 no core is written and no program of the host's is started for it; at 0 that program
+    would be (core(5)). Sanitizers end where they cannot lower it, so it is said to be done.
+    """
+    core = {**_equal(_CORE), "index": 1}
+    return [
+        _allow("setrlimit", _unequal(_CORE)),
+        _allow("prlimit64", {**_unequal(_CORE), "index": 1}),
+        _allow("prlimit64", core, {**_equal(0), "index": 2}),
+        _done("setrlimit", _equal(_CORE)),
+        _done("prlimit64", core, {**_unequal(0), "index": 2}),
+    ]
 
 
 def _sockets() -> list[dict[str, Any]]:
