@@ -38,7 +38,7 @@ EXPECTED: Final = "expected.yaml"
 _NOISE: Final = "__MACOSX"
 _CHUNK: Final = 256 * 1024
 _NEEDED: Final = {
-    "gradescope": ("setup.sh", "run_autograder"),
+    "gradescope": ("run_autograder",),
     "prairielearn": ("info.json",),
     "autolab": ("autograde.tar",),
 }

@@ -24,6 +24,7 @@ MAX_NOTES: Final = 50
 
 _REPLACEMENT: Final = "\ufffd"
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+_ESCAPE: Final = re.compile(r"""\\(?:(["\\/bfnrtu])|(.))""", re.DOTALL)
 _MAX_DIGITS: Final = 300
 _MAX_NUMBER: Final = 1e300
 """Of points: all of them together are still a finite number."""
@@ -45,18 +46,24 @@ class Notes:
         return list(self._notes)
 
 
-def read_object(data: bytes, notes: Notes) -> dict[str, Any]:
-    """Parse a JSON object; raises `HarnessError` for what is none."""
+def read_object(data: bytes, notes: Notes, *, lenient: bool = False) -> dict[str, Any]:
+    """Parse a JSON object; raises `HarnessError` for what is none.
+
+    `lenient` lets pass what shell scripts put into texts, with a note: line ends as they
+    are, and a backslash before any character. Platforms in Ruby took the latter for years
+    (its json before 2.17.0 ignored the backslash).
+    """
     if len(data) > MAX_DOCUMENT_BYTES:
         raise HarnessError(f"The results are larger than {MAX_DOCUMENT_BYTES // 2**20} MiB.")
+    text = _decode(data, notes)
     try:
-        value = json.loads(
-            _decode(data, notes),
-            parse_int=_integer,
-            parse_float=lambda text: _finite(float(text), notes),
-            parse_constant=lambda text: _constant(text, notes),
-            object_pairs_hook=lambda pairs: _pairs(pairs, notes),
-        )
+        try:
+            value = _parse(text, notes)
+        except ValueError:
+            if not lenient:
+                raise
+            value = _parse(_ESCAPE.sub(_escape, text), notes, strict=False)
+            notes.add("the results are not valid JSON: texts with bare line ends or backslashes")
     except RecursionError:
         raise HarnessError("The results are nested too deeply to be read.") from None
     except ValueError as error:
@@ -164,6 +171,22 @@ class Fields:
 
     def _wrong(self, key: str, wanted: str) -> None:
         self._notes.add(f"{self._where}{key}: not {wanted}, ignored")
+
+
+def _parse(text: str, notes: Notes, *, strict: bool = True) -> Any:
+    return json.loads(
+        text,
+        strict=strict,
+        parse_int=_integer,
+        parse_float=lambda text: _finite(float(text), notes),
+        parse_constant=lambda text: _constant(text, notes),
+        object_pairs_hook=lambda pairs: _pairs(pairs, notes),
+    )
+
+
+def _escape(found: re.Match[str]) -> str:
+    """Return an escape of JSON's as it is, and of any other only what was escaped."""
+    return found[0] if found[1] else found[2]
 
 
 def _decode(data: bytes, notes: Notes) -> str:

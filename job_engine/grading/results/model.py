@@ -209,10 +209,15 @@ class Results(Stored):
 
     @property
     def lost_nothing(self) -> bool:
-        """Whether every point was scored, and no test failed."""
-        return (
-            self.outcome is Outcome.GRADED
-            and self.score is not None
-            and all(test.status is not Status.FAILED for test in self.tests)
-            and (self.max_score is None or (self.score or 0) >= self.max_score)
-        )
+        """Whether every point was scored, and no test failed.
+
+        Where nobody says how many points there are, a score of nothing is none of them,
+        unless tests were passed that give none.
+        """
+        if self.outcome is not Outcome.GRADED or self.score is None:
+            return False
+        if any(test.status is Status.FAILED for test in self.tests):
+            return False
+        if self.max_score is None:
+            return self.score > 0 or any(test.status is Status.PASSED for test in self.tests)
+        return self.score >= self.max_score

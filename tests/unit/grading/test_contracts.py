@@ -220,6 +220,12 @@ def test_a_lab_is_told_by_its_yml(tmp_path: Path) -> None:
     assert assignment.phases.test.argv()[-1] == "hello.c"
 
 
+def test_a_bundle_whose_image_has_everything_needs_no_setup(tmp_path: Path) -> None:
+    source = gradescope(tmp_path / "hw")
+    (source / "setup.sh").unlink()
+    assert parsed(source).contract == "gradescope"
+
+
 def test_what_is_nothing_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "setup.sh").write_text("true\n")
     with pytest.raises(AssignmentError, match=r"assignment\.yaml.*run_autograder"):

@@ -128,6 +128,25 @@ def test_limits_are_the_submissions_own_and_believed_over_its_results(
     assert failed.verdict is FinalVerdict.BUILD_FAILED
 
 
+@pytest.mark.parametrize(
+    ("told", "verdict"),
+    [
+        ({"score": 0, "output": "It does not compile."}, FinalVerdict.WRONG_ANSWER),
+        ({"score": -1}, FinalVerdict.WRONG_ANSWER),
+        ({"score": 0, "tests": [{"status": "passed"}]}, FinalVerdict.ACCEPTED),
+        ({"score": 0, "max_score": 0}, FinalVerdict.ACCEPTED),
+        ({"score": 3}, FinalVerdict.ACCEPTED),
+    ],
+)
+def test_a_score_of_nothing_is_not_every_point_where_nobody_says_how_many(
+    told: dict[str, Any], verdict: FinalVerdict
+) -> None:
+    assignment = load(TEXT.replace(", max_score: 4", ""))
+    test = ended("test", files=results_file(told))
+    results = assemble(assignment, plan(assignment), {"test": test}, RECEIPT)
+    assert results.verdict is verdict
+
+
 @pytest.mark.parametrize("files", [{}, {"results/results.json": b"x"}, {"workspace/x": b"{}"}])
 def test_a_harness_without_results_is_staffs_matter(files: dict[str, bytes]) -> None:
     assignment = load()

@@ -150,3 +150,25 @@ def test_a_visibility_that_cannot_be_read_hides() -> None:
         "tests[1].visibility",
         "stdout_visibility",
     ]
+
+
+def test_texts_that_a_shell_script_escaped_are_read_with_a_note() -> None:
+    data = b"""{"score": 2, "output": "
+a.c:1: \\'x\\' is no name\\\\tag \\/ \\" \\u0041 \\t
+"}"""
+    reading = read_gradescope(TestOutput(files={"results.json": data}))
+    assert reading.score == 2
+    assert reading.output == "\na.c:1: 'x' is no name\\tag / \" A \t\n"
+    assert reading.notes == [
+        "the results are not valid JSON: texts with bare line ends or backslashes"
+    ]
+    assert lab('{"scores": {"it\\\'s": 3}}').score == 3
+    # Where the platform's own parser is a strict one, so is this.
+    with pytest.raises(HarnessError, match="Could not parse"):
+        question(b'{"score": 1, "message": "it\\\'s"}')
+
+
+@pytest.mark.parametrize("data", [b'{"output": "\\u00"}', b'{"score": 1,}', b'{"score": 1} done'])
+def test_what_is_no_json_either_way_is_refused(data: bytes) -> None:
+    with pytest.raises(HarnessError, match="not valid JSON"):
+        read_gradescope(TestOutput(files={"results.json": data}))
