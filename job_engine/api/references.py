@@ -66,8 +66,11 @@ class Parents:
 
 
 def _named(payload: str | None) -> Iterator[tuple[str, str]]:
+    # JSON may write the attribute's letters as escapes; most payloads have neither.
+    if payload is None or (ATTRIBUTE not in payload and "\\u" not in payload):
+        return
     try:
-        waiting: list[Any] = [json.loads(payload or "null")]
+        waiting: list[Any] = [json.loads(payload)]
     except (ValueError, RecursionError):
         return  # no JSON: whether that will do is for the action's schema to say
     while waiting:

@@ -6,11 +6,11 @@ Rules and names are those of the CIMI contract (specs/cimi-api.md §4.6).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntFlag
-from functools import lru_cache
+from functools import lru_cache, wraps
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from job_engine.errors import InvalidResourceError
 
@@ -83,7 +83,13 @@ METADATA: Final = frozenset(
 MAX_PRINCIPALS: Final = 1000
 """Most principals in one list of an ACL: whoever needs more, needs a group."""
 
+_REMEMBERED_PRINCIPALS: Final = 50
+"""Most principals in all lists of an ACL that is remembered."""
+
+T = TypeVar("T")
 Acl = dict[str, list[str]]
+AnyAcl = Mapping[str, Sequence[str]]
+"""One that is only read."""
 
 
 def normalise(acl: Any) -> Acl:
@@ -114,29 +120,34 @@ def with_principal(principals: list[Any], principal: str) -> list[Any]:
     return principals if principal in principals else [*principals, principal]
 
 
-def rights_by_principal(acl: Mapping[str, Iterable[str]]) -> Mapping[str, Right]:
+def once_for_each(work: Callable[[AnyAcl], T]) -> Callable[[AnyAcl], T]:
+    """Remember what a pure function of an ACL returned: most resources have that of others.
+
+    What it returns has to be immutable. Long ACLs are not remembered, or they would fill
+    the memory.
+    """
+    remembered = lru_cache(maxsize=1024)(lambda lists: work(dict(lists)))
+
+    @wraps(work)
+    def look_up(acl: AnyAcl) -> T:
+        lists = tuple((key, tuple(principals)) for key, principals in acl.items())
+        few = sum(len(principals) for _, principals in lists) <= _REMEMBERED_PRINCIPALS
+        return remembered(lists) if few else work(acl)
+
+    return look_up
+
+
+@once_for_each
+def rights_by_principal(acl: AnyAcl) -> Mapping[str, Right]:
     """Return what a normalised ACL gives to each principal it names."""
-    lists = tuple((key, tuple(principals)) for key, principals in acl.items())
-    few = sum(len(principals) for _, principals in lists) <= _REMEMBERED_PRINCIPALS
-    return (_remembered if few else _rights_by_principal)(lists)
-
-
-def _rights_by_principal(lists: Iterable[tuple[str, Iterable[str]]]) -> Mapping[str, Right]:
-    rights: dict[str, Right] = {}
-    for key, principals in lists:
-        right = ALL_RIGHTS if key == "owners" else _LISTS[key]
-        for principal in principals:
+    rights = dict.fromkeys(acl.get("owners", ()), ALL_RIGHTS)
+    for key, right in _LISTS.items():
+        for principal in acl.get(key, ()):
             rights[principal] = rights.get(principal, Right(0)) | right
     return MappingProxyType(rights)
 
 
-# Most resources are seen by who sees the others of their kind.
-_remembered: Final = lru_cache(maxsize=1024)(_rights_by_principal)
-_REMEMBERED_PRINCIPALS: Final = 50
-"""Names in all lists of an ACL that is remembered: longer ones would fill the memory."""
-
-
-def rights_of(acl: Mapping[str, Iterable[str]], claims: Iterable[str]) -> Right:
+def rights_of(acl: AnyAcl, claims: Iterable[str]) -> Right:
     """Return what somebody with these claims may do under a normalised ACL."""
     held = set(claims)
     if ADMIN in held:
@@ -148,7 +159,7 @@ def rights_of(acl: Mapping[str, Iterable[str]], claims: Iterable[str]) -> Right:
     return total
 
 
-def _spread(acl: Mapping[str, Iterable[str]]) -> dict[str, Right]:
+def _spread(acl: AnyAcl) -> dict[str, Right]:
     rights: dict[str, Right] = {ADMIN: ALL_RIGHTS}
     for key, right in _LISTS.items():
         for principal in acl.get(key, ()):

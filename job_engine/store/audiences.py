@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, text
 
-from job_engine.model.acl import ADMIN, Acl, Right, rights_by_principal
+from job_engine.model.acl import ADMIN, Acl, AnyAcl, Right, once_for_each, rights_by_principal
 from job_engine.store.many import Many
 from job_engine.store.tables import audiences, job_counts, jobs
 
@@ -26,7 +26,8 @@ _ADMIT: Final = Many(
 )
 
 
-def audience_of(acl: Acl) -> str:
+@once_for_each
+def audience_of(acl: AnyAcl) -> str:
     """Return the audience of a normalised ACL.
 
     Of 160 bits: nobody finds two ACLs with the same, and so the way to somebody else's.
