@@ -8,7 +8,6 @@ are forgotten. What executors and distributors report is no part of it; the feed
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, se
 
 from job_engine.model.acl import ADMIN, normalise
 from job_engine.model.timestamps import format_ms
-from job_engine.store.base import Clock, Database, Document
+from job_engine.store.base import Clock, Database, Document, write_json
 from job_engine.store.many import Many
 from job_engine.store.tables import audit
 
@@ -54,11 +53,13 @@ class Audit:
     def append(self, connection: Connection, lines: Sequence[Line]) -> None:
         """Add lines within somebody's transaction."""
         now_ms = self._clock()
-        texts: dict[int, str] = {}  # of a bulk create's lines, which share their document
-        rows = []
-        for line in lines:
-            text = texts.setdefault(id(line.document), _text(line.document))
-            rows.append((now_ms, line.name, line.resource, line.user_id, text))
+        # A bulk create's lines share their document.
+        documents = {id(line.document): line.document for line in lines}
+        texts = {key: write_json(document) for key, document in documents.items()}
+        rows = [
+            (now_ms, line.name, line.resource, line.user_id, texts[id(line.document)])
+            for line in lines
+        ]
         _APPEND.later(connection, [dict(zip(_COLUMNS, row, strict=True)) for row in rows])
 
     def record(self, line: Line) -> None:
@@ -87,10 +88,6 @@ class Audit:
 
 _COLUMNS: Final = ("at_ms", "name", "resource", "user_id", "document")
 _APPEND: Final = Many(insert(audit), _COLUMNS)
-
-
-def _text(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
 def assemble_line(row: RowMapping) -> Document:

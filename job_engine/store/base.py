@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
@@ -88,3 +89,6 @@ class Database(ABC):
 
 Document = dict[str, Any]
 """A CIMI document: kebab-case names, JSON values."""
+
+write_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Writes JSON as it is stored."""

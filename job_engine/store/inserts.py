@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from job_engine.errors import ConflictError
 from job_engine.model.acl import Acl
 from job_engine.store import events, fairness, tally
 from job_engine.store.audiences import admit, audience_of
-from job_engine.store.base import Document
+from job_engine.store.base import Document, write_json
 from job_engine.store.documents import assemble, new_row
 from job_engine.store.many import Many
 from job_engine.store.tables import jobs
@@ -46,9 +45,9 @@ def insert_jobs(
 
 
 def _store(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    written = [{**row, "document": write_json(row["document"])} for row in rows]
     if len(rows) == 1:
         conflict = ConflictError(f"conflict with {rows[0]['id']}")
-        written = [{**row, "document": _text(row["document"])} for row in rows]
         _INSERT.later(
             connection,
             written,
@@ -58,13 +57,9 @@ def _store(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     try:
         # A savepoint, for PostgreSQL answers nothing more in a transaction that failed.
         with connection.begin_nested():
-            connection.execute(insert(jobs), rows)
+            _INSERT.run(connection, written)
     except IntegrityError as error:
         raise ConflictError(f"conflict with {_taken(connection, rows)}") from error
-
-
-def _text(document: Document) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
 def _taken(connection: Connection, rows: Sequence[dict[str, Any]]) -> Any:

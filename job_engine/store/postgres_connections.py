@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import URL, Engine
+
+from job_engine.store.base import write_json
 
 BUSY_TIMEOUT_S: Final = 30.0
 """Seconds to wait for another process that writes, or for a connection."""
@@ -37,7 +38,7 @@ def make_engine(url: URL, connections: int, ready: Callable[[Any], None]) -> Eng
     engine = sa.create_engine(
         url,
         connect_args=_CONNECT,
-        json_serializer=_dump_json,
+        json_serializer=write_json,
         # Values are people's, and digests of their passwords: no error may repeat them.
         hide_parameters=True,
         **pool,
@@ -80,7 +81,3 @@ def _set(raw: Any, **limits_s: float) -> None:
     # Compiling a search of a person's takes longer than running it.
     raw.execute("SET jit = off")
     raw.commit()
-
-
-def _dump_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -9,7 +9,6 @@ Tested against SQLite 3.40.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sqlite3
@@ -25,7 +24,7 @@ from sqlalchemy import Connection, Engine
 
 from job_engine.errors import StoreError
 from job_engine.log import get_logger
-from job_engine.store.base import Database, T, Unit
+from job_engine.store.base import Database, T, Unit, write_json
 from job_engine.store.group_commit import Batch, Task, Writer
 from job_engine.store.migrate import upgrade
 
@@ -141,7 +140,7 @@ def _engine(path: Path, begin: str, *, readers: int) -> Engine:
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT_S,
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
-        json_serializer=_dump_json,
+        json_serializer=write_json,
         # Values are people's, and digests of their passwords: no error may repeat them.
         hide_parameters=True,
     )
@@ -217,7 +216,3 @@ def _switch_to_wal(raw: Any) -> None:
             time.sleep(0.01)
         else:
             return
-
-
-def _dump_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
