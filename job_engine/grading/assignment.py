@@ -34,6 +34,7 @@ from job_engine.grading.fields import (
 )
 from job_engine.grading.flavours import DEFAULT, Flavour, LimitOverrides
 from job_engine.grading.results.formats import FORMATS
+from job_engine.grading.results.stream import DEFAULT_PATH
 from job_engine.grading.yaml_lines import Lines, load, validate
 from job_engine.sandbox.base import Limits, Reach
 
@@ -200,6 +201,23 @@ class ResultsSpec(Strict):
     it could not, and there it is the default."""
     output_visible: bool = False
     """Whether the student sees what the test phase prints."""
+
+    @property
+    def told_on_stdout(self) -> Literal["stream", "tap"] | None:
+        """In which format tests are told on standard output as they finish, if they are."""
+        if self.stream == "-" or (self.format == "stream" and self.path == "-"):
+            return "stream"
+        return "tap" if self.format == "tap" and self.path in (None, "-") else None
+
+    @property
+    def told_in_file(self) -> str | None:
+        """The file, in the results directory, that gets a line as each test finishes, if one
+        does and they are not told on standard output."""
+        if self.told_on_stdout is not None:
+            return None
+        if self.stream is None and self.format == "stream":
+            return self.path or DEFAULT_PATH
+        return self.stream
 
     @model_validator(mode="after")
     def _known(self) -> ResultsSpec:

@@ -18,6 +18,7 @@ from job_engine.grading.submission import Base64File, FileName, pack_inline
 from job_engine.grading.verdicts import explain
 from job_engine.sandbox.base import (
     WORKSPACE,
+    FileGrew,
     Inputs,
     Limits,
     Mount,
@@ -132,7 +133,7 @@ def _result(slot: Slot, watch: Watch) -> PhaseResult:
     for event in slot.collect():
         if isinstance(event, PhaseStarted):
             watch.progress(20, "command: running")
-        elif isinstance(event, PhaseOutput):
+        elif isinstance(event, (PhaseOutput, FileGrew)):
             continue  # It is in the result as well.
         elif event.verdict is Verdict.KILLED:
             watch.progress(95)  # raises the interruption that killed it

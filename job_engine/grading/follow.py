@@ -11,7 +11,15 @@ from job_engine.errors import SandboxError
 from job_engine.grading.live import Live
 from job_engine.grading.plan import Plan
 from job_engine.grading.verdicts import explain
-from job_engine.sandbox.base import Inputs, PhaseOutput, PhaseResult, PhaseStarted, Slot, Verdict
+from job_engine.sandbox.base import (
+    FileGrew,
+    Inputs,
+    PhaseOutput,
+    PhaseResult,
+    PhaseStarted,
+    Slot,
+    Verdict,
+)
 
 _FIRST_PERCENT: Final = 10
 _LAST_PERCENT: Final = 95
@@ -59,6 +67,9 @@ def follow(
             continue
         if isinstance(event, PhaseOutput):
             live.printed(event)
+            continue
+        if isinstance(event, FileGrew):
+            live.grew(event)
             continue
         ended[event.phase] = event
         how = live.ended(event, explain(event, plan.limits(event.phase)))

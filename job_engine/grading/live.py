@@ -8,23 +8,28 @@ and bounded here: a flood is told up to a limit.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from job_engine.grading.assignment import Assignment
+from job_engine.grading.plan import RESULTS
 from job_engine.grading.results.model import TestResult, Visibility
 from job_engine.grading.results.stream import TestStream
 from job_engine.grading.results.tap import TapStream
-from job_engine.sandbox.base import PhaseOutput, PhaseResult, Verdict
+from job_engine.sandbox.base import FileGrew, PhaseOutput, PhaseResult, Verdict
 
 MAX_CHARS: Final = 65_536
 """Characters of one phase's output that are told live."""
 MAX_TESTS: Final = 2_000
 _PIECE: Final = 4_000
 _MAX_TEST_OUTPUT: Final = 1_000
+_MAX_LINE_BYTES: Final = 64 * 2**10
+"""Longest line of a file that is read live."""
+_MAX_LINES: Final = 4 * MAX_TESTS
+"""Lines of a file that are read live, whatever they say."""
 
 ReadLine = Callable[[str], TestResult | None]
-"""Takes a line of standard output; returns the test that it tells of, if it is one."""
+"""Takes a line; returns the test that it tells of, if it is one."""
 
 
 class Emit(Protocol):
@@ -46,6 +51,8 @@ class Live:
         self._told: dict[str, int] = {}
         self._tests = 0
         self._read_test = _reader(assignment)
+        path = assignment.results.told_in_file
+        self._file = None if path is None else _TestFile(f"{RESULTS}/{path}")
 
     def started(self, phase: str) -> None:
         """A phase began."""
@@ -55,6 +62,12 @@ class Live:
         """A phase printed something."""
         lines = self._streams.setdefault((output.phase, output.stderr), _Lines())
         self._tell(output.phase, output.stderr, lines.feed(output.data))
+
+    def grew(self, file: FileGrew) -> None:
+        """The file with the tests has gained something."""
+        if self._file is not None:
+            for test in self._file.feed(file.data):
+                self._tell_test(test)
 
     def ended(self, result: PhaseResult, message: str) -> str:
         """A phase ended; `message` says how, for a person. Returns what everybody may know.
@@ -67,6 +80,9 @@ class Live:
         for (phase, stderr), lines in self._streams.items():
             if phase == result.phase:
                 self._tell(phase, stderr, lines.feed(b"", end=True))
+        if self._file is not None and result.phase == "test":
+            for test in self._file.rest(result):
+                self._tell_test(test)
         self._emit(
             "phase",
             {
@@ -129,11 +145,48 @@ class _Lines:
         return text[:cut]
 
 
+class _TestFile:
+    """A file that gets a line of JSON as each test finishes, read as it grows."""
+
+    def __init__(self, name: str) -> None:
+        """`name` is what a hand-over calls it."""
+        self._name = name
+        self._stream = TestStream()
+        self._taken = self._lines = 0
+        self._line = bytearray()
+        """What has come of a line so far, or its beginning where it is too long to be read."""
+
+    def feed(self, data: bytes) -> Iterator[TestResult]:
+        """Take what comes next, and yield the tests of the lines that it ends."""
+        self._taken += len(data)
+        if self._lines >= _MAX_LINES:
+            return
+        *ends, begun = data.split(b"\n", _MAX_LINES - self._lines)
+        self._lines += len(ends)
+        for end in ends:
+            line, self._line = self._line + end, bytearray()
+            if len(line) <= _MAX_LINE_BYTES:
+                test = self._stream.feed(line.decode("utf-8", "replace"))
+                if test is not None:
+                    yield test
+        self._line += begun[: max(0, _MAX_LINE_BYTES + 1 - len(self._line))]
+
+    def rest(self, result: PhaseResult) -> Iterator[TestResult]:
+        """Yield the tests of the lines that were not fed while the phase ran.
+
+        The last line may lack its end, unless the phase was cut short.
+        """
+        data = result.files.get(self._name, b"")[self._taken :]
+        whole = result.verdict in (Verdict.OK, Verdict.EXIT)
+        yield from self.feed(data + b"\n" if whole else data)
+
+
 def _reader(assignment: Assignment) -> ReadLine | None:
     """Return what reads tests off standard output, where the assignment has them there."""
-    spec = assignment.results
-    if spec.stream == "-" or (spec.format == "stream" and spec.path == "-"):
-        return TestStream().feed
-    if spec.format == "tap" and spec.path in (None, "-"):
-        return TapStream(spec.weights).feed
-    return None
+    match assignment.results.told_on_stdout:
+        case "stream":
+            return TestStream().feed
+        case "tap":
+            return TapStream(assignment.results.weights).feed
+        case None:
+            return None

@@ -27,6 +27,7 @@ from job_engine.grading.flavours import MIB, Flavour
 from job_engine.grading.submission import GitSource
 from job_engine.sandbox.base import (
     WORKSPACE,
+    Follow,
     Handover,
     Limits,
     Mount,
@@ -143,6 +144,8 @@ def _test(assignment: Assignment, flavour: Flavour) -> PhaseSpec:
         seen.append(Mount(tree=ENGINE, target=ENGINE_MOUNT, read_only=True))
     handover = (_handover(assignment),)
     spec = _phase("test", test, assignment, flavour, tuple(seen), handover=handover)
+    if (path := assignment.results.told_in_file) is not None:
+        spec = replace(spec, follow=Follow(tree=RESULTS, path=path))
     if test.program is None:
         return spec
     return replace(spec, companion=_program(test.program, assignment, flavour))

@@ -128,6 +128,19 @@ class Handover:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Follow:
+    """A file of a tree of which is told what it gains while the phase runs (`FileGrew`).
+
+    Told as far as the backend can see it, bounded, and nothing to rely on: what the file holds
+    in the end is for a hand-over to say.
+    """
+
+    tree: str
+    path: str
+    """Relative to the tree's root."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OwnRoot:
     """The profile `own-root`: root over a writable root file system of the slot's own.
 
@@ -166,6 +179,7 @@ class PhaseSpec:
     handover: tuple[Handover, ...] = ()
     live: bool = False
     """Whether its output is told as it comes (`PhaseOutput`), beside being kept."""
+    follow: Follow | None = None
     always: bool = False
     """Run even though an earlier phase did not end with OK."""
     companion: PhaseSpec | None = None
@@ -203,6 +217,17 @@ class PhaseOutput:
     stderr: bool = False
 
 
+@dataclass(frozen=True)
+class FileGrew:
+    """What the file that a phase is followed by has gained just now; hostile.
+
+    Each is what comes behind the one before it, from the file's start.
+    """
+
+    phase: str
+    data: bytes
+
+
 @dataclass(frozen=True, kw_only=True)
 class PhaseResult:
     """How a phase ended. Everything that came from inside is hostile input."""
@@ -229,7 +254,7 @@ class PhaseResult:
         return self.verdict is Verdict.OK
 
 
-SlotEvent = PhaseStarted | PhaseOutput | PhaseResult
+SlotEvent = PhaseStarted | PhaseOutput | FileGrew | PhaseResult
 
 
 @dataclass(frozen=True)
@@ -261,7 +286,7 @@ class Slot(ABC):
 
     @abstractmethod
     def collect(self) -> Iterator[SlotEvent]:
-        """Yield each phase as it starts, what a live one prints, and its result as it ends.
+        """Yield each phase as it starts, what of it is live, and its result as it ends.
 
         After a phase that is not OK only phases with `always` still run. Raises
         `SandboxError` when the slot breaks on the way.

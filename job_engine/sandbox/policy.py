@@ -14,6 +14,7 @@ from typing import Final
 from job_engine.errors import SandboxRefusedError
 from job_engine.sandbox.base import (
     KEPT_PREFIX,
+    Follow,
     Handover,
     Inputs,
     Limits,
@@ -214,7 +215,9 @@ def _check_command(phase: PhaseSpec) -> None:
 
 
 def _check_places(phase: PhaseSpec, trees: set[str]) -> None:
-    wanted: Iterable[Mount | Handover] = (*phase.mounts, *phase.handover)
+    read: list[Handover | Follow] = [*phase.handover]
+    read += [phase.follow] if phase.follow is not None else []
+    wanted: Iterable[Mount | Handover | Follow] = (*phase.mounts, *read)
     for item in wanted:
         if item.tree not in trees:
             raise SandboxRefusedError(f"phase {phase.name}: no tree {item.tree!r} in this slot")
@@ -227,22 +230,23 @@ def _check_places(phase: PhaseSpec, trees: set[str]) -> None:
             raise SandboxRefusedError(f"phase {phase.name}: no tree may cover {target!r}")
     if len(set(targets)) != len(targets):
         raise SandboxRefusedError(f"phase {phase.name}: two trees on one target")
-    for handover in phase.handover:
-        parts = handover.path.split("/")
-        if handover.path.startswith("/") or ".." in parts or "\0" in handover.path:
-            raise SandboxRefusedError(
-                f"phase {phase.name}: hand-over path {handover.path!r} leaves its tree"
-            )
+    for item in read:
+        parts = item.path.split("/")
+        if item.path.startswith("/") or ".." in parts or "\0" in item.path:
+            raise SandboxRefusedError(f"phase {phase.name}: the path {item.path!r} leaves its tree")
+    if phase.follow is not None and not phase.follow.path.strip("./"):
+        raise SandboxRefusedError(f"phase {phase.name}: {phase.follow.path!r} names no file")
 
 
 def _check_companion(phase: PhaseSpec) -> None:
     companion = phase.companion
     if companion is None:
         return
-    if companion.companion or companion.reach or companion.handover or companion.always:
+    own = companion.companion or companion.reach or companion.handover or companion.follow
+    if own or companion.always:
         raise SandboxRefusedError(
-            f"phase {companion.name}: a companion has no companion, reach or hand-over of its own, "
-            "and runs when its phase does"
+            f"phase {companion.name}: a companion has no companion, reach, hand-over or file to "
+            "follow of its own, and runs when its phase does"
         )
     if companion.own_root or phase.own_root:
         # Root may unlock what the other may not.

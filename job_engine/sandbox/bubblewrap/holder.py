@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import signal
+import time
 from typing import Any, Final
 
 from job_engine.sandbox.bubblewrap import fill, layers, syscalls, walk
@@ -24,6 +25,7 @@ from job_engine.sandbox.bubblewrap.running import (
     owned,
 )
 from job_engine.sandbox.bubblewrap.wire import Channel, Message
+from job_engine.sandbox.growth import PERIOD_S, Growth
 
 _SAMPLE_INTERVAL_MS: Final = 50
 _STUDENT_UID: Final = 1000
@@ -115,8 +117,9 @@ class Holder:
 
     def _run(self, message: Message) -> dict[str, Any] | None:
         run = Running(self._channel, message, self._program, self._owner)
+        follow = message.head["follow"]
         try:
-            self._watch(run)
+            self._watch(run, _Follower(self._channel, **follow) if follow is not None else None)
             self._channel.send(run.facts())
         finally:
             run.close()
@@ -132,7 +135,7 @@ class Holder:
         finally:
             companion.close()
 
-    def _watch(self, run: Running) -> None:
+    def _watch(self, run: Running, follower: _Follower | None) -> None:
         """Wait for bwrap's end and leave no process."""
         both = [run, self._companion] if self._companion is not None else [run]
         pidfd = os.pidfd_open(run.pid)
@@ -151,6 +154,8 @@ class Holder:
                     _kill_everything()
                 for each in both:
                     each.look()
+                if follower is not None:
+                    follower.look()
         finally:
             os.close(pidfd)
         run.reap()
@@ -173,6 +178,29 @@ class Holder:
         for name in found.left_out:
             self._channel.send({"left_out": name})
         return {"done": True}
+
+
+class _Follower:
+    """Sends the executor what a file of a tree gains, as long as a phase runs."""
+
+    def __init__(self, channel: Channel, tree: str, path: str) -> None:
+        self._channel = channel
+        self._tree = f"{TREES_DIR}/{tree}"
+        self._growth = Growth(path)
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Look, unless it did a moment ago."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + PERIOD_S
+        tree = os.open(self._tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            data = self._growth.look(tree)
+        finally:
+            os.close(tree)
+        if data:
+            self._channel.send({"grew": True}, data)
 
 
 def _kill_everything() -> None:

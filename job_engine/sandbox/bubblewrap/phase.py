@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import selectors
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from job_engine.errors import SandboxError
-from job_engine.sandbox.base import PhaseOutput, PhaseResult, PhaseSpec
+from job_engine.sandbox.base import FileGrew, PhaseOutput, PhaseResult, PhaseSpec
 from job_engine.sandbox.bubblewrap.cgroups import Group
 from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel, Message
 from job_engine.sandbox.egress import EgressProxy
@@ -99,7 +100,7 @@ class PhaseRun:
         stdin: bytes,
         private_hosts: list[str],
         on_start: Callable[[], None],
-        on_output: Callable[[PhaseOutput], None],
+        on_output: Callable[[PhaseOutput | FileGrew], None],
     ) -> None:
         self._spec = spec
         self._options = options
@@ -171,6 +172,7 @@ class PhaseRun:
             "options": len(self._options),
             "listen": PROXY_ADDRESS if self._spec.reach else None,
             "own_root": self._spec.own_root is not None,
+            "follow": dataclasses.asdict(self._spec.follow) if self._spec.follow else None,
             "writable": [mount.tree for mount in self._spec.mounts if not mount.read_only],
             "scratch_bytes": limits.memory_bytes // 2,
             "file_size_bytes": limits.file_size_bytes,
@@ -211,6 +213,8 @@ class PhaseRun:
         if "started" in message.head:
             self._serve_egress(message, stack)
             self._on_start()
+        elif "grew" in message.head:
+            self._on_output(FileGrew(self._spec.name, message.body))
         elif "broken" in message.head or "error" in message.head:
             self._broken = message.head.get("broken") or message.head["error"]
             if "error" in message.head:

@@ -14,6 +14,7 @@ from job_engine.errors import SandboxError
 from job_engine.log import get_logger
 from job_engine.sandbox.base import (
     KEPT_PREFIX,
+    FileGrew,
     Inputs,
     PhaseOutput,
     PhaseResult,
@@ -28,6 +29,7 @@ from job_engine.sandbox.companion import lived
 from job_engine.sandbox.docker import confine
 from job_engine.sandbox.docker.attach import STDERR
 from job_engine.sandbox.docker.companion import Companion
+from job_engine.sandbox.docker.follower import follower
 from job_engine.sandbox.docker.holder import Holder
 from job_engine.sandbox.docker.network import Gate
 from job_engine.sandbox.docker.parts import SlotParts
@@ -181,6 +183,9 @@ class DockerSlot(Slot):
                 ends.callback(companion.end)
                 companion.begin()
             container, environment = self._ready_to_run(ends, phase, inputs)
+            if phase.follow is not None:
+                on_growth = self._growth_teller(phase)
+                ends.enter_context(follower(self._parts.place, phase.follow, on_growth))
             ending = container.run(
                 environment,
                 inputs.stdin.get(phase.name, b""),
@@ -224,6 +229,9 @@ class DockerSlot(Slot):
                 self._current.remove(container)
             # It is removed with the slot: until then the later phases have the machine.
             container.close()
+
+    def _growth_teller(self, phase: PhaseSpec) -> Callable[[bytes], None]:
+        return lambda data: self._events.put(FileGrew(phase.name, data))
 
     def _teller(self, phase: PhaseSpec) -> Tell | None:
         if not phase.live:
