@@ -150,8 +150,8 @@ class Phases(Strict):
         if self.test.reach:
             # What reaches both the tests and the network could carry the tests away.
             raise ValueError("test: a phase that sees the tests cannot have 'reach'")
-        if self.test.shards > 1 and (self.report or self.test.program or self.test.profile):
-            raise ValueError("test: with 'shards' there is no report, 'program' or 'profile'")
+        if self.test.shards > 1 and self.report:
+            raise ValueError("test: with 'shards' there is no report")
         for name in ("build", "test", "report"):
             phase = getattr(self, name)
             if phase is not None and phase.command is None:

@@ -197,12 +197,12 @@ class Grader:
             raise clone_error(clone, ask.plan, git)
         commit = commit_of(clone.stdout) if clone is not None else None
         receipt = completed(receipt, ended.images, commit or identity, ended.slow)
-        if not ended.tests:
+        if not ended.shards:
             return assemble(ask.assignment, ask.plan, ended.before, receipt)
         return merge(
             [
-                assemble(ask.assignment, ask.plan, {**ended.before, "test": test}, receipt)
-                for test in ended.tests
+                assemble(ask.assignment, ask.plan, {**ended.before, **shard}, receipt)
+                for shard in ended.shards
             ],
             ask.assignment.results.max_score,
         )

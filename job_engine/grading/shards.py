@@ -16,8 +16,8 @@ from typing import Final
 
 from job_engine.errors import ArchiveError, SandboxError, SubmissionError
 from job_engine.grading.archive import ArchiveLimits, Collector
-from job_engine.grading.plan import Plan
-from job_engine.grading.results.model import Outcome, PhaseSummary, Results
+from job_engine.grading.plan import PROGRAM, Plan
+from job_engine.grading.results.model import Outcome, PhaseSummary, Results, Visibility
 from job_engine.grading.verdicts import held_to, overshot
 from job_engine.model import FinalVerdict
 from job_engine.sandbox.base import WORKSPACE, Handover, Inputs, PhaseResult, PhaseSpec
@@ -28,8 +28,17 @@ COUNT: Final = "JOB_ENGINE_SHARDS"
 MAX_BYTES: Final = 64 * 2**20
 """Most bytes of a workspace that is handed to shards."""
 MAX_FILES: Final = 10_000
+_STRICTEST_LAST: Final = (
+    Visibility.VISIBLE,
+    Visibility.AFTER_DUE_DATE,
+    Visibility.AFTER_PUBLISHED,
+    Visibility.HIDDEN,
+)
+_OF_SHARDS: Final = ("test", PROGRAM)
+_BY_ANSWERS: Final = (None, FinalVerdict.ACCEPTED, FinalVerdict.WRONG_ANSWER)
 
-RunSlot = Callable[[Plan, Inputs], tuple[dict[str, PhaseResult], Mapping[str, str]]]
+Phases = dict[str, PhaseResult]
+RunSlot = Callable[[Plan, Inputs], tuple[Phases, Mapping[str, str]]]
 """Runs a plan in a slot of its own; returns how its phases ended, and in which images."""
 
 
@@ -39,8 +48,9 @@ class Wide:
 
     before: Mapping[str, PhaseResult]
     """The phases before the tests."""
-    tests: tuple[PhaseResult, ...]
-    """Those of the shards, in order; none where the phases before did not end well."""
+    shards: tuple[Mapping[str, PhaseResult], ...]
+    """The tests, and the program of a split run, of each in order; none where the phases before
+    did not end well."""
     images: Mapping[str, str]
     slow: PhaseResult | None = None
     """The first run of a shard that was run twice."""
@@ -62,7 +72,7 @@ def run_wide(
         before, found = run(begin, _inputs_of(begin, inputs, trees))
         images.update(found)
         if len(before) < len(first) or not all(result.ok for result in before.values()):
-            return Wide(before=before, tests=(), images=images)
+            return Wide(before=before, shards=(), images=images)
         trees[WORKSPACE] = _packed(before[first[-1].name], scratch)
     wide = replace(plan, phases=test)
 
@@ -76,12 +86,12 @@ def run_wide(
         images.update(found)
     slow = next((first for _, first, _ in ended if first is not None), None)
     return Wide(
-        before=before, tests=tuple(result for result, _, _ in ended), images=images, slow=slow
+        before=before, shards=tuple(phases for phases, _, _ in ended), images=images, slow=slow
     )
 
 
-_Shard = tuple[PhaseResult, PhaseResult | None, Mapping[str, str]]
-"""How a shard ended, its first run where it was run twice, and in which images."""
+_Shard = tuple[Phases, PhaseResult | None, Mapping[str, str]]
+"""How a shard ended, its tests' first run where it was run twice, and in which images."""
 
 
 def _run_shard(
@@ -89,17 +99,21 @@ def _run_shard(
 ) -> _Shard:
     """Run the tests that one shard is `told` of; a second time where they were just too slow."""
 
-    def attempt() -> tuple[PhaseResult, Mapping[str, str]]:
+    def attempt() -> tuple[Phases, Mapping[str, str]]:
         own = inputs()  # anew, for a run reads them up
         env = {**own.env, "test": {**own.env.get("test", {}), **told}}
-        return _only(run(plan, replace(own, env=env)))
+        phases, images = run(plan, replace(own, env=env))
+        if "test" not in phases:
+            raise SandboxError("The sandbox ended without running the tests.")
+        return phases, images
 
     limits = plan.limits("test")
-    result, images = attempt()
-    if not overshot(result, limits):
-        return result, None, images
+    phases, images = attempt()
+    first = phases["test"]
+    if not overshot(first, limits):
+        return phases, None, images
     again, images = attempt()
-    return held_to(again, limits), result, images
+    return {**again, "test": held_to(again["test"], limits)}, first, images
 
 
 def merge(parts: list[Results], declared: float | None) -> Results:
@@ -125,6 +139,7 @@ def merge(parts: list[Results], declared: float | None) -> Results:
             "score": score,
             "max_score": max_score,
             "output": "\n".join(part.output for part in parts if part.output),
+            "visibility": max((part.visibility for part in parts), key=_STRICTEST_LAST.index),
             "execution_time": _sum([part.execution_time for part in parts]),
             "tests": [
                 test.model_copy(update={"number": str(n)}) for n, test in enumerate(tests, 1)
@@ -136,20 +151,26 @@ def merge(parts: list[Results], declared: float | None) -> Results:
     )
     if broken:
         return whole
-    verdict = FinalVerdict.ACCEPTED if whole.lost_nothing else FinalVerdict.WRONG_ANSWER
+    verdict = FinalVerdict.ACCEPTED if whole.lost_nothing else _why(parts)
     return whole.model_copy(update={"verdict": verdict, "fault": verdict.fault})
 
 
 def _phases_of(parts: list[Results]) -> list[PhaseSummary]:
-    """Return what all shards share, once, and then the tests of each under a name of its own."""
-    shared = [phase for phase in parts[0].phases if phase.name != "test"]
+    """Return what all shards share, once, and then each one's own under names of their own."""
+    shared = [phase for phase in parts[0].phases if phase.name not in _OF_SHARDS]
     tests = [
-        phase.model_copy(update={"name": f"test-{n}"})
+        phase.model_copy(update={"name": f"{phase.name}-{n}"})
         for n, part in enumerate(parts, 1)
         for phase in part.phases
-        if phase.name == "test"
+        if phase.name in _OF_SHARDS
     ]
     return shared + tests
+
+
+def _why(parts: list[Results]) -> FinalVerdict:
+    """Return why points were lost: the first limit that a split run's program met, or answers."""
+    told = (part.verdict for part in parts if part.verdict not in _BY_ANSWERS)
+    return next(told, None) or FinalVerdict.WRONG_ANSWER
 
 
 def _sum(numbers: list[float | None]) -> float | None:
@@ -157,19 +178,10 @@ def _sum(numbers: list[float | None]) -> float | None:
     return sum(known) if len(known) == len(numbers) else None
 
 
-def _only(
-    ended: tuple[dict[str, PhaseResult], Mapping[str, str]],
-) -> tuple[PhaseResult, Mapping[str, str]]:
-    phases, images = ended
-    if "test" not in phases:
-        raise SandboxError("The sandbox ended without running the tests.")
-    return phases["test"], images
-
-
 def _inputs_of(plan: Plan, inputs: Inputs, trees: Mapping[str, bytes]) -> Inputs:
     """Return the inputs of these phases, each stream at its start and nobody else's."""
     names = {phase.name for phase in plan.phases}
-    seen = {mount.tree for phase in plan.phases for mount in phase.mounts}
+    seen = {mount.tree for spec in plan.specs for mount in spec.mounts}
     return Inputs(
         trees={name: BytesIO(data) for name, data in trees.items() if name in seen},
         stdin={name: data for name, data in inputs.stdin.items() if name in names},

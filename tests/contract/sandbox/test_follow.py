@@ -69,7 +69,7 @@ def test_nothing_but_a_regular_file_of_the_tree_is_told_of(backend: Backend, lab
         Mount(tree="secret", target="/mnt/secret", read_only=True),
     )
     script = """
-    wait() { sleep 0.5; }
+    wait() { sleep 0.3; }
     mkdir out; cd out
     for to in ../../secret/tests.jsonl /trees/secret/tests.jsonl /mnt/secret/tests.jsonl \
         /proc/self/environ /etc/passwd; do

@@ -256,3 +256,25 @@ def test_a_build_that_fails_is_told_once(desk: Desk) -> None:
     results = grade(desk, publish_wide(desk, TWO, "exit 3"))
     assert (results.verdict, results.score) == (FinalVerdict.BUILD_FAILED, 0)
     assert [phase.name for phase in results.phases] == ["build"]
+
+
+def test_each_shard_of_a_split_run_has_a_program_of_its_own(desk: Desk) -> None:
+    """Each sees what the build left, and nothing of the other."""
+    name = f"wide-{uuid.uuid4().hex[:8]}"
+    directory = desk.directory / name
+    (directory / "tests").mkdir(parents=True)
+    (directory / "tests" / "run.sh").write_text(
+        'printf \'{"name": "%s", "score": 1, "max_score": 1}\\n\' '
+        '"$(/mnt/program/run "$JOB_ENGINE_SHARD")" >> /mnt/results/tests.jsonl\n'
+    )
+    (directory / "assignment.yaml").write_text(
+        f"name: {name}\nphases:\n  build: echo built > made\n  test:\n"
+        "    command: sh /mnt/tests/run.sh\n    shards: 2\n"
+        "    program: touch one-$1; echo $(cat made) $1 $(ls one-*)\n"
+        "results: {format: stream}\n"
+    )
+    results = grade(desk, desk.blobs.add_assignment(directory))
+    assert [test.name for test in results.tests] == ["built 1 one-1", "built 2 one-2"], results
+    names = [phase.name for phase in results.phases]
+    assert names == ["build", "test-1", "program-1", "test-2", "program-2"]
+    assert set(results.receipt.images) == {"build", "test", "program"}

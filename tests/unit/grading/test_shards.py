@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.results import Outcome, Results, TestResult
+from job_engine.grading.results import Outcome, Results, TestResult, Visibility
 from job_engine.grading.results.model import Status
 from job_engine.grading.shards import merge
 from job_engine.model import FinalVerdict
@@ -21,8 +21,6 @@ from tests.unit.grading.test_replay import results
         "{test: {command: x, shards: 0}}",
         "{test: {command: x, shards: 17}}",
         "{test: {command: x, shards: 2}, report: y}",
-        "{test: {command: x, shards: 2, profile: own-root}}",
-        "{test: {command: x, shards: 2, program: y}}",
     ],
 )
 def test_what_has_no_shards(phases: str) -> None:
@@ -67,6 +65,17 @@ def test_the_first_shard_that_broke_says_who_is_at_fault() -> None:
     whole = merge([part("a"), part("b", **slow), part("c", None, **broken)], 5.0)
     assert (whole.verdict, whole.message) == (FinalVerdict.TIME_LIMIT, "Shard 2: slow")
     assert (whole.score, whole.max_score) == (None, 5)  # What a harness never told has no sum.
+
+
+def test_what_is_hidden_of_one_shard_is_hidden_of_all() -> None:
+    parts = [part("a"), part("b", visibility="hidden"), part("c", visibility="after_due_date")]
+    assert merge(parts, None).visibility is Visibility.HIDDEN
+
+
+def test_what_ended_a_program_says_why_points_were_lost() -> None:
+    lost = part("b", 0.0, verdict=FinalVerdict.MEMORY_LIMIT)
+    whole = merge([part("a"), part("c", 0.0, verdict=FinalVerdict.WRONG_ANSWER), lost], None)
+    assert whole.verdict is FinalVerdict.MEMORY_LIMIT
 
 
 def test_a_maximum_that_tests_do_not_tell_is_the_assignments() -> None:
