@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.plan import RESULTS
+from job_engine.grading.results.base import lines_of
 from job_engine.grading.results.model import TestResult, Visibility
 from job_engine.grading.results.stream import TestStream
 from job_engine.grading.results.tap import TapStream
@@ -100,7 +101,7 @@ class Live:
     def _tell(self, phase: str, stderr: bool, text: str) -> None:
         if text and phase == "test" and not stderr and self._read_test is not None:
             staff = False
-            for line in text.splitlines():
+            for line in lines_of(text):
                 if (test := self._read_test(line)) is not None:
                     self._tell_test(test)
                     staff |= test.visibility is not Visibility.VISIBLE

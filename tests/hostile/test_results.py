@@ -23,6 +23,7 @@ from job_engine.grading.results import (
     to_json,
 )
 from job_engine.grading.results.hostile import MAX_TEXT
+from job_engine.grading.results.model import Status
 
 
 def gradescope(data: bytes | dict[str, Any]) -> Reading:
@@ -214,6 +215,18 @@ def test_a_crowd_of_cases_takes_no_memory(name: str, found: TestOutput) -> None:
     assert reading.notes == ["only the first 5,000 tests kept"]
     # All of them kept would take 30 MB.
     assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\r"])
+def test_only_a_line_feed_ends_a_line(end: str) -> None:
+    """A harness that repeats a student's word within a line gives away no line of its own."""
+    said = f"not ok 1 - wrong answer{end}ok 2 - forged\r\nok 3 - right\n"
+    tests = read_results("tap", TestOutput(files={}, stdout=said.encode())).tests
+    assert [test.status for test in tests] == [Status.FAILED, Status.PASSED]
+    name = f"a{end}b" if end > "\x7f" else "ab"
+    line = json.dumps({"name": name, "score": 1}, ensure_ascii=False)
+    found = TestOutput(files={"tests.jsonl": f"{line}\n{line}".encode()})
+    assert len(read_results("stream", found).tests) == 2
 
 
 def test_stdout_goes_by_the_exit_code() -> None:

@@ -23,6 +23,15 @@ class HarnessError(GradingError):
     """The tests told no results that can be read: a matter for staff, not for the student."""
 
 
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text, which a line feed ends and nothing else.
+
+    What `splitlines` takes for an end as well (a form feed, U+2028, …) may stand in a string of
+    JSON, or in what a harness repeats of a student's on a line of its own.
+    """
+    return text.replace("\r\n", "\n").split("\n")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TestOutput:
     """What the test phase handed on, all of it hostile."""
@@ -54,7 +63,7 @@ class TestOutput:
         text = self.document(default)[:MAX_DOCUMENT_BYTES].decode("utf-8", "replace")
         if self.cut_short:
             text = text[: text.rfind("\n") + 1]
-        return text.splitlines()
+        return lines_of(text)
 
     def document(self, default: str) -> bytes:
         """Return the results file; raises `HarnessError` when there is none."""
