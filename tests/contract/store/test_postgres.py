@@ -12,21 +12,16 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, make_url
 
-from job_engine.errors import InvalidResourceError, StoreError
+from job_engine.errors import StoreError
 from job_engine.model import JobState
-from job_engine.model.protocol.feed import Share
-from job_engine.store import estimate, events, expiry, feed, refill
+from job_engine.store import events
 from job_engine.store.base import EVENTS_TOPIC
 from job_engine.store.factory import open_store
-from job_engine.store.filter import parse_filter
 from job_engine.store.many import Many, Rows
 from job_engine.store.postgres import take_turn
-from job_engine.store.query import Query, condition_of, page_of
-from job_engine.store.source import JOBS
 from job_engine.store.store import Store
-from job_engine.store.tables import counters, jobs, metadata
-from job_engine.store.turns import Key
-from tests.contract.store.support import NOW_MS, ON_POSTGRES, Clock, add, document, states
+from job_engine.store.tables import counters
+from tests.contract.store.support import ON_POSTGRES, Clock, add, states
 
 pytestmark = ON_POSTGRES
 
@@ -404,117 +399,3 @@ def test_after_a_silence_everything_is_looked_at(store: Store, foreign: Engine) 
     end_connections(foreign, "starts_with(query, 'LISTEN')")
     wait_for(lambda: told)
     assert told == [frozenset(EVENTS_TOPIC + state for state in JobState)]
-
-
-# --- values ---------------------------------------------------------------------------
-
-
-def test_text_is_compared_by_code_point(store: Store) -> None:
-    def collations(connection: Connection) -> set[tuple[str, str, str | None]]:
-        found = connection.exec_driver_sql(
-            "SELECT table_name, column_name, collation_name FROM information_schema.columns "
-            "WHERE table_schema = current_schema() AND data_type = 'text'"
-        )
-        return {(row[0], row[1], row[2]) for row in found}
-
-    found = store.database.read(collations)
-    assert {table for table, _, _ in found} <= set(metadata.tables)
-    assert {collation for _, _, collation in found} == {"C"}
-
-
-def test_names_are_in_the_same_order_as_on_sqlite(store: Store) -> None:
-    names = ["B", "Z", "_", "a", "b", "ä", "\uffff", "\U00010000"]
-    for name in reversed(names):
-        store.shares.set_weight(Share(name=name, weight=1))
-    assert [share.name for share in store.shares.list().shares] == names
-    assert [share.name for share in store.shares.list(after="Z").shares] == names[2:]
-
-
-def test_text_with_a_nul_is_refused(store: Store) -> None:
-    for bad in (document(name="a\0b"), document(payload="a\0b")):
-        with pytest.raises(InvalidResourceError):
-            store.jobs.add(bad)
-    with pytest.raises(InvalidResourceError):
-        store.jobs.get("job/\0")
-    assert add(store)
-
-
-def test_numbers_of_64_bits(store: Store) -> None:
-    job = add(store, return_code=2**63 - 1, priority=2**40, big=2**63 - 1, exact=0.1)
-    found = store.jobs.get(job)
-    assert (found["return-code"], found["priority"]) == (2**63 - 1, 2**40)
-    assert (found["big"], found["exact"]) == (2**63 - 1, 0.1)
-    above = sa.select(jobs.c.id).where(jobs.c.priority > 2**39)
-    assert store.database.read(lambda c: c.execute(above).scalars().all()) == [job]
-
-
-# --- plans ----------------------------------------------------------------------------
-
-LANE = Key("noop", 5, "a", 2)
-NEWEST = {"action": "noop", "newest_version": 2}
-
-
-def explained(connection: Connection, statement: sa.Select[tuple[object]]) -> str:
-    compiled = statement.compile(
-        connection, compile_kwargs={"render_postcompile": True, "literal_binds": True}
-    )
-    return "\n".join(connection.exec_driver_sql(f"EXPLAIN (COSTS OFF) {compiled}").scalars())
-
-
-@pytest.mark.parametrize(
-    ("statement", "indexes"),
-    [
-        (refill.most_urgent_waiting.params(**NEWEST, most=100), {"jobs_waiting"}),
-        (refill.next_due.params(action="noop"), {"jobs_retrying"}),
-        (feed.recorded("noop", "job/0", 100), {"jobs_entries"}),
-        (refill.oldest_in.params(**LANE._asdict(), most=100), {"jobs_ready"}),
-        (refill.ready_lanes.params(**NEWEST, most=100), {"lanes_order", "shares_pkey"}),
-        (
-            refill.oldest_of_each.params(**LANE.queue._asdict(), names=["a", "b"]),
-            {"lanes_pkey", "jobs_ready"},
-        ),
-        (estimate.first_of.params(**LANE._asdict(), most=100), {"jobs_ready"}),
-        (estimate.count_urgent.params(**LANE.queue._asdict(), most=100), {"jobs_ready"}),
-        (expiry.expired(NOW_MS, 10), {"jobs_expiring"}),
-    ],
-    ids=[
-        *("waiting", "due", "entries", "oldest", "lanes", "oldest of each"),
-        *("first of a lane", "more urgent", "expired"),
-    ],
-)
-def test_hot_statements_walk_their_indexes(
-    store: Store, statement: sa.Select[tuple[object]], indexes: set[str]
-) -> None:
-    store.jobs.add_many([document(priority=n % 1000, parent=f"p/{n % 7}") for n in range(500)])
-
-    def plan(connection: Connection) -> str:
-        # A small table is read from end to end, whatever indexes there are.
-        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
-        return explained(connection, statement)
-
-    found = store.database.read(plan)
-    assert "Seq Scan" not in found, found
-    assert all(f" using {index} " in found for index in indexes), found
-
-
-def test_a_search_for_an_action_has_an_index_that_the_feed_cannot_take(store: Store) -> None:
-    store.jobs.add_many([document(priority=n % 1000) for n in range(500)])
-    store.jobs.add_many([document(action="rare") for _ in range(5)])
-    query = Query(parse_filter("action='rare'"), limit=50, orderby=[("created", True)])
-    page = page_of(JOBS, query, condition_of(JOBS, query, NOW_MS))
-
-    def plans(connection: Connection) -> list[str]:
-        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
-        connection.exec_driver_sql("SET LOCAL enable_sort = off")
-        return [
-            explained(connection, s)
-            for s in (page, refill.oldest_in.params(**LANE._asdict(), most=100))
-        ]
-
-    store.database.write(lambda c: c.exec_driver_sql("ANALYZE jobs") and None)
-    searched, fed = store.database.read(plans)
-    assert " using jobs_searched " in searched, searched
-    assert "Presorted Key: jobs.created_ms" in searched or "Presorted Key: created_ms" in searched
-    assert " using jobs_ready " in fed, fed
