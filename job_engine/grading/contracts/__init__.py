@@ -1,7 +1,7 @@
 """Contracts of autograders that courses have already: how each is run as it is.
 
 An assignment that names one (`contract: gradescope`) needs no phases of its own: `expand`
-fills in what the contract says, and `files` writes what its grader expects to be told of a
+fills in what the contract says, and `told` writes what its grader expects to be told of a
 submission. `recognise` tells the kind of a directory that has no `assignment.yaml` of ours.
 
 What must hold: what is unpacked, read or run of a bundle is so in a sandbox; the scripts here
