@@ -85,10 +85,10 @@ class Report(Message):
     output: Text | None = None
     return_code: int | None = Field(None, ge=0, lt=2**63)
     retry_after_s: float | None = None
-    log: list[Text] = Field([])
+    log: list[Text] = Field(default_factory=list)
     """Lines to add to the job's log."""
     # An API of an older release does not know them.
-    events: list[JobNote] = Field([], exclude_if=lambda events: not events)
+    events: list[JobNote] = Field(default_factory=list, exclude_if=lambda events: not events)
     """What to tell those who follow the job."""
 
 
