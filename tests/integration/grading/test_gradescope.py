@@ -12,6 +12,7 @@ import pytest
 from job_engine.errors import AssignmentError
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.results import Outcome, Results
+from job_engine.model import FinalVerdict
 from job_engine.sandbox.base import Sandbox
 from job_engine.settings import SandboxSettings
 from tests.integration.grading.conftest import EXAMPLES, Desk, Follower
@@ -76,6 +77,14 @@ def test_a_python_run_autograder_and_its_output(granted: Desk) -> None:
     printed = results.phases[-1].output
     assert "student printed: 42" in printed
     assert "to stderr" in printed
+
+
+def test_a_bundle_without_a_setup_whose_results_a_script_wrote(granted: Desk) -> None:
+    source = BUNDLES / "no-setup"
+    assert marks(grade(granted, source, {"answer.sh": "echo 42"})) == (1, 1)
+    wrong = grade(granted, source, {"answer.sh": 'echo "it\'s 41"'})
+    assert marks(wrong) == (0, None)
+    assert (wrong.output, wrong.verdict) == ("it's 41\n", FinalVerdict.WRONG_ANSWER)
 
 
 def test_a_careful_bundle_runs_students_as_a_user_of_its_own(granted: Desk) -> None:
