@@ -61,7 +61,11 @@ def _last_line(stdout: bytes, notes: Notes) -> dict[str, Any]:
 
 def _tests(scores: dict[str, Any], found: TestOutput, notes: Notes) -> list[TestResult]:
     fields = Fields(scores, notes, "scores.")
-    names = [*found.weights, *(name for name in scores if name not in found.weights)]
+    others = [name for name in scores if name not in found.weights]
+    names = [*found.weights, *others]
+    if found.weights and others:
+        # There it is an error that takes all scores away.
+        notes.add(f"scores: {', '.join(others)}: no problem of the lab has that name")
     if len(names) > _MAX_PROBLEMS:
         notes.add(f"scores: only the first {_MAX_PROBLEMS} kept")
     return [

@@ -114,6 +114,7 @@ def test_the_last_line_of_a_lab_is_its_score() -> None:
         None,
     ]
     assert reading.scoreboard == [7, "fast"]
+    assert reading.notes == ["scores: c: no problem of the lab has that name"]
     assert reading.output.startswith("making")
     assert lab('{"scores": {"a": 2}}', a=3).max_score == 3
     assert lab("{scores: {a: 2, b7:1}, scoreboard: [1]}", a=3).score == 3
