@@ -16,6 +16,8 @@ from job_engine.errors import Cancelled, ReplayRefusedError, SubmissionError
 from job_engine.grading.replay import differences, replay_payload
 from job_engine.grading.results import Outcome, Results
 from job_engine.model import Fault, FinalVerdict
+from job_engine.sandbox.base import Sandbox
+from job_engine.settings import SandboxSettings
 from tests.conftest import require
 from tests.integration.grading.conftest import Desk, Follower
 
@@ -207,13 +209,15 @@ printf '{"name": "%s of %s", "score": %s, "max_score": 1, "output": "%s %s %s %s
 """
 
 
-def publish_wide(desk: Desk, script: str, build: str = BUILD, limits: str = "") -> str:
+def publish_wide(
+    desk: Desk, script: str, build: str = BUILD, limits: str = "", test: str = "shards: 3"
+) -> str:
     name = f"wide-{uuid.uuid4().hex[:8]}"
     directory = desk.directory / name
     (directory / "tests").mkdir(parents=True)
     (directory / "tests" / "run.sh").write_text(script)
     (directory / "build.sh").write_text(build)
-    test = f"{{command: sh /mnt/tests/run.sh, shards: 3, limits: {{{limits}}}}}"
+    test = f"{{command: sh /mnt/tests/run.sh, {test}, limits: {{{limits}}}}}"
     (directory / "assignment.yaml").write_text(
         f"name: {name}\nphases:\n  build: |\n    {build}\n  test: {test}\n"
         "results: {format: stream}\n"
@@ -260,21 +264,27 @@ def test_a_build_that_fails_is_told_once(desk: Desk) -> None:
 
 def test_each_shard_of_a_split_run_has_a_program_of_its_own(desk: Desk) -> None:
     """Each sees what the build left, and nothing of the other."""
-    name = f"wide-{uuid.uuid4().hex[:8]}"
-    directory = desk.directory / name
-    (directory / "tests").mkdir(parents=True)
-    (directory / "tests" / "run.sh").write_text(
-        'printf \'{"name": "%s", "score": 1, "max_score": 1}\\n\' '
-        '"$(/mnt/program/run "$JOB_ENGINE_SHARD")" >> /mnt/results/tests.jsonl\n'
-    )
-    (directory / "assignment.yaml").write_text(
-        f"name: {name}\nphases:\n  build: echo built > made\n  test:\n"
-        "    command: sh /mnt/tests/run.sh\n    shards: 2\n"
-        "    program: touch one-$1; echo $(cat made) $1 $(ls one-*)\n"
-        "results: {format: stream}\n"
-    )
-    results = grade(desk, desk.blobs.add_assignment(directory))
+    script = """
+    printf '{"name": "%s", "score": 1}\\n' "$(/mnt/program/run "$JOB_ENGINE_SHARD")" \\
+        >> /mnt/results/tests.jsonl
+    """
+    test = "shards: 2, program: touch one-$1; echo $(cat made) $1 $(ls one-*)"
+    results = grade(desk, publish_wide(desk, script, "echo built > made", test=test))
     assert [test.name for test in results.tests] == ["built 1 one-1", "built 2 one-2"], results
     names = [phase.name for phase in results.phases]
     assert names == ["build", "test-1", "program-1", "test-2", "program-2"]
     assert set(results.receipt.images) == {"build", "test", "program"}
+
+
+def test_each_shard_has_a_root_of_its_own(
+    desk: Desk, granting: tuple[Sandbox, SandboxSettings]
+) -> None:
+    desk.sandbox, desk.policy = granting
+    script = """
+    touch "/var/tmp/one-$JOB_ENGINE_SHARD"
+    printf '{"name": "%s", "score": 1}\\n' "$(id -u) $(cat made) $(cd /var/tmp; echo one-*)" \\
+        >> /mnt/results/tests.jsonl
+    """
+    test = "shards: 2, profile: own-root"
+    results = grade(desk, publish_wide(desk, script, "echo built > made", test=test))
+    assert [test.name for test in results.tests] == ["0 built one-1", "0 built one-2"], results
