@@ -23,7 +23,7 @@ from job_engine.errors import (
     SessionLostError,
 )
 from job_engine.log import get_logger
-from job_engine.model.protocol.claims import Receipt, ReportKind, ReportRequest
+from job_engine.model.protocol.claims import ReportKind, ReportReceipt, ReportRequest
 from job_engine.model.protocol.message import BATCH_LIMIT
 from job_engine.queue import QueueClaim
 
@@ -213,15 +213,15 @@ class Reporter:
             if told.outcome is not None:
                 self._letting_go.append((told.run.claim, Disposal.RELEASE))
 
-    def _settle(self, told: Told, receipt: Receipt) -> None:
+    def _settle(self, told: Told, receipt: ReportReceipt) -> None:
         if told.outcome is not None:
             self._settle_end(told.run, told.outcome, receipt)
-        elif receipt is Receipt.FINAL:
+        elif receipt is ReportReceipt.FINAL:
             told.run.interrupt(Cancelled())
-        elif receipt is Receipt.LOST:
+        elif receipt is ReportReceipt.LOST:
             told.run.interrupt(ClaimLost())
 
-    def _settle_end(self, run: Run, outcome: Outcome, receipt: Receipt) -> None:
+    def _settle_end(self, run: Run, outcome: Outcome, receipt: ReportReceipt) -> None:
         log.info(
             "job.ended",
             job=run.job.id,
@@ -231,10 +231,10 @@ class Reporter:
             receipt=receipt,
             message=outcome.message,
         )
-        if receipt is Receipt.ACCEPTED and outcome.kind is ReportKind.RETRY:
+        if receipt is ReportReceipt.ACCEPTED and outcome.kind is ReportKind.RETRY:
             self.broken_here.add(run.job.id, run.job.action, outcome.retry_after_s or 0.0)
-        kept = receipt is Receipt.LOST or (
-            receipt is Receipt.ACCEPTED and outcome.kind is ReportKind.RELEASE
+        kept = receipt is ReportReceipt.LOST or (
+            receipt is ReportReceipt.ACCEPTED and outcome.kind is ReportKind.RELEASE
         )
         disposal = Disposal.RELEASE if kept else Disposal.CONSUME
         self._letting_go.append((run.claim, disposal))

@@ -16,7 +16,7 @@ from job_engine.model.protocol.claims import (
     ClaimReplies,
     ClaimReply,
     ClaimRequest,
-    Receipt,
+    ReportReceipt,
     ReportReplies,
     ReportRequest,
     TokenReply,
@@ -63,7 +63,7 @@ class ServiceCalls(Transport):
         replies = self._post("engine/claim", request, ClaimReplies).replies
         return one_each(replies, request.claims)
 
-    def report(self, request: ReportRequest, retry_s: float | None = None) -> list[Receipt]:
+    def report(self, request: ReportRequest, retry_s: float | None = None) -> list[ReportReceipt]:
         """Write progress, outcomes, retries and releases, each with its fence."""
         receipts = self._post("engine/report", request, ReportReplies, retry_s).receipts
         return one_each(receipts, request.reports)

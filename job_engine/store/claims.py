@@ -26,7 +26,7 @@ from job_engine.model import (
     JobState,
     decide_claim,
 )
-from job_engine.model.protocol.claims import ClaimReply, ClaimRequest, Receipt, Report
+from job_engine.model.protocol.claims import ClaimReply, ClaimRequest, Report, ReportReceipt
 from job_engine.store import events, fairness, reports, starts, tally
 from job_engine.store.base import Clock, Database
 from job_engine.store.changes import WHOLE, tell_callbacks
@@ -68,13 +68,13 @@ class Claims:
 
         return self._database.submit(unit)
 
-    def report(self, told: Sequence[Report], by: str | None = None) -> Sequence[Receipt]:
+    def report(self, told: Sequence[Report], by: str | None = None) -> Sequence[ReportReceipt]:
         """Write reports in their order; one that is refused writes nothing."""
         return self.submit_report(told, by).result()
 
     def submit_report(
         self, told: Sequence[Report], by: str | None = None
-    ) -> Future[Sequence[Receipt]]:
+    ) -> Future[Sequence[ReportReceipt]]:
         """Do as `report`, without waiting."""
         return self._database.submit(
             lambda connection: reports.write(connection, told, by, self._clock())

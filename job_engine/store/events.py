@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Connection, RowMapping, bindparam, delete, func, insert, select
 
 from job_engine.model import FINAL_STATES, JobState
-from job_engine.model.protocol.events import Cancelled, Changes, JobEvent, NewJob
+from job_engine.model.protocol.events import CancelledEntry, Changes, JobEvent, NewJob
 from job_engine.store.base import EVENTS_TOPIC, Database, announce
 from job_engine.store.many import Many, Rows
 from job_engine.store.tables import events, inline, is_ready, jobs
@@ -173,7 +173,7 @@ class Events:
                 waiting=sorted(queued),
                 moving=sorted({action for action, state, _ in found if state == JobState.RUNNING}),
                 cancelled=[
-                    Cancelled(action=action, entry=entry)
+                    CancelledEntry(action=action, entry=entry)
                     for action, entry in _LEFT.all(connection, after=event_id)
                 ],
                 # All that became QUEUED of an action, or none: the rest would be forgotten.

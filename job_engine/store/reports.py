@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select,
 
 from job_engine.errors import ConflictError, InvalidResourceError
 from job_engine.model import Fence, JobState
-from job_engine.model.protocol.claims import Receipt, Report, ReportKind
+from job_engine.model.protocol.claims import Report, ReportKind, ReportReceipt
 from job_engine.store import events, fairness, logs, tally
 from job_engine.store.changes import tell_callbacks
 from job_engine.store.many import Many, Rows
@@ -27,7 +27,7 @@ MAX_WAIT_S: Final = 366 * 86_400.0
 
 def write(
     connection: Connection, reports: Sequence[Report], by: str | None, now_ms: int
-) -> Sequence[Receipt]:
+) -> Sequence[ReportReceipt]:
     """Write reports in their order, and say of each what became of it."""
     rows = _NAMED.by_id(connection, ids=[report.job for report in reports])
     batch = _Batch(rows, by, now_ms)
@@ -112,16 +112,16 @@ class _Batch:
     over: list[dict[str, Any]] = field(default_factory=list)
     """Jobs whose run has used up its turn."""
 
-    def take(self, report: Report) -> Receipt:
+    def take(self, report: Report) -> ReportReceipt:
         """Decide one report."""
         row = self.rows.get(report.job)
         if row is None:
-            return Receipt.LOST
+            return ReportReceipt.LOST
         fence = Fence(row["fence_incarnation"] or 0, row["fence_czxid"] or 0)
         if row["state"] != JobState.RUNNING or row["fence_czxid"] is None or fence != report.fence:
-            return Receipt.FINAL if JobState(row["state"]).is_final else Receipt.LOST
+            return ReportReceipt.FINAL if JobState(row["state"]).is_final else ReportReceipt.LOST
         if None not in (self.by, row["claimed_by"]) and self.by != row["claimed_by"]:
-            return Receipt.LOST  # a fence can be guessed; whose key claimed the job cannot
+            return ReportReceipt.LOST  # a fence can be guessed; whose key claimed the job cannot
         values = {**_values(report, self.now_ms), "by": self.by, "now_ms": self.now_ms}
         values["old_seq"] = row["seq"]
         self.values.setdefault(report.kind, []).append(values)
@@ -138,7 +138,7 @@ class _Batch:
             self.changed.append(row)
         if report.kind in (ReportKind.FINISH, ReportKind.RETRY):
             self.over.append(row)
-        return Receipt.ACCEPTED
+        return ReportReceipt.ACCEPTED
 
     def write(self, connection: Connection) -> None:
         """Write what was accepted, each where its fence still holds."""

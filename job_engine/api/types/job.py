@@ -34,7 +34,7 @@ from job_engine.api.types.stored import may_delete
 from job_engine.errors import ConflictError
 from job_engine.model import JobState
 from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right
-from job_engine.model.protocol.claims import LogRequest, Receipt, Report, ReportKind
+from job_engine.model.protocol.claims import LogRequest, Report, ReportKind, ReportReceipt
 from job_engine.store.base import Document
 from job_engine.store.edits import Edit
 from job_engine.store.query import Query, condition_of
@@ -179,7 +179,7 @@ class JobType(ResourceType):
             log=request.lines,
         )
         (receipt,) = call.services.store.claims.report([report], claim[2])
-        if receipt is not Receipt.ACCEPTED:
+        if receipt is not ReportReceipt.ACCEPTED:
             raise ConflictError("the run that this token was made for is over")
         return Reply({"status": 200, "message": "added to the log", "resource-id": resource_id})
 

@@ -99,7 +99,7 @@ class ReportRequest(Message):
     reports: list[Report] = Field(max_length=BATCH_LIMIT)
 
 
-class Receipt(StrEnum):
+class ReportReceipt(StrEnum):
     """What became of a report."""
 
     ACCEPTED = "accepted"
@@ -112,7 +112,7 @@ class Receipt(StrEnum):
 class ReportReplies(Message):
     """In the order of the request's reports."""
 
-    receipts: list[Receipt]
+    receipts: list[ReportReceipt]
 
 
 class TokenRequest(Message):

@@ -9,7 +9,7 @@ from job_engine.model.protocol.feed import FeedItem
 from job_engine.model.protocol.message import Message
 
 
-class Cancelled(Message):
+class CancelledEntry(Message):
     """The queue entry of a job that was cancelled, deleted, expired or ended by a client."""
 
     action: str
@@ -33,7 +33,7 @@ class Changes(Message):
     """Actions of which jobs were created, or are QUEUED again."""
     moving: list[str] = Field([])
     """Actions of which jobs were claimed, so that there is room in the window."""
-    cancelled: list[Cancelled] = Field([])
+    cancelled: list[CancelledEntry] = Field([])
     new: list[NewJob] = Field([])
     """What became ready, where that is little: it need not be asked for."""
 

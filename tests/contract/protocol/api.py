@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from job_engine.errors import ApiUnavailableError
 from job_engine.model.protocol.actions import ActionDescription, ScheduleReply
-from job_engine.model.protocol.claims import ClaimReply, ClaimRequest, Receipt, ReportRequest
+from job_engine.model.protocol.claims import ClaimReply, ClaimRequest, ReportReceipt, ReportRequest
 from job_engine.model.protocol.feed import EntryItem, FeedReply, ForeignRun
 from tests.contract.protocol.book import SILENT_S, Book
 from tests.contract.protocol.small_client import Fault, Net
@@ -60,7 +60,7 @@ class StoreApi:
         """See `Api`."""
         return self._call("claim", lambda: self._book().claim(request))
 
-    def report(self, request: ReportRequest, retry_s: float | None = None) -> list[Receipt]:
+    def report(self, request: ReportRequest, retry_s: float | None = None) -> list[ReportReceipt]:
         """See `Api`."""
         return self._call("report", lambda: self._book().report(request.reports))
 

@@ -21,9 +21,9 @@ from job_engine.model.protocol.claims import (
     ClaimItem,
     ClaimReply,
     ClaimRequest,
-    Receipt,
     Report,
     ReportKind,
+    ReportReceipt,
 )
 from job_engine.model.protocol.feed import EntryItem, FeedReply, ForeignRun
 from job_engine.model.timestamps import parse_ms
@@ -172,7 +172,7 @@ class Book:
         self._set(item.job, replace(runs, due_ms=None, resumed=False))
         return Answer.RUN
 
-    def report(self, reports: Sequence[Report]) -> list[Receipt]:
+    def report(self, reports: Sequence[Report]) -> list[ReportReceipt]:
         """Tell the store, and know what it has to make of it."""
         with self._answering("fenced"):
             receipts = list(self.store.claims.report(reports))
@@ -182,12 +182,12 @@ class Book:
             self.check(receipt is right, "fenced", f"{receipt} for {report} of {before}")
         return receipts
 
-    def _receipt(self, report: Report) -> Receipt:
+    def _receipt(self, report: Report) -> ReportReceipt:
         known = self.jobs.get(report.job)
         if known is None or known.state.is_final:
-            return Receipt.LOST if known is None else Receipt.FINAL
+            return ReportReceipt.LOST if known is None else ReportReceipt.FINAL
         if known.state is not JobState.RUNNING or known.fence != report.fence:
-            return Receipt.LOST
+            return ReportReceipt.LOST
         match report.kind:
             case ReportKind.FINISH:
                 assert report.state is not None
@@ -199,7 +199,7 @@ class Book:
                 due_ms = self.clock() + wait_ms if wait_ms else None
                 again = known.without_entry()
                 self._set(report.job, replace(again, due_ms=due_ms, attempts=known.attempts + 1))
-        return Receipt.ACCEPTED
+        return ReportReceipt.ACCEPTED
 
     def stray(self, job: str, which: int) -> None:
         """A claim or report that nobody living sends: late, or from a store since restored."""

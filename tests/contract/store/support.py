@@ -15,9 +15,9 @@ from job_engine.model.protocol.claims import (
     ClaimItem,
     ClaimReply,
     ClaimRequest,
-    Receipt,
     Report,
     ReportKind,
+    ReportReceipt,
 )
 from job_engine.model.protocol.feed import EntryItem
 from job_engine.store.base import Document
@@ -93,7 +93,7 @@ def claim(
     return reply
 
 
-def report(store: Store, job: str, fence: Fence, kind: ReportKind, **more: Any) -> Receipt:
+def report(store: Store, job: str, fence: Fence, kind: ReportKind, **more: Any) -> ReportReceipt:
     """Report on one job."""
     message = Report(job=job, fence=fence, kind=kind, **more)
     (receipt,) = store.claims.report([message])
@@ -102,7 +102,7 @@ def report(store: Store, job: str, fence: Fence, kind: ReportKind, **more: Any) 
 
 def finish(
     store: Store, job: str, fence: Fence, state: JobState = JobState.SUCCESS, **more: Any
-) -> Receipt:
+) -> ReportReceipt:
     """Report that a job ended."""
     return report(store, job, fence, ReportKind.FINISH, state=state, **more)
 

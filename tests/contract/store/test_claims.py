@@ -9,7 +9,13 @@ import pytest
 
 from job_engine.errors import ConflictError, InvalidResourceError, NotFoundError
 from job_engine.model import Answer, Failure, Fault, Fence, FinalVerdict, JobState
-from job_engine.model.protocol.claims import ClaimItem, ClaimRequest, Receipt, Report, ReportKind
+from job_engine.model.protocol.claims import (
+    ClaimItem,
+    ClaimRequest,
+    Report,
+    ReportKind,
+    ReportReceipt,
+)
 from job_engine.model.protocol.feed import EntryItem
 from job_engine.store.base import Document
 from job_engine.store.edits import Edit
@@ -75,8 +81,8 @@ def test_a_newer_claim_of_the_same_entry_resumes(store: Store) -> None:
 def test_a_new_incarnation_is_newer_than_any_czxid_of_the_old(store: Store) -> None:
     job = running(store, Fence(1, 999_999))
     assert claim(store, job, entry(1), AFTER_WIPE).answer is Answer.RESUME
-    assert finish(store, job, Fence(1, 999_999)) is Receipt.LOST
-    assert finish(store, job, AFTER_WIPE) is Receipt.ACCEPTED
+    assert finish(store, job, Fence(1, 999_999)) is ReportReceipt.LOST
+    assert finish(store, job, AFTER_WIPE) is ReportReceipt.ACCEPTED
 
 
 def test_too_many_interruptions_fail_the_job(store: Store) -> None:
@@ -141,15 +147,15 @@ def test_only_the_very_fence_writes(store: Store, kind: ReportKind, fence: Fence
     before = store.jobs.get(job)
     state = JobState.SUCCESS if kind is ReportKind.FINISH else None
     receipt = report(store, job, fence, kind, state=state, progress=7, log=["x"])
-    assert receipt is Receipt.LOST
+    assert receipt is ReportReceipt.LOST
     assert store.jobs.get(job) == before
     assert store.logs.read(job).lines == []
 
 
 def test_reports_on_what_is_not_running_or_not_there(store: Store) -> None:
     job = add(store)
-    assert finish(store, job, FENCE) is Receipt.LOST
-    assert finish(store, "job/none", FENCE) is Receipt.LOST
+    assert finish(store, job, FENCE) is ReportReceipt.LOST
+    assert finish(store, "job/none", FENCE) is ReportReceipt.LOST
 
 
 def test_progress_is_kept_without_an_event(store: Store) -> None:
@@ -165,8 +171,8 @@ def test_progress_is_kept_without_an_event(store: Store) -> None:
         output="{}",
         log=["one", "two"],
     )
-    assert receipt is Receipt.ACCEPTED
-    assert report(store, job, FENCE, ReportKind.PROGRESS, log=["three"]) is Receipt.ACCEPTED
+    assert receipt is ReportReceipt.ACCEPTED
+    assert report(store, job, FENCE, ReportKind.PROGRESS, log=["three"]) is ReportReceipt.ACCEPTED
     found = store.jobs.get(job)
     assert (found["progress"], found["status-message"], found["output"]) == (40, "testing", "{}")
     assert store.logs.read(job).lines == ["one", "two", "three"]
@@ -177,8 +183,8 @@ def test_progress_is_kept_without_an_event(store: Store) -> None:
 def test_finishing_is_idempotent(store: Store, clock: Clock) -> None:
     job = running(store, FENCE)
     clock.advance(12.9)
-    assert finish(store, job, FENCE, return_code=0, status_message="ok") is Receipt.ACCEPTED
-    assert finish(store, job, FENCE, JobState.FAILED) is Receipt.FINAL
+    assert finish(store, job, FENCE, return_code=0, status_message="ok") is ReportReceipt.ACCEPTED
+    assert finish(store, job, FENCE, JobState.FAILED) is ReportReceipt.FINAL
     found = store.jobs.get(job)
     assert (found["state"], found["progress"], found["duration"]) == ("SUCCESS", 100, 12)
     assert states(store)[-1] == (job, "SUCCESS")
@@ -194,10 +200,10 @@ def test_a_finish_names_an_end(store: Store) -> None:
 
 def test_a_retry_waits_for_its_time(store: Store, clock: Clock) -> None:
     job = running(store, FENCE)
-    assert report(store, job, FENCE, ReportKind.RETRY, retry_after_s=5) is Receipt.ACCEPTED
+    assert report(store, job, FENCE, ReportKind.RETRY, retry_after_s=5) is ReportReceipt.ACCEPTED
     again = store.jobs.get_job(job)
     assert (again.state, again.attempts, again.entry) == (JobState.QUEUED, 1, None)
-    assert report(store, job, FENCE, ReportKind.RETRY, retry_after_s=5) is Receipt.LOST
+    assert report(store, job, FENCE, ReportKind.RETRY, retry_after_s=5) is ReportReceipt.LOST
     assert claim(store, job, entry(1), NEW).answer is Answer.NOT_DUE
     assert store.feed.feed("noop", 10).jobs == []
     assert store.feed.feed("noop", 10).next_due_ms == clock.now_ms + 5000
@@ -208,7 +214,7 @@ def test_a_retry_waits_for_its_time(store: Store, clock: Clock) -> None:
 
 def test_a_release_keeps_entry_and_fence(store: Store) -> None:
     job = running(store, FENCE)
-    assert report(store, job, FENCE, ReportKind.RELEASE) is Receipt.ACCEPTED
+    assert report(store, job, FENCE, ReportKind.RELEASE) is ReportReceipt.ACCEPTED
     released = store.jobs.get_job(job)
     assert (released.state, released.entry, released.fence) == (
         JobState.QUEUED,
@@ -223,7 +229,7 @@ def test_a_release_keeps_entry_and_fence(store: Store) -> None:
 def test_cancel_wins_over_a_later_finish(store: Store) -> None:
     job = running(store, FENCE)
     store.jobs.cancel(job, allow, "user/teacher")
-    assert finish(store, job, FENCE) is Receipt.FINAL
+    assert finish(store, job, FENCE) is ReportReceipt.FINAL
     assert store.jobs.get(job)["state"] == "CANCELED"
     with pytest.raises(ConflictError):
         store.jobs.cancel(job, allow, "user/teacher")
@@ -233,7 +239,7 @@ def test_a_foreign_claim_clears_the_fence(store: Store) -> None:
     job = running(store, FENCE)
     store.jobs.edit(job, allow, to_running, "user/foreign")
     assert store.jobs.get_job(job).fence is None
-    assert finish(store, job, FENCE) is Receipt.LOST
+    assert finish(store, job, FENCE) is ReportReceipt.LOST
     edited = store.jobs.edit(job, allow, lambda d: Edit({**d, "progress": 50}), "user/foreign")
     assert edited["progress"] == 50
 
@@ -255,7 +261,7 @@ def test_other_attributes_of_a_fenced_run_may_be_edited(store: Store) -> None:
     job = running(store, FENCE)
     edited = store.jobs.edit(job, allow, lambda d: Edit({**d, "name": "x"}), "user/teacher")
     assert edited["name"] == "x"
-    assert finish(store, job, FENCE) is Receipt.ACCEPTED
+    assert finish(store, job, FENCE) is ReportReceipt.ACCEPTED
 
 
 def test_a_refused_edit_writes_nothing_and_harms_no_other(store: Store) -> None:
@@ -291,7 +297,8 @@ def test_exactly_one_of_many_finishes_wins(store: Store) -> None:
 
     racers = [
         threading.Thread(
-            target=race, args=(f"finish-{n}", lambda: finish(store, job, FENCE) is Receipt.ACCEPTED)
+            target=race,
+            args=(f"finish-{n}", lambda: finish(store, job, FENCE) is ReportReceipt.ACCEPTED),
         )
         for n in range(8)
     ]
@@ -328,7 +335,7 @@ def test_a_deleted_running_job_is_told_to_stop(store: Store) -> None:
     job = running(store, FENCE)
     store.jobs.delete(job, allow)
     assert states(store)[-1] == (job, "CANCELED")
-    assert finish(store, job, FENCE, log=["late"]) is Receipt.LOST
+    assert finish(store, job, FENCE, log=["late"]) is ReportReceipt.LOST
 
 
 def test_reports_of_a_batch_are_each_their_own(store: Store) -> None:
@@ -340,10 +347,10 @@ def test_reports_of_a_batch_are_each_their_own(store: Store) -> None:
         Report(job=job, fence=FENCE, kind=ReportKind.PROGRESS, progress=3),
     ]
     assert store.claims.report(reports) == [
-        Receipt.LOST,
-        Receipt.ACCEPTED,
-        Receipt.ACCEPTED,
-        Receipt.FINAL,
+        ReportReceipt.LOST,
+        ReportReceipt.ACCEPTED,
+        ReportReceipt.ACCEPTED,
+        ReportReceipt.FINAL,
     ]
 
 
@@ -360,12 +367,12 @@ def test_a_running_job_whose_entry_is_gone_is_queued_again(store: Store) -> None
     assert store.feed.cleared([EntryItem(job=job, entry=entry(1))]) == [True]
     assert states(store)[-1] == (job, "QUEUED")
     assert [item.job for item in store.feed.feed("noop", 5).jobs] == [job]
-    assert finish(store, job, FENCE) is Receipt.LOST
+    assert finish(store, job, FENCE) is ReportReceipt.LOST
     push(store, job, 2)
     assert claim(store, job, entry(2), FENCE).answer is Answer.STALE
     reply = claim(store, job, entry(2), AFTER_WIPE)
     assert (reply.answer, reply.interruptions) == (Answer.RUN, 1)
-    assert finish(store, job, AFTER_WIPE) is Receipt.ACCEPTED
+    assert finish(store, job, AFTER_WIPE) is ReportReceipt.ACCEPTED
 
 
 def test_a_foreign_run_keeps_its_entry(store: Store) -> None:

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from job_engine.errors import ConflictError
 from job_engine.model import Answer, Fence, JobState
-from job_engine.model.protocol.claims import Receipt, ReportKind
+from job_engine.model.protocol.claims import ReportKind, ReportReceipt
 from job_engine.store.store import Store
 from tests.contract.store.support import add, claim, entry, finish, report, states
 
@@ -57,11 +57,11 @@ class Claimers(RuleBasedStateMachine):
         else:
             receipt = report(self.store, self.job, fence, kind)
         if self.outcome is not None:
-            assert receipt is Receipt.FINAL
+            assert receipt is ReportReceipt.FINAL
             return
-        assert (receipt is Receipt.ACCEPTED) == (fence == self.holder)
-        if receipt is not Receipt.ACCEPTED:
-            assert receipt is Receipt.LOST
+        assert (receipt is ReportReceipt.ACCEPTED) == (fence == self.holder)
+        if receipt is not ReportReceipt.ACCEPTED:
+            assert receipt is ReportReceipt.LOST
         elif kind is ReportKind.FINISH:
             self.outcome = "SUCCESS" if good else "FAILED"
         elif kind is not ReportKind.PROGRESS:

@@ -13,7 +13,7 @@ from job_engine.errors import ConflictError
 from job_engine.model import Fence
 from job_engine.model.acl import normalise
 from job_engine.model.protocol.actions import ActionDescription
-from job_engine.model.protocol.claims import Receipt, ReportKind
+from job_engine.model.protocol.claims import ReportKind, ReportReceipt
 from job_engine.model.protocol.feed import Share
 from job_engine.store.copy import copy
 from job_engine.store.factory import open_store
@@ -87,13 +87,13 @@ def test_a_copy_has_everything_and_goes_on(store: Store, target: Store) -> None:
     before = contents(store)
     assert copy(store, target) == {name: len(rows) for name, rows in before.items()}
     assert contents(target) == before
-    assert finish(target, runs, FENCE) is Receipt.ACCEPTED
+    assert finish(target, runs, FENCE) is ReportReceipt.ACCEPTED
     newest = store.events.newest()
     assert target.events.newest() == newest + 1
     job = add(target)
     assert states(target, newest) == [(runs, "SUCCESS"), (job, "QUEUED")]
     assert target.jobs.get(waits) == store.jobs.get(waits)
-    assert finish(target, waits, Fence(1, 1)) is Receipt.LOST
+    assert finish(target, waits, Fence(1, 1)) is ReportReceipt.LOST
 
 
 def test_nothing_is_copied_over_something(store: Store, target: Store) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from job_engine.errors import ConflictError
 from job_engine.model import Fence, JobState
-from job_engine.model.protocol.events import Cancelled, Changes
+from job_engine.model.protocol.events import CancelledEntry, Changes
 from job_engine.store import events
 from job_engine.store.base import EVENTS_TOPIC
 from job_engine.store.edits import Edit
@@ -150,7 +150,7 @@ def test_changes_sum_up_what_leaders_have_to_look_at(store: Store) -> None:
     assert page.changes == Changes(
         waiting=["noop", "wait"],
         moving=["noop"],
-        cancelled=[Cancelled(action="wait", entry=name)],
+        cancelled=[CancelledEntry(action="wait", entry=name)],
     )  # nothing is new alone: some that were created are no longer waiting
     finish(store, ran, FENCE)
     assert store.events.changes(page.upto).changes == Changes()
@@ -165,7 +165,7 @@ def test_leaders_are_told_of_entries_that_nobody_consumes(store: Store) -> None:
     finish(store, claimed, FENCE, JobState.FAILED)
     store.jobs.edit(edited, lambda _: None, lambda d: Edit({**d, "state": "SUCCESS"}), None)
     cancelled = store.events.changes(seen).changes.cancelled
-    assert cancelled == [Cancelled(action="noop", entry=left)]
+    assert cancelled == [CancelledEntry(action="noop", entry=left)]
 
 
 def test_new_jobs_are_named_where_they_are_few_and_nothing_else_waits(store: Store) -> None:

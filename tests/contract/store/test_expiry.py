@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from job_engine.model import EXPIRED, Fence, JobState
 from job_engine.model.protocol.claims import ReportKind
-from job_engine.model.protocol.events import Cancelled
+from job_engine.model.protocol.events import CancelledEntry
 from job_engine.model.timestamps import format_ms
 from job_engine.store.edits import Edit
 from job_engine.store.expiry import expired
@@ -53,7 +53,7 @@ def test_what_still_waits_when_it_expires_is_failed(store: Store, clock: Clock) 
     assert ended == {ready: None, pushed: name, pulled: None}
     # So that its leader takes it out of the queue.
     left = store.events.changes(0).changes.cancelled
-    assert left == [Cancelled(action="noop", entry=name)]
+    assert left == [CancelledEntry(action="noop", entry=name)]
 
 
 def test_what_runs_or_is_over_does_not_expire(store: Store, clock: Clock) -> None:

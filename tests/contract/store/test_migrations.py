@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, make_url
 
-from job_engine.model.protocol.claims import Receipt
+from job_engine.model.protocol.claims import ReportReceipt
 from job_engine.store import migrate
 from job_engine.store.factory import open_store
 from job_engine.store.tables import metadata
@@ -111,8 +111,8 @@ def test_what_the_first_schema_held_goes_on(url: str) -> None:
         assert (found["name"], found["deep"]) == ("Übung", {"n": [1, 2.5]})
         assert [item.job for item in store.feed.feed("noop", 10).jobs] == ["job/waits"]
         assert claim(store, "job/waits", entry(8), FENCE).answer.runs
-        assert finish(store, "job/runs", FENCE) is Receipt.ACCEPTED
-        assert finish(store, "job/over", FENCE) is Receipt.FINAL
+        assert finish(store, "job/runs", FENCE) is ReportReceipt.ACCEPTED
+        assert finish(store, "job/over", FENCE) is ReportReceipt.FINAL
         last = store.events.after(0).events
         assert [(e.event.job, e.event.state) for e in last] == [
             ("job/over", "SUCCESS"),

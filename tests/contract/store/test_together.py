@@ -14,7 +14,7 @@ import pytest
 
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model import Fence, JobState
-from job_engine.model.protocol.claims import Receipt
+from job_engine.model.protocol.claims import ReportReceipt
 from job_engine.model.protocol.feed import EntryItem, Share
 from job_engine.store.base import Document
 from job_engine.store.factory import open_store
@@ -72,7 +72,7 @@ def test_of_two_claims_one_runs_and_of_two_results_one_counts(stores: Sequence[S
         receipts = at_once(
             *(partial(finish, s, job, f) for s, f in zip(stores, fences, strict=True))
         )
-        assert receipts.count(Receipt.ACCEPTED) == 1
+        assert receipts.count(ReportReceipt.ACCEPTED) == 1
         assert states(stores[1])[-3:] == [(job, "QUEUED"), (job, "RUNNING"), (job, "SUCCESS")]
 
 
@@ -89,7 +89,7 @@ def test_cancelled_or_finished_but_not_both(stores: Sequence[Store]) -> None:
             return True
 
         def end(job: str = job, fence: Fence = fence) -> bool:
-            return finish(stores[0], job, fence) is Receipt.ACCEPTED
+            return finish(stores[0], job, fence) is ReportReceipt.ACCEPTED
 
         cancelled, ended = at_once(cancel, end)
         assert cancelled != ended

@@ -16,7 +16,7 @@ from executor.run import Run
 from executor.told import CHARACTERS, Told, batches
 from job_engine.client import Api
 from job_engine.errors import ApiError, QueueError, SessionLostError
-from job_engine.model.protocol.claims import Receipt, Report, ReportKind, ReportRequest
+from job_engine.model.protocol.claims import Report, ReportKind, ReportReceipt, ReportRequest
 from job_engine.plugins import Result, RetryPolicy
 from job_engine.queue import QueueClaim
 from tests.support.engine import eventually
@@ -33,13 +33,13 @@ class SmallApi:
         self.closed = False
         self.taken: list[Report] = []
 
-    def report(self, request: ReportRequest) -> list[Receipt]:
+    def report(self, request: ReportRequest) -> list[ReportReceipt]:
         """See `Api`."""
         body = request.model_dump_json()
         if self.closed or len(body) > LIMIT:
             raise ApiError("The API refused (413): too large")
         self.taken += ReportRequest.model_validate_json(body).reports
-        return [Receipt.ACCEPTED for _ in request.reports]
+        return [ReportReceipt.ACCEPTED for _ in request.reports]
 
     def of(self, run: Run) -> list[ReportKind]:
         """What was told of a run, but for its progress."""
