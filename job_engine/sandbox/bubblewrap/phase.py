@@ -19,6 +19,7 @@ from job_engine.sandbox.base import FileGrew, PhaseOutput, PhaseResult, PhaseSpe
 from job_engine.sandbox.bubblewrap.cgroups import Group
 from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel, Message
 from job_engine.sandbox.egress import EgressProxy
+from job_engine.sandbox.file_locks import LockGauge
 from job_engine.sandbox.policy import PROXY_ADDRESS
 from job_engine.sandbox.verdict import Observations, decide, split_status
 
@@ -106,6 +107,7 @@ class PhaseRun:
         self._options = options
         self._channel = channel
         self._group = group
+        self._locks = LockGauge(group.processes)
         self._switch = switch
         self._stdin = stdin
         self._private_hosts = private_hosts
@@ -231,13 +233,15 @@ class PhaseRun:
     def _must_stop(self, started_at: float) -> bool:
         limits = self._spec.limits
         if not self._seen:
+            cpu_time_s = self._group.cpu_time_s()
             self._seen = {
                 name: True
                 for name, value in (
                     ("killed", self._switch.pressed),
                     ("output_exceeded", self._output.exceeded),
                     ("wall_time_exceeded", time.monotonic() - started_at > limits.wall_time_kill_s),
-                    ("cpu_time_exceeded", self._group.cpu_time_s() > limits.cpu_time_kill_s),
+                    ("cpu_time_exceeded", cpu_time_s > limits.cpu_time_kill_s),
+                    ("locks_exceeded", self._locks.exceeded(cpu_time_s)),
                 )
                 if value
             }

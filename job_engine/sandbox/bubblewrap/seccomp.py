@@ -108,6 +108,12 @@ _MS_SYNC: Final = 4
 """With it, `msync` does the same. Without it, it is how a stack is unwound safely: it tells
 whether something is mapped."""
 
+_FCNTL: Final = (72, 25)
+_DESCRIPTION_LOCKS: Final = (37, 38)
+"""F_OFD_SETLK and F_OFD_SETLKW: no cgroup counts what locks take of the kernel's memory, and
+these can be kept where nobody sees them, in descriptors on their way between processes. The
+answer is that of kernels which have none."""
+
 _NEW_NAMESPACES: Final = 0x7E02_0000
 _TERMINAL_INJECTION: Final = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX: they type into a terminal that others may share."""
@@ -199,6 +205,7 @@ def build(machine: str) -> bytes:
     for numbers in _SYNC:
         out.emit(_JUMP_EQUAL, numbers[column], 0, 1)
         out.answer(_DONE)
+    out.on_call(_FCNTL[column], _none_of(1, _DESCRIPTION_LOCKS, errno.EINVAL))
     out.on_call(_MSYNC[column], _none_of_bits(2, _MS_SYNC, _DONE))
     out.emit(_RETURN, _ALLOW)
     return out.bytes()

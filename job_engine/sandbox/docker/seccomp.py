@@ -42,12 +42,16 @@ _COUNTED_BY_USER: Final = ("inotify_init", "inotify_init1")
 """Few for each user (128 where nobody set it), and the host's services need some."""
 _SYNC: Final = ("sync", "syncfs", "fsync", "fdatasync", "sync_file_range", "sync_file_range2")
 _MS_SYNC: Final = 4
+_DESCRIPTION_LOCKS: Final = (37, 38)
+"""F_OFD_SETLK and F_OFD_SETLKW: no cgroup counts what locks take of the kernel's memory, and
+these can be kept where nobody sees them, in descriptors on their way between processes. The
+answer is that of kernels which have none."""
 _ALLOWED: Final = """\
     accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown
     clock_getres clock_gettime clock_nanosleep close close_range connect copy_file_range creat
     dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait
     eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 fadvise64 fallocate
-    fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fgetxattr flistxattr flock fork
+    fchdir fchmod fchmodat fchmodat2 fchown fchownat fgetxattr flistxattr flock fork
     fremovexattr fsetxattr fstat fstatat fstatfs ftruncate futex futex_requeue futex_wait
     futex_waitv futex_wake futimesat get_mempolicy get_robust_list get_thread_area getcpu getcwd
     getdents getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp
@@ -97,6 +101,12 @@ def profile(*, host_root: bool = False) -> str:
         # Without MS_SYNC it is how a stack is unwound safely: it tells what is mapped.
         _allow("msync", _bits(_MS_SYNC, 0)),
         _done("msync", _bits(_MS_SYNC, _MS_SYNC)),
+        _allow("fcntl", {"op": "SCMP_CMP_LT", "value": _DESCRIPTION_LOCKS[0], "index": 1}),
+        _allow("fcntl", {"op": "SCMP_CMP_GT", "value": _DESCRIPTION_LOCKS[1], "index": 1}),
+        *(
+            {**_done("fcntl", {**_equal(command), "index": 1}), "errnoRet": errno.EINVAL}
+            for command in _DESCRIPTION_LOCKS
+        ),
         # What programs know how to do without.
         *(
             {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EMFILE}

@@ -16,6 +16,7 @@ import pytest
 
 from job_engine.grading import pipeline
 from job_engine.grading.plan import TESTS, Plan, make_plan
+from job_engine.sandbox import file_locks
 from job_engine.sandbox.base import Mount, PhaseSpec
 from job_engine.sandbox.bubblewrap import backend, cgroups, command
 from job_engine.sandbox.bubblewrap import phase as bubblewrap_phase
@@ -219,6 +220,11 @@ HOLES: Final[dict[str, Hole]] = {
         {"anonymous-mapping": "verdict ok, not memory"},
         _host_config(Memory=_ROOMY, MemorySwap=_ROOMY),
         _attribute(cgroups.Group, "_limit_memory", lambda self, size: None),
+    ),
+    "file-locks": Hole(
+        {"file-locks": "ESCAPED: holds"},
+        _attribute(file_locks.LockGauge, "exceeded", lambda self, cpu_time_s: False),
+        _attribute(file_locks.LockGauge, "exceeded", lambda self, cpu_time_s: False),
     ),
     "processes": Hole(
         {"zombies": "verdict ok, not processes"},

@@ -75,6 +75,8 @@ def decide(machine: str, number: int, *arguments: int, arch: int | None = None) 
         (54, 208, (5, 1, 26), errno.EPERM),  # setsockopt SO_ATTACH_FILTER
         (54, 208, (5, 6, 26), ALLOW),  # setsockopt of TCP
         (162, 81, (), 0),  # sync: said to be done
+        (72, 25, (3, 6, 0x7000), ALLOW),  # fcntl F_SETLK
+        (72, 25, (3, 37, 0x7000), errno.EINVAL),  # fcntl F_OFD_SETLK
         (74, 82, (3,), 0),  # fsync
         (75, 83, (3,), 0),  # fdatasync
         (277, 84, (3, 0, 0, 2), 0),  # sync_file_range
