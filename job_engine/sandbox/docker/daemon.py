@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -120,6 +121,14 @@ class Daemon:
         """Return what the daemon knows of a container."""
         with doing("inspect a container"):
             return dict(self.api.inspect_container(container))
+
+    def written_directory(self, container: str) -> str | None:
+        """Return where on this host a container's own files are; None: they are not in sight."""
+        driver = self.inspect(container)["GraphDriver"]
+        upper = (driver.get("Data") or {}).get("UpperDir")
+        # What has the same name here may be another's, where the daemon is elsewhere.
+        seen = self.is_local and upper and os.access(upper, os.R_OK | os.X_OK)
+        return str(upper) if seen else None
 
     def written_bytes(self, container: str) -> int:
         """Return what a container has written into its root file system."""

@@ -5,7 +5,9 @@ program may overshoot by what it writes within that second, no file larger than 
 number of files is not limited. Both are why `own-root` is the operator's to grant.
 
 Docker sees no file that was removed while it is open, or mapped, though it takes its room
-still. Those are looked for in the processes, where these are in sight.
+still. Those are looked for in the processes, where these are in sight. Nor does it see one that
+lies deeper than a path can name, so what has a name is measured by `du`, which goes down step
+by step, where the daemon's files are in sight.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import subprocess
 import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -23,6 +26,8 @@ from job_engine.log import get_logger
 from job_engine.sandbox.docker.daemon import Daemon
 
 _PERIOD_S: Final = 1.0
+_MEASURE_S: Final = 20.0
+"""Longest that measuring may take; who has that many files is over the limit."""
 
 log = get_logger(__name__)
 
@@ -46,6 +51,7 @@ class RootGauge:
         self._limit_bytes = limit_bytes
         self._processes = processes
         self._on_full = on_full
+        self._upper: str | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="docker-root", daemon=True)
 
@@ -65,8 +71,7 @@ class RootGauge:
     def _run(self) -> None:
         while not self._over.wait(_PERIOD_S):
             try:
-                written = self._daemon.written_bytes(self._container)
-                written += removed_bytes(self._processes())
+                written = self._named_bytes() + removed_bytes(self._processes())
             except SandboxError as error:
                 # What cannot be watched must not go on.
                 log.warning("docker.root.unwatched", error=error.message)
@@ -74,6 +79,29 @@ class RootGauge:
             if written > self._limit_bytes:
                 self._on_full()
                 return
+
+    def _named_bytes(self) -> int:
+        if self._upper is None:
+            self._upper = self._daemon.written_directory(self._container) or ""
+        if self._upper:
+            return named_bytes(self._upper)
+        return self._daemon.written_bytes(self._container)
+
+
+def named_bytes(directory: str) -> int:
+    """Return what the files below a directory of the host take, however deep they lie.
+
+    Raises `SandboxError` when that cannot be told, or takes too long.
+    """
+    command = ["du", "--summarize", "--one-file-system", "--block-size=1", "--", directory]
+    try:
+        # Files go while it looks: it complains, and tells of the others.
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_MEASURE_S
+        )
+        return int(done.stdout.split(b"\t")[0])
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise SandboxError(f"what a phase has written cannot be measured: {error}") from error
 
 
 def removed_bytes(processes: Iterable[int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import threading
@@ -23,6 +24,7 @@ from job_engine.sandbox.docker.attach import STDERR, STDOUT, AttachedStream, Dem
 from job_engine.sandbox.docker.forwarder import OPEN, READY, Multiplexer
 from job_engine.sandbox.docker.holder import Holder
 from job_engine.sandbox.docker.meter import CgroupMeter
+from job_engine.sandbox.docker.root_gauge import named_bytes
 from job_engine.sandbox.docker.seccomp import profile
 from job_engine.sandbox.docker.watch import Output
 from job_engine.settings import SandboxSettings
@@ -336,3 +338,21 @@ def test_the_filter_lets_no_new_namespace_or_stray_family_through() -> None:
     assert {"execve", "read", "write", "futex", "ptrace"} <= bare
     sockets = [[t["value"] for t in r["args"]] for r in rules if "socket" in r["names"]]
     assert sockets == [[1], [2, 0], [2, 6], [2, 17], [10, 0], [10, 6], [10, 17]]
+
+
+def test_files_deeper_than_a_path_can_name_are_measured(tmp_path: Path) -> None:
+    here = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for _ in range(30):
+            os.mkdir("d" * 200, dir_fd=here)
+            below = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        file = os.open("deep", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=here)
+        os.write(file, bytes(2**20))
+        os.close(file)
+    finally:
+        os.close(here)
+    assert 2**20 <= named_bytes(str(tmp_path)) < 2**21
+    with pytest.raises(SandboxError):
+        named_bytes(str(tmp_path / "gone"))
