@@ -86,6 +86,9 @@ def _check_extents(
                 f"{show(info.orig_filename)} overlaps another file of the archive, as in a "
                 "decompression bomb. Pack it again with an ordinary tool."
             )
+        # Zip64 may name places that not even a seek takes.
+        if info.header_offset >= directory_start:
+            raise ArchiveError(_DAMAGED.format("a member lies beyond its content"))
         source.seek(info.header_offset)
         header = source.read(_LOCAL.size)
         if len(header) < _LOCAL.size or not header.startswith(_LOCAL_SIGNATURE):

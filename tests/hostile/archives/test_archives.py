@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -249,6 +250,21 @@ def overlapping() -> bytes:
 
 def test_overlapping_members_are_refused() -> None:
     assert "overlaps" in refused(overlapping())
+
+
+@pytest.mark.parametrize("at", [2**32, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_member_beyond_all_files_is_refused(at: int, tmp_path: Path) -> None:
+    extra = struct.pack("<HHQ", 1, 8, at)
+    fixed = struct.pack("<4s4B4H3L", b"PK\x01\x02", 45, 3, 45, 0, 0, 0, 0, 0, 0, 1, 1)
+    record = fixed + struct.pack("<5H2L", 1, len(extra), 0, 0, 0, 0, 0xFFFFFFFF) + b"a" + extra
+    local = zip_of(("a", b"x"))[:32]
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, len(record), len(local), 0)
+    assert "beyond" in refused(local + record + end)
+    # A file answers otherwise than memory does.
+    file = tmp_path / "far.zip"
+    file.write_bytes(local + record + end)
+    with file.open("rb") as source, pytest.raises(ArchiveError, match="beyond"):
+        unpack(source, limits=SMALL)
 
 
 def test_a_member_with_two_names_is_refused() -> None:
