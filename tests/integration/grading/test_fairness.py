@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 import time
 import uuid
@@ -18,6 +19,7 @@ from job_engine.grading.results import Outcome, Results
 from job_engine.model import Fault, FinalVerdict
 from job_engine.sandbox.base import Sandbox
 from job_engine.settings import SandboxSettings
+from job_engine.testing.git_server import GitServer, make_repository
 from tests.conftest import require
 from tests.integration.grading.conftest import Desk, Follower
 
@@ -197,6 +199,35 @@ def test_who_is_too_slow_twice_is_too_slow(desk: Desk) -> None:
     assert results.verdict is FinalVerdict.TIME_LIMIT
     assert (results.score, len(results.tests)) == (2, 2)
     assert "used more than 1 s of CPU time" in results.message
+
+
+class Vanishing(Follower):
+    """Takes the repository away when it is to be cloned once more."""
+
+    repository: Path
+
+    def log(self, text: str) -> None:
+        super().log(text)
+        if "run once more" in text:
+            shutil.rmtree(self.repository)
+
+
+def test_who_breaks_a_second_run_is_too_slow(
+    desk: Desk, git_server: GitServer, repositories: Path
+) -> None:
+    source = desk.directory / uuid.uuid4().hex
+    source.mkdir()
+    (source / "a").write_text("x")
+    follower = Vanishing(desk.follower().scratch)
+    follower.repository = repositories / f"{source.name}.git"
+    make_repository(source, follower.repository)
+    spin = "import time\nwhile time.process_time() < 1.02: pass"
+    assignment = publish(desk, f"python3 -c '{spin}'", "cpu_time_s: 1, wall_time_s: 20")
+    url = git_server.url(follower.repository.name)
+    results = desk.grade(assignment, {"git": {"url": url}}, follower)
+    assert not follower.repository.exists()
+    assert results.verdict is FinalVerdict.TIME_LIMIT
+    assert results.fault is Fault.PROGRAM
 
 
 BUILD = "date +%s%N > stamp; printf '#!/bin/sh\\necho by the program\\n' > prog; chmod +x prog"
