@@ -196,6 +196,9 @@ def answer(far: socket.socket, *answers: bytes) -> bytes:
     """Read one request line, and answer with its token after each answer; return the request."""
     with far.makefile("rb") as lines:
         request = lines.readline()
+        # A path that belongs to the request before may have come only now.
+        while request and len(request.split()) < 2:
+            request = lines.readline()
     token = request.split()[1]
     for data in answers:
         far.sendall(frame(STDOUT, data + token + b"\n"))
