@@ -226,7 +226,8 @@ def test_a_read_that_takes_too_long_is_ended(
     store_url: str, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few searches of somebody's must not hold everybody's up."""
-    monkeypatch.setattr(f"job_engine.store.{backend}.READ_LIMIT_S", 0.05)
+    where = {"sqlite": "sqlite", "postgres": "postgres_connections"}[backend]
+    monkeypatch.setattr(f"job_engine.store.{where}.READ_LIMIT_S", 0.05)
     store = open_store(store_url, Clock())
     store.start()
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
