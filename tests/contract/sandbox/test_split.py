@@ -241,11 +241,11 @@ def test_a_program_that_dies_badly_ends_itself_only(
 told["codes"] = []
 for _ in range(2):
     try:
-        told["codes"].append(run(timeout=4).returncode)
+        told["codes"].append(run(timeout=6).returncode)
     except subprocess.TimeoutExpired:
         told["codes"].append(None)
 """
-    companion = replace(PROGRAM, limits=replace(PROGRAM.limits, cpu_time_s=2))
+    companion = replace(PROGRAM, limits=replace(PROGRAM.limits, cpu_time_s=1))
     told, found = split(backend, label, harness, program, replace(HARNESS, companion=companion))
     assert 0 not in told["codes"]
     assert len(told["codes"]) == 2
