@@ -23,6 +23,8 @@ _WANTED: Final = ("memory", "pids", "cpu", "cpuacct")
 _WANTED_V2: Final = ("memory", "pids", "cpu")
 _PERIOD_US: Final = 100_000
 _KILL_TIMEOUT_S: Final = 10.0
+_METER_BYTES: Final = 4096
+"""More than any file has that is read here."""
 _ATTEMPTS: Final = 5
 
 
@@ -216,16 +218,22 @@ class Group:
         self._write("cpu", "cpu.cfs_period_us", str(_PERIOD_US))
         self._write("cpu", "cpu.cfs_quota_us", str(quota_us))
 
+    def _directory(self, controller: str) -> Path:
+        return self._dirs[0] if self._hierarchies.unified else self._dir_of[controller]
+
     def _file(self, controller: str, name: str) -> Path:
-        if self._hierarchies.unified:
-            return self._dirs[0] / name
-        return self._dir_of[controller] / name
+        return self._directory(controller) / name
 
     def _has(self, controller: str, name: str) -> bool:
         return self._file(controller, name).exists()
 
     def _read(self, controller: str, name: str) -> str:
-        return self._file(controller, name).read_text()
+        # By way of pathlib, a buffer and a decoder, each of a phase's four takes six times as long.
+        meter = os.open(f"{self._directory(controller)}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(meter, _METER_BYTES).decode()
+        finally:
+            os.close(meter)
 
     def _write(self, controller: str, name: str, value: str) -> None:
         self._file(controller, name).write_text(value)
