@@ -132,7 +132,7 @@ class Group:
         `cgroup_procs_write_start`). Version 2 has that for the mount option `favordynmods`.
         """
         name = "cgroup.procs" if self._hierarchies.unified else "tasks"
-        return [os.open(d / name, os.O_WRONLY | os.O_CLOEXEC) for d in self._dirs]
+        return [os.open(f"{d}/{name}", os.O_WRONLY | os.O_CLOEXEC) for d in self._dirs]
 
     def cpu_time_s(self) -> float:
         """Return the CPU time of all its processes so far, in seconds."""
