@@ -38,7 +38,7 @@ from job_engine.api.routes import (
     messages,
     webhooks,
 )
-from job_engine.api.routes.cimi import cimi_routes, routes_of_type
+from job_engine.api.routes.cimi import cimi_routes
 from job_engine.api.services import Services, make_services
 from job_engine.api.shortcut import Shortcut
 from job_engine.api.threads import THREADS
@@ -98,7 +98,6 @@ def create_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: "-".join([*map(str, route.tags), route.name]),
     )
-    app.job_routes = routes_of_type("job", registry["job"])
     app.around = [
         Middleware(RequestIdMiddleware),
         Middleware(_PackWhatIsRead),
@@ -121,7 +120,8 @@ def create_app(
         greengrader.router,
     ):
         app.include_router(router)
-    app.router.routes += cimi_routes(registry)
+    app.resource_routes = cimi_routes(registry)
+    app.router.routes += app.resource_routes
     app.openapi = lambda: _openapi(app, registry)  # type: ignore[method-assign]
     return app
 
@@ -131,11 +131,13 @@ class _Application(FastAPI):
 
     around: Sequence[Middleware] = ()
     """What every request passes, outermost first."""
-    job_routes: Sequence[Route] = ()
+    resource_routes: Sequence[Route] = ()
+    """Those of CIMI, of which jobs are answered before the others are asked."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put it all together."""
-        app: ASGIApp = Shortcut(super().build_middleware_stack(), self.job_routes, _answer_error)
+        within = super().build_middleware_stack()
+        app: ASGIApp = Shortcut(within, self.resource_routes, _answer_error)
         for middleware, arguments, options in reversed(self.around):
             app = middleware(app, *arguments, **options)
         return app

@@ -29,7 +29,7 @@ class Shortcut:
     """Answers for a collection of jobs, and for one, by their own routes' endpoints."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[Route], answer_error: AnswerError) -> None:
-        """`app` answers everything else; `routes` are those of jobs, these two among them."""
+        """`app` answers everything else; `routes` are those of resources."""
         self._app = app
         by_path = {route.path: route for route in routes}
         self._collection, self._resource = by_path[_COLLECTION], by_path[_RESOURCE]

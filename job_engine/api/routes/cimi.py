@@ -40,11 +40,11 @@ def cimi_routes(registry: Mapping[str, ResourceType]) -> list[Route]:
     They read requests themselves, and are described in `openapi/cimi.py`: what FastAPI
     would do for them costs as much as creating a job.
     """
-    routes = [route for name, kind in registry.items() for route in routes_of_type(name, kind)]
+    routes = [route for name, kind in registry.items() for route in _of_type(name, kind)]
     return [*routes, *_of_entry_point(registry), *_of_the_rest()]
 
 
-def routes_of_type(name: str, kind: ResourceType) -> list[Route]:
+def _of_type(name: str, kind: ResourceType) -> list[Route]:
     """Return the routes of one type."""
 
     async def on_collection(request: Request) -> Response:
