@@ -228,6 +228,9 @@ def test_a_payload_names_ones_own_uploads(api: Client) -> None:
 
     for name in (hers, f"sha256:{hers.partition('/')[2]}", "sha256:" + "0" * 64):
         refused(submit(name), 400, "no upload")
+    written_otherwise = f'{{"\\u0062lob": "sha256:{hers.partition("/")[2]}"}}'
+    body = {"action": "grade", "payload": written_otherwise}
+    refused(api(submitter, "POST", "job", body), 400, "no upload")
     assert submit(own).status_code == 201
     assert api(ADMIN, "POST", "job", {"action": "grade", "payload": {"blob": hers}}).is_success
 
