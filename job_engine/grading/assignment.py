@@ -22,6 +22,7 @@ from pydantic import (
 from job_engine.grading import split
 from job_engine.grading.contracts import expand
 from job_engine.grading.contracts.cases_spec import CasesSpec
+from job_engine.grading.contracts.classroom_spec import Classroom
 from job_engine.grading.contracts.spec import Autolab, ExternalGrading
 from job_engine.grading.fields import (
     Command,
@@ -242,7 +243,9 @@ class Assignment(Strict):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     title: Annotated[str, StringConstraints(max_length=200)] = ""
-    contract: Literal["phases", "autolab", "cases", "gradescope", "prairielearn"] = "phases"
+    contract: Literal["phases", "autolab", "cases", "classroom", "gradescope", "prairielearn"] = (
+        "phases"
+    )
     """Whose rules the bundle follows; all but `phases` bring phases and results with them."""
     image: ImageName | None = None
     due: AwareDatetime | None = None
@@ -258,6 +261,8 @@ class Assignment(Strict):
     """For `contract: prairielearn`: the question's `externalGradingOptions`."""
     autolab: Autolab | None = None
     """For `contract: autolab`."""
+    classroom: Classroom | None = None
+    """For `contract: classroom`."""
     setup: Setup | None = None
     phases: Phases
     results: ResultsSpec
@@ -303,6 +308,8 @@ class Assignment(Strict):
     def _fits_its_contract(self) -> Assignment:
         if (self.contract == "cases") != (self.cases is not None):
             raise ValueError("cases: it goes with 'contract: cases', and that with it")
+        if (self.contract == "classroom") != (self.classroom is not None):
+            raise ValueError("classroom: it goes with 'contract: classroom', and that with it")
         if self.cases is not None and self.phases.test.program is None:
             raise ValueError("cases.program: a command is needed")
         if self.setup is not None and self.phases.test.profile is None:

@@ -34,6 +34,7 @@ DEFAULTS = {
     "output_bytes": 1 << 20,
     "visibility": "visible",
     "exit_code": 0,
+    "shown": True,
 }
 
 
@@ -69,6 +70,9 @@ def run_all(settings: Rules) -> None:
     total = sum(rules[name]["points"] for name in names)
     with open(settings["results"], "w", encoding="utf-8") as results:
         tell(results, {"planned": len(names), "max_score": total})
+        if settings["cases"].get("all_or_nothing"):
+            run_to_first_wrong(settings["run"], root, names, rules, results)
+            return
         for group in dict.fromkeys(group_of(name) for name in names):
             members = [name for name in names if group_of(name) == group]
             strict = settings["cases"]["groups"].get(group, {}).get("all_or_nothing", False)
@@ -92,6 +96,31 @@ def run_group(
                 test["score"] = 0
                 test["output"] = test["output"] or "right, but another case of its group is not"
             tell(results, test)
+
+
+def run_to_first_wrong(
+    run: str, root: str, names: list[str], rules: Rules, results: TextIO
+) -> None:
+    """Run cases until one is wrong, as judges of contests do; points are for all right only."""
+    tests: list[Rules] = []
+    for name in names:
+        tests.append(run_case(run, os.path.join(root, name), name, rules[name]))
+        if tests[-1]["status"] != "passed":
+            break
+    whole = len(tests) == len(names) and tests[-1]["status"] == "passed"
+    for test in tests:
+        tell(results, test if whole else {**test, "score": 0})
+    for name in names[len(tests) :]:
+        tell(
+            results,
+            {
+                "name": name,
+                "score": 0,
+                "max_score": rules[name]["points"],
+                "output": "not run: a case before it is not right",
+                "visibility": rules[name]["visibility"],
+            },
+        )
 
 
 def tell(results: TextIO, value: object) -> None:
@@ -140,7 +169,7 @@ def run_case(run: str, path: str, name: str, rules: Rules) -> Rules:
     seconds = time.monotonic() - started
     part = 0.0
     if problem is None:
-        part, problem = judge(rules["checker"], path, output)
+        part, problem = judge(rules, path, output)
     return {
         "name": name,
         "score": rules["points"] * part,
@@ -240,8 +269,9 @@ def read(path: str) -> bytes | None:
         return None
 
 
-def judge(checker: Rules, path: str, output: bytes) -> tuple[float, str | None]:
+def judge(rules: Rules, path: str, output: bytes) -> tuple[float, str | None]:
     """Return the part of the points, 0 to 1, and what is wrong if anything is."""
+    checker = rules["checker"]
     expected = read(f"{path}.out")
     if expected is None:
         expected = read(f"{path}.ans")
@@ -251,6 +281,8 @@ def judge(checker: Rules, path: str, output: bytes) -> tuple[float, str | None]:
         raise BrokenError(f"{path} has no .out and no .ans")
     if same(checker, output, expected):
         return 1.0, None
+    if not rules["shown"]:
+        return 0.0, "wrong answer"
     return 0.0, f"expected {show(expected)}, printed {show(output)}"
 
 

@@ -68,6 +68,8 @@ class CaseRules(Strict):
     """Default: visible."""
     exit_code: Literal["any"] | Annotated[int, Field(ge=0, le=255)] | None = None
     """What the program must end with; default: 0."""
+    shown: bool | None = None
+    """Whether of a wrong answer both it and the expected one are shown; default: true."""
 
 
 class CaseGroup(CaseRules):
@@ -85,6 +87,8 @@ class CasesSpec(CaseRules):
 
     program: JsonValue = None
     """The student's program, as `phases.test.program`."""
+    all_or_nothing: bool = False
+    """Whether one wrong case takes the points of all; those after it are then not run."""
     directory: RelativePath = "."
     """Where they are, below `tests/`."""
     groups: dict[str, CaseGroup] = {}

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from job_engine.grading.contracts.classroom_spec import Classroom
 from job_engine.grading.contracts.spec import MAX_TIMEOUT_S, Autolab, ExternalGrading
 
 M = TypeVar("M", bound=BaseModel)
@@ -16,13 +17,17 @@ M = TypeVar("M", bound=BaseModel)
 MIB: Final = 2**20
 ENGINE_MOUNT: Final = "/mnt/engine"
 """Where a contract's phases find what the engine tells them."""
-TOLD: Final = frozenset({"cases", "gradescope", "prairielearn"})
+TOLD: Final = frozenset({"cases", "classroom", "gradescope", "prairielearn"})
 """Contracts whose graders are told something in files."""
 BUNDLE_MOUNT: Final = "/mnt/bundle"
 SUBMISSION_MOUNT: Final = "/mnt/submission"
 """Where the scripts of contracts take the submission from, to where their graders look for it."""
 CASES_HARNESS: Final = "cases.py"
 CASES_SETTINGS: Final = "cases.json"
+CLASSROOM_HARNESS: Final = "classroom.py"
+CLASSROOM_SETTINGS: Final = "classroom.json"
+_CLASSROOM_S: Final = 600.0
+"""Most that all tests of a repository may take together, whatever their time-outs say."""
 
 
 def expand(document: Any) -> Any:
@@ -138,10 +143,27 @@ def _autolab(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _classroom(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The runner's machines are large; its time-outs are minutes, for each test."""
+    tests = _options(Classroom, document, "classroom").tests
+    seconds = min(_CLASSROOM_S, sum(60 * test.timeout for test in tests))
+    settings = f"{ENGINE_MOUNT}/{CLASSROOM_SETTINGS}"
+    return {
+        "flavour": "large",
+        "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
+        "limits": {"wall_time_s": seconds, "cpu_time_s": seconds},
+        "phases": {
+            "test": {"command": ["python3", f"{ENGINE_MOUNT}/{CLASSROOM_HARNESS}", settings]}
+        },
+        "results": {"format": "stream", "forgeable": True},
+    }
+
+
 CONTRACTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = MappingProxyType(
     {
         "autolab": _autolab,
         "cases": _cases,
+        "classroom": _classroom,
         "gradescope": _gradescope,
         "prairielearn": _prairielearn,
     }

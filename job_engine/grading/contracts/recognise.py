@@ -1,6 +1,6 @@
 """From what a course has to a bundle of ours: a directory or a zip, as it is.
 
-A bundle of another system becomes one of ours without a change to its files: they all lie
+A bundle of another system becomes one of ours without a change to its files: they lie
 under `tests/`, and beside them an `assignment.yaml` says whose contract they follow.
 """
 
@@ -11,6 +11,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -19,6 +20,7 @@ import yaml
 from job_engine.errors import AssignmentError
 from job_engine.grading.archive import ArchiveLimits, Collector, Unpacked, pack_directory, unpack
 from job_engine.grading.assignment import FILE_NAME, TESTS_DIRECTORY
+from job_engine.grading.contracts import classroom_spec, elsewhere, package
 from job_engine.grading.yaml_lines import load
 
 _LIMITS: Final = ArchiveLimits(
@@ -37,12 +39,6 @@ EXPECTED: Final = "expected.yaml"
 """File in it that says what others must get."""
 _NOISE: Final = "__MACOSX"
 _CHUNK: Final = 256 * 1024
-_NEEDED: Final = {
-    "gradescope": ("run_autograder",),
-    "prairielearn": ("info.json",),
-    "autolab": ("autograde.tar",),
-}
-"""Files at its root that tell a bundle of each contract."""
 
 
 @contextmanager
@@ -56,22 +52,24 @@ def bundle_of(source: Path, name: str | None = None) -> Iterator[Unpacked]:
         document = _settings_beside(source)
         if (own := _member(content, FILE_NAME)) is not None:
             document = {**_mapping(own), **document}
-        contract = document.get("contract") or _recognise(content.files)
-        tests = any(file.startswith(f"{TESTS_DIRECTORY}/") for file in content.files)
-        if own is not None and (contract is None or (contract == "cases" and tests)):
+        kind = _kind_of(content.files, document.get("contract"))
+        if own is not None and (kind is None or _is_ours(document, content.files)):
             if name is not None:
                 raise AssignmentError(f"Its {FILE_NAME} gives the name; change it there.")
             with _repack(content, own, below="", left_out={_NOISE, SOLUTIONS}) as made:
                 yield made
             return
-        if contract not in _NEEDED:
-            raise AssignmentError(_unknown(source))
-        told = _TOLD[contract](source, content) if contract in _TOLD else {}
-        document = {"name": _name_of(source), "title": source.stem, **told, **document}
-        document |= {"contract": contract} | ({"name": name} if name is not None else {})
+        if kind is None:
+            raise AssignmentError(elsewhere.unknown(source, content.files, KINDS))
+        told = kind.told(source, content)
+        document = {"name": _name_of(source), "title": source.stem, **_over(told, document)}
+        document |= {"contract": kind.contract} | ({"name": name} if name is not None else {})
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()
-        further = _course_files(source, document) if contract == "prairielearn" else {}
+        further = _course_files(source, document) if kind.contract == "prairielearn" else {}
         left_out = {_NOISE, SOLUTIONS} if _are_ours(content.files) else {_NOISE}
+        if kind.takes is not None:
+            wanted = kind.takes(document)
+            left_out |= {top for top in _tops(content.files) if top not in wanted}
         below = f"{TESTS_DIRECTORY}/"
         with _repack(content, text, below=below, left_out=left_out, further=further) as made:
             yield made
@@ -86,12 +84,35 @@ def _content(source: Path) -> Unpacked:
         return unpack(file, limits=_LIMITS, strip=True)
 
 
-def _recognise(files: tuple[str, ...]) -> str | None:
+def _kind_of(files: tuple[str, ...], contract: object) -> Kind | None:
+    """Return the kind whose files are there, of the contract that is given if one is."""
+    kinds = [kind for kind in KINDS if contract in (None, kind.contract)]
     present = set(files)
-    for contract, needed in _NEEDED.items():
-        if present.issuperset(needed):
-            return contract
-    return None
+    found = (kind for kind in kinds if all(_is_there(name, present) for name in kind.needed))
+    only = kinds[0] if kinds and contract not in (None, "cases") else None
+    return next(found, only)
+
+
+def _is_there(name: str, files: Set[str]) -> bool:
+    return name in files or (name.endswith("/") and any(file.startswith(name) for file in files))
+
+
+def _is_ours(document: Mapping[str, Any], files: tuple[str, ...]) -> bool:
+    """Whether `assignment.yaml` says all, of cases that lie where ours do."""
+    return document.get("contract") == "cases" and _is_there(f"{TESTS_DIRECTORY}/", set(files))
+
+
+def _tops(files: tuple[str, ...]) -> set[str]:
+    return {file.partition("/")[0] for file in files}
+
+
+def _over(told: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was told, with what the course says itself over it, key by key of a section."""
+    merged = {**told, **document}
+    for key in told.keys() & document.keys():
+        if isinstance(told[key], Mapping) and isinstance(document[key], Mapping):
+            merged[key] = {**told[key], **document[key]}
+    return merged
 
 
 def _are_ours(files: tuple[str, ...]) -> bool:
@@ -173,10 +194,60 @@ def _lab_document(value: Mapping[str, Any], general: Mapping[str, Any]) -> dict[
     return told
 
 
-_TOLD: Final[Mapping[str, Callable[[Path, Unpacked], dict[str, Any]]]] = {
-    "prairielearn": _question,
-    "autolab": _lab,
-}
+def _nothing(_source: Path, _content: Unpacked) -> dict[str, Any]:
+    return {}
+
+
+def _lab_files(document: Mapping[str, Any]) -> set[str]:
+    """Return what the autograder is given of a lab.
+
+    All else stays out, as there: the model answer beside it would take the hand-in's place.
+    """
+    lab = document.get("autolab")
+    named = lab.get("files") if isinstance(lab, Mapping) else None
+    further = {str(name).partition("/")[0] for name in named or []}
+    return {"autograde.tar", "autograde-Makefile", "Makefile", *further}
+
+
+def _package_files(_document: Mapping[str, Any]) -> set[str]:
+    return {"problem.yaml", "data", "output_validator", "output_validators"}
+
+
+def _classroom(_source: Path, content: Unpacked) -> dict[str, Any]:
+    for name, read in classroom_spec.READERS.items():
+        if (data := _member(content, name)) is not None:
+            return read(data)
+    return {}
+
+
+def _package(_source: Path, content: Unpacked) -> dict[str, Any]:
+    return package.document(content.files, lambda name: _member(content, name) or b"")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What courses have of one contract, and what it says of itself."""
+
+    contract: str
+    label: str
+    needed: tuple[str, ...]
+    """Files at its root that tell it; one that ends with a slash is a directory."""
+    told: Callable[[Path, Unpacked], dict[str, Any]] = _nothing
+    """Reads what `assignment.yaml` need not say."""
+    takes: Callable[[Mapping[str, Any]], Set[str]] | None = None
+    """What at its root is taken, by the finished document; None: all of it."""
+
+
+KINDS: Final = (
+    Kind("gradescope", "gradescope", ("run_autograder",)),
+    Kind("prairielearn", "prairielearn", ("info.json",), _question),
+    Kind("autolab", "autolab", ("autograde.tar",), _lab, _lab_files),
+    Kind("cases", "a problem package", ("problem.yaml", "data/"), _package, _package_files),
+    *(
+        Kind("classroom", "GitHub Classroom", (name,), _classroom)
+        for name in classroom_spec.READERS
+    ),
+)
 
 
 def _settings_beside(source: Path) -> dict[str, Any]:
@@ -250,11 +321,3 @@ def _name_of(source: Path) -> str:
     stem = source.resolve().name if source.is_dir() else source.stem
     name = _NOT_NAME.sub("-", stem.lower()).strip("-._")[:64]
     return name or "assignment"
-
-
-def _unknown(source: Path) -> str:
-    return (
-        f"{source} is no assignment: it has neither {FILE_NAME} nor, at its root, "
-        + " nor ".join(f"{' and '.join(files)} ({kind})" for kind, files in _NEEDED.items())
-        + "."
-    )

@@ -61,3 +61,6 @@ class Autolab(BaseModel):
     """Name that the hand-in has for the grader; None: the submission's files as they are."""
     problems: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
     """Most points of each problem."""
+    files: list[RelativePath] = []
+    """What the grader gets of the lab besides its Makefile and `autograde.tar`: there a lab's
+    `.rb` says it (`autogradeInputFiles`)."""

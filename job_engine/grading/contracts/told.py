@@ -18,7 +18,13 @@ from typing import Any, Final
 
 from job_engine.grading.archive import Unpacked
 from job_engine.grading.assignment import Assignment
-from job_engine.grading.contracts.expand import CASES_HARNESS, CASES_SETTINGS, script
+from job_engine.grading.contracts.expand import (
+    CASES_HARNESS,
+    CASES_SETTINGS,
+    CLASSROOM_HARNESS,
+    CLASSROOM_SETTINGS,
+    script,
+)
 from job_engine.grading.results.stream import DEFAULT_PATH
 from job_engine.grading.submission import GradePayload
 
@@ -60,6 +66,8 @@ def engine_files(told: Told) -> dict[str, bytes]:
             return {"data.json": _json(question_data(told))}
         case "cases":
             return cases_files(told.assignment)
+        case "classroom":
+            return classroom_files(told.assignment)
         case _:
             return {}
 
@@ -75,6 +83,22 @@ def cases_files(assignment: Assignment) -> dict[str, bytes]:
         "results": f"{mounts.results}/{assignment.results.path or DEFAULT_PATH}",
     }
     return {CASES_HARNESS: script(CASES_HARNESS).encode(), CASES_SETTINGS: _json(settings)}
+
+
+def classroom_files(assignment: Assignment) -> dict[str, bytes]:
+    """Return the harness of GitHub Classroom's tests and its settings."""
+    assert assignment.classroom is not None  # it goes with the contract
+    mounts = assignment.mounts
+    settings = {
+        **assignment.classroom.model_dump(mode="json"),
+        "bundle": mounts.tests,
+        "submission": mounts.submission,
+        "results": f"{mounts.results}/{assignment.results.path or DEFAULT_PATH}",
+    }
+    return {
+        CLASSROOM_HARNESS: script(CLASSROOM_HARNESS).encode(),
+        CLASSROOM_SETTINGS: _json(settings),
+    }
 
 
 def pack_files(files: Mapping[str, bytes]) -> io.BytesIO:

@@ -305,3 +305,54 @@ def test_metadata_takes_what_it_is_told() -> None:
     assert (bea["name"], bea["extra"]) == ("Bea", [1])
     assert bea["assignment"]["late_due_date"] == found["assignment"]["late_due_date"]
     assert found["previous_submissions"] == [{"score": "3.0"}]
+
+
+def test_a_lab_brings_what_its_autograder_is_given_and_nothing_else(tmp_path: Path) -> None:
+    source = tmp_path / "fib"
+    (source / "handin").mkdir(parents=True)
+    for name in ("autograde.tar", "autograde-Makefile", "fib.cpp", "settings.json", "handin/ann"):
+        (source / name).write_text("x")
+    assert {*members(source)} == {
+        "assignment.yaml",
+        "tests/autograde.tar",
+        "tests/autograde-Makefile",
+    }
+    (source / "fib.yml").write_text(
+        "general: {handin_filename: fib.cpp}\nproblems: [{name: One, max_score: 10.0}]\n"
+    )
+    (source / "assignment.yaml").write_text("autolab: {files: [settings.json]}\n")
+    assert "tests/settings.json" in members(source)
+    # What the lab says stays, where the course does not say it otherwise.
+    assert parsed(source).results.weights == {"One": 10}
+
+
+def test_a_section_of_a_question_may_be_said_otherwise(tmp_path: Path) -> None:
+    place = question(tmp_path, enableNetworking=True, entrypoint="/grade/tests/run.sh")
+    (place / "assignment.yaml").write_text("prairielearn: {enableNetworking: false}\n")
+    assert parsed(place).phases.test.argv()[-1] == "/grade/tests/run.sh"
+
+
+def test_phases_may_be_said_to_be_the_contract(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "run.sh").write_text("true\n")
+    text = "name: hw\ncontract: phases\nphases: {test: 'true'}\nresults: {format: stdout}\n"
+    (tmp_path / "assignment.yaml").write_text(text)
+    assert parsed(tmp_path).contract == "phases"
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("autograde-Makefile", r"autograde\.tar is missing.*Make it first"),
+        ("otter_config.json", "otter generate"),
+        ("problem.xml", "Polygon"),
+        (".guides/settings", "Codio"),
+        ("deep/er/run_autograder", "Did you mean .*deep/er"),
+        ("notes.txt", r"docs/assignments\.md"),
+    ],
+)
+def test_what_is_not_taken_says_what_to_do(tmp_path: Path, file: str, why: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("x")
+    with pytest.raises(AssignmentError, match=why):
+        members(tmp_path)

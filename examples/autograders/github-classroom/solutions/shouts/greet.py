@@ -1,0 +1,9 @@
+import sys
+
+
+def greeting(name: str) -> str:
+    return f"HELLO, {name or 'World'}!"
+
+
+if __name__ == "__main__":
+    print(greeting(sys.stdin.readline().strip()))

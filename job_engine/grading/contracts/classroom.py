@@ -1,0 +1,261 @@
+"""Runs the tests of a GitHub Classroom repository on a submission; the engine's own harness.
+
+It runs in the sandbox of the test phase, beside the student's code, needs Python 3.9 and
+nothing else, and is imported by nothing but its tests. Its settings are JSON: `tests` and
+`protected` of the assignment, and `bundle`, `submission` and `results`, which are paths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from typing import IO, Any, TextIO
+
+Test = dict[str, Any]
+SHOWN = 4_000
+"""Characters of an output that are shown."""
+MOST = 1 << 20
+"""Bytes of an output that are looked at."""
+_INSTALLS = re.compile(
+    r"\s*(sudo\s+(-\S+\s+)*)?(\S*pip3?|\S*python3?\s+-m\s+pip|apt|apt-get|brew|npm|yarn|gem|bundle)\s"
+    r".*\b(install|update|upgrade|ci)\b"
+)
+_SUDO = """#!/bin/sh
+# Who is asked for a password here? Nobody: what needs no root goes on without.
+while [ "$#" -gt 0 ]; do
+    case $1 in -u | -g) shift 2 ;; -*) shift ;; *) break ;; esac
+done
+exec "$@"
+"""
+
+
+def main(settings_file: str) -> int:
+    """Run every test; write each as a line of the results as it is done."""
+    with open(settings_file, encoding="utf-8") as file:
+        settings = json.load(file)
+    lay_out(settings["bundle"], settings["submission"], settings["protected"])
+    tests = settings["tests"]
+    # Without points anywhere, each test is worth one.
+    worth = 1.0 if not any(test["points"] for test in tests) else 0.0
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = environment_in(scratch)
+        with open(settings["results"], "w", encoding="utf-8") as results:
+            tell(results, {"max_score": sum(test["points"] or worth for test in tests)})
+            for test in tests:
+                for found in run_test({**test, "points": test["points"] or worth}, environment):
+                    tell(results, found)
+    return 0
+
+
+def lay_out(bundle: str, submission: str, protected: list[str]) -> None:
+    """Make the submission a checkout: with what it lacks of the course's, and what is protected."""
+    for directory, folders, files in os.walk(bundle):
+        below = os.path.relpath(directory, bundle)
+        folders[:] = [name for name in folders if (below, name) != (".", ".git")]
+        for name in files:
+            path = os.path.normpath(os.path.join(below, name))
+            target = os.path.join(submission, path)
+            stands = any(path == kept or path.startswith(kept + os.sep) for kept in protected)
+            if stands or not os.path.lexists(target):
+                put(os.path.join(directory, name), target)
+
+
+def put(source: str, target: str) -> None:
+    """Copy a file to where anything may be."""
+    above = os.path.dirname(target)
+    while above and not os.path.isdir(above):
+        if os.path.lexists(above):
+            os.unlink(above)
+            break
+        above = os.path.dirname(above)
+    if os.path.isdir(target) and not os.path.islink(target):
+        shutil.rmtree(target)
+    elif os.path.lexists(target):
+        os.unlink(target)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    shutil.copy(source, target)
+
+
+def environment_in(scratch: str) -> dict[str, str]:
+    """Return the variables of the commands, as the runner sets them."""
+    with open(os.path.join(scratch, "sudo"), "w", encoding="utf-8") as file:
+        file.write(_SUDO)
+    os.chmod(os.path.join(scratch, "sudo"), 0o755)
+    path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    return {
+        **os.environ,
+        "PATH": path if shutil.which("sudo") else scratch + os.pathsep + path,
+        "FORCE_COLOR": "true",
+        "DOTNET_CLI_HOME": "/tmp",
+        "DOTNET_NOLOGO": "true",
+        "CI": "true",
+        # Distributions keep pip from their own directories, and there is nobody else here.
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
+        "PIP_RETRIES": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+
+
+def tell(results: TextIO, value: object) -> None:
+    """Write one line, whole."""
+    results.write(json.dumps(value) + "\n")
+    results.flush()
+
+
+def run_test(test: Test, environment: dict[str, str]) -> list[Test]:
+    """Return what became of one test: one, or of pytest one for each case."""
+    started = time.monotonic()
+    seconds = test["timeout"] * 60
+    told = ""
+    if test["setup"]:
+        code, printed, errors = command(test["setup"], "", seconds, environment)
+        if code != 0 and not only_installs(test["setup"]):
+            return [result(test, f"the setup {ended(code, seconds)}", printed + errors, started)]
+        if code != 0:
+            told = f"The setup {ended(code, seconds)}; what it installs has to be in the image.\n"
+    if test["pytest"]:
+        return run_pytest(test, told, seconds, environment)
+    code, printed, errors = command(test["run"], test["input"], seconds, environment)
+    problem = ended(code, seconds) if code != 0 else compare(test, printed)
+    return [result(test, problem, told + printed + errors, started)]
+
+
+def only_installs(setup: str) -> bool:
+    """Whether a setup does nothing but fetch packages, for which there is no network."""
+    parts = re.split(r"\n|&&|;", setup)
+    return all(_INSTALLS.match(part) for part in parts if part.strip())
+
+
+def command(
+    text: str, given: str, seconds: float, environment: dict[str, str]
+) -> tuple[int | None, str, str]:
+    """Run a command; return its exit code, None when it took too long, its output and errors."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(given.encode())
+            stdin.seek(0)
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", text],
+                stdin=stdin,
+                stdout=out,
+                stderr=err,
+                env=environment,
+                start_new_session=True,
+            )
+        try:
+            code: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            # With whatever it left running.
+            kill(process)
+        return code, text_of(out), text_of(err)
+
+
+def text_of(stream: IO[bytes]) -> str:
+    """Return what was printed, up to a limit."""
+    stream.seek(0)
+    return stream.read(MOST).decode("utf-8", "replace")
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command and its descendants."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def ended(code: int | None, seconds: float) -> str:
+    """Say how a command ended that did not end well."""
+    if code is None:
+        return f"took longer than {seconds:g} s"
+    return f"died of signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def compare(test: Test, printed: str) -> str | None:
+    """Return what is wrong with an output; a test that gives and expects nothing compares none."""
+    if not test["output"] and not test["input"]:
+        return None
+    expected, actual = normal(test["output"]), normal(printed)
+    kind = test["comparison"]
+    if kind == "regex":
+        try:
+            right = re.search(test["output"], actual) is not None
+        except re.error as error:
+            return f"the expected pattern cannot be read: {error}"
+    else:
+        right = actual == expected if kind == "exact" else expected in actual
+    words = {"exact": "exactly", "included": "something with", "regex": "something that matches"}
+    return None if right else f"it must print {words[kind]}:\n{test['output'].strip()}\nIt printed:"
+
+
+def normal(text: str) -> str:
+    """Return a text as it is compared."""
+    return text.replace("\r\n", "\n").strip()
+
+
+def result(test: Test, problem: str | None, printed: str, started: float) -> Test:
+    """Return a test of the results."""
+    shown = printed if len(printed) <= SHOWN else "…" + printed[-SHOWN:]
+    return {
+        "name": test["name"],
+        "score": 0 if problem else test["points"],
+        "max_score": test["points"],
+        "status": "failed" if problem else "passed",
+        "output": f"{problem}\n{shown}".strip() if problem else shown.strip(),
+        "output_format": "ansi",
+        "extra_data": {"wall_time_s": round(time.monotonic() - started, 3)},
+    }
+
+
+def run_pytest(test: Test, told: str, seconds: float, environment: dict[str, str]) -> list[Test]:
+    """Run all `*_test.py` of the repository; each of their tests is worth the same."""
+    started = time.monotonic()
+    files = [
+        os.path.join(directory, name)
+        for directory, _, names in os.walk(".")
+        for name in sorted(names)
+        if name.endswith("_test.py")
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        report = os.path.join(scratch, "report.xml")
+        words = ["python3", "-m", "pytest", "-s", "--tb=short", f"--junitxml={report}", *files]
+        text = " ".join(map(shlex.quote, words))
+        code, printed, errors = command(text, "", seconds, environment)
+        cases = read_report(report)
+    if code is None or not cases:
+        problem = ended(code, seconds) if code is None else "there is no *_test.py with a test"
+        return [result(test, problem, told + printed + errors, started)]
+    worth = test["points"] / len(cases)
+    return [
+        result({"name": f"{test['name']}: {name}", "points": worth}, problem, "", started)
+        for name, problem in cases
+    ]
+
+
+def read_report(path: str) -> list[tuple[str, str | None]]:
+    """Return the tests of a JUnit file and what is wrong with each; none when it is not there."""
+    try:
+        root = ET.parse(path).getroot()
+    except (OSError, ET.ParseError):
+        return []
+    found = []
+    for case in root.iter("testcase"):
+        wrong = [part for part in case if part.tag in ("failure", "error")]
+        problem = "\n".join(part.text or part.get("message") or "" for part in wrong) or None
+        found.append((case.get("name", "test"), problem if wrong else None))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,201 @@
+"""GitHub Classroom's tests: how a repository says them, and the harness that runs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job_engine.errors import AssignmentError
+from job_engine.grading.contracts import classroom
+from job_engine.grading.contracts.classroom_spec import from_json, from_workflow
+from job_engine.grading.contracts.recognise import bundle_of
+from job_engine.grading.contracts.told import classroom_files
+from job_engine.grading.flavours import BUILT_IN
+from job_engine.grading.policy import load_assignment
+from job_engine.settings import SandboxSettings
+
+
+@pytest.fixture
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the harness on tests; return the points and outputs of each by name."""
+    course, student = tmp_path / "course", tmp_path / "student"
+    course.mkdir()
+    student.mkdir()
+    monkeypatch.chdir(student)
+
+    def run(tests: list[dict[str, Any]], **more: Any) -> dict[str, dict[str, Any]]:
+        document = {"name": "a", "contract": "classroom", "classroom": {"tests": tests, **more}}
+        text = json.dumps(document).encode()
+        assignment = load_assignment(text, BUILT_IN, SandboxSettings())
+        settings = json.loads(classroom_files(assignment)["classroom.json"])
+        results = tmp_path / "tests.jsonl"
+        settings |= {"bundle": str(course), "submission": str(student), "results": str(results)}
+        (tmp_path / "classroom.json").write_text(json.dumps(settings))
+        assert classroom.main(str(tmp_path / "classroom.json")) == 0
+        lines = [json.loads(line) for line in results.read_text().splitlines()]
+        return {"": lines[0]} | {line["name"]: line for line in lines[1:]}
+
+    return run
+
+
+def test_how_outputs_are_compared(harness: Any) -> None:
+    def test(name: str, run: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "run": run, "points": 2, **more}
+
+    found = harness(
+        [
+            test("ends well", "cat; true"),
+            test("ends badly", "echo no; false"),
+            test("includes", "cat", input="a\r\nb", output="b"),
+            test("exact", "printf 'x\\r\\ny\\n\\n'", output="x\ny", comparison="exact"),
+            test("not exact", "echo xy", output="x", comparison="exact"),
+            test("pattern", "echo abc", output="^a.c$", comparison="regex"),
+            test("prints nothing", "cat", input="x", output=None),
+            test("late", "sleep 60 & sleep 60", timeout=0.002),
+        ]
+    )
+    assert found[""] == {"max_score": 16}
+    assert {name: test["score"] for name, test in found.items() if name} == {
+        "ends well": 2,
+        "ends badly": 0,
+        "includes": 2,
+        "exact": 2,
+        "not exact": 0,
+        "pattern": 2,
+        "prints nothing": 2,
+        "late": 0,
+    }
+    assert "ended with exit code 1" in found["ends badly"]["output"]
+    assert "must print exactly:\nx\nIt printed:\nxy" in found["not exact"]["output"]
+    assert "took longer than" in found["late"]["output"]
+
+
+def test_a_setup_must_end_well_unless_it_only_fetches_packages(harness: Any) -> None:
+    found = harness(
+        [
+            {"name": "made", "setup": "sudo -H -u root touch made", "run": "test -f made"},
+            {"name": "not made", "setup": "make nothing-here 2>/dev/null", "run": "true"},
+            {"name": "fetched", "setup": "sudo -H brew install absent", "run": "true"},
+        ]
+    )
+    assert found[""] == {"max_score": 3}
+    assert [found[name]["score"] for name in ("made", "not made", "fetched")] == [1, 0, 1]
+    assert "the setup ended with exit code 2" in found["not made"]["output"]
+    assert "has to be in the image" in found["fetched"]["output"]
+
+
+def test_a_submission_is_completed_and_what_is_protected_stands(
+    harness: Any, tmp_path: Path
+) -> None:
+    for place, text in (("course", "course"), ("student", "student")):
+        (tmp_path / place / "tests").mkdir()
+        for name in ("main.txt", "tests/checked.txt"):
+            (tmp_path / place / name).write_text(text)
+    (tmp_path / "course" / "data").mkdir()
+    (tmp_path / "course" / "data" / "only.txt").write_text("course")
+    (tmp_path / "student" / "data").write_text("in the way")
+    found = harness(
+        [{"name": "all", "run": "cat main.txt tests/checked.txt data/only.txt"}],
+        protected=["tests"],
+    )
+    assert found["all"]["output"] == "studentcoursecourse"
+
+
+def test_pytest_divides_the_points(harness: Any, tmp_path: Path) -> None:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "python3").symlink_to(sys.executable)
+    (tmp_path / "course" / "it's_test.py").write_text(
+        "def test_one():\n    pass\n\ndef test_two():\n    assert 1 == 2\n"
+    )
+    tests = [{"name": "P", "pytest": True, "points": 10}]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{bin_}:/usr/bin:/bin")
+        found = harness(tests)
+    assert (found["P: test_one"]["score"], found["P: test_two"]["score"]) == (5, 0)
+    assert "assert 1 == 2" in found["P: test_two"]["output"]
+
+
+def test_a_repository_is_taken_by_its_configuration(tmp_path: Path) -> None:
+    place = tmp_path / ".github" / "classroom"
+    place.mkdir(parents=True)
+    test = {"name": "t", "run": "true", "timeout": None, "points": None, "description": "more"}
+    (place / "autograding.json").write_text(json.dumps({"tests": [test]}))
+    with bundle_of(tmp_path) as bundle:
+        assert ".github/classroom/autograding.json" in [
+            n.removeprefix("tests/") for n in bundle.files
+        ]
+    assert from_json(json.dumps([{"name": 1, "run": "x"}]).encode())["classroom"]["tests"] == [
+        {"name": 1, "run": "x", "comparison": "included"}
+    ]
+    for wrong in (b"{", b'{"tests": []}', b'{"tests": [1]}'):
+        with pytest.raises(AssignmentError):
+            from_json(wrong)
+
+
+def test_a_workflow_is_read_step_by_step() -> None:
+    text = b"""
+on: [push]
+jobs:
+  run-autograding-tests:
+    runs-on: ubuntu-latest
+    steps:
+    - uses: actions/checkout@v4
+    - run: make
+    - name: Shout
+      id: shout
+      uses: classroom-resources/autograding-io-grader@v1
+      with: {test-name: Shout Test, command: ./shout, input: ' hello ', expected-output: HELLO,
+             comparison-method: contains, timeout: 1, max-score: 10}
+    - uses: education/autograding-command-grader@v1
+      id: second
+      with: {setup-command: bundle install, command: rspec}
+    - uses: education/autograding-python-grader@v1
+      with: {max-score: '30', timeout: '15'}
+    - uses: classroom-resources/autograding-grading-reporter@v1
+"""
+    assert from_workflow(text)["classroom"]["tests"] == [
+        {
+            "timeout": 1,
+            "name": "Shout Test",
+            "setup": "make",
+            "run": "./shout",
+            "input": "hello",
+            "output": "HELLO",
+            "comparison": "included",
+            "points": 10,
+        },
+        {
+            "timeout": 10,
+            "name": "second",
+            "setup": "bundle install",
+            "run": "rspec",
+            "comparison": "included",
+        },
+        {
+            "timeout": "15",
+            "name": "Test",
+            "setup": "",
+            "points": "30",
+            "pytest": True,
+            "comparison": "included",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tests", "why"),
+    [
+        ("[{name: a}]", r"classroom: .*run: a command is needed"),
+        ("[{name: a, run: x, comparison: similar}]", r"comparison: .*'included', 'exact'"),
+        ("[]", "classroom"),
+    ],
+)
+def test_mistakes_are_told(tests: str, why: str) -> None:
+    text = f"name: a\ncontract: classroom\nclassroom: {{tests: {tests}}}\n".encode()
+    with pytest.raises(AssignmentError, match=why):
+        load_assignment(text, BUILT_IN, SandboxSettings())

@@ -1,0 +1,174 @@
+"""Problem packages of contests: what they say, as plain cases."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job_engine.errors import AssignmentError
+from job_engine.grading.contracts import package
+from job_engine.grading.contracts.recognise import bundle_of
+from job_engine.grading.flavours import BUILT_IN
+from job_engine.grading.policy import load_assignment
+from job_engine.settings import SandboxSettings
+
+
+def told(files: dict[str, str]) -> dict[str, Any]:
+    content = {name: text.encode() for name, text in files.items()}
+    return package.document(tuple(content), lambda name: content.get(name, b""))
+
+
+MAIN_C = '#include <stdio.h>\nint two(void);int main(void){printf("%d",two());}'
+CASES = {"data/sample/1.in": "", "data/secret/1.in": "", "data/secret/2.in": ""}
+
+
+def test_the_plainest_package() -> None:
+    found = told({"problem.yaml": "name: Hello\n", **CASES})
+    cases = found["cases"]
+    assert found["title"] == "Hello"
+    assert (cases["directory"], cases["time_s"], cases["all_or_nothing"]) == ("data", 5, True)
+    assert cases["checker"] == {"kind": "tokens", "ignore_case": True}
+    assert cases["groups"] == {"secret": {"shown": False}}
+    assert found["limits"]["wall_time_s"] == 75
+
+
+@pytest.mark.parametrize(
+    ("flags", "checker"),
+    [
+        ("case_sensitive", {"kind": "tokens", "ignore_case": False}),
+        ("float_tolerance 1e-4", {"kind": "floats", "tolerance": 1e-4, "ignore_case": True}),
+        (
+            "case_sensitive float_absolute_tolerance 1e-9 float_relative_tolerance 1e-3",
+            {"kind": "floats", "tolerance": 1e-3, "ignore_case": False},
+        ),
+        ("space_change_sensitive case_sensitive", {"kind": "exact", "ignore_case": False}),
+    ],
+)
+def test_flags_of_the_default_validator(flags: str, checker: dict[str, Any]) -> None:
+    found = told({"problem.yaml": f"validator_flags: {flags}\n", **CASES})
+    assert found["cases"]["checker"] == checker
+
+
+@pytest.mark.parametrize(
+    ("problem", "files", "place"),
+    [
+        ("validation: custom", ["output_validators/check/a.cc"], "output_validators/check"),
+        ("validation: custom", ["output_validators/a.py"], "output_validators"),
+        ("type: pass-fail", ["output_validator/a.cc"], "output_validator"),
+        ("validation: default", ["output_validators/a.py"], None),
+    ],
+)
+def test_which_validator_a_package_has(problem: str, files: list[str], place: str | None) -> None:
+    found = told({"problem.yaml": problem, **CASES, **dict.fromkeys(files, "")})
+    checker = found["cases"]["checker"]
+    assert checker.get("command", [None] * 5)[4] == (place and f"/mnt/tests/{place}")
+
+
+@pytest.mark.parametrize(
+    ("files", "time_s"),
+    [
+        ({"problem.yaml": "limits: {time_limit: 1.5}"}, 1.5),
+        ({"problem.yaml": "", ".timelimit": "3\n"}, 3),
+        ({"problem.yaml": "", "domjudge-problem.ini": "color = red\ntimelimit = '2'\n"}, 2),
+    ],
+)
+def test_where_the_time_limit_is(files: dict[str, str], time_s: float) -> None:
+    assert told({**files, **CASES})["cases"]["time_s"] == time_s
+
+
+def test_a_scored_package_has_points_by_group() -> None:
+    found = told(
+        {
+            "problem.yaml": "type: scoring",
+            **CASES,
+            "data/testdata.yaml": "grader_flags: sum",
+            "data/secret/one/1.in": "",
+            "data/secret/one/2.in": "",
+            "data/secret/one/testdata.yaml": "{grader_flags: min, accept_score: 30}",
+            "data/secret/two/1.in": "",
+            "data/secret/two/2.in": "",
+            "data/secret/two/test_group.yaml": "{max_score: 70, score_aggregation: sum}",
+        }
+    )
+    assert "all_or_nothing" not in found["cases"]
+    assert found["cases"]["groups"] == {
+        "sample": {"points": 0},
+        "secret": {"shown": False, "points": 1},
+        "secret/one": {"shown": False, "points": 15, "all_or_nothing": True},
+        "secret/two": {"shown": False, "points": 35},
+    }
+
+
+@pytest.mark.parametrize(
+    ("problem", "why"),
+    [
+        ("type: interactive", "interactive.*split run"),
+        ("validation: custom interactive", "interactive"),
+        ("type: [scoring, multi-pass]", "multi-pass"),
+        ("validation: custom", "there is no output_validator"),
+    ],
+)
+def test_what_is_not_taken(problem: str, why: str) -> None:
+    with pytest.raises(AssignmentError, match=why):
+        told({"problem.yaml": problem, **CASES})
+
+
+def test_a_package_is_an_assignment(tmp_path: Path) -> None:
+    for name in (*CASES, "data/secret/1.ans", "submissions/accepted/a.py", "problem.yaml"):
+        (tmp_path / "p" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / name).write_text("")
+    (tmp_path / "p" / "assignment.yaml").write_text("cases: {all_or_nothing: false}\n")
+    with bundle_of(tmp_path / "p") as bundle:
+        assert "tests/data/secret/1.ans" in bundle.files
+        assert not any("submissions" in name for name in bundle.files)
+        text = package_document(bundle)
+    assignment = load_assignment(text, BUILT_IN, SandboxSettings())
+    assert assignment.cases is not None
+    assert (assignment.name, assignment.cases.all_or_nothing) == ("p", False)
+    assert not assignment.forgeable
+
+
+def package_document(bundle: Any) -> bytes:
+    with tarfile.open(fileobj=bundle.stream) as tar:
+        file = tar.extractfile("assignment.yaml")
+        assert file is not None
+        return file.read()
+
+
+@pytest.mark.parametrize(
+    ("files", "printed"),
+    [
+        ({"it's.py": "print('py')"}, "py"),
+        ({"helper.py": "x = 'main'", "main.py": "import helper; print(helper.x)"}, "main"),
+        ({"a.c": "int two(void){return 2;}", "b.c": MAIN_C}, "2"),
+        ({"run.sh": 'echo "sh $1"'}, "sh x"),
+    ],
+)
+def test_a_submission_is_built_by_the_names_of_its_files(
+    tmp_path: Path, files: dict[str, str], printed: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    found = told({"problem.yaml": "", **CASES})
+    build = found["phases"]["build"]["command"]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    command = [*found["cases"]["program"]["command"], "x"]
+    assert subprocess.check_output(command, cwd=tmp_path, text=True).strip() == printed
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [({"README": "x"}, "No file's name"), ({"main.py": "def:"}, "SyntaxError")],
+)
+def test_what_cannot_be_built_says_why(tmp_path: Path, files: dict[str, str], why: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    build = told({"problem.yaml": "", **CASES})["phases"]["build"]["command"]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert why in done.stdout + done.stderr
