@@ -35,7 +35,8 @@ def add(
         Path,
         typer.Argument(
             help="A directory with assignment.yaml and tests/, or what a course has already: "
-            "a Gradescope autograder, a PrairieLearn question, an Autolab lab; a zip of one too.",
+            "a Gradescope autograder, a PrairieLearn question, an Autolab lab, a GitHub Classroom "
+            "repository, a problem package (Kattis, ICPC); an archive of one too.",
         ),
     ],
     name: Annotated[
@@ -52,6 +53,12 @@ def add(
             body = {"name": assignment.name, "digest": digest, "description": assignment.title}
             api.add("assignment", {key: value for key, value in body.items() if value})
     print(f"{assignment.name} is {'' if fresh else 'already '}{digest}")
+    if assignment.autolab is not None and assignment.autolab.handin is None:
+        print(
+            "No .yml of the lab says handin_filename, so that what is submitted keeps its names. "
+            "An assignment.yaml in it can say it: `autolab: {handin: handin.tar}`.",
+            file=sys.stderr,
+        )
     if assignment.phases.test.profile is not None:
         print(
             f"It needs the profile {assignment.phases.test.profile} ({assignment.contract}): "

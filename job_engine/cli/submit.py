@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +21,7 @@ from job_engine.cli.exits import EXIT_CODES, JOB_FAILED, LOST_POINTS, OK
 from job_engine.cli.watch import Watcher
 from job_engine.client import Api
 from job_engine.errors import ConfigurationError
-from job_engine.grading.archive import pack_submission
+from job_engine.grading.archive import is_plain, pack_submission
 from job_engine.grading.render import score_table
 from job_engine.grading.results import Results
 from job_engine.model import JobState
@@ -36,7 +39,8 @@ def submit(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="A directory, an archive (zip, tar), or a git URL (https)."
+            metavar="SOURCE",
+            help="A directory, an archive (zip, tar), a single file, or a git URL (https).",
         ),
     ],
     assignment: Annotated[
@@ -186,8 +190,25 @@ def _submission(
             packed.flush()
             return {"archive": {"blob": api.upload_blob(Path(packed.name))}}
     if path.is_file():
-        return {"archive": {"blob": api.upload_blob(path)}}
+        with _packed(path) as archive:
+            return {"archive": {"blob": api.upload_blob(archive)}}
     raise ConfigurationError(f"{source} is no directory, no file and no git URL (https://…).")
+
+
+@contextmanager
+def _packed(file: Path) -> Iterator[Path]:
+    """Give an archive as it is, and one of any other file."""
+    if not is_plain(file):
+        yield file
+        return
+    with tempfile.TemporaryDirectory() as made:
+        alone = Path(made) / "alone"
+        alone.mkdir()
+        shutil.copy(file, alone)
+        archive = Path(made) / "submission.tar.zst"
+        with archive.open("wb") as out:
+            pack_submission(alone, out)
+        yield archive
 
 
 def _announce(job: str, *, wait: bool, as_json: bool) -> None:

@@ -10,13 +10,14 @@ from job_engine.grading.archive.collect import Collector, Unpacked
 from job_engine.grading.archive.limits import ArchiveLimits
 from job_engine.grading.archive.names import clean_name
 from job_engine.grading.archive.pack import pack_directory, pack_submission
-from job_engine.grading.archive.unpack import unpack
+from job_engine.grading.archive.unpack import is_plain, unpack
 
 __all__ = [
     "ArchiveLimits",
     "Collector",
     "Unpacked",
     "clean_name",
+    "is_plain",
     "pack_directory",
     "pack_submission",
     "unpack",

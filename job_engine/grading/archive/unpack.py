@@ -65,6 +65,17 @@ def unpack(
         collector.close()
 
 
+def is_plain(file: Path) -> bool:
+    """Whether a file is itself what somebody wrote: no archive, and nothing that is refused."""
+    with file.open("rb") as opened:
+        head = opened.read(BLOCK)
+    starts = (b"PK\x03\x04", b"PK\x05\x06", *(magic for magic, _ in (*_OPENERS, *_NOT_TAKEN)))
+    return not (
+        head.startswith(starts)
+        or (len(head) == BLOCK and (head[257:262] == b"ustar" or _old_tar(head)))
+    )
+
+
 def _opened(source: IO[bytes], head: bytes) -> IO[bytes]:
     """Return the tar stream inside; raises `ArchiveError` for what is none."""
     for magic, opener in _OPENERS:

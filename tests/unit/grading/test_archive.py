@@ -14,7 +14,13 @@ import pytest
 import zstandard
 
 from job_engine.errors import ArchiveError
-from job_engine.grading.archive import Unpacked, pack_directory, pack_submission, unpack
+from job_engine.grading.archive import (
+    Unpacked,
+    is_plain,
+    pack_directory,
+    pack_submission,
+    unpack,
+)
 
 
 @pytest.fixture
@@ -154,3 +160,16 @@ def test_large_trees_spill_to_unlinked_files(tmp_path: Path) -> None:
     with unpack(out, spool_dir=spool) as unpacked:
         assert unpacked.size_bytes == len(content)
         assert list(spool.iterdir()) == []
+
+
+def test_a_single_file_is_told_from_archives_and_from_what_is_refused(
+    tree: Path, tmp_path: Path
+) -> None:
+    def plain(data: bytes) -> bool:
+        (tmp_path / "file").write_bytes(data)
+        return is_plain(tmp_path / "file")
+
+    assert all(map(plain, (b"", b"int main(void) {}\n" * 100, b"print(1)", b"\x89PNG\r\n")))
+    tar = as_tar(tree)
+    archives = (tar, gzip.compress(tar), lzma.compress(tar), zstandard.compress(tar), b"PK\3\4x")
+    assert not any(map(plain, (*archives, b"Rar!\x1a\x07", b"%PDF-1.7", b"\x7fELF")))
