@@ -36,7 +36,7 @@ def add(
         typer.Argument(
             help="A directory with assignment.yaml and tests/, or what a course has already: "
             "a Gradescope autograder, a PrairieLearn question, an Autolab lab, a GitHub Classroom "
-            "repository, a problem package (Kattis, ICPC); an archive of one too.",
+            "repository, a problem package (ICPC, Polygon); an archive of one too.",
         ),
     ],
     name: Annotated[

@@ -22,8 +22,6 @@ _SYSTEMS: Final = (
     ("nbgrader_config.py", "an nbgrader course", _COMMANDS),
     (".cs50.yaml", "a check50 problem", _COMMANDS),
     (".cs50.yml", "a check50 problem", _COMMANDS),
-    ("problem.xml", "a Polygon package", f"{_CASES} Its checkers are kind: custom; or give the "
-     "package that Polygon or polygon2domjudge exports for ICPC."),
     ("config/config.json", "a Submitty configuration", _COMMANDS),
     ("vpl_evaluate.cases", "a VPL activity", _CASES),
     ("vpl_evaluate.sh", "a VPL activity", _COMMANDS),

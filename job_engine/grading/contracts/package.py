@@ -23,7 +23,7 @@ _OTHER: Final = frozenset({"interactive", "multi-pass", "pvp", "submit-answer"})
 _VALIDATORS: Final = ("output_validator", "output_validators")
 _GROUP_FILES: Final = ("testdata.yaml", "test_group.yaml")
 _MIB: Final = 2**20
-_MAX_MEMORY_MIB: Final = 2048
+MAX_MEMORY_BYTES: Final = 2048 * _MIB
 _DEFAULT_TIME_S: Final = 5.0
 _MAX_WALL_S: Final = 600.0
 _START_S: Final = 60.0
@@ -49,25 +49,38 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
     names = [name for name in files if name.startswith(f"{_DATA}/") and name.endswith(".in")]
     if not names:
         raise AssignmentError(f"The package has no case: no .in file below {_DATA}/.")
-    program: dict[str, Any] = {"command": ["sh", "./.job-engine-run"]}
-    if memory := _number(limits.get("memory")):
-        program["limits"] = {"memory_bytes": int(min(memory, _MAX_MEMORY_MIB) * _MIB)}
-    wall_time_s = min(_MAX_WALL_S, _START_S + len(names) * time_s)
-    script = resources(__package__).joinpath("package_build.sh").read_text()
+    memory = number(limits.get("memory"))
     told: dict[str, Any] = {
-        "limits": {"wall_time_s": wall_time_s, "cpu_time_s": wall_time_s},
-        "phases": {"build": {"command": ["sh", "-c", script], "limits": {"wall_time_s": 60}}},
+        **limits_of(len(names), time_s),
         "cases": {
             "directory": _DATA,
-            "program": program,
+            "program": program(min(memory * _MIB, MAX_MEMORY_BYTES) if memory else None),
             "time_s": time_s,
-            "output_bytes": int((_number(limits.get("output")) or 8) * _MIB),
+            "output_bytes": int((number(limits.get("output")) or 8) * _MIB),
             **_judging(problem, words, names, files, read),
         },
     }
     if title := _title(problem.get("name")):
         told["title"] = title
     return told
+
+
+def program(memory_bytes: float | None) -> dict[str, Any]:
+    """Return what starts a submission that the build of `limits_of` has made."""
+    started: dict[str, Any] = {"command": ["sh", "./.job-engine-run"]}
+    if memory_bytes:
+        started["limits"] = {"memory_bytes": int(memory_bytes)}
+    return started
+
+
+def limits_of(count: int, time_s: float) -> dict[str, Any]:
+    """Return the build of a submission in whatever language, and limits for so many cases."""
+    wall_time_s = min(_MAX_WALL_S, _START_S + count * time_s)
+    script = resources(__package__).joinpath("package_build.sh").read_text()
+    return {
+        "limits": {"wall_time_s": wall_time_s, "cpu_time_s": wall_time_s},
+        "phases": {"build": {"command": ["sh", "-c", script], "limits": {"wall_time_s": 60}}},
+    }
 
 
 def _judging(
@@ -117,8 +130,8 @@ def _points(settings: Mapping[str, Any], directory: str, count: int) -> dict[str
     sample = directory.startswith(f"{_DATA}/sample")
     flags = _words(settings.get("grader_flags"))
     together = settings.get("score_aggregation", "min" if "min" in flags else "sum")
-    whole = _number(settings.get("max_score"))
-    each = _number(settings.get("accept_score"))
+    whole = number(settings.get("max_score"))
+    each = number(settings.get("accept_score"))
     if each is None:
         each = 0.0 if sample else 1.0
     if together in ("min", "pass-fail"):
@@ -154,7 +167,7 @@ def _checker(validator: str | None, flags: list[str]) -> dict[str, Any]:
     # The default validator of the format.
     given = {flag: flags[index + 1 : index + 2] for index, flag in enumerate(flags)}
     checker: dict[str, Any] = {"kind": "tokens", "ignore_case": "case_sensitive" not in given}
-    tolerances = [_number(v[0]) for k, v in given.items() if k.endswith("_tolerance") and v]
+    tolerances = [number(v[0]) for k, v in given.items() if k.endswith("_tolerance") and v]
     if "space_change_sensitive" in given:
         checker["kind"] = "exact"
     elif tolerances:
@@ -164,14 +177,14 @@ def _checker(validator: str | None, flags: list[str]) -> dict[str, Any]:
 
 def _time_limit(limits: Mapping[str, Any], files: tuple[str, ...], read: Read) -> float:
     """Return the seconds of one run, from where the formats have them."""
-    found = _number(limits.get("time_limit"))
+    found = number(limits.get("time_limit"))
     if found is None and ".timelimit" in files:
-        found = _number(read(".timelimit").decode("utf-8", "replace").strip())
+        found = number(read(".timelimit").decode("utf-8", "replace").strip())
     if found is None and "domjudge-problem.ini" in files:
         for line in read("domjudge-problem.ini").decode("utf-8", "replace").splitlines():
             key, _, value = line.partition("=")
             if key.strip() == "timelimit":
-                found = _number(value.strip().strip("'\""))
+                found = number(value.strip().strip("'\""))
     return found if found and found > 0 else _DEFAULT_TIME_S
 
 
@@ -192,7 +205,8 @@ def _words(value: object) -> set[str]:
     return set(_flags(value))
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """Return a number, also from text; None for what is none."""
     try:
         return float(value) if isinstance(value, (int, float, str)) else None
     except ValueError:

@@ -20,7 +20,7 @@ import yaml
 from job_engine.errors import AssignmentError
 from job_engine.grading.archive import ArchiveLimits, Collector, Unpacked, pack_directory, unpack
 from job_engine.grading.assignment import FILE_NAME, TESTS_DIRECTORY
-from job_engine.grading.contracts import classroom_spec, elsewhere, package
+from job_engine.grading.contracts import classroom_spec, elsewhere, package, polygon
 from job_engine.grading.yaml_lines import load
 
 _LIMITS: Final = ArchiveLimits(
@@ -70,8 +70,15 @@ def bundle_of(source: Path, name: str | None = None) -> Iterator[Unpacked]:
         if kind.takes is not None:
             wanted = kind.takes(document)
             left_out |= {top for top in _tops(content.files) if top not in wanted}
-        below = f"{TESTS_DIRECTORY}/"
-        with _repack(content, text, below=below, left_out=left_out, further=further) as made:
+        where = kind.renamed(_reader(content)) if kind.renamed is not None else {}
+        with _repack(
+            content,
+            text,
+            below=f"{TESTS_DIRECTORY}/",
+            left_out=left_out,
+            further=further,
+            renamed=where,
+        ) as made:
             yield made
 
 
@@ -221,7 +228,19 @@ def _classroom(_source: Path, content: Unpacked) -> dict[str, Any]:
 
 
 def _package(_source: Path, content: Unpacked) -> dict[str, Any]:
-    return package.document(content.files, lambda name: _member(content, name) or b"")
+    return package.document(content.files, _reader(content))
+
+
+def _reader(content: Unpacked) -> package.Read:
+    return lambda name: _member(content, name) or b""
+
+
+def _polygon(_source: Path, content: Unpacked) -> dict[str, Any]:
+    return polygon.document(content.files, _reader(content))
+
+
+def _polygon_files(_document: Mapping[str, Any]) -> set[str]:
+    return {polygon.FILE, "tests", "files"}
 
 
 @dataclass(frozen=True)
@@ -236,6 +255,8 @@ class Kind:
     """Reads what `assignment.yaml` need not say."""
     takes: Callable[[Mapping[str, Any]], Set[str]] | None = None
     """What at its root is taken, by the finished document; None: all of it."""
+    renamed: Callable[[package.Read], Mapping[str, str]] | None = None
+    """Tells where some of its files lie in the bundle; None: where they lie in it."""
 
 
 KINDS: Final = (
@@ -243,6 +264,7 @@ KINDS: Final = (
     Kind("prairielearn", "prairielearn", ("info.json",), _question),
     Kind("autolab", "autolab", ("autograde.tar",), _lab, _lab_files),
     Kind("cases", "a problem package", ("problem.yaml", "data/"), _package, _package_files),
+    Kind("cases", "Polygon", (polygon.FILE,), _polygon, _polygon_files, polygon.renamed),
     *(
         Kind("classroom", "GitHub Classroom", (name,), _classroom)
         for name in classroom_spec.READERS
@@ -283,6 +305,7 @@ def _repack(
     below: str,
     left_out: Set[str],
     further: Mapping[str, Path] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Unpacked:
     """Return a bundle of the document, and of the files put `below` a directory."""
     collector = Collector(_LIMITS, _LIMITS.max_bytes)
@@ -293,7 +316,7 @@ def _repack(
             for info in tar:
                 top = info.name.partition("/")[0]
                 if info.name != FILE_NAME and top not in left_out:
-                    _add(collector, tar, info, below)
+                    _add(collector, tar, info, below, renamed or {})
         for name, path in (further or {}).items():
             executable = bool(path.stat().st_mode & 0o100)
             collector.file(f"{below}{name}", executable=executable, chunks=[path.read_bytes()])
@@ -302,8 +325,14 @@ def _repack(
         collector.close()
 
 
-def _add(collector: Collector, tar: tarfile.TarFile, info: tarfile.TarInfo, below: str) -> None:
-    name = f"{below}{info.name}"
+def _add(
+    collector: Collector,
+    tar: tarfile.TarFile,
+    info: tarfile.TarInfo,
+    below: str,
+    renamed: Mapping[str, str],
+) -> None:
+    name = f"{below}{renamed.get(info.name, info.name)}"
     if info.isdir():
         collector.directory(name)
     elif info.issym():

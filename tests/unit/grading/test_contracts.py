@@ -345,7 +345,7 @@ def test_phases_may_be_said_to_be_the_contract(tmp_path: Path) -> None:
     [
         ("autograde-Makefile", r"autograde\.tar is missing.*Make it first"),
         ("otter_config.json", "otter generate"),
-        ("problem.xml", "Polygon"),
+        ("config/config.json", "Submitty"),
         (".guides/settings", "Codio"),
         ("deep/er/run_autograder", "Did you mean .*deep/er"),
         ("notes.txt", r"docs/assignments\.md"),

@@ -132,6 +132,78 @@ def test_a_package_is_an_assignment(tmp_path: Path) -> None:
     assert not assignment.forgeable
 
 
+XML = """<problem short-name="sum"><names><name language="english" value="Sum"/></names>
+<judging><testset name="tests"><time-limit>1500</time-limit><memory-limit>67108864</memory-limit>
+<test-count>2</test-count><input-path-pattern>tests/%02d</input-path-pattern>
+<answer-path-pattern>tests/%02d.a</answer-path-pattern>
+<tests><test sample="true" {one}/><test {two}/></tests>
+<groups><group name="big" points-policy="complete-group"/></groups></testset></judging>
+<assets><checker name="{checker}"><source path="files/check.cpp"/></checker>{more}</assets>
+</problem>
+"""
+
+
+def polygon_of(
+    directory: Path,
+    *,
+    checker: str = "std::rcmp6.cpp",
+    one: str = "",
+    two: str = "",
+    more: str = "",
+) -> Path:
+    for name in ("tests/01", "tests/01.a", "tests/02", "tests/02.a", "files/check.cpp"):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(name)
+    text = XML.format(checker=checker, one=one, two=two, more=more)
+    (directory / "problem.xml").write_text(text)
+    return directory
+
+
+def test_a_polygon_package_is_an_assignment(tmp_path: Path) -> None:
+    with bundle_of(polygon_of(tmp_path / "sum")) as bundle:
+        assert {name for name in bundle.files if "/cases/" in name} == {
+            "tests/cases/sample/001.in",
+            "tests/cases/sample/001.ans",
+            "tests/cases/secret/002.in",
+            "tests/cases/secret/002.ans",
+        }
+        assignment = load_assignment(package_document(bundle), BUILT_IN, SandboxSettings())
+    cases = assignment.cases
+    assert cases is not None
+    assert (assignment.title, cases.time_s, cases.all_or_nothing) == ("Sum", 1.5, True)
+    assert cases.checker is not None
+    assert (cases.checker.kind, cases.checker.tolerance) == ("floats", 1e-6)
+
+
+def test_a_polygon_package_with_points_and_a_checker_of_its_own(tmp_path: Path) -> None:
+    source = polygon_of(
+        tmp_path, checker="own.cpp", one='points="10.0"', two='points="90" group="big"'
+    )
+    with bundle_of(source) as bundle:
+        assert "tests/cases/secret/big/002.in" in bundle.files
+        assignment = load_assignment(package_document(bundle), BUILT_IN, SandboxSettings())
+    cases = assignment.cases
+    assert cases is not None
+    assert cases.checker is not None
+    assert cases.checker.command is not None
+    assert cases.checker.command[-1] == "/mnt/tests/files/check.cpp"
+    assert {name: rules.points for name, rules in cases.cases.items()} == {
+        "sample/001": 10,
+        "secret/big/002": 90,
+    }
+    assert cases.groups["secret/big"].all_or_nothing
+
+
+def test_what_is_not_taken_of_polygon(tmp_path: Path) -> None:
+    interactive = polygon_of(tmp_path / "one", more="<interactor/>")
+    with pytest.raises(AssignmentError, match="split run"), bundle_of(interactive):
+        pass
+    lacking = polygon_of(tmp_path / "two")
+    (lacking / "tests" / "02").unlink()
+    with pytest.raises(AssignmentError, match="full package"), bundle_of(lacking):
+        pass
+
+
 def package_document(bundle: Any) -> bytes:
     with tarfile.open(fileobj=bundle.stream) as tar:
         file = tar.extractfile("assignment.yaml")

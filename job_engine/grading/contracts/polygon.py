@@ -1,0 +1,164 @@
+"""Packages of Codeforces' Polygon as plain cases: `problem.xml`, `tests/`, a testlib checker."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files as resources
+from typing import Any, Final
+from xml.etree import ElementTree as ET
+
+from job_engine.errors import AssignmentError
+from job_engine.grading.contracts.package import MAX_MEMORY_BYTES, Read, limits_of, number, program
+
+FILE: Final = "problem.xml"
+_PATTERN: Final = re.compile(r"[\w./-]*%0?\d?d[\w./-]*")
+_PLAIN: Final = re.compile(r"[^\w.-]+")
+_STANDARD: Final[dict[str, dict[str, Any]]] = {
+    "fcmp": {"kind": "lines"},
+    "rcmp": {"kind": "floats", "tolerance": 1.5e-6},
+    "rcmp4": {"kind": "floats", "tolerance": 1e-4},
+    "rcmp6": {"kind": "floats", "tolerance": 1e-6},
+    "rcmp9": {"kind": "floats", "tolerance": 1e-9},
+    "yesno": {"kind": "tokens", "ignore_case": True},
+    "nyesno": {"kind": "tokens", "ignore_case": True},
+    **{name: {"kind": "tokens"} for name in ("hcmp", "icmp", "lcmp", "ncmp", "uncmp", "wcmp")},
+}
+"""What testlib's own checkers compare; one that a problem names and has not is one of these."""
+
+
+@dataclass(frozen=True)
+class _Test:
+    name: str
+    """Where it lies in the bundle."""
+    given: str
+    answer: str
+    """Where it lies in the package."""
+    points: float
+    group: str | None
+
+
+def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
+    """Return what a package says of itself, as an assignment's document would.
+
+    Raises `AssignmentError` for one whose tests are not in it, and for interactive problems.
+    """
+    root = _root(read)
+    if root.find("assets/interactor") is not None:
+        raise AssignmentError(
+            f"{FILE}: the problem is interactive. Write a harness that talks with the program: a "
+            "split run (docs/split-runs.md)."
+        )
+    tests = _tests(root)
+    missing = [name for t in tests for name in (t.given, t.answer) if name not in files]
+    if missing or not tests:
+        raise AssignmentError(
+            f"The package lacks {missing[0] if missing else 'tests'}: export the full package, "
+            "which holds all of them."
+        )
+    testset = _testset(root)
+    time_s = (number(testset.findtext("time-limit")) or 5000.0) / 1000
+    memory = number(testset.findtext("memory-limit"))
+    scored = any(test.points for test in tests)
+    cases: dict[str, Any] = {
+        "directory": "cases",
+        "program": program(min(memory, MAX_MEMORY_BYTES) if memory else None),
+        "time_s": time_s,
+        "output_bytes": 8 * 2**20,
+        "checker": _checker(root, files),
+        "groups": dict(_groups(testset, tests)),
+    }
+    if scored:
+        cases["cases"] = {test.name: {"points": test.points} for test in tests}
+    else:
+        cases["all_or_nothing"] = True
+    told = {**limits_of(len(tests), time_s), "cases": cases}
+    names = root.findall("names/name")
+    english = [name for name in names if name.get("language") == "english"]
+    if title := next((name.get("value") for name in [*english, *names]), None):
+        told["title"] = title[:200]
+    return told
+
+
+def renamed(read: Read) -> dict[str, str]:
+    """Return where each file of the tests lies in the bundle."""
+    found = {}
+    for test in _tests(_root(read)):
+        found[test.given] = f"cases/{test.name}.in"
+        found[test.answer] = f"cases/{test.name}.ans"
+    return found
+
+
+def _root(read: Read) -> ET.Element:
+    data = read(FILE)
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise AssignmentError(f"{FILE} has a document type, which no package needs.")
+    try:
+        return ET.fromstring(data)
+    except ET.ParseError as error:
+        raise AssignmentError(f"{FILE} cannot be read: {error}") from None
+
+
+def _testset(root: ET.Element) -> ET.Element:
+    sets = root.findall("judging/testset")
+    found = next((one for one in sets if one.get("name") == "tests"), None)
+    if found is None:
+        raise AssignmentError(f"{FILE} has no testset 'tests'.")
+    return found
+
+
+def _tests(root: ET.Element) -> list[_Test]:
+    testset = _testset(root)
+    patterns = [testset.findtext(f"{kind}-path-pattern") or "" for kind in ("input", "answer")]
+    if not all(_PATTERN.fullmatch(pattern) for pattern in patterns):
+        raise AssignmentError(f"{FILE}: the path patterns of its tests cannot be read: {patterns}")
+    told = testset.findall("tests/test")
+    count = len(told) or int(number(testset.findtext("test-count")) or 0)
+    return [
+        _test(index, told[index - 1] if told else ET.Element("test"), patterns)
+        for index in range(1, count + 1)
+    ]
+
+
+def _test(index: int, told: ET.Element, patterns: list[str]) -> _Test:
+    group = _PLAIN.sub("-", told.get("group") or "") or None
+    place = "sample" if told.get("sample") == "true" else "secret"
+    return _Test(
+        name=posixpath.join(place, group or "", f"{index:03}"),
+        given=patterns[0] % index,
+        answer=patterns[1] % index,
+        points=number(told.get("points")) or 0.0,
+        group=group,
+    )
+
+
+def _groups(testset: ET.Element, tests: list[_Test]) -> Iterator[tuple[str, dict[str, Any]]]:
+    strict = {
+        _PLAIN.sub("-", group.get("name") or "")
+        for group in testset.findall("groups/group")
+        if group.get("points-policy") == "complete-group"
+    }
+    for directory, group in sorted({(posixpath.dirname(t.name), t.group or "") for t in tests}):
+        rules: dict[str, Any] = {}
+        if not directory.startswith("sample"):
+            rules["shown"] = False
+        if group in strict:
+            rules["all_or_nothing"] = True
+        if rules:
+            yield directory, rules
+
+
+def _checker(root: ET.Element, files: tuple[str, ...]) -> dict[str, Any]:
+    checker = root.find("assets/checker")
+    name = (checker.get("name") or "") if checker is not None else ""
+    standard = _STANDARD.get(name.removeprefix("std::").removesuffix(".cpp"))
+    if checker is None or standard is not None:
+        return standard or {"kind": "tokens"}
+    source = checker.find("source")
+    path = source.get("path", "") if source is not None else ""
+    if path not in files:
+        raise AssignmentError(f"{FILE}: its checker {name or path!r} is not in the package.")
+    script = resources(__package__).joinpath("polygon_checker.sh").read_text()
+    return {"kind": "custom", "command": ["sh", "-c", script, "checker", f"/mnt/tests/{path}"]}
