@@ -20,7 +20,7 @@ import yaml
 from job_engine.errors import AssignmentError
 from job_engine.grading.archive import ArchiveLimits, Collector, Unpacked, pack_directory, unpack
 from job_engine.grading.assignment import FILE_NAME, TESTS_DIRECTORY
-from job_engine.grading.contracts import classroom_spec, elsewhere, package, polygon
+from job_engine.grading.contracts import classroom_spec, elsewhere, lab, package, polygon
 from job_engine.grading.yaml_lines import load
 
 _LIMITS: Final = ArchiveLimits(
@@ -170,50 +170,12 @@ def _course_files(source: Path, document: Mapping[str, Any]) -> dict[str, Path]:
     return found
 
 
-def _lab(source: Path, content: Unpacked) -> dict[str, Any]:
-    """Return what a lab's `.yml` says: hand-in, problems, time-out, image."""
-    names = [f for f in content.files if "/" not in f and f.endswith((".yml", ".yaml"))]
-    for name in sorted(names):
-        value, _ = load(_member(content, name) or b"", name)
-        general = value.get("general") if isinstance(value, Mapping) else None
-        if isinstance(general, Mapping):
-            return _lab_document(value, general)
-    return {}
-
-
-def _lab_document(value: Mapping[str, Any], general: Mapping[str, Any]) -> dict[str, Any]:
-    grader = value.get("autograder")
-    grader = grader if isinstance(grader, Mapping) else {}
-    lab: dict[str, Any] = {
-        "problems": {
-            str(problem.get("name")): problem.get("max_score", 0)
-            for problem in value.get("problems") or []
-            if isinstance(problem, Mapping)
-        }
-    }
-    if general.get("handin_filename"):
-        lab["handin"] = str(general["handin_filename"])
-    told: dict[str, Any] = {"autolab": lab}
-    if general.get("display_name") or general.get("name"):
-        told["title"] = str(general.get("display_name") or general["name"])
-    if isinstance(grader.get("autograde_timeout"), int):
-        told["limits"] = {"wall_time_s": grader["autograde_timeout"]}
-    return told
-
-
 def _nothing(_source: Path, _content: Unpacked) -> dict[str, Any]:
     return {}
 
 
-def _lab_files(document: Mapping[str, Any]) -> set[str]:
-    """Return what the autograder is given of a lab.
-
-    All else stays out, as there: the model answer beside it would take the hand-in's place.
-    """
-    lab = document.get("autolab")
-    named = lab.get("files") if isinstance(lab, Mapping) else None
-    further = {str(name).partition("/")[0] for name in named or []}
-    return {"autograde.tar", "autograde-Makefile", "Makefile", *further}
+def _lab(_source: Path, content: Unpacked) -> dict[str, Any]:
+    return lab.document(content.files, _reader(content))
 
 
 def _package_files(_document: Mapping[str, Any]) -> set[str]:
@@ -262,7 +224,7 @@ class Kind:
 KINDS: Final = (
     Kind("gradescope", "gradescope", ("run_autograder",)),
     Kind("prairielearn", "prairielearn", ("info.json",), _question),
-    Kind("autolab", "autolab", ("autograde.tar",), _lab, _lab_files),
+    Kind("autolab", "autolab", (lab.TAR,), _lab, lab.wanted),
     Kind("cases", "a problem package", ("problem.yaml", "data/"), _package, _package_files),
     Kind("cases", "Polygon", (polygon.FILE,), _polygon, _polygon_files, polygon.renamed),
     *(

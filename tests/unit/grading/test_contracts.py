@@ -326,6 +326,23 @@ def test_a_lab_brings_what_its_autograder_is_given_and_nothing_else(tmp_path: Pa
     assert parsed(source).results.weights == {"One": 10}
 
 
+@pytest.mark.parametrize(
+    ("makefile", "handin"),
+    [
+        ("\ttar xvf autograde.tar\n\ttar xvf handin.tgz\n", "handin.tgz"),
+        ("\ttar xf autograde.tar\n\tunzip -q submission.zip -d x\n", "submission.zip"),
+        ("\ttar xf autograde.tar\n\tcp fib.cpp lab\n", ""),
+        ("\ttar xf one.tar\n\ttar xf two.tar\n", ""),
+    ],
+)
+def test_a_lab_without_a_yml_is_told_by_its_makefile(
+    tmp_path: Path, makefile: str, handin: str
+) -> None:
+    (tmp_path / "autograde.tar").write_bytes(b"x")
+    (tmp_path / "autograde-Makefile").write_text(f"all:\n{makefile}")
+    assert parsed(tmp_path).phases.test.argv()[-1] == handin
+
+
 def test_a_section_of_a_question_may_be_said_otherwise(tmp_path: Path) -> None:
     place = question(tmp_path, enableNetworking=True, entrypoint="/grade/tests/run.sh")
     (place / "assignment.yaml").write_text("prairielearn: {enableNetworking: false}\n")
