@@ -1,7 +1,8 @@
 """JUnit XML, as pytest, Maven, CTest, Go and many others write it.
 
 There is no schema that all of them follow: read are `testcase` elements wherever they
-stand, and in them `failure`, `error`, `skipped`, `system-out`. The parser is expat with
+stand, and in them `failure`, `error`, `skipped`, `system-out`; GoogleTest and CTest say in
+attributes alone that a test is disabled or was not run. The parser is expat with
 document types refused, so that there are no entities to expand or to fetch.
 """
 
@@ -22,6 +23,7 @@ from job_engine.grading.results.cases import MAX_CASES, Case, reading_of
 from job_engine.grading.results.hostile import MAX_TEXT
 
 _MAX_DEPTH: Final = 64
+_NOT_RUN: Final = frozenset({"notrun", "disabled", "suppressed", "skipped"})
 _TEXTS: Final = frozenset({"failure", "error", "skipped", "system-out", "system-err"})
 
 
@@ -92,7 +94,7 @@ class _Parser:
                 self.seconds += min(max(float(attributes.get("time", "0")), 0.0), 1e6)
         elif self._case is not None and name in _TEXTS:
             if name in ("failure", "error"):
-                self._case.passed = False
+                self._case.passed = self._case.skipped = False
             self._case.skipped |= name == "skipped"
             self._text = [attributes.get("message", "")]
             self._kept = 0
@@ -117,4 +119,8 @@ class _Parser:
 
 def _case_of(attributes: dict[str, str]) -> Case:
     name, group = attributes.get("name", ""), attributes.get("classname", "")
-    return Case(name=f"{group}.{name}" if group else name or "(no name)", passed=True)
+    not_run = attributes.get("status", "").lower() in _NOT_RUN or (
+        attributes.get("result", "").lower() in _NOT_RUN
+    )
+    shown = f"{group}.{name}" if group else name or "(no name)"
+    return Case(name=shown, passed=True, skipped=not_run)

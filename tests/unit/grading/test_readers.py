@@ -1,4 +1,4 @@
-"""What the results of PrairieLearn's and Autolab's graders are read as."""
+"""What the results of PrairieLearn's and Autolab's graders, and of test runners, are read as."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from job_engine.grading.results.autolab import read_autolab
 from job_engine.grading.results.base import HarnessError, Reading, TestOutput
 from job_engine.grading.results.gradescope import read_gradescope
+from job_engine.grading.results.junit import read_junit
 from job_engine.grading.results.model import Image, Status, Visibility
 from job_engine.grading.results.prairielearn import MAX_BYTES, read_prairielearn
 
@@ -173,3 +174,16 @@ a.c:1: \\'x\\' is no name\\\\tag \\/ \\" \\u0041 \\t
 def test_what_is_no_json_either_way_is_refused(data: bytes) -> None:
     with pytest.raises(HarnessError, match="not valid JSON"):
         read_gradescope(TestOutput(files={"results.json": data}))
+
+
+def test_what_a_runner_says_it_did_not_run_has_not_passed() -> None:
+    xml = b"""<testsuites><testsuite name="S" disabled="1">
+    <testcase name="ran" status="run" result="completed" classname="S"/>
+    <testcase name="DISABLED_a" status="notrun" result="suppressed" classname="S"/>
+    <testcase name="b" status="run" result="skipped" classname="S"><skipped message="x"/></testcase>
+    <testcase name="c" status="disabled" classname="S"/>
+    <testcase name="d" status="fail" classname="S"><failure message="bad"/></testcase>
+    </testsuite></testsuites>"""
+    reading = read_junit(TestOutput(files={"r.xml": xml}))
+    assert [test.score for test in reading.tests] == [1, None, None, None, 0]
+    assert (reading.score, reading.max_score) == (1, 2)
