@@ -27,7 +27,8 @@ SHOWN = 4_000
 MOST = 1 << 20
 """Bytes of an output that are looked at."""
 _INSTALLS = re.compile(
-    r"\s*(sudo\s+(-\S+\s+)*)?(\S*pip3?|\S*python3?\s+-m\s+pip|apt|apt-get|brew|npm|yarn|gem|bundle)\s"
+    r"\s*(sudo\s+(-\S+\s+)*)?"
+    r"(\S*pip3?|\S*python3?\s+-m\s+pip|apt|apt-get|brew|conda|npm|yarn|gem|bundle)\s"
     r".*\b(install|update|upgrade|ci)\b"
 )
 _SUDO = """#!/bin/sh

@@ -47,7 +47,7 @@ def unknown(source: Path, files: tuple[str, ...], kinds: Iterable[Known]) -> str
     """Return why a directory or archive with these files is taken as nothing."""
     for mark, what, advice in _SYSTEMS:
         if any(file == mark or (mark[-1] == "/" and file.startswith(mark)) for file in files):
-            return f"{source} is {what}, which is not taken as it is. {advice}"
+            return f"{source} looks like {what}, which is not taken as it is. {advice}"
     kinds = tuple(kinds)
     needed = [f"{' and '.join(kind.needed)} ({kind.label})" for kind in kinds]
     message = (
