@@ -349,10 +349,12 @@ def test_a_section_of_a_question_may_be_said_otherwise(tmp_path: Path) -> None:
     assert parsed(place).phases.test.argv()[-1] == "/grade/tests/run.sh"
 
 
-def test_phases_may_be_said_to_be_the_contract(tmp_path: Path) -> None:
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "run.sh").write_text("true\n")
-    text = "name: hw\ncontract: phases\nphases: {test: 'true'}\nresults: {format: stdout}\n"
+@pytest.mark.parametrize("said", ["contract: phases\n", ""])
+def test_an_assignment_of_ours_is_one_whatever_else_is_there(tmp_path: Path, said: str) -> None:
+    for name in ("tests/run.sh", ".github/workflows/classroom.yml", "info.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("true\n")
+    text = f"name: hw\n{said}phases: {{test: 'true'}}\nresults: {{format: stdout}}\n"
     (tmp_path / "assignment.yaml").write_text(text)
     assert parsed(tmp_path).contract == "phases"
 
