@@ -23,11 +23,12 @@ from benchmarks.figures import Bound, Figure, Peer, Scale, percentile
 from benchmarks.servers import api_alone, durability
 from job_engine.model import JobState
 from job_engine.model.acl import normalise
-from job_engine.store import fairness, tally
-from job_engine.store.audiences import admit, audience_of
+from job_engine.store.access.audiences import admit, audience_of
 from job_engine.store.base import Document
-from job_engine.store.documents import new_row
 from job_engine.store.factory import open_store
+from job_engine.store.fair_share import fairness
+from job_engine.store.jobs import tally
+from job_engine.store.jobs.documents import new_row
 from job_engine.store.many import Many
 from job_engine.store.tables import jobs
 

@@ -1,7 +1,7 @@
 """What a caller may do with a document, and what of it they see: decided here alone.
 
 The rights come from the document's ACL, and in queries from the same ACL's rows. Executors
-see more than that, but only of what they run (`store/errands.py`).
+see more than that, but only of what they run (`store/access/errands.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from job_engine.api.call import Call
 from job_engine.api.identity import EXECUTOR, Identity
 from job_engine.grading.results import seen_by_students
 from job_engine.model.acl import ALL_RIGHTS, METADATA, STAFF, VIEW, Right, rights_of
+from job_engine.store.access.errands import ERRANDS, Errand
 from job_engine.store.base import Document
-from job_engine.store.errands import ERRANDS, Errand
-from job_engine.store.source import Source
+from job_engine.store.search.source import Source
 
 
 def rights(who: Identity, document: Document) -> Right:

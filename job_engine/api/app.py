@@ -20,14 +20,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import job_engine
 from job_engine.api.answers import error_response, json_response
-from job_engine.api.body import BodyMiddleware
 from job_engine.api.bootstrap import bootstrap
+from job_engine.api.concurrency.threads import THREADS
 from job_engine.api.errors import MalformedJsonError, ProblemsError, status_of
-from job_engine.api.nul import NulMiddleware
+from job_engine.api.http.body import BodyMiddleware
+from job_engine.api.http.nul import NulMiddleware
+from job_engine.api.http.rates import RateLimitMiddleware
+from job_engine.api.http.request_ids import RequestIdMiddleware
 from job_engine.api.openapi.document import describe
-from job_engine.api.rates import RateLimitMiddleware
 from job_engine.api.registry import make_registry
-from job_engine.api.request_ids import RequestIdMiddleware
 from job_engine.api.routes import (
     blobs,
     engine,
@@ -41,7 +42,6 @@ from job_engine.api.routes import (
 from job_engine.api.routes.cimi import cimi_routes
 from job_engine.api.services import Services, make_services
 from job_engine.api.shortcut import Shortcut
-from job_engine.api.threads import THREADS
 from job_engine.api.types.base import ResourceType
 from job_engine.errors import JobEngineError
 from job_engine.log import get_logger

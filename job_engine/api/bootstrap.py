@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from job_engine.api.auth.secrets import generate_key
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
-from job_engine.api.secrets import generate_key
 from job_engine.api.services import Services
 from job_engine.api.types.credential import key_resource
 from job_engine.api.types.group import BUILT_IN, group_document

@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from job_engine.api.errors import MalformedJsonError
+from job_engine.api.http.nul import NulError
 from job_engine.api.identity import ANONYMOUS, Identity
-from job_engine.api.nul import NulError
 from job_engine.api.params import Params, parse_params
 from job_engine.errors import InvalidResourceError
 from job_engine.log import bound_field

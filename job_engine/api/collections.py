@@ -12,8 +12,8 @@ from job_engine.api.identity import EXECUTOR, Identity
 from job_engine.api.operations import Operations, common_operations
 from job_engine.model.acl import Right
 from job_engine.store.base import Document
-from job_engine.store.query import Page, Query, run
-from job_engine.store.source import Source
+from job_engine.store.search.query import Page, Query, run
+from job_engine.store.search.source import Source
 
 MAX_WINDOW = 10_000
 """Documents that can be paged to (specs/cimi-api.md §1.4)."""

@@ -15,7 +15,7 @@ from job_engine.errors import (
     NotFoundError,
     StoreError,
 )
-from job_engine.store.idempotency import KeyReusedError
+from job_engine.store.jobs.idempotency import KeyReusedError
 
 CREDENTIALS_REQUIRED: Final = "credentials required"
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from job_engine.api.errors import RequestError
 from job_engine.errors import InvalidFilterError
-from job_engine.store.filter import Filter, join_filters, parse_filter
+from job_engine.store.search.filter import Filter, join_filters, parse_filter
 
 MAX_FILTER: Final = 500_000
 """Characters of all filters of a request; one with 5000 ids has about 300,000."""

@@ -15,11 +15,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from job_engine.api.app import create_app
-from job_engine.api.http import BoundedHttpProtocol
+from job_engine.api.http.protocol import BoundedHttpProtocol
 from job_engine.errors import ConfigurationError, JobEngineError
 from job_engine.log import configure, get_logger
 from job_engine.settings import ApiSettings
-from job_engine.store.ownership import sole_owner
+from job_engine.store.sqlite.ownership import sole_owner
 
 log = get_logger(__name__)
 

@@ -10,16 +10,16 @@ from anyio import CapacityLimiter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
+from job_engine.api.auth.limiter import LoginLimiter
+from job_engine.api.auth.secrets import ClaimTokens, Hasher, Keys, Tokens, passwords
+from job_engine.api.auth.sessions import CACHE_S, Sessions
+from job_engine.api.concurrency.streams import Streams
+from job_engine.api.concurrency.threads import Threads
+from job_engine.api.concurrency.turns import Turns
 from job_engine.api.errors import TooManySearchesError
+from job_engine.api.http.rates import RateLimits, make_limits
 from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, Peers, from_header
-from job_engine.api.limiter import LoginLimiter
-from job_engine.api.rates import RateLimits, make_limits
 from job_engine.api.readiness import Readiness
-from job_engine.api.secrets import ClaimTokens, Hasher, Keys, Tokens, passwords
-from job_engine.api.sessions import CACHE_S, Sessions
-from job_engine.api.streams import Streams
-from job_engine.api.threads import Threads
-from job_engine.api.turns import Turns
 from job_engine.settings import ApiSettings
 from job_engine.store.blob_files import BlobFiles
 from job_engine.store.store import Store

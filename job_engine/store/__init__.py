@@ -1,10 +1,21 @@
-"""What is durable: jobs, their events and logs, and every other resource.
+"""What is durable: jobs with their events and logs, and every other resource.
 
-`base` has the abstract database with its value types, one file a backend, `factory`
-picks one by URL. The repositories (`jobs`, `claims`, `feed`, `events`, …) are written
-once, in SQLAlchemy Core expressions that every backend understands; `Store` in
-`store.py` holds them together. What several of them do to jobs within their transactions
-is in `inserts`, `changes` and `edits`; all tables are in `tables`.
+`base` has the abstract database and its value types, `sqlite/` and `postgres/` are its
+backends, and `factory` picks one by URL. The repositories are written once, in SQLAlchemy
+Core expressions that both databases understand; `Store` in `store.py` holds them together.
+
+| subject | where |
+|---|---|
+| jobs: create, push, claim, report, expire | `jobs/` |
+| whose job is next, and how long that takes | `fair_share/` |
+| who may see what, as SQL conditions | `access/` |
+| filter, order, page, count | `search/` |
+| webhooks that wait to be sent | `webhooks/` |
+| users, sessions, assignments and other documents | `resources`, `audit` |
+| uploads | `blobs`, `blob_files` |
+| what executors publish, numbers drawn once | `actions`, `counters` |
+| tables, and their migrations | `tables/`, `migrate`, `migrations/` |
+| statements sent fast, commits shared | `many`, `sending`, `group_commit` |
 
 What must hold: a write is durable before it returns (stored-first); every transition
 of a job is one guarded statement with its event in the same transaction (one-outcome,

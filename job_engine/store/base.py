@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 T = TypeVar("T")
 
 Clock = Callable[[], int]
 """Tells the time in epoch milliseconds; an argument, so that tests own it."""
+
+Row = Mapping[str, Any] | RowMapping
+"""A row by the names of its columns, as it was read or is about to be written."""
 
 Unit = Callable[[Connection], T]
 """A piece of work in one transaction; what it raises undoes what it did, and only that."""

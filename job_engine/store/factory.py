@@ -34,7 +34,7 @@ def _database(url: URL) -> Database:
     if url.get_backend_name() == "sqlite":
         if not url.database or url.database == ":memory:":
             raise ConfigurationError("The store keeps its promises only in a file; name one.")
-        from job_engine.store.sqlite import SqliteDatabase
+        from job_engine.store.sqlite.backend import SqliteDatabase
 
         return SqliteDatabase(Path(url.database))
     if url.get_backend_name() == "postgresql":
@@ -44,7 +44,7 @@ def _database(url: URL) -> Database:
             )
         if not url.database:
             raise ConfigurationError("A PostgreSQL URL names a database: postgresql://HOST/NAME.")
-        from job_engine.store.postgres import PostgresDatabase
+        from job_engine.store.postgres.backend import PostgresDatabase
 
         return PostgresDatabase(url)
     raise ConfigurationError(

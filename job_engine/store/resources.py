@@ -24,13 +24,12 @@ from sqlalchemy import (
 
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model.timestamps import format_ms
-from job_engine.store import access
+from job_engine.store.access import grants as access
 from job_engine.store.audit import Also, nothing
-from job_engine.store.base import Clock, Database, Document
+from job_engine.store.base import Clock, Database, Document, Row
 from job_engine.store.many import Rows
 from job_engine.store.tables import access as access_table
 from job_engine.store.tables import resources
-from job_engine.store.turns import Row
 
 
 @dataclass(frozen=True)

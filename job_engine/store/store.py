@@ -6,20 +6,20 @@ from job_engine.store.actions import Actions
 from job_engine.store.audit import Audit
 from job_engine.store.base import Clock, Database, system_clock_ms
 from job_engine.store.blobs import Blobs
-from job_engine.store.claims import Claims
 from job_engine.store.counters import Counters
-from job_engine.store.deliveries import Deliveries
-from job_engine.store.estimate import Estimates
-from job_engine.store.events import Events
-from job_engine.store.expiry import Expiry
-from job_engine.store.feed import Feed
-from job_engine.store.foreign import ForeignRuns
-from job_engine.store.idempotency import Idempotency
-from job_engine.store.jobs import Jobs
-from job_engine.store.logs import Logs
+from job_engine.store.fair_share.estimate import Estimates
+from job_engine.store.fair_share.shares import Shares
+from job_engine.store.jobs.claims import Claims
+from job_engine.store.jobs.events import Events
+from job_engine.store.jobs.expiry import Expiry
+from job_engine.store.jobs.feed import Feed
+from job_engine.store.jobs.foreign import ForeignRuns
+from job_engine.store.jobs.idempotency import Idempotency
+from job_engine.store.jobs.logs import Logs
+from job_engine.store.jobs.repository import Jobs
+from job_engine.store.jobs.schedule import Schedules
 from job_engine.store.resources import Resources
-from job_engine.store.schedule import Schedules
-from job_engine.store.shares import Shares
+from job_engine.store.webhooks.deliveries import Deliveries
 
 
 class Store:

@@ -18,13 +18,13 @@ from starlette.responses import FileResponse, Response
 from job_engine.api.audit import line_of
 from job_engine.api.call import Call, make_call, status_map
 from job_engine.api.errors import RequestError, TooLargeError
+from job_engine.api.http.uploads import FIELD, MultipartFile
 from job_engine.api.identity import Identity
 from job_engine.api.openapi.answers import Responses, answer, errors
 from job_engine.api.openapi.schemas import STRING, Json, ref
 from job_engine.api.routes.common import Caller, Shared, allow, respond
 from job_engine.api.services import Services
 from job_engine.api.types.blob import visible_blob
-from job_engine.api.uploads import FIELD, MultipartFile
 from job_engine.errors import JobEngineError
 from job_engine.log import bound_field
 from job_engine.model.acl import USER

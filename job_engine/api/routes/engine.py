@@ -10,8 +10,10 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 
-from job_engine.api.children import cancel_children
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
+from job_engine.api.jobs.children import cancel_children
+from job_engine.api.jobs.scheduled import scheduled_job
+from job_engine.api.jobs.schema_bounds import check_published
 from job_engine.api.openapi.answers import also
 from job_engine.api.routes.common import (
     Caller,
@@ -19,8 +21,6 @@ from job_engine.api.routes.common import (
     StrictRoute,
     allow,
 )
-from job_engine.api.scheduled import scheduled_job
-from job_engine.api.schema_bounds import check_published
 from job_engine.model.acl import ADMIN
 from job_engine.model.protocol.actions import ActionsRequest, ScheduleReply, ScheduleRequest
 from job_engine.model.protocol.claims import TokenReply, TokenRequest
@@ -44,7 +44,7 @@ from job_engine.model.protocol.upkeep import (
     OrphansRequest,
     SweepReply,
 )
-from job_engine.store.refill import ANY_VERSION
+from job_engine.store.fair_share.refill import ANY_VERSION
 
 PREFIX: Final = "/api/engine"
 

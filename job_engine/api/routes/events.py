@@ -19,14 +19,14 @@ from fastapi import APIRouter, Header, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from job_engine.api.concurrency.streams import Waiter, at_once
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
 from job_engine.api.openapi.answers import Responses, answer
 from job_engine.api.routes.common import Caller, Shared, allow
 from job_engine.api.services import Services
-from job_engine.api.streams import Waiter, at_once
 from job_engine.model import JobState
 from job_engine.model.protocol.events import Changes
-from job_engine.store.events import StoredEvent
+from job_engine.store.jobs.events import StoredEvent
 
 router = APIRouter(prefix="/api/engine", tags=["engine"])
 

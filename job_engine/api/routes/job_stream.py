@@ -27,7 +27,7 @@ from job_engine.errors import ForbiddenError, NotFoundError
 from job_engine.model import FINAL_STATES, JobState
 from job_engine.model.acl import STAFF, Right
 from job_engine.store.base import Document
-from job_engine.store.logs import LOG, LOG_TOPIC, Offset, StreamItem
+from job_engine.store.jobs.logs import LOG, LOG_TOPIC, Offset, StreamItem
 
 router = APIRouter(prefix="/api/job", tags=["job"])
 

@@ -14,8 +14,8 @@ from job_engine.model.webhooks import (
     TakeReply,
     TakeRequest,
 )
-from job_engine.store.deliveries import Taken
-from job_engine.store.delivery_results import Claimed
+from job_engine.store.webhooks.deliveries import Taken
+from job_engine.store.webhooks.results import Claimed
 from job_engine.webhooks import signed_headers
 
 router = APIRouter(prefix="/api/engine/webhooks", tags=["engine"], route_class=StrictRoute)

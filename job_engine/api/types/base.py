@@ -22,8 +22,8 @@ from job_engine.api.schema import Common, Schema
 from job_engine.errors import ForbiddenError
 from job_engine.model.acl import ADMIN, ANON, USER, Right
 from job_engine.store.base import Document
-from job_engine.store.query import Page
-from job_engine.store.source import Source
+from job_engine.store.search.query import Page
+from job_engine.store.search.source import Source
 
 Operation = Callable[[Call, str], Reply]
 

@@ -23,7 +23,7 @@ from job_engine.api.types.base import Collection, ResourceType, deleted, refuse
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model.acl import USER, Right
 from job_engine.store.base import Document
-from job_engine.store.source import BLOBS
+from job_engine.store.search.source import BLOBS
 from job_engine.store.tables import resources
 
 

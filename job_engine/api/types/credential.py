@@ -10,12 +10,12 @@ from pydantic import StringConstraints
 from sqlalchemy import Connection
 
 from job_engine.api.audit import told
+from job_engine.api.auth.revocation import revoke_key
+from job_engine.api.auth.secrets import generate_key
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import RequestError
 from job_engine.api.identity import NUVLABOX, SERVICES
-from job_engine.api.revocation import revoke_key
 from job_engine.api.schema import Common, Given, Schema, Timestamp, invalid
-from job_engine.api.secrets import generate_key
 from job_engine.api.types.base import Collection, created
 from job_engine.api.types.stored import StoredType, normal_acl, roles_of, template_of
 from job_engine.errors import NotFoundError

@@ -15,7 +15,7 @@ from job_engine.api.types.base import Collection, ResourceType, refuse
 from job_engine.errors import NotFoundError
 from job_engine.model.acl import USER, Right
 from job_engine.store.base import Document
-from job_engine.store.source import EVENTS
+from job_engine.store.search.source import EVENTS
 
 
 class EventSchema(Common):

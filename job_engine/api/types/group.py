@@ -13,20 +13,20 @@ from pydantic import AfterValidator, StringConstraints
 from sqlalchemy import Connection
 
 from job_engine.api.audit import told
+from job_engine.api.auth.revocation import revoke_group, revoke_groups
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import RequestError
 from job_engine.api.identity import DISTRIBUTOR, EVERYBODY, EXECUTOR, NUVLABOX, SUBMITTER, TEACHER
-from job_engine.api.revocation import revoke_group, revoke_groups
 from job_engine.api.schema import Common, Schema, distinct, invalid
 from job_engine.api.types.base import Collection, created
 from job_engine.api.types.stored import StoredType, normal_acl, template_of, text_of
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model.acl import ADMIN, ANON, USER
 from job_engine.store.base import Document
-from job_engine.store.filter.nodes import Compare, Op
-from job_engine.store.query import Query, condition_of
 from job_engine.store.resources import Resource, find_all
-from job_engine.store.source import resources_of
+from job_engine.store.search.filter.nodes import Compare, Op
+from job_engine.store.search.query import Query, condition_of
+from job_engine.store.search.source import resources_of
 
 _TEMPLATE: Final = "group-template/generic"
 _IDENTIFIER: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

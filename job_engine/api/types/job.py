@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 from job_engine.api.access import keep_editable, project, rights, rights_held, select
 from job_engine.api.audit import tell_edit, told
 from job_engine.api.call import Call, Reply
-from job_engine.api.children import for_children
 from job_engine.api.collections import run_query
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import SUBMITTER, Identity
+from job_engine.api.jobs.children import for_children
 from job_engine.api.operations import job_operations
 from job_engine.api.schema import JobDocument, JobSchema, Schema, invalid, validate
 from job_engine.api.types.base import (
@@ -36,9 +36,9 @@ from job_engine.model import JobState
 from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right
 from job_engine.model.protocol.claims import LogRequest, Report, ReportKind, ReportReceipt
 from job_engine.store.base import Document
-from job_engine.store.edits import Edit
-from job_engine.store.query import Query, condition_of
-from job_engine.store.source import JOBS
+from job_engine.store.jobs.edits import Edit
+from job_engine.store.search.query import Query, condition_of
+from job_engine.store.search.source import JOBS
 
 _FIXED: Final = SERVER_SET - {"updated-by"} | {"created-by", "not-before", "callbacks"}
 _UNDELETABLE: Final = _FIXED | {"acl"}

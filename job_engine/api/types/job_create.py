@@ -13,18 +13,18 @@ from typing import Any, Final
 
 from job_engine.api.audit import told
 from job_engine.api.call import Call, Reply
-from job_engine.api.callbacks import check_callbacks
 from job_engine.api.errors import ProblemsError, RequestError
 from job_engine.api.identity import Identity
-from job_engine.api.payloads import Payloads
-from job_engine.api.references import Parents, check_blobs
+from job_engine.api.jobs.callbacks import check_callbacks
+from job_engine.api.jobs.payloads import Payloads
+from job_engine.api.jobs.references import Parents, check_blobs
 from job_engine.api.schema import JobSchema, invalid, validate
 from job_engine.api.types.base import created
 from job_engine.errors import InvalidResourceError
 from job_engine.model import DEFAULT_PRIORITY, SUPPORTED_VERSION, ExecutionMode, Job
 from job_engine.model.acl import ADMIN, Acl, normalise, with_principal
 from job_engine.store.base import Document
-from job_engine.store.idempotency import OnceKey
+from job_engine.store.jobs.idempotency import OnceKey
 
 WAITING: Final = frozenset({"queue-position", "estimated-wait"})
 """What is worked out when somebody reads a job that waits."""

@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 
 from job_engine.api.access import rights
 from job_engine.api.audit import told
+from job_engine.api.auth.sessions import Grounds
 from job_engine.api.call import Call, Reply
 from job_engine.api.collections import window
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import Identity
-from job_engine.api.logins import LOGINS, open_to, peers_of, switched
 from job_engine.api.operations import Operations, links
 from job_engine.api.schema import (
     Common,
@@ -31,15 +31,15 @@ from job_engine.api.schema import (
     validate,
 )
 from job_engine.api.services import COOKIE
-from job_engine.api.sessions import Grounds
 from job_engine.api.types.base import Collection, Operation, check, created
+from job_engine.api.types.logins import LOGINS, open_to, peers_of, switched
 from job_engine.api.types.stored import StoredType, template_of
 from job_engine.errors import ForbiddenError, NotFoundError
 from job_engine.model.acl import ANON, Right
 from job_engine.model.timestamps import parse_ms
 from job_engine.store.base import Document
-from job_engine.store.query import Page
 from job_engine.store.resources import Resource
+from job_engine.store.search.query import Page
 
 _OPERATIONS: Final = ("get-peers", "get-groups", "switch-group")
 _FIELDS: Final = frozenset[str]().union(*(login.fields for login in LOGINS.values()))

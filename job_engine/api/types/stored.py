@@ -20,9 +20,9 @@ from job_engine.api.types.base import ResourceType, bulk_deleted, check, created
 from job_engine.errors import InvalidResourceError
 from job_engine.model.acl import EDIT, VIEW, Right, normalise
 from job_engine.store.base import Document
-from job_engine.store.query import Query, condition_of
 from job_engine.store.resources import Resource
-from job_engine.store.source import resources_of
+from job_engine.store.search.query import Query, condition_of
+from job_engine.store.search.source import resources_of
 
 _SERVER_SET = ("id", "resource-type", "created", "updated", "operations")
 _UNDELETABLE = frozenset({*_SERVER_SET, "acl"})

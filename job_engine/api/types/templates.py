@@ -15,7 +15,7 @@ from job_engine.errors import NotFoundError
 from job_engine.model.acl import ADMIN, ANON, normalise
 from job_engine.model.timestamps import format_ms
 from job_engine.store.base import Document
-from job_engine.store.query import Page
+from job_engine.store.search.query import Page
 
 
 class TemplateSchema(Common):

@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 
 from job_engine.api.access import rights
 from job_engine.api.audit import told
+from job_engine.api.auth.revocation import end_sessions, revoke_groups, revoke_user
 from job_engine.api.call import Call, Reply, status_map
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations, links
-from job_engine.api.revocation import end_sessions, revoke_groups, revoke_user
 from job_engine.api.schema import Common, Schema, invalid
 from job_engine.api.types.base import Collection, Operation, check, created, refuse
 from job_engine.api.types.stored import StoredType, normal_acl, roles_of, template_of, text_of

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Table
 
 from job_engine.store.tables.columns import INT, TEXT, metadata
 
-# Fair share; `fairness.py` says how these three belong together. A share without a row
+# Fair share; `fair_share/fairness.py` says how these three belong together. A share without a row
 # has the weight 1. Virtual times are seconds of one thread over the share's weight.
 shares: Final = Table(
     "shares",

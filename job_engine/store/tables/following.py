@@ -17,7 +17,7 @@ job_log: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# What runs tell whoever follows their job, beside the log; `logs.py` puts the two together.
+# What runs tell whoever follows their job, beside the log; `jobs/logs.py` puts the two together.
 job_notes: Final = Table(
     "job_notes",
     metadata,
@@ -87,7 +87,7 @@ audiences: Final = Table(
 EVERYBODY: Final = "*"
 """The audience that stands for all jobs, in `job_counts`."""
 
-# How many jobs there are; `tally.py` keeps it, and a trigger where jobs are deleted.
+# How many jobs there are; `jobs/tally.py` keeps it, and a trigger where jobs are deleted.
 job_counts: Final = Table(
     "job_counts",
     metadata,

@@ -1,7 +1,7 @@
 """The jobs. What their row says in a column, its JSON does not say again.
 
 Partial indexes carry the hot paths: the feed reads `jobs_ready` from its start and
-never meets a job that is running, pushed, finished or not due; see `feed.py`.
+never meets a job that is running, pushed, finished or not due; see `jobs/feed.py`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ jobs: Final = Table(
     Column("claimed_ms", BigInteger),
     # Whether it has callbacks: what writes the outbox looks no further where it has none.
     Column("notifies", Boolean, nullable=False, server_default=false()),
-    # Who sees it, by `audiences.py`.
+    # Who sees it, by `access/audiences.py`.
     Column("audience", TEXT, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )

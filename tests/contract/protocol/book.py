@@ -27,8 +27,8 @@ from job_engine.model.protocol.claims import (
 )
 from job_engine.model.protocol.feed import EntryItem, FeedReply, ForeignRun
 from job_engine.model.timestamps import parse_ms
-from job_engine.store.documents import to_job
-from job_engine.store.edits import Edit
+from job_engine.store.jobs.documents import to_job
+from job_engine.store.jobs.edits import Edit
 from job_engine.store.store import Store
 from job_engine.store.tables import jobs
 from tests.contract.protocol.known import Known

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from job_engine.model.timestamps import parse_ms
 from job_engine.store.base import Document
-from job_engine.store.filter.nodes import And, Compare, Filter, Member, Op, Or, Value
+from job_engine.store.search.filter.nodes import And, Compare, Filter, Member, Op, Or, Value
 
 DATES: Final = frozenset({"created", "updated", "started", "expiry", "not-before"})
 INTEGERS: Final = frozenset({"progress", "priority", "version", "duration", "return-code"})

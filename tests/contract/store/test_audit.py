@@ -9,9 +9,9 @@ from job_engine.errors import ConflictError
 from job_engine.model.acl import normalise
 from job_engine.store.audit import FORGET_BATCH, Line
 from job_engine.store.base import Document
-from job_engine.store.query import Query, run
 from job_engine.store.resources import Resource
-from job_engine.store.source import EVENTS
+from job_engine.store.search.query import Query, run
+from job_engine.store.search.source import EVENTS
 from job_engine.store.store import Store
 from tests.contract.store.support import Clock, add, document
 

@@ -18,7 +18,7 @@ from job_engine.model.protocol.claims import (
 )
 from job_engine.model.protocol.feed import EntryItem
 from job_engine.store.base import Document
-from job_engine.store.edits import Edit
+from job_engine.store.jobs.edits import Edit
 from job_engine.store.store import Store
 from tests.contract.store.support import (
     Clock,

@@ -17,7 +17,7 @@ from job_engine.model.protocol.claims import ReportKind, ReportReceipt
 from job_engine.model.protocol.feed import Share
 from job_engine.store.copy import copy
 from job_engine.store.factory import open_store
-from job_engine.store.idempotency import OnceKey
+from job_engine.store.jobs.idempotency import OnceKey
 from job_engine.store.resources import Resource
 from job_engine.store.store import Store
 from job_engine.store.tables import metadata

@@ -207,7 +207,7 @@ def test_who_waits_is_told_when_no_transaction_can_begin(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process keeps the file locked: an answer, and not a request that never ends."""
-    monkeypatch.setattr("job_engine.store.sqlite.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("job_engine.store.sqlite.backend.BUSY_TIMEOUT_S", 0.1)
     store = open_store(store_url, Clock())
     store.start()
     other = sqlite3.connect(store_url.removeprefix("sqlite:///"), isolation_level=None)

@@ -8,9 +8,9 @@ import pytest
 
 from job_engine.model import Fence, JobState
 from job_engine.model.protocol.feed import EntryItem, Share
-from job_engine.store import estimate
+from job_engine.store.fair_share import estimate
+from job_engine.store.fair_share.turns import Key
 from job_engine.store.store import Store
-from job_engine.store.turns import Key
 from tests.contract.store.support import (
     ON_SQLITE,
     Clock,

@@ -9,11 +9,11 @@ import pytest
 from job_engine.errors import ConflictError
 from job_engine.model import Fence, JobState
 from job_engine.model.protocol.events import CancelledEntry, Changes
-from job_engine.store import events
 from job_engine.store.base import EVENTS_TOPIC
-from job_engine.store.edits import Edit
-from job_engine.store.events import FEW
 from job_engine.store.factory import open_store
+from job_engine.store.jobs import events
+from job_engine.store.jobs.edits import Edit
+from job_engine.store.jobs.events import FEW
 from job_engine.store.store import Store
 from tests.contract.store.support import (
     FENCE,

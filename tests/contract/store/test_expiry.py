@@ -6,8 +6,8 @@ from job_engine.model import EXPIRED, Fence, JobState
 from job_engine.model.protocol.claims import ReportKind
 from job_engine.model.protocol.events import CancelledEntry
 from job_engine.model.timestamps import format_ms
-from job_engine.store.edits import Edit
-from job_engine.store.expiry import expired
+from job_engine.store.jobs.edits import Edit
+from job_engine.store.jobs.expiry import expired
 from job_engine.store.store import Store
 from tests.contract.store.support import (
     FENCE,

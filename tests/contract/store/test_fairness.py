@@ -13,10 +13,10 @@ from job_engine.model import Fence
 from job_engine.model.protocol.actions import ActionDescription
 from job_engine.model.protocol.claims import ReportKind
 from job_engine.model.protocol.feed import EntryItem
-from job_engine.store.edits import Edit
+from job_engine.store.fair_share.turns import Key
+from job_engine.store.jobs.edits import Edit
 from job_engine.store.store import Store
 from job_engine.store.tables import is_ready, jobs, lanes, shares
-from job_engine.store.turns import Key
 from tests.contract.store.support import (
     Clock,
     add,

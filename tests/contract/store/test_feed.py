@@ -7,10 +7,11 @@ import pytest
 from job_engine.model import Answer, Fence
 from job_engine.model.protocol.claims import ReportKind
 from job_engine.model.protocol.feed import EntryItem
-from job_engine.store import feed, refill
-from job_engine.store.edits import Edit
+from job_engine.store.fair_share import refill
+from job_engine.store.fair_share.turns import Key
+from job_engine.store.jobs import feed
+from job_engine.store.jobs.edits import Edit
 from job_engine.store.store import Store
-from job_engine.store.turns import Key
 from tests.contract.store.support import (
     ON_SQLITE,
     Clock,

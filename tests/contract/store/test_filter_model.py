@@ -16,11 +16,20 @@ from sqlalchemy import Connection
 from job_engine.model.timestamps import format_ms
 from job_engine.store.base import Document
 from job_engine.store.factory import open_store
-from job_engine.store.filter import parse_filter
-from job_engine.store.filter.nodes import And, Compare, DateText, Filter, Member, Op, Or, Value
-from job_engine.store.inserts import insert_jobs
-from job_engine.store.query import Page, Query, run
-from job_engine.store.source import JOBS
+from job_engine.store.jobs.inserts import insert_jobs
+from job_engine.store.search.filter import parse_filter
+from job_engine.store.search.filter.nodes import (
+    And,
+    Compare,
+    DateText,
+    Filter,
+    Member,
+    Op,
+    Or,
+    Value,
+)
+from job_engine.store.search.query import Page, Query, run
+from job_engine.store.search.source import JOBS
 from job_engine.store.store import Store
 from tests.contract.store.evaluator import DATES, INTEGERS, holds, sort_key
 from tests.contract.store.support import NOW_MS, Clock, document

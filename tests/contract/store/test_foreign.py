@@ -8,9 +8,9 @@ import pytest
 
 from job_engine.model import Answer, Fence
 from job_engine.model.protocol.feed import EntryItem, ForeignRun
-from job_engine.store import foreign
 from job_engine.store.base import Document
-from job_engine.store.edits import Edit
+from job_engine.store.jobs import foreign
+from job_engine.store.jobs.edits import Edit
 from job_engine.store.store import Store
 from tests.contract.store.support import (
     FENCE,

@@ -10,9 +10,9 @@ import pytest
 
 from job_engine.errors import ConflictError
 from job_engine.model.protocol.feed import Share
-from job_engine.store.idempotency import KEPT_MS, KeyReusedError, OnceKey
-from job_engine.store.query import Query, run
-from job_engine.store.source import JOBS
+from job_engine.store.jobs.idempotency import KEPT_MS, KeyReusedError, OnceKey
+from job_engine.store.search.query import Query, run
+from job_engine.store.search.source import JOBS
 from job_engine.store.store import Store
 from tests.contract.store.support import Clock, add, document, states
 

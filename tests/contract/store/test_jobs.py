@@ -11,10 +11,10 @@ from job_engine.model import Fence
 from job_engine.model.acl import normalise
 from job_engine.model.protocol.claims import ReportKind
 from job_engine.store.base import Document
-from job_engine.store.edits import Edit
-from job_engine.store.logs import MAX_LINE_CHARS, MAX_LINES
-from job_engine.store.query import Query, condition_of, run
-from job_engine.store.source import JOBS
+from job_engine.store.jobs.edits import Edit
+from job_engine.store.jobs.logs import MAX_LINE_CHARS, MAX_LINES
+from job_engine.store.search.query import Query, condition_of, run
+from job_engine.store.search.source import JOBS
 from job_engine.store.store import Store
 from tests.contract.store.support import Clock, add, document, finish, push, report, running
 

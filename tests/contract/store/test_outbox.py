@@ -16,13 +16,13 @@ from job_engine.model.protocol.claims import ReportKind
 from job_engine.model.protocol.feed import EntryItem
 from job_engine.model.webhooks import ACTION, BATCH, SendResult
 from job_engine.store.base import Document
-from job_engine.store.deliveries import Deliveries, Taken, running_senders
-from job_engine.store.delivery_results import KEPT_MS, Claimed
-from job_engine.store.edits import Edit
-from job_engine.store.outbox import RETRY, senders
+from job_engine.store.jobs.edits import Edit
+from job_engine.store.jobs.outbox import RETRY, senders
 from job_engine.store.resources import Resource
 from job_engine.store.store import Store
 from job_engine.store.tables import jobs, resources, webhook_outbox
+from job_engine.store.webhooks.deliveries import Deliveries, Taken, running_senders
+from job_engine.store.webhooks.results import KEPT_MS, Claimed
 from tests.contract.store.support import (
     FENCE,
     ON_SQLITE,

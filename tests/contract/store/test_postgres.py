@@ -14,11 +14,11 @@ from sqlalchemy import Connection, Engine, make_url
 
 from job_engine.errors import StoreError
 from job_engine.model import JobState
-from job_engine.store import events
 from job_engine.store.base import EVENTS_TOPIC
 from job_engine.store.factory import open_store
+from job_engine.store.jobs import events
 from job_engine.store.many import Many, Rows
-from job_engine.store.postgres import take_turn
+from job_engine.store.postgres.backend import take_turn
 from job_engine.store.store import Store
 from job_engine.store.tables import counters
 from tests.contract.store.support import ON_POSTGRES, Clock, add, states
@@ -122,7 +122,7 @@ def test_who_was_paused_holds_nobody_up(
     store_url: str, foreign: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server ends a transaction in which nothing happens; its unit is run again."""
-    monkeypatch.setattr("job_engine.store.postgres_connections.PAUSE_LIMIT_S", 0.2)
+    monkeypatch.setattr("job_engine.store.postgres.connections.PAUSE_LIMIT_S", 0.2)
     runs: list[int] = []
     paused, go_on = threading.Event(), threading.Event()
 
@@ -148,7 +148,7 @@ def test_who_was_paused_holds_nobody_up(
 def test_who_waits_for_its_turn_too_long_is_told(
     store_url: str, foreign: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("job_engine.store.postgres_connections.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("job_engine.store.postgres.connections.BUSY_TIMEOUT_S", 0.1)
     with opened(store_url) as store, foreign.connect() as other:
         take_turn(other)
         with pytest.raises(StoreError, match="locked"):

@@ -6,12 +6,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from job_engine.store import estimate, expiry, feed, refill
-from job_engine.store.filter import parse_filter
-from job_engine.store.query import Query, condition_of, page_of
-from job_engine.store.source import JOBS
+from job_engine.store.fair_share import estimate, refill
+from job_engine.store.fair_share.turns import Key
+from job_engine.store.jobs import expiry, feed
+from job_engine.store.search.filter import parse_filter
+from job_engine.store.search.query import Query, condition_of, page_of
+from job_engine.store.search.source import JOBS
 from job_engine.store.store import Store
-from job_engine.store.turns import Key
 from tests.contract.store.support import NOW_MS, ON_POSTGRES, document
 
 pytestmark = ON_POSTGRES

@@ -11,10 +11,10 @@ import pytest
 from job_engine.errors import InvalidFilterError
 from job_engine.model.acl import normalise
 from job_engine.store.factory import open_store
-from job_engine.store.filter import parse_filter
-from job_engine.store.query import Page, Query, run
 from job_engine.store.resources import Resource
-from job_engine.store.source import JOBS, Source, resources_of
+from job_engine.store.search.filter import parse_filter
+from job_engine.store.search.query import Page, Query, run
+from job_engine.store.search.source import JOBS, Source, resources_of
 from job_engine.store.store import Store
 from tests.contract.store.support import NOW_MS, Clock, add, document, push
 from tests.databases import BACKENDS, database

@@ -9,9 +9,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import func, select
 
-from job_engine.store.filter import parse_filter
-from job_engine.store.query import Lead, Query, condition_of, page_of
-from job_engine.store.source import JOBS
+from job_engine.store.search.filter import parse_filter
+from job_engine.store.search.query import Lead, Query, condition_of, page_of
+from job_engine.store.search.source import JOBS
 from job_engine.store.store import Store
 from job_engine.store.tables import jobs
 from tests.contract.store.support import NOW_MS, ON_SQLITE, plan

@@ -12,12 +12,12 @@ from sqlalchemy import Connection, func, select
 
 from job_engine.model import FINAL_STATES, Fence, JobState
 from job_engine.model.acl import Right, normalise, rights_of
-from job_engine.store import tally
 from job_engine.store.base import Document
-from job_engine.store.edits import Edit
-from job_engine.store.filter import parse_filter
-from job_engine.store.query import Query, run
-from job_engine.store.source import JOBS
+from job_engine.store.jobs.edits import Edit
+from job_engine.store.search.filter import parse_filter
+from job_engine.store.search.job_counts import can_count
+from job_engine.store.search.query import Query, run
+from job_engine.store.search.source import JOBS
 from job_engine.store.store import Store
 from job_engine.store.tables import EVERYBODY, audiences, job_counts, jobs
 from tests.contract.store.support import NOW_MS, add, claim, document, entry, finish
@@ -117,7 +117,7 @@ def test_it_tells_what_a_search_would_find(
     store.jobs.delete_where(jobs.c.seq > 0)
     store.jobs.add_many([document(a, state=s, acl=ACLS[n]) for a, s, n in made])
     tree = None if text is None else parse_filter(text)
-    assert tally.can_tell(JOBS, tree) is (text != "name=null")
+    assert can_count(JOBS, tree) is (text != "name=null")
 
     def look(connection: Connection) -> None:
         for claims in (None, *CLAIMS):

@@ -18,7 +18,7 @@ from job_engine.model.protocol.claims import ReportReceipt
 from job_engine.model.protocol.feed import EntryItem, Share
 from job_engine.store.base import Document
 from job_engine.store.factory import open_store
-from job_engine.store.idempotency import OnceKey
+from job_engine.store.jobs.idempotency import OnceKey
 from job_engine.store.store import Store
 from tests.contract.store.support import (
     Clock,

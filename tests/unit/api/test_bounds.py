@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from job_engine.api.body import STRANGERS_BYTES
+from job_engine.api.concurrency.turns import Turns
 from job_engine.api.errors import TooManySearchesError
-from job_engine.api.turns import Turns
+from job_engine.api.http.body import STRANGERS_BYTES
 from job_engine.model.protocol.actions import ActionDescription
 from job_engine.settings import ApiSettings
 from tests.unit.api.people import add_user, log_in_as

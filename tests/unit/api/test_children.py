@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from job_engine.model import Fence
-from job_engine.store import jobs as store_jobs
+from job_engine.store.jobs import repository as store_jobs
 from tests.contract.store.support import claim, entry
 from tests.unit.api.support import ADMIN, DISTRIBUTOR, EXECUTOR, JANE, JJ_ACL, Client, refused
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 
-from job_engine.api.cork import CorkedTransport, Data
+from job_engine.api.http.cork import CorkedTransport, Data
 
 
 class _Counted(asyncio.Transport):

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from job_engine.api.services import SEARCHES_AT_ONCE, SEARCHES_WAITING
-from job_engine.store.query import run
+from job_engine.store.search.query import run
 from tests.unit.api.support import (
     ADMIN,
     ANON,
@@ -179,7 +179,7 @@ def test_a_body_that_goes_on_after_its_gzip_is_refused(api: Client) -> None:
 
 
 def test_a_body_that_trickles_in_is_given_up(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("job_engine.api.body.BODY_S", 0.1)
+    monkeypatch.setattr("job_engine.api.http.body.BODY_S", 0.1)
     host, port = api.running.url.removeprefix("http://").split(":")
     head = "POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
     with socket.create_connection((host, int(port)), timeout=10) as connection:

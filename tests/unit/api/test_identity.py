@@ -13,7 +13,7 @@ from itertools import islice
 import httpx
 import pytest
 
-from job_engine.api.limiter import FAILURES
+from job_engine.api.auth.limiter import FAILURES
 from job_engine.api.services import COOKIE
 from job_engine.settings import ApiSettings
 from tests.unit.api.support import (

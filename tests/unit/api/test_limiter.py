@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from job_engine.api.errors import TooManyLoginsError
-from job_engine.api.limiter import (
+from job_engine.api.auth.limiter import (
     ACCOUNT_FAILURES,
     ADDRESS_FAILURES,
     FAILURES,
     WINDOW_S,
     LoginLimiter,
 )
+from job_engine.api.errors import TooManyLoginsError
 
 
 class Time:

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from job_engine.api.http.rates import Buckets, RateLimits, make_limits
 from job_engine.api.identity import ANONYMOUS, from_header
-from job_engine.api.rates import Buckets, RateLimits, make_limits
 from job_engine.log import JsonFormatter
 from job_engine.settings import ApiSettings
 from tests.unit.api.support import (

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from job_engine.api.secrets import Hasher, Keys
-from job_engine.api.sessions import Sessions
+from job_engine.api.auth.secrets import Hasher, Keys
+from job_engine.api.auth.sessions import Sessions
 from tests.unit.api.people import (
     PASSWORD,
     add_group,

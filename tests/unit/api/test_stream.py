@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from job_engine.client.events import named_events
-from job_engine.store.logs import MAX_NOTES
+from job_engine.store.jobs.logs import MAX_NOTES
 from tests.unit.api.support import ADMIN, ANON, EXECUTOR, JANE, JOE, LMS, Client
 
 _numbers = itertools.count(1)

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from job_engine.api.threads import Threads
+from job_engine.api.concurrency.threads import Threads
 from job_engine.log import bound, bound_field
 
 

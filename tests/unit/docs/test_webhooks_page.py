@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from job_engine.store.outbox import RETRY
+from job_engine.store.jobs.outbox import RETRY
 from job_engine.webhooks import new_secret, signed_headers
 
 PAGE = Path(__file__).parents[3] / "docs" / "webhooks.md"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from job_engine.store.turns import Key, Lane, deal
+from job_engine.store.fair_share.turns import Key, Lane, deal
 
 
 def lane(

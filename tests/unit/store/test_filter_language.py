@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job_engine.errors import InvalidFilterError
-from job_engine.store.filter import parse_filter
-from job_engine.store.filter.nodes import And, Compare, DateText, Member, Op, Or
+from job_engine.store.search.filter import parse_filter
+from job_engine.store.search.filter.nodes import And, Compare, DateText, Member, Op, Or
 from tests.support.filters import INVALID, VALID
 
 

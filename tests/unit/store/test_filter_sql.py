@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import ColumnElement, Dialect, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from job_engine.store.filter import compile_filter, parse_filter
-from job_engine.store.query import Query, condition_of
-from job_engine.store.source import BLOBS, JOBS, Source, resources_of
+from job_engine.store.search.filter import compile_filter, parse_filter
+from job_engine.store.search.query import Query, condition_of
+from job_engine.store.search.source import BLOBS, JOBS, Source, resources_of
 from tests.support.filters import VALID
 
 NOW_MS: Final = 1_700_000_000_000

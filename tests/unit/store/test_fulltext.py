@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from job_engine.errors import InvalidFilterError
-from job_engine.store.filter.fulltext import MAX_QUERY, Word, words_of
+from job_engine.store.search.filter.fulltext import MAX_QUERY, Word, words_of
 
 
 @pytest.mark.parametrize("blank", [" ", "+", "|", "\t", '"', "-"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from job_engine.errors import ConfigurationError, StoreError
-from job_engine.store.ownership import sole_owner
-from job_engine.store.sqlite import SqliteDatabase
+from job_engine.store.sqlite.backend import SqliteDatabase
+from job_engine.store.sqlite.ownership import sole_owner
 
 
 def test_a_file_has_one_owner_at_a_time(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job_engine.store.starts import SLOT_MS
-from job_engine.store.turns import Key, Lane, deal
-from job_engine.store.waiting import (
+from job_engine.store.fair_share.starts import SLOT_MS
+from job_engine.store.fair_share.turns import Key, Lane, deal
+from job_engine.store.fair_share.waiting import (
     OtherLane,
     ahead_in_queue,
     extrapolated,

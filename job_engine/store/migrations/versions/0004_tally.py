@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from job_engine.store.audiences import admit, audience_of
+from job_engine.store.access.audiences import admit, audience_of
 
 revision = "0004"
 down_revision = "0003"

@@ -1,0 +1,1 @@
+"""How requests wait: threads for the store, limits on how many wait, and event streams."""

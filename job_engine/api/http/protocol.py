@@ -1,0 +1,146 @@
+"""HTTP as uvicorn reads it with httptools, with limits on what comes before the body.
+
+httptools gathers a request's head until it is complete, however long that gets and takes.
+What is not HTTP is answered in the form of every other error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from job_engine.api.answers import error_response
+from job_engine.api.errors import RequestError
+from job_engine.api.http.cork import CorkedTransport
+from job_engine.api.http.request_ids import HEADER, request_id
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""Request line and headers together."""
+HEAD_S: Final = 20.0
+"""Seconds from the first byte of a request to the end of its headers."""
+ONCE: Final = frozenset(
+    {
+        *(b"host", b"content-type", b"content-encoding", b"authorization"),
+        *(b"nuvla-authn-info", b"idempotency-key", b"if-match"),
+    }
+)
+"""Headers of which a second one may be read by somebody else than the first."""
+
+
+class HeadTooLongError(RequestError):
+    """The request's headers are too long."""
+
+    status = 431
+
+
+class HeadTooSlowError(RequestError):
+    """The request's headers took too long to arrive."""
+
+    status = 408
+
+
+class BadHttpError(RequestError):
+    """Invalid HTTP request received."""
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """Closes a connection whose request has no end of headers, or not in time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_bytes: int | None = None
+        """Bytes of a head so far; None between a head's end and the next request."""
+        self._waiting_since_s: float | None = None
+        """When the head that is awaited began, on the loop's clock; None: it is complete."""
+        self._watch: asyncio.TimerHandle | None = None
+        self._problem: RequestError | None = None
+        """Why the request that is read now is refused."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(CorkedTransport(transport, self.loop))
+        self._waiting_since_s = self.loop.time()
+        self._look_again()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came from the client."""
+        if self._waiting_since_s is None and self._idle:
+            self._waiting_since_s = self.loop.time()
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(HeadTooLongError())
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Stop counting, and waiting: a body has limits of its own."""
+        self._head_bytes = self._waiting_since_s = None
+        self._check_headers()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self._refuse(self._problem or BadHttpError(msg))
+
+    @property
+    def _idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _check_headers(self) -> None:
+        """Refuse what is too long, or could be read in two ways (RFC 9112 §3.2)."""
+        once = [name for name, _ in self.headers if name in ONCE]
+        # One that arrived in one piece was not counted on its way.
+        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._problem = HeadTooLongError()
+        elif len(set(once)) < len(once):
+            name = next(name for name in once if once.count(name) > 1)
+            self._problem = BadHttpError(f"the header {name.decode()} is there more than once")
+        elif b"host" not in once and self.parser.get_http_version() == "1.1":
+            self._problem = BadHttpError("the header host is missing")
+        if self._problem is not None:
+            # The parser hands it on as a request that is invalid.
+            raise self._problem
+
+    def _look_again(self) -> None:
+        # Now and then: a timer for each request would cost every one of them.
+        self._watch = self.loop.call_later(HEAD_S / 4, self._look)
+
+    def _look(self) -> None:
+        since_s = self._waiting_since_s
+        if since_s is not None and self._idle and self.loop.time() - since_s > HEAD_S:
+            self._give_up()
+        else:
+            self._look_again()
+
+    def _give_up(self) -> None:
+        if self._head_bytes is None:
+            self.transport.close()  # nothing was asked
+        else:
+            self._refuse(HeadTooSlowError())
+
+    def _refuse(self, error: RequestError) -> None:
+        answer = error_response(error, close=True)
+        headers = [
+            *self.server_state.default_headers,
+            *answer.raw_headers,
+            (HEADER.encode(), request_id().encode()),
+        ]
+        lines = [name + b": " + value + b"\r\n" for name, value in headers]
+        self.transport.write(
+            b"".join([STATUS_LINE[error.status], *lines, b"\r\n", bytes(answer.body)])
+        )
+        self.transport.close()

@@ -1,0 +1,307 @@
+"""Fair share: whose turn it is among those who wait for the same action at the same priority.
+
+Each share (a job's `parent`, else who created it) has a virtual time in such a queue: the
+thread seconds that it was given there, over its weight. Whoever has the smallest is next.
+A job is charged with its action's cost when it is fed, and with the difference when it is
+known how long it really took. A share that had nothing waiting joins where the next one
+stands by what its jobs really took, so nobody saves turns up by being idle, and what
+others have in the queue by then is not held against who has nothing there (start-time
+fair queueing; Goyal, Vin and Cheng, "Start-time Fair Queuing", SIGCOMM 1996).
+
+The table `lanes` holds the virtual times: every ready job has the lane of its action,
+priority, share and version there. So a refill looks at as many lanes as it feeds jobs,
+however many jobs and shares wait. Whatever makes a job ready calls `open_lanes`, whatever
+records its entry calls `charge`; both in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+
+from job_engine.model import ExecutionMode, JobState
+from job_engine.store.base import Row
+from job_engine.store.fair_share.turns import Key, Queue
+from job_engine.store.many import Many, Rows
+from job_engine.store.tables import actions, frontiers, is_ready, jobs, lanes, shares
+
+DEFAULT_WEIGHT: Final = 1.0
+"""Weight of a share that nobody has given another."""
+DEFAULT_COST_S: Final = 1.0
+"""Cost of an action that nobody has published."""
+_VARIABLES: Final = 500
+"""Values in one list of a statement; a database has a limit."""
+
+
+# --- what waits -----------------------------------------------------------------
+
+
+def is_ready_row(row: Row) -> bool:
+    """Say of a row what `is_ready` says in SQL."""
+    return bool(
+        row["state"] == JobState.QUEUED
+        and row["entry"] is None
+        and row["not_before_ms"] is None
+        and row["execution_mode"] != ExecutionMode.PULL
+    )
+
+
+def open_lanes(connection: Connection, rows: Iterable[Row]) -> None:
+    """Make sure that those of `rows` that are ready have a lane.
+
+    A share that joins a queue starts where the one that is next stands, or ahead of
+    that if it is still ahead from before.
+    """
+    keys = dict.fromkeys(Key.of(row) for row in rows if is_ready_row(row))
+    for queue in dict.fromkeys(key.queue for key in keys):
+        mine = [key for key in keys if key.queue == queue]
+        found = _lanes_of(connection, queue, [key.share for key in mine])
+        closed = [key for key in mine if key not in found or not found[key].ready]
+        if not closed:
+            continue
+        start_s = _start_s(connection, queue)
+        places = {key: _place(found, key.share, start_s) for key in closed}
+        for statement, known in ((_REOPEN, True), (_OPEN, False)):
+            values = [places[key] | _in_lane(key) for key in closed if (key in found) is known]
+            statement.later(connection, values)
+
+
+class _Found(NamedTuple):
+    virtual_s: float
+    settled_s: float
+    ready: bool
+
+
+def _lanes_of(connection: Connection, queue: Queue, names: Sequence[str]) -> dict[Key, _Found]:
+    found: dict[Key, _Found] = {}
+    for batch in _batches(sorted(set(names))):
+        rows = _LANES.all(connection, **queue._asdict(), names=batch)
+        found.update((Key(*row[:4]), _Found(*row[4:])) for row in rows)
+    return found
+
+
+def _place(found: Mapping[Key, _Found], share: str, start_s: float) -> dict[str, Any]:
+    """Return where a share stands that has nothing ready, by what was found of its lanes."""
+    mine = [lane for key, lane in found.items() if key.share == share]
+    return {
+        "new_virtual_s": max([start_s, *(lane.virtual_s for lane in mine)]),
+        "new_settled_s": max([start_s, *(lane.settled_s for lane in mine)]),
+        "new_ready": True,
+    }
+
+
+def _in_lane(key: Key) -> dict[str, Any]:
+    return {f"in_{name}": value for name, value in key._asdict().items()}
+
+
+def _start_s(connection: Connection, queue: Queue) -> float:
+    """Return where the share that is next stands; while none waits, where the last one stood."""
+    start_s = _NEXT.scalar(connection, **queue._asdict())
+    return _frontier_s(connection, queue) if start_s is None else float(start_s)
+
+
+def _frontier_s(connection: Connection, queue: Queue) -> float:
+    return float(_FRONTIER.scalar(connection, **queue._asdict()) or 0.0)
+
+
+# --- what was fed ---------------------------------------------------------------
+
+
+def charge(connection: Connection, rows: Sequence[Row]) -> None:
+    """Charge the shares of jobs that got their entry just now, in the order of `rows`."""
+    # Rows are many and lanes few: what can be done once a lane is.
+    fed: dict[Queue, dict[Key, int]] = {}
+    for key, count in Counter(map(Key.of, reversed(rows))).items():
+        fed.setdefault(key.queue, {})[key] = count
+    for queue, keys in fed.items():
+        turns: Counter[str] = Counter()
+        for key, count in keys.items():
+            turns[key.share] += count
+        weights = weights_of(connection, list(turns))
+        cost_s = cost_of(connection, queue.action)
+        found = _lanes_of(connection, queue, [next(iter(keys)).share])
+        _advance(connection, queue, {n: (cost_s / weights[n] * turns[n], 0.0) for n in turns})
+        if found:
+            _set_frontier(connection, queue, max(lane.settled_s for lane in found.values()))
+        close_empty(connection, keys)
+
+
+def settle(connection: Connection, rows: Sequence[Row], taken_s: Sequence[float]) -> None:
+    """Charge what the runs of fed jobs took, in place of what they were expected to.
+
+    `taken_s` is 0 for a job that will not run after all, or will be fed again. A share
+    that nothing waits for any more keeps what it owes, and forgets what it is owed.
+    """
+    of_keys: dict[Key, list[float]] = {}
+    for row, took_s in zip(rows, taken_s, strict=True):
+        of_keys.setdefault(Key.of(row), []).append(took_s)
+    taken: dict[Queue, dict[str, list[float]]] = {}
+    versions: dict[tuple[Queue, str], int] = {}
+    for key, took in of_keys.items():
+        taken.setdefault(key.queue, {}).setdefault(key.share, []).extend(took)
+        versions[key.queue, key.share] = key.version
+    for queue, of_shares in taken.items():
+        weights = weights_of(connection, list(of_shares))
+        cost_s = cost_of(connection, queue.action)
+        moves = {
+            name: ((sum(runs) - cost_s * len(runs)) / weights[name], sum(runs) / weights[name])
+            for name, runs in of_shares.items()
+        }
+        known = {key.share for key in _lanes_of(connection, queue, list(moves))}
+        _advance(connection, queue, {n: move for n, move in moves.items() if n in known})
+        start_s = _start_s(connection, queue)
+        debts = [
+            _in_lane(Key(*queue, name, versions[queue, name]))
+            | {"new_virtual_s": start_s + owed, "new_settled_s": start_s + ran, "new_ready": False}
+            for name, (owed, ran) in moves.items()
+            if name not in known and owed > 0
+        ]
+        _OPEN.later(connection, debts)
+        _let_time_pass(connection, queue, list(moves))
+
+
+def _let_time_pass(connection: Connection, queue: Queue, names: Sequence[str]) -> None:
+    """While nobody waits nobody is kept from anything, so nobody owes anything."""
+    if _NEXT.scalar(connection, **queue._asdict()) is not None:
+        return
+    found = _lanes_of(connection, queue, names)
+    latest_s = max((lane.virtual_s for lane in found.values()), default=0.0)
+    if latest_s > _frontier_s(connection, queue):
+        _set_frontier(connection, queue, latest_s)
+
+
+def _advance(connection: Connection, queue: Queue, by_s: Mapping[str, tuple[float, float]]) -> None:
+    """Move shares on, by what they are charged and by what of it is settled."""
+    values = [
+        {"in_action": queue.action, "in_priority": queue.priority, "in_share": name}
+        | {"by_s": by, "settled_by_s": settled}
+        for name, (by, settled) in by_s.items()
+    ]
+    _ADVANCE.later(connection, values)
+
+
+def _set_frontier(connection: Connection, queue: Queue, virtual_s: float) -> None:
+    values = {"in_action": queue.action, "in_priority": queue.priority, "new_virtual_s": virtual_s}
+    if _MOVE_FRONTIER.run(connection, [values]) == 0:
+        connection.execute(insert(frontiers).values(**queue._asdict(), virtual_s=virtual_s))
+
+
+def close_empty(connection: Connection, keys: Iterable[Key]) -> None:
+    """Close the lanes in which nothing is ready; forget those that are not ahead.
+
+    A lane that is ahead of the frontier is kept, so that its share does not get rid of
+    what it owes by letting its backlog run empty for a moment.
+    """
+    values = [_in_lane(key) for key in keys]
+    _CLOSE.later(connection, values)
+    _FORGET.later(connection, values)
+
+
+def forget_caught_up(connection: Connection) -> None:
+    """Forget the closed lanes that the others have caught up with."""
+    connection.execute(delete(lanes).where(_is_caught_up()))
+
+
+# --- what they are charged by ---------------------------------------------------
+
+
+def weights_of(connection: Connection, names: Sequence[str]) -> dict[str, float]:
+    """Return the weight of each share."""
+    weights = dict.fromkeys(names, DEFAULT_WEIGHT)
+    for batch in _batches(names):
+        weights.update(_WEIGHTS.all(connection, names=batch))
+    return weights
+
+
+def cost_of(connection: Connection, action: str) -> float:
+    """Return the seconds of one thread that a run of an action is expected to take."""
+    cost_s = _COST.scalar(connection, action=action)
+    return DEFAULT_COST_S if cost_s is None else float(cost_s)
+
+
+def _batches(names: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (names[start : start + _VARIABLES] for start in range(0, len(names), _VARIABLES))
+
+
+# --- the statements, built once -----------------------------------------------------
+
+
+def _is_caught_up() -> ColumnElement[bool]:
+    """Closed, and not ahead of the frontier."""
+    frontier = (
+        select(frontiers.c.virtual_s)
+        .where(frontiers.c.action == lanes.c.action, frontiers.c.priority == lanes.c.priority)
+        .scalar_subquery()
+    )
+    return and_(~lanes.c.ready, lanes.c.virtual_s <= func.coalesce(frontier, 0.0))
+
+
+def _in_queue(table: Table, prefix: str = "") -> list[Any]:
+    return [table.c[name] == bindparam(prefix + name) for name in Queue._fields]
+
+
+_waits = exists(
+    select(literal_column("1")).where(is_ready(), *(jobs.c[n] == lanes.c[n] for n in Key._fields))
+)
+_here: Final = [lanes.c[name] == bindparam(f"in_{name}") for name in Key._fields]
+_places: Final = ("virtual_s", "settled_s", "ready")
+_names: Final[Any] = bindparam("names", expanding=True)
+
+_LANES: Final = Rows(
+    select(*lanes.c[(*Key._fields, *_places)]).where(*_in_queue(lanes), lanes.c.share.in_(_names)),
+    many="names",
+)
+_NEXT: Final = Rows(
+    select(lanes.c.settled_s)
+    .where(lanes.c.ready, *_in_queue(lanes))
+    .order_by(lanes.c.virtual_s)
+    .limit(1)
+)
+_FRONTIER: Final = Rows(select(frontiers.c.virtual_s).where(*_in_queue(frontiers)))
+_WEIGHTS: Final = Rows(
+    select(shares.c.name, shares.c.weight).where(shares.c.name.in_(_names)), many="names"
+)
+_COST: Final = Rows(
+    select(actions.c.description["cost"].as_float()).where(actions.c.name == bindparam("action"))
+)
+_OPEN: Final = Many(
+    insert(lanes).values(
+        {n: bindparam(f"in_{n}") for n in Key._fields} | {n: bindparam(f"new_{n}") for n in _places}
+    )
+)
+_REOPEN: Final = Many(
+    update(lanes).where(*_here).values({n: bindparam(f"new_{n}") for n in _places})
+)
+_ADVANCE: Final = Many(
+    update(lanes)
+    .where(*_in_queue(lanes, "in_"), lanes.c.share == bindparam("in_share"))
+    .values(
+        virtual_s=lanes.c.virtual_s + bindparam("by_s"),
+        settled_s=lanes.c.settled_s + bindparam("settled_by_s"),
+    )
+)
+_MOVE_FRONTIER: Final = Many(
+    update(frontiers)
+    .where(*_in_queue(frontiers, "in_"))
+    .values(virtual_s=bindparam("new_virtual_s"))
+)
+_CLOSE: Final = Many(update(lanes).where(*_here, lanes.c.ready, ~_waits).values(ready=False))
+_FORGET: Final = Many(delete(lanes).where(*_here, _is_caught_up()))
+caught_up: Final = select(lanes.c.share).where(_is_caught_up()).limit(1)
+"""Finds a closed lane that the others have caught up with, if there is one."""

@@ -1,0 +1,179 @@
+"""Reports: what executors say of the jobs that they have claimed.
+
+Every report is one statement that names its fence (fenced), and one that is refused writes
+nothing. A job's end comes after its progress, whatever the order in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
+
+from job_engine.errors import ConflictError, InvalidResourceError
+from job_engine.model import Fence, JobState
+from job_engine.model.protocol.claims import Report, ReportKind, ReportReceipt
+from job_engine.store.fair_share import fairness
+from job_engine.store.jobs import events, logs, tally
+from job_engine.store.jobs.changes import tell_callbacks
+from job_engine.store.jobs.transitions import truncate
+from job_engine.store.many import Many, Rows
+from job_engine.store.tables import inline, jobs
+
+MAX_WAIT_S: Final = 366 * 86_400.0
+"""Longest that a retry waits for its time."""
+
+
+def write(
+    connection: Connection, reports: Sequence[Report], by: str | None, now_ms: int
+) -> Sequence[ReportReceipt]:
+    """Write reports in their order, and say of each what became of it."""
+    rows = _NAMED.by_id(connection, ids=[report.job for report in reports])
+    batch = _Batch(rows, by, now_ms)
+    receipts = [batch.take(report) for report in reports]
+    batch.write(connection)
+    return receipts
+
+
+_REPORTED: Final = (
+    *("seq", "id", "action", "priority", "share", "version", "state", "entry", "not_before_ms"),
+    *("execution_mode", "fence_incarnation", "fence_czxid", "claimed_ms", "notifies", "audience"),
+    "claimed_by",
+)
+"""Columns that reports are decided by."""
+_NAMED: Final = Rows(
+    select(*jobs.c[_REPORTED]).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids"
+)
+
+
+def _fenced(values: Mapping[str, Any]) -> Many:
+    """Return the statement of a report, with what every kind of report may say."""
+    message: ColumnElement[Any] = func.coalesce(bindparam("message"), jobs.c.status_message)
+    now: ColumnElement[Any] = bindparam("now_ms")
+    return Many(
+        update(jobs)
+        .where(
+            jobs.c.seq == bindparam("old_seq"),
+            jobs.c.state == inline("RUNNING"),
+            jobs.c.fence_incarnation == bindparam("incarnation"),
+            jobs.c.fence_czxid == bindparam("czxid"),
+        )
+        .values(
+            {
+                "status_message": message,
+                "status_changed_ms": case((message.is_not(None), now), else_=None),
+                "progress": func.coalesce(bindparam("percent"), jobs.c.progress),
+                "output": func.coalesce(bindparam("text"), jobs.c.output),
+                "return_code": func.coalesce(bindparam("code"), jobs.c.return_code),
+                "updated_ms": now,
+                "updated_by": bindparam("by"),
+                **values,
+            }
+        )
+    )
+
+
+_elapsed_s: Final[ColumnElement[Any]] = (bindparam("now_ms") - jobs.c.started_ms) // 1000
+# In the order in which they are written: a job's end comes after its progress.
+_REPORT: Final = {
+    ReportKind.PROGRESS: _fenced({}),
+    ReportKind.FINISH: _fenced(
+        {
+            "state": bindparam("end"),
+            "progress": 100,
+            "duration": case((_elapsed_s < 0, 0), else_=_elapsed_s),
+        }
+    ),
+    ReportKind.RETRY: _fenced(
+        {
+            "state": JobState.QUEUED,
+            "attempts": jobs.c.attempts + 1,
+            "entry": None,
+            "not_before_ms": bindparam("due_ms"),
+        }
+    ),
+    ReportKind.RELEASE: _fenced({"state": JobState.QUEUED}),
+}
+
+
+@dataclass
+class _Batch:
+    """Reports that are decided one after the other, then written together."""
+
+    rows: dict[str, dict[str, Any]]
+    """Each job as the reports so far leave it."""
+    by: str | None
+    now_ms: int
+    values: dict[ReportKind, list[dict[str, Any]]] = field(default_factory=dict)
+    lines: list[tuple[int, Report]] = field(default_factory=list)
+    """Reports that add to the log or the stream of the job in that row."""
+    changed: list[dict[str, Any]] = field(default_factory=list)
+    over: list[dict[str, Any]] = field(default_factory=list)
+    """Jobs whose run has used up its turn."""
+
+    def take(self, report: Report) -> ReportReceipt:
+        """Decide one report."""
+        row = self.rows.get(report.job)
+        if row is None:
+            return ReportReceipt.LOST
+        fence = Fence(row["fence_incarnation"] or 0, row["fence_czxid"] or 0)
+        if row["state"] != JobState.RUNNING or row["fence_czxid"] is None or fence != report.fence:
+            return ReportReceipt.FINAL if JobState(row["state"]).is_final else ReportReceipt.LOST
+        if None not in (self.by, row["claimed_by"]) and self.by != row["claimed_by"]:
+            return ReportReceipt.LOST  # a fence can be guessed; whose key claimed the job cannot
+        values = {**_values(report, self.now_ms), "by": self.by, "now_ms": self.now_ms}
+        values["old_seq"] = row["seq"]
+        self.values.setdefault(report.kind, []).append(values)
+        if report.log or report.events:
+            self.lines.append((row["seq"], report))
+        if report.kind is ReportKind.FINISH:
+            # Whoever says so consumes the entry: nobody else has to be told of it.
+            row |= {"state": values["end"], "entry": None}
+        elif report.kind is ReportKind.RETRY:
+            row |= {"entry": None, "not_before_ms": values["due_ms"]}
+        if report.kind in (ReportKind.RETRY, ReportKind.RELEASE):
+            row["state"] = JobState.QUEUED
+        if report.kind is not ReportKind.PROGRESS:
+            self.changed.append(row)
+        if report.kind in (ReportKind.FINISH, ReportKind.RETRY):
+            self.over.append(row)
+        return ReportReceipt.ACCEPTED
+
+    def write(self, connection: Connection) -> None:
+        """Write what was accepted, each where its fence still holds."""
+        for kind, statement in _REPORT.items():
+            values = self.values.get(kind, [])
+            if statement.run(connection, values) != len(values):
+                # As for claims: only where several write at once, and all of it is undone.
+                raise ConflictError("Somebody else wrote to a reported job; report again.")
+        for seq, report in self.lines:
+            logs.append(connection, seq, report.log, report.events)
+        events.append_many(connection, self.now_ms, self.changed)
+        tally.move(connection, self.changed, JobState.RUNNING)
+        tell_callbacks(connection, self.changed, self.now_ms)
+        taken_s = [
+            max(0, self.now_ms - (row["claimed_ms"] or self.now_ms)) / 1000 for row in self.over
+        ]
+        fairness.settle(connection, self.over, taken_s)
+        fairness.open_lanes(connection, self.over)
+
+
+def _values(report: Report, now_ms: int) -> dict[str, Any]:
+    values = {
+        "incarnation": report.fence.incarnation,
+        "czxid": report.fence.czxid,
+        "message": None if report.status_message is None else truncate(report.status_message),
+        "percent": report.progress,
+        "text": report.output,
+        "code": report.return_code,
+    }
+    if report.kind is ReportKind.FINISH:
+        if report.state not in (JobState.SUCCESS, JobState.FAILED):
+            raise InvalidResourceError(f"{report.job}: a finish says SUCCESS or FAILED")
+        values["end"] = report.state
+    elif report.kind is ReportKind.RETRY:
+        wait_ms = round(min(report.retry_after_s or 0.0, MAX_WAIT_S) * 1000)
+        values["due_ms"] = now_ms + wait_ms if wait_ms > 0 else None
+    return values

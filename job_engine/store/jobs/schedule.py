@@ -1,0 +1,60 @@
+"""Jobs that the engine creates by itself: one a tick, and one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, insert, select, update
+
+from job_engine.model.protocol.actions import ScheduleReply
+from job_engine.store.base import Clock, Database, Document
+from job_engine.store.jobs.inserts import insert_jobs
+from job_engine.store.tables import is_unfinished, jobs, schedules
+
+
+class Schedules:
+    """The newest tick of each action, and the jobs of the ticks."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def schedule(self, action: str, tick_ms: int, make: Callable[[], Document]) -> ScheduleReply:
+        """Create the job of one tick, made with `make`, unless nothing has to be created.
+
+        That is so when this tick or a later one had its job, and while an earlier
+        scheduled job of the action is unfinished.
+        """
+
+        def unit(connection: Connection) -> ScheduleReply:
+            last = connection.execute(
+                select(schedules.c.last_tick_ms).where(schedules.c.action == action)
+            ).scalar()
+            if last is not None and tick_ms <= last:
+                return ScheduleReply(last_tick_ms=last)
+            unfinished = select(jobs.c.id).where(
+                jobs.c.action == action, jobs.c.scheduled_tick_ms.is_not(None), is_unfinished()
+            )
+            if connection.execute(unfinished.limit(1)).first() is not None:
+                return ScheduleReply(last_tick_ms=last)
+            job_id = _create(connection, make(), tick_ms, self._clock())
+            _remember(connection, action, tick_ms, first=last is None)
+            return ScheduleReply(job=job_id, last_tick_ms=tick_ms)
+
+        return self._database.write(unit)
+
+
+def _create(connection: Connection, document: Document, tick_ms: int, now_ms: int) -> str:
+    job_id: str = insert_jobs(connection, [document], now_ms)[0]["id"]
+    # Unique by two indexes: this tick of the action, and an unfinished one of it.
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(scheduled_tick_ms=tick_ms))
+    return job_id
+
+
+def _remember(connection: Connection, action: str, tick_ms: int, *, first: bool) -> None:
+    if first:
+        connection.execute(insert(schedules).values(action=action, last_tick_ms=tick_ms))
+    else:
+        connection.execute(
+            update(schedules).where(schedules.c.action == action).values(last_tick_ms=tick_ms)
+        )

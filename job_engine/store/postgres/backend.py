@@ -1,0 +1,245 @@
+"""PostgreSQL: several API processes on one database, whose writers take turns.
+
+A write transaction begins by taking an advisory lock that it holds until it is committed,
+so at any time one process of all writes, as on SQLite, and each sees what the one before it
+did: what a unit has read cannot change under it, and event ids become visible in order.
+Units that wait share a transaction. docs/decisions/0013 says why. What a unit writes is
+gathered, and goes to the server together (`store/sending.py`).
+
+Reads are snapshots on connections of their own, and wait for nobody. What a commit
+announced is told to the other processes by NOTIFY, in that very transaction.
+
+Tested against PostgreSQL 15, with psycopg 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import errors as pg
+from sqlalchemy import URL, Connection, Engine, RootTransaction
+
+from job_engine.errors import StoreError
+from job_engine.log import get_logger
+from job_engine.store.base import Database, T, Unit
+from job_engine.store.group_commit import Apart, Batch, Task, Writer
+from job_engine.store.many import SENDING
+from job_engine.store.migrate import upgrade
+from job_engine.store.postgres.connections import (
+    make_engine,
+    ready_to_listen,
+    ready_to_read,
+    ready_to_write,
+)
+from job_engine.store.postgres.errors import (
+    ConnectionLostError,
+    OutcomeUnknownError,
+    cause_of,
+    explained,
+    is_lost,
+    may_run_again,
+    persistently,
+    reason_of,
+    undoes_all,
+)
+from job_engine.store.postgres.notices import Notices
+from job_engine.store.sending import LateError, Role, Sending
+
+log = get_logger(__name__)
+
+MAX_BATCH: Final = 64
+"""Most units that share a commit: so many savepoints of a transaction a server keeps at hand."""
+READERS: Final = 8
+"""Connections for reading; further readers wait for one."""
+_WRITING: Final = 0x6A6F_6265_6E67_696E
+"""Key of the lock of who writes ("jobengin"); advisory locks are each database's own."""
+
+
+class PostgresDatabase(Database):
+    """A store that several processes share."""
+
+    def __init__(self, url: URL) -> None:
+        super().__init__()
+        self._url = url.set(drivername="postgresql+psycopg")
+        self._reads = make_engine(self._url, READERS, ready_to_read)
+        self._writes = make_engine(self._url, 1, ready_to_write)
+        _gather(self._writes)
+        self._listens = make_engine(self._url, 0, ready_to_listen)
+        self._notices = Notices(self._listens, self._publish)
+        self._writer = Writer(self._commit, MAX_BATCH)
+        self._connection: Connection | None = None
+
+    def start(self) -> None:
+        """Create or upgrade the schema, then start the writer."""
+        try:
+            with self._reads.begin() as connection:
+                encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+            if encoding != "UTF8":
+                raise StoreError(f"its encoding is {encoding}; make it with --encoding=UTF8")
+            upgrade(self._writes, take_turn)
+            self._notices.start()
+        except (sa.exc.SQLAlchemyError, StoreError) as error:
+            self._dispose()
+            where = self._url.render_as_string(hide_password=True)
+            raise StoreError(f"Cannot open the store {where}: {reason_of(error)}") from error
+        self._writer.start()
+
+    def stop(self) -> None:
+        """Commit what was submitted, then close."""
+        self._writer.stop()
+        self._notices.stop()
+        self._dispose()
+
+    def read(self, unit: Unit[T]) -> T:
+        """Run `unit` in a transaction that sees one snapshot, and blocks nobody."""
+
+        def on_a_snapshot(connection: Connection) -> T:
+            connection.exec_driver_sql("BEGIN")
+            return unit(connection)
+
+        return self.glance(on_a_snapshot)
+
+    def glance(self, unit: Unit[T]) -> T:
+        """Run a unit of a single statement, which is its own transaction: one way to the server."""
+
+        def attempt() -> T:
+            with self._reads.begin() as connection:
+                return unit(connection)
+
+        try:
+            # After the server was restarted, every connection is found to be lost once.
+            return persistently(attempt, is_lost)
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            raise explained(error) from error
+
+    def submit(self, unit: Unit[T]) -> Future[T]:
+        """Queue `unit` for the writer."""
+        return self._writer.submit(unit)
+
+    def write(self, unit: Unit[T]) -> T:
+        """Run `unit` and return its result once that is durable."""
+        return self._writer.run(unit)
+
+    def _commit(self, tasks: Sequence[Task]) -> None:
+        batch = Batch(tasks, explained, undoes_all)
+        apart = _apart
+
+        def attempt() -> None:
+            nonlocal apart
+            try:
+                self._try(batch, apart)
+            except LateError:
+                apart = _told_at_once  # the next time, whose failure it is comes out
+                raise
+
+        try:
+            persistently(attempt, may_run_again)
+        except Exception as error:  # noqa: BLE001 - the server is gone, or the like: tell all
+            log.error("store.commit_failed", error=reason_of(error), units=len(batch))
+            batch.refuse(error)
+        # Listeners first: whoever waits for the result may look for the event at once.
+        if batch.topics:
+            self._publish(batch.topics)
+        batch.answer()
+
+    def _try(self, batch: Batch, apart: Apart) -> None:
+        if self._connection is None:
+            self._connection = self._writes.connect()
+        transaction = self._connection.begin()
+        sending: Sending = self._connection.info[SENDING]
+        try:
+            sending.add(Role.TURN, *_TURN)
+            self._connection.info["fresh"] = True
+            batch.run(self._connection, apart)
+            if not sending.begun:
+                # Or a connection that was lost long ago would be found out in the commit.
+                sending.flush()
+        except BaseException as error:
+            sending.clear()
+            _undo(transaction, error)
+            raise
+        try:
+            sending.add(Role.END, *self._notices.saying(batch.topics), "COMMIT")
+            sending.flush()
+        except Exception as error:
+            _undo(transaction, error)
+            # Ended for its silence, it was before it heard of the commit.
+            if is_lost(error) and not isinstance(
+                cause_of(error), pg.IdleInTransactionSessionTimeout
+            ):
+                raise OutcomeUnknownError from error
+            raise
+        transaction.commit()
+
+    def _dispose(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        for engine in (self._reads, self._writes, self._listens):
+            engine.dispose()
+
+
+# --- transactions that write ------------------------------------------------------
+
+_TURN: Final = ("BEGIN", f"SELECT pg_advisory_xact_lock({_WRITING})", "SAVEPOINT unit")
+
+
+def take_turn(connection: Connection) -> None:
+    """Begin, and wait until no other process writes; from then on, this one does.
+
+    Until the commit, or the end of the connection.
+    """
+    connection.exec_driver_sql("; ".join(_TURN))
+
+
+def _gather(engine: Engine) -> None:
+    """Give each connection what gathers its statements; SQLAlchemy's own go after what waits."""
+
+    def connected(raw: Any, record: Any) -> None:
+        record.info[SENDING] = Sending(raw)
+
+    def executing(connection: Connection, *_statement: Any) -> None:
+        connection.info[SENDING].flush()
+
+    sa.event.listen(engine, "connect", connected)
+    sa.event.listen(engine, "before_cursor_execute", executing)
+
+
+def _undo(transaction: RootTransaction, error: BaseException) -> None:
+    """Roll back, and have the next transaction connect again where the connection is lost."""
+    if is_lost(error):
+        transaction.connection.invalidate(error)
+    transaction.rollback()
+
+
+@contextmanager
+def _apart(connection: Connection) -> Iterator[None]:
+    """Undo what fails in the block, and only that."""
+    sending: Sending = connection.info[SENDING]
+    if not connection.info.pop("fresh", False):
+        sending.add(Role.TURN, "RELEASE SAVEPOINT unit", "SAVEPOINT unit")
+    raw: Any = connection.connection.driver_connection
+    try:
+        yield
+        if raw.info.transaction_status is psycopg.pq.TransactionStatus.INERROR:
+            # Going on, the server would answer the commit with a rollback, and no error.
+            raise StoreError("A statement failed, and who ran it did not say so.")
+        sending.end_unit()
+    except Exception as error:
+        if raw.closed:
+            raise ConnectionLostError from error
+        sending.drop_unit()
+        sending.add(Role.TURN, "ROLLBACK TO SAVEPOINT unit")
+        raise
+
+
+@contextmanager
+def _told_at_once(connection: Connection) -> Iterator[None]:
+    """Do as `_apart`; all of the block has failed where something of it does."""
+    with _apart(connection):
+        yield
+        connection.info[SENDING].flush()

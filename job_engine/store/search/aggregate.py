@@ -1,0 +1,241 @@
+"""Aggregations over what a query matches (specs/cimi-api.md §1.6).
+
+An attribute's values are words (texts, and `true` or `false`) or numbers; a date is the
+number of its epoch milliseconds. What asks for numbers passes words over.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    FromClause,
+    Select,
+    Text,
+    cast,
+    func,
+    select,
+)
+from sqlalchemy.sql.expression import null
+
+from job_engine.store.jobs.documents import Kind
+from job_engine.store.search.json_paths import values_of
+from job_engine.store.search.source import Source
+
+_ITEM: Final = re.compile(r"([a-z_-]+):([A-Za-z@][A-Za-z0-9_:@/-]*)")
+TOP_TERMS: Final = 10
+PERCENTS: Final = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
+_SIGMAS: Final = 2.0
+"""Standard deviations between the mean and the bounds that `extended_stats` gives."""
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The values of one attribute, over the rows that match."""
+
+    connection: Connection
+    source: Source
+    condition: ColumnElement[bool]
+    tables: Sequence[FromClause]
+    word: ColumnElement[Any]
+    number: ColumnElement[Any]
+    absent: ColumnElement[bool]
+    """Whether a row of the source has none."""
+
+    def select(self, *columns: Any, which: ColumnElement[bool]) -> Select[Any]:
+        """Select from the values that are `which`."""
+        return select(*columns).select_from(*self.tables).where(self.condition, which)
+
+    def one(self, *columns: Any, which: ColumnElement[bool]) -> Sequence[Any]:
+        """Return the one row of what is computed over all values."""
+        return self.connection.execute(self.select(*columns, which=which)).one()
+
+    @property
+    def is_number(self) -> ColumnElement[bool]:
+        return self.number.is_not(None)
+
+    @property
+    def is_any(self) -> ColumnElement[bool]:
+        return self.number.is_not(None) | self.word.is_not(None)
+
+
+def aggregate(
+    connection: Connection, source: Source, condition: ColumnElement[bool], items: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return what was asked for, by its own name; None where nothing was that is known."""
+    results: dict[str, Any] = {}
+    for item in items:
+        match = _ITEM.fullmatch(item)
+        if match is None or match[1] not in _ALGORITHMS:
+            continue
+        values = _values(connection, source, condition, match[2])
+        if values is not None:
+            name = _RENAMED.get(match[1], match[1])
+            results[f"{name}:{match[2]}"] = _ALGORITHMS[match[1]](values)
+    return results or None
+
+
+def _values(
+    connection: Connection, source: Source, condition: ColumnElement[bool], name: str
+) -> _Values | None:
+    column = source.column(name)
+    if column is not None:
+        is_text = source.kind(name) is Kind.TEXT
+        # Of a type: a bare NULL cannot be sorted by everywhere.
+        word, number = (column, cast(null(), Float)) if is_text else (cast(null(), Text), column)
+        tables = (source.table,)
+        return _Values(connection, source, condition, tables, word, number, column.is_(None))
+    first, *further = name.split("/")
+    array = source.array(first)
+    if array is None:
+        return None
+    found = values_of(array, further)
+    absent = ~found.any(found.present)
+    every = (source.table, *found.tables)
+    return _Values(connection, source, condition, every, found.word, found.number, absent)
+
+
+# --- the algorithms -------------------------------------------------------------
+
+
+def _single(function: Callable[[Any], Any]) -> Callable[[_Values], Any]:
+    def run(values: _Values) -> dict[str, Any]:
+        (value,) = values.one(function(values.number), which=values.is_number)
+        return {"value": None if value is None else float(value)}
+
+    return run
+
+
+def _sum(values: _Values) -> dict[str, Any]:
+    # As floats: whole numbers can be too large together.
+    (value,) = values.one(func.sum(cast(values.number, Float)), which=values.is_number)
+    return {"value": float(value or 0)}
+
+
+def _value_count(values: _Values) -> dict[str, Any]:
+    (count,) = values.one(func.count(), which=values.is_any)
+    return {"value": count}
+
+
+def _cardinality(values: _Values) -> dict[str, Any]:
+    words, numbers = (
+        values.one(func.count(kind.distinct()), which=values.is_any)[0]
+        for kind in (values.word, values.number)
+    )
+    return {"value": words + numbers}
+
+
+def _missing(values: _Values) -> dict[str, Any]:
+    query = (
+        select(func.count()).select_from(values.source.table).where(values.condition, values.absent)
+    )
+    return {"doc_count": values.connection.execute(query).scalar_one()}
+
+
+def _stats(values: _Values) -> dict[str, Any]:
+    number = values.number
+    columns = (
+        *(func.count(number), func.min(number), func.max(number)),
+        *(func.avg(number), func.sum(cast(number, Float))),
+    )
+    count, *rest = values.one(*columns, which=values.is_number)
+    found = [None if value is None else float(value) for value in rest]
+    named = dict(zip(("min", "max", "avg", "sum"), found, strict=True))
+    return {"count": count, **named, "sum": named["sum"] or 0.0}
+
+
+def _extended_stats(values: _Values) -> dict[str, Any]:
+    stats = _stats(values)
+    count, mean = stats["count"], stats["avg"]
+    if not count:
+        return {**stats, "sum_of_squares": None, "variance": None, "std_deviation": None}
+    number = cast(values.number, Float)
+    # Around the mean: squares of dates themselves have no digit left for what differs.
+    spread = (number - mean) * (number - mean)
+    squares, total = values.one(func.sum(number * number), func.sum(spread), which=values.is_number)
+    variance = float(total) / count
+    deviation = math.sqrt(variance)
+    return {
+        **stats,
+        "sum_of_squares": float(squares),
+        "variance": variance,
+        "variance_population": variance,
+        "variance_sampling": float(total) / (count - 1) if count > 1 else None,
+        "std_deviation": deviation,
+        "std_deviation_population": deviation,
+        "std_deviation_sampling": math.sqrt(float(total) / (count - 1)) if count > 1 else None,
+        "std_deviation_bounds": {
+            "upper": mean + _SIGMAS * deviation,
+            "lower": mean - _SIGMAS * deviation,
+        },
+    }
+
+
+def _percentiles(values: _Values) -> dict[str, Any]:
+    """Return exact percentiles, between the two values that each lies between."""
+    (count,) = values.one(func.count(), which=values.is_number)
+    ranks = {percent: (count - 1) * percent / 100 for percent in PERCENTS} if count else {}
+    wanted = {whole for rank in ranks.values() for whole in (math.floor(rank), math.ceil(rank))}
+    number = values.number.label("number")
+    place = (func.row_number().over(order_by=values.number) - 1).label("place")
+    placed = values.select(number, place, which=values.is_number).subquery()
+    query = select(placed.c.place, placed.c.number).where(placed.c.place.in_(wanted))
+    at = {row[0]: float(row[1]) for row in values.connection.execute(query)} if wanted else {}
+    return {
+        "values": {
+            str(percent): _between(at, ranks[percent]) if ranks else None for percent in PERCENTS
+        }
+    }
+
+
+def _between(at: dict[int, float], rank: float) -> float:
+    low, high = at[math.floor(rank)], at[math.ceil(rank)]
+    return low + (high - low) * (rank - math.floor(rank))
+
+
+def _terms(values: _Values) -> dict[str, Any]:
+    total = _value_count(values)["value"]
+    count = func.count()
+    query = (
+        values.select(values.word, values.number, count, which=values.is_any)
+        .group_by(values.word, values.number)
+        .order_by(count.desc(), values.word, values.number)
+        .limit(TOP_TERMS)
+    )
+    buckets = [
+        {"key": _plain(number) if word is None else word, "doc_count": found}
+        for word, number, found in values.connection.execute(query)
+    ]
+    return {
+        "doc_count_error_upper_bound": 0,
+        "sum_other_doc_count": total - sum(int(b["doc_count"]) for b in buckets),
+        "buckets": buckets,
+    }
+
+
+def _plain(number: Any) -> int | float:
+    """Return a number as JSON has it, whatever the driver made of it."""
+    return int(number) if number == int(number) else float(number)
+
+
+_RENAMED: Final = {"extendedstats": "extended_stats"}
+_ALGORITHMS: Final[dict[str, Callable[[_Values], Any]]] = {
+    "min": _single(func.min),
+    "max": _single(func.max),
+    "sum": _sum,
+    "avg": _single(func.avg),
+    "value_count": _value_count,
+    "cardinality": _cardinality,
+    "missing": _missing,
+    "stats": _stats,
+    "extendedstats": _extended_stats,
+    "percentiles": _percentiles,
+    "terms": _terms,
+}
