@@ -16,7 +16,7 @@ from job_engine.store.search.query import Page, Query, run
 from job_engine.store.search.source import Source
 
 MAX_WINDOW = 10_000
-"""Documents that can be paged to (specs/cimi-api.md §1.4)."""
+"""Documents that can be paged to (docs/cimi.md §1.4)."""
 
 
 def run_query(

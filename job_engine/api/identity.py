@@ -1,6 +1,6 @@
 """Who sends a request: claims from a session or, for trusted peers, from a header.
 
-Rules of specs/cimi-api.md §4.1. A bad or expired cookie makes the caller anonymous.
+Rules of docs/cimi.md §4.1. A bad or expired cookie makes the caller anonymous.
 """
 
 from __future__ import annotations

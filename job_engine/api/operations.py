@@ -1,4 +1,4 @@
-"""Which operations a document offers to a caller (specs/cimi-api.md §1.13, §3.6)."""
+"""Which operations a document offers to a caller (docs/cimi.md §1.13, §3.6)."""
 
 from __future__ import annotations
 

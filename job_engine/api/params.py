@@ -1,4 +1,4 @@
-"""CIMI parameters, from the query string and a form body (specs/cimi-api.md §1.2, §1.4)."""
+"""CIMI parameters, from the query string and a form body (docs/cimi.md §1.2, §1.4)."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Callback(Schema):
 
 
 class JobSchema(Common):
-    """A job (specs/cimi-api.md §3.1)."""
+    """A job (docs/cimi.md §3.1)."""
 
     state: Literal["QUEUED", "RUNNING", "FAILED", "CANCELED", "SUCCESS"]
     action: NonBlank

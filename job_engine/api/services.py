@@ -31,7 +31,7 @@ SEARCHES_EACH: Final = 2
 SEARCHES_WAITING: Final = 32
 STRANGERS_AT_ONCE: Final = 24
 COOKIE = "com.com.sixsq.nuvla.cookie"
-"""The cookie's name, doubled `com.` and all (specs/cimi-api.md §4.1)."""
+"""The cookie's name, doubled `com.` and all (docs/cimi.md §4.1)."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Access control lists of CIMI documents: their normal form, and the rights they give.
 
-Rules and names are those of the CIMI contract (specs/cimi-api.md §4.6).
+Rules and names are those of the CIMI contract (docs/cimi.md §4.6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CIMI timestamps: UTC, three fraction digits, `Z` (specs/cimi-api.md §1.15)."""
+"""CIMI timestamps: UTC, three fraction digits, `Z` (docs/cimi.md §1.15)."""
 
 from __future__ import annotations
 

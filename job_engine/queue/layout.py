@@ -36,7 +36,7 @@ def election(action: str) -> str:
     """Where the leader for an action is elected.
 
     Not at the action's bare name: the Nuvla job engine's distributor, which creates jobs
-    and pushes none, holds that one for as long as it lives (specs/cimi-api.md §6.5).
+    and pushes none, holds that one for as long as it lives (docs/cimi.md §6.5).
     """
     return f"{ELECTION}/feed:{action}"
 

@@ -1,4 +1,4 @@
-"""The contract's examples of filters, valid and invalid (specs/cimi-api.md §2.3, §2.4)."""
+"""The contract's examples of filters, valid and invalid (docs/cimi.md §2.3, §2.4)."""
 
 from __future__ import annotations
 

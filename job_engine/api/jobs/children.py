@@ -1,4 +1,4 @@
-"""Children of bulk jobs, which are cancelled with them (specs/cimi-api.md §3.6, §6.4)."""
+"""Children of bulk jobs, which are cancelled with them (docs/cimi.md §3.6, §6.4)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from job_engine.store.base import Document
 
 
 def scheduled_job(action: str, who: Identity) -> Document:
-    """Return the job of a tick: like one of Nuvla's distributors (specs/cimi-api.md §6.5)."""
+    """Return the job of a tick: like one of Nuvla's distributors (docs/cimi.md §6.5)."""
     return {
         "id": f"job/{uuid.uuid4()}",
         "action": action,

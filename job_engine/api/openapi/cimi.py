@@ -1,4 +1,4 @@
-"""The CIMI operations of every resource type (specs/cimi-api.md §1.1)."""
+"""The CIMI operations of every resource type (docs/cimi.md §1.1)."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class ResourceType(ABC):
         return self.collection_reply(call, run_query(call, source, operations))
 
     def require_bulk(self, call: Call) -> None:
-        """Check what a bulk delete needs (specs/cimi-api.md §1.11), in that order."""
+        """Check what a bulk delete needs (docs/cimi.md §1.11), in that order."""
         if "bulk" not in call.headers:
             raise RequestError("Bulk request should contain bulk http header.")
         if not call.params.filters:
@@ -197,4 +197,4 @@ _BULK_SUMMARY: Final = {
     "throttled_until_millis": 0,
     "failures": [],
 }
-"""What clients of a bulk delete expect beside the numbers (specs/cimi-api.md §1.11)."""
+"""What clients of a bulk delete expect beside the numbers (docs/cimi.md §1.11)."""

@@ -1,4 +1,4 @@
-"""Credentials: API keys (specs/cimi-api.md §4.5)."""
+"""Credentials: API keys (docs/cimi.md §4.5)."""
 
 from __future__ import annotations
 

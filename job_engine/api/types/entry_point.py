@@ -1,4 +1,4 @@
-"""The cloud entry point: which collections there are (specs/cimi-api.md §1.3)."""
+"""The cloud entry point: which collections there are (docs/cimi.md §1.3)."""
 
 from __future__ import annotations
 

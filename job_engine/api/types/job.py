@@ -1,4 +1,4 @@
-"""Jobs (specs/cimi-api.md §3)."""
+"""Jobs (docs/cimi.md §3)."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def _offered(who: Identity, document: Document, operation: str) -> None:
 
 
 def _merge(call: Call, before: Document, body: Document) -> Edit:
-    """Make the new document of an edit (specs/cimi-api.md §1.9, §3.5)."""
+    """Make the new document of an edit (docs/cimi.md §1.9, §3.5)."""
     held = rights(call.who, before)
     require_match(call, before, held)
     kept = keep_editable(body, held)

@@ -1,4 +1,4 @@
-"""How one logs in, and what for: the templates of sessions (specs/cimi-api.md §4.3).
+"""How one logs in, and what for: the templates of sessions (docs/cimi.md §4.3).
 
 A secret is verified first, which takes long; then, in the transaction that stores the
 session, what it rests on is looked at again: it may have been taken away meanwhile.

@@ -1,4 +1,4 @@
-"""Sessions: logging in and out, and acting as a group (specs/cimi-api.md §4.3, §4.4)."""
+"""Sessions: logging in and out, and acting as a group (docs/cimi.md §4.3, §4.4)."""
 
 from __future__ import annotations
 

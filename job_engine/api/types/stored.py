@@ -150,7 +150,7 @@ def may_delete(call: Call, document: Document) -> None:
 def merged(
     before: Document, body: Document, held: Right, call: Call, fixed: frozenset[str]
 ) -> Document:
-    """Merge an edit's body into a document (specs/cimi-api.md §1.9)."""
+    """Merge an edit's body into a document (docs/cimi.md §1.9)."""
     ignored = fixed | {*_SERVER_SET, "created-by"}
     kept = {k: v for k, v in keep_editable(body, held).items() if k not in ignored}
     removed = set(call.params.select or ()) - _UNDELETABLE - ignored

@@ -20,7 +20,7 @@ from job_engine.store.jobs import events, tally
 from job_engine.store.tables import inline, jobs
 
 MONITORED: Final = "monitor"
-"""Tag of bulk jobs that a monitor keeps up to date (specs/cimi-api.md section 6.4)."""
+"""Tag of bulk jobs that a monitor keeps up to date (docs/cimi.md §6.4)."""
 LIMIT: Final = 100
 """Runs that are looked at with one reconcile; the rest has its turn with the next."""
 

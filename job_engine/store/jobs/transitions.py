@@ -1,4 +1,4 @@
-"""What follows by itself when a job changes (specs/cimi-api.md §3.4)."""
+"""What follows by itself when a job changes (docs/cimi.md §3.4)."""
 
 from __future__ import annotations
 

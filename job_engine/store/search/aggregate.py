@@ -1,4 +1,4 @@
-"""Aggregations over what a query matches (specs/cimi-api.md §1.6).
+"""Aggregations over what a query matches (docs/cimi.md §1.6).
 
 An attribute's values are words (texts, and `true` or `false`) or numbers; a date is the
 number of its epoch milliseconds. What asks for numbers passes words over.

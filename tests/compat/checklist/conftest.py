@@ -1,4 +1,4 @@
-"""The contract's checklist (specs/cimi-api.md §7) against a real server, over HTTP.
+"""The contract's checklist (docs/cimi.md §7) against a real server, over HTTP.
 
 A statement is one function, `test_<NNN>_<what it says>`. They share a server, and so its
 jobs: a test finds its own by an action, a name or a parent that nobody else uses.

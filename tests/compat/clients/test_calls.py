@@ -1,4 +1,4 @@
-"""What each method of `nuvla.api.Api` sends (specs/cimi-api.md §5), and that it gets its answer.
+"""What each method of `nuvla.api.Api` sends (docs/cimi.md §5), and that it gets its answer.
 
 Section 5 was written down from both releases; where it says that 3.0.x has no
 `operation_bulk`, the released 3.0.9 has one, and sends what 4.x sends.
@@ -98,7 +98,7 @@ def test_nobody_has_no_session(client: Remote) -> None:
 
 
 def test_logging_in_again(admin: Remote) -> None:
-    """A 403 costs one login, and the request is repeated once (§5)."""
+    """A 403 costs one login, and the request is repeated once (docs/cimi.md §5)."""
     made = admin("add", "credential", {"template": TEMPLATE})["data"]
     key = {"key": made["resource-id"], "secret": made["secret-key"]}
     job = add(admin)
@@ -272,7 +272,7 @@ def test_operations_with_and_without_data(admin: Remote) -> None:
 
 
 def test_operation_bulk(admin: Remote) -> None:
-    """Jobs have no bulk action (§1.12): refused, in a way that both clients understand."""
+    """Jobs have no bulk action (docs/cimi.md §1.12): both clients understand the refusal."""
     with pytest.raises(RemoteError) as refused:
         admin("operation_bulk", "job", "state='QUEUED'", "cancel", {"why": "x"})
     assert refused.value.type == "NuvlaError"

@@ -42,7 +42,7 @@ def connect(zookeeper: str) -> Iterator[Connect]:
     with ExitStack() as stack:
 
         def make() -> KazooClient:
-            client = KazooClient(zookeeper, timeout=30.0)  # as the peer has it (§6.1)
+            client = KazooClient(zookeeper, timeout=30.0)  # as the peer has it (docs/cimi.md §6.1)
             client.start()
             stack.callback(client.close)
             stack.callback(client.stop)

@@ -1,4 +1,4 @@
-"""The peer's distributor (specs/cimi-api.md §6.5): an election, and a loop that makes jobs."""
+"""The peer's distributor (docs/cimi.md §6.5): an election, and a loop that makes jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peer's executor (specs/cimi-api.md §6.1 to §6.4): one thread, one job at a time."""
+"""The peer's executor (docs/cimi.md §6.1 to §6.4): one thread, one job at a time."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ Action = Callable[[Job], int | None]
 
 
 def log_in(url: str, key: Mapping[str, str], calls: list[Call] | None = None) -> Api:
-    """Make the client of a process that has an API key (§6.1)."""
+    """Make the client of a process that has an API key (docs/cimi.md §6.1)."""
     api = Api(url, insecure=True, persist_cookie=False, reauthenticate=True)
     if api.login_apikey(key["key"], key["secret"]).status_code == 403:
         raise SystemExit(1)
@@ -103,7 +103,7 @@ def _type_of(sent: requests.PreparedRequest) -> str:
 
 @dataclass
 class Executor:
-    """The loop of §6.3. `patience_s` is what it waits where it looks twice (2 s there)."""
+    """The loop of docs/cimi.md §6.3; `patience_s` is the wait before a second read (2 s there)."""
 
     api: Api
     zookeeper: KazooClient
@@ -205,7 +205,7 @@ def _failed(message: str) -> dict[str, Any]:
     return {"state": "FAILED", "status-message": message}
 
 
-# --- bulk actions (§6.4) --------------------------------------------------------
+# --- bulk actions (docs/cimi.md §6.4) -------------------------------------------
 
 
 @dataclass

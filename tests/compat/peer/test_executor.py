@@ -1,4 +1,4 @@
-"""The peer's executors alone: statements 144 to 150, and what else §6.3 has them do."""
+"""The peer's executors alone: statements 144 to 150, and the rest of docs/cimi.md §6.3."""
 
 from __future__ import annotations
 

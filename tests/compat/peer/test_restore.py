@@ -1,4 +1,4 @@
-"""The peer's `job_restore`: every unfinished job is put into the queue anew (§6.6)."""
+"""The peer's `job_restore` puts every unfinished job into the queue again (docs/cimi.md §6.6)."""
 
 from __future__ import annotations
 

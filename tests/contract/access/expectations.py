@@ -1,7 +1,7 @@
 """Who may do what with which resource: written from the contract, not from the code.
 
 For each type and operation, the roles for which it works; for all others it does not. The
-rights are those of specs/cimi-api.md §4.6, `runner` is an executor that runs a job which
+rights are those of docs/cimi.md §4.6, `runner` is an executor that runs a job which
 names the resource, and everybody but the first four and the last two has a part in its ACL.
 """
 

@@ -1,4 +1,4 @@
-"""The application over HTTP, with the identities of the contract's checklist (§7)."""
+"""The application over HTTP, with the identities of the contract's checklist (docs/cimi.md §7)."""
 
 from __future__ import annotations
 

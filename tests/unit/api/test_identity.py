@@ -1,4 +1,4 @@
-"""Logging in, sessions, keys, users and what they may do (specs/cimi-api.md §7, 109 to 129)."""
+"""Logging in, sessions, keys, users and what they may do (docs/cimi.md §7, 109 to 129)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs over HTTP (specs/cimi-api.md §7, 60 to 108 and 130 to 135)."""
+"""Jobs over HTTP (docs/cimi.md §7, 60 to 108 and 130 to 135)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths, methods, envelopes and parameters (specs/cimi-api.md §7, 1 to 44)."""
+"""Paths, methods, envelopes and parameters (docs/cimi.md §7, 1 to 44)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The filter language accepts and refuses what its contract lists (specs/cimi-api.md §2)."""
+"""The filter language accepts and refuses what its contract lists (docs/cimi.md §2)."""
 
 from __future__ import annotations
 

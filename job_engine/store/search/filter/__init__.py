@@ -1,4 +1,4 @@
-"""The CIMI filter language (specs/cimi-api.md §2): grammar, values, dates, SQL.
+"""The CIMI filter language (docs/cimi.md §2): grammar, values, dates, SQL.
 
 `parse_filter` makes a flat tree of a text, `compile_filter` makes a condition of it.
 Nothing of the text reaches SQL but as a bound value. Where the language has quirks

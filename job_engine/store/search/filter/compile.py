@@ -1,4 +1,4 @@
-"""From the tree of a filter to a condition (semantics: specs/cimi-api.md §2.2)."""
+"""From the tree of a filter to a condition (semantics: docs/cimi.md §2.2)."""
 
 from __future__ import annotations
 

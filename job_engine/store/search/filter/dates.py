@@ -1,7 +1,7 @@
 """Dates in filters: with missing parts, and with date math such as `now-7d/d`.
 
 A text stands for a span of time; each comparison takes the end of it that its meaning
-asks for (specs/cimi-api.md §2.2). All of it is UTC unless a zone is given.
+asks for (docs/cimi.md §2.2). All of it is UTC unless a zone is given.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `==` looks for: Elasticsearch's simple query strings (specs/cimi-api.md §2.2).
+"""What `==` looks for: Elasticsearch's simple query strings (docs/cimi.md §2.2).
 
 `backup weekly` is either word, `backup +weekly` both, `-old` none of it, `"a b"` the words
 together; `|` is what stands between words anyway. Operators are read from left to right.
