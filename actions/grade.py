@@ -12,7 +12,7 @@ from job_engine.grading.catalogue import ApiCatalogue
 from job_engine.grading.pipeline import Grader
 from job_engine.grading.plan import ReportAccess
 from job_engine.grading.policy import terms_of
-from job_engine.grading.receipt import Course
+from job_engine.grading.receipt import JobFacts
 from job_engine.grading.results import Outcome, to_json
 from job_engine.grading.submission import GradePayload
 from job_engine.model import Job
@@ -57,7 +57,7 @@ class Grade(Action[GradePayload]):
             settings=settings,
             policy=settings,
             label=settings.name,
-            course=Course(
+            job_facts=JobFacts(
                 executor=settings.name,
                 attempts=context.job.attempts + 1,
                 interruptions=context.job.interruptions,

@@ -10,9 +10,9 @@ from typing import Final, Protocol
 from executor.board import Board
 from executor.breaker import Breaker
 from executor.outcome import Disposal, Outcome
+from executor.pending import PendingReport, batches
 from executor.run import Run
 from executor.skips import BrokenHere
-from executor.told import Told, batches
 from job_engine.client import Api
 from job_engine.errors import (
     ApiError,
@@ -163,23 +163,23 @@ class Reporter:
 
     def _write(self, ended: list[tuple[Run, Outcome]], updated: list[Run]) -> None:
         over = {id(run) for run, _ in ended}
-        told: list[Told] = []
+        pending: list[PendingReport] = []
         for run, outcome in ended:
             if outcome.disposal is not None:
                 self._letting_go.append((run.claim, outcome.disposal))
             else:
-                told.append(Told.end(run, outcome))
-        told += [
-            Told.progress(run)
+                pending.append(PendingReport.end(run, outcome))
+        pending += [
+            PendingReport.progress(run)
             for run in updated
             if id(run) not in over and run.interruption is None
         ]
         self._progress_at = time.monotonic() + PROGRESS_S
-        for batch in batches(told):
+        for batch in batches(pending):
             self._send(batch)
 
-    def _send(self, batch: Sequence[Told]) -> None:
-        reports = [told.report for told in batch]
+    def _send(self, batch: Sequence[PendingReport]) -> None:
+        reports = [pending.report for pending in batch]
         try:
             receipts = self._api.report(ReportRequest(executor=self._name, reports=reports))
         except ApiUnavailableError as error:
@@ -187,10 +187,10 @@ class Reporter:
         except ApiError as error:
             self._send_apart(batch, error)
         else:
-            for told, receipt in zip(batch, receipts, strict=True):
-                self._settle(told, receipt)
+            for pending, receipt in zip(batch, receipts, strict=True):
+                self._settle(pending, receipt)
 
-    def _send_apart(self, batch: Sequence[Told], error: ApiError) -> None:
+    def _send_apart(self, batch: Sequence[PendingReport], error: ApiError) -> None:
         """Find the report that the API refused the batch for, and tell less of its run.
 
         What one action says must not cost the others their runs.
@@ -205,21 +205,21 @@ class Reporter:
         else:
             self._give_up(batch, error)
 
-    def _give_up(self, batch: Sequence[Told], error: ApiError) -> None:
+    def _give_up(self, batch: Sequence[PendingReport], error: ApiError) -> None:
         # api-down-means-release: the jobs run again elsewhere, under newer fences.
         self._breaker.trip(error.message)
         self._board.interrupt_all(ClaimLost)
-        for told in batch:
-            if told.outcome is not None:
-                self._letting_go.append((told.run.claim, Disposal.RELEASE))
+        for pending in batch:
+            if pending.outcome is not None:
+                self._letting_go.append((pending.run.claim, Disposal.RELEASE))
 
-    def _settle(self, told: Told, receipt: ReportReceipt) -> None:
-        if told.outcome is not None:
-            self._settle_end(told.run, told.outcome, receipt)
+    def _settle(self, pending: PendingReport, receipt: ReportReceipt) -> None:
+        if pending.outcome is not None:
+            self._settle_end(pending.run, pending.outcome, receipt)
         elif receipt is ReportReceipt.FINAL:
-            told.run.interrupt(Cancelled())
+            pending.run.interrupt(Cancelled())
         elif receipt is ReportReceipt.LOST:
-            told.run.interrupt(ClaimLost())
+            pending.run.interrupt(ClaimLost())
 
     def _settle_end(self, run: Run, outcome: Outcome, receipt: ReportReceipt) -> None:
         log.info(

@@ -76,7 +76,7 @@ class Run:
         self._lines: list[str] = []
         self._logged = 0
         self._events: list[JobNote] = []
-        self._told = 0
+        self._events_chars = 0
 
     def __repr__(self) -> str:
         return f"<Run {self._job.id} {self.claim.entry}>"
@@ -198,8 +198,8 @@ class Run:
         self.checkpoint()
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
         with self._lock:
-            self._told += len(text) + _EVENT_CHARS
-            if self._told > EVENTS_LIMIT:
+            self._events_chars += len(text) + _EVENT_CHARS
+            if self._events_chars > EVENTS_LIMIT:
                 return  # Told live or not, all of it is in the results.
             self._events.append(JobNote(kind=kind, data=text, staff=staff, after=len(self._lines)))
         self._on_update(self)

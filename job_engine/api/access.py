@@ -1,7 +1,7 @@
 """What a caller may do with a document, and what of it they see: decided here alone.
 
 The rights come from the document's ACL, and in queries from the same ACL's rows. Executors
-see more than that, but only of what they run (`store/access/errands.py`).
+see more than that, but only of what they run (`store/access/executor_scope.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from sqlalchemy import or_
 
 from job_engine.api.call import Call
 from job_engine.api.identity import EXECUTOR, Identity
-from job_engine.grading.results import seen_by_students
+from job_engine.grading.results import view_for_students
 from job_engine.model.acl import ALL_RIGHTS, METADATA, STAFF, VIEW, Right, rights_of
-from job_engine.store.access.errands import ERRANDS, Errand
+from job_engine.store.access.executor_scope import EXECUTOR_SCOPES, ExecutorScope
 from job_engine.store.base import Document
 from job_engine.store.search.source import Source
 
@@ -35,18 +35,18 @@ def rights_held(call: Call, document: Document) -> Right:
 
 def runs_errand(call: Call, resource_id: str) -> bool:
     """Whether an executor needs a resource for what it runs."""
-    errand = _errand(call.who, resource_id.partition("/")[0])
-    return errand is not None and call.services.store.database.read(
-        lambda c: errand.includes(c, call.who.creator, resource_id)
+    scope = _executor_scope(call.who, resource_id.partition("/")[0])
+    return scope is not None and call.services.store.database.read(
+        lambda c: scope.includes(c, call.who.creator, resource_id)
     )
 
 
 def seen_by(who: Identity, source: Source) -> Source:
     """Return a collection as a caller may search it."""
-    errand = _errand(who, source.type_name)
-    if errand is None or source.type_name == "job":  # which executors know by its id
+    scope = _executor_scope(who, source.type_name)
+    if scope is None or source.type_name == "job":  # which executors know by its id
         return source
-    needed = errand.needed(who.creator)
+    needed = scope.needed(who.creator)
     return replace(source, visible=lambda claims, right: or_(source.visible(claims, right), needed))
 
 
@@ -57,13 +57,13 @@ def rights_found(who: Identity, document: Document) -> Right:
     """
     type_name = str(document["id"]).partition("/")[0]
     given = rights(who, document)
-    if not given and (type_name == "event" or _errand(who, type_name) is not None):
+    if not given and (type_name == "event" or _executor_scope(who, type_name) is not None):
         return Right.VIEW_DATA | Right.VIEW_META
     return given
 
 
-def _errand(who: Identity, type_name: str) -> Errand | None:
-    return ERRANDS.get(type_name) if EXECUTOR in who.claims and not who.is_admin else None
+def _executor_scope(who: Identity, type_name: str) -> ExecutorScope | None:
+    return EXECUTOR_SCOPES.get(type_name) if EXECUTOR in who.claims and not who.is_admin else None
 
 
 def project(document: Document, held: Right, now_ms: int) -> Document:
@@ -85,7 +85,7 @@ def _for_students(document: Document, now_ms: int) -> Document:
     if output is None:
         return document
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
-    seen = seen_by_students(document["action"], output, now)
+    seen = view_for_students(document["action"], output, now)
     if seen is None:
         return document
     shown = {key: value for key, value in document.items() if key != "output"}

@@ -22,31 +22,33 @@ _OTHER: Final = "action"
 _STAMPS: Final = frozenset({"updated", "updated-by"})
 
 
-def told(call: Call, operation: str, resource_ids: Sequence[str], **content: Any) -> Also:
+def record(call: Call, operation: str, resource_ids: Sequence[str], **content: Any) -> Also:
     """Return what adds a line for each resource to the transaction of a write."""
     lines = [line(call, operation, resource_ids[0], **content)] if resource_ids else []
     lines += [Line(lines[0].name, i, call.who.user_id, lines[0].document) for i in resource_ids[1:]]
 
-    def tell(connection: Connection) -> None:
+    def recorder(connection: Connection) -> None:
         call.services.store.audit.append(connection, lines)
 
-    return tell
+    return recorder
 
 
-def tell_edit(
+def record_edit(
     call: Call, connection: Connection, before: Document, after: Document, *more: str
 ) -> None:
     """Add a line with the attributes that an edit changed, and `more` that are no attributes."""
     names = (before.keys() | after.keys()) - _STAMPS
     changed = [name for name in names if before.get(name) != after.get(name)]
     if changed or more:
-        told(call, "edit", [after["id"]], attributes=sorted([*changed, *more]))(connection)
+        record(call, "edit", [after["id"]], attributes=sorted([*changed, *more]))(connection)
 
 
-def tell_stored_edit(call: Call, connection: Connection, before: Resource, after: Resource) -> None:
+def record_stored_edit(
+    call: Call, connection: Connection, before: Resource, after: Resource
+) -> None:
     """Do as `tell_edit`; a secret that was changed is told by its name."""
     more = ["password"] if before.secret != after.secret else []
-    tell_edit(call, connection, before.document, after.document, *more)
+    record_edit(call, connection, before.document, after.document, *more)
 
 
 def line(

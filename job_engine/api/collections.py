@@ -45,7 +45,7 @@ def run_query(
     )
     # The engine's own services do not stand in line with everybody.
     served_first = everything or EXECUTOR in call.who.claims
-    with nullcontext() if served_first else call.services.searches.turn(call.who.creator):
+    with nullcontext() if served_first else call.services.searches.admit(call.who.creator):
         page = call.services.store.database.read(
             lambda connection: run(connection, seen, query, now_ms)
         )

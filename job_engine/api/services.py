@@ -13,9 +13,9 @@ from starlette.requests import HTTPConnection
 from job_engine.api.auth.limiter import LoginLimiter
 from job_engine.api.auth.secrets import ClaimTokens, Hasher, Keys, Tokens, passwords
 from job_engine.api.auth.sessions import CACHE_S, Sessions
+from job_engine.api.concurrency.limit import ConcurrencyLimit
 from job_engine.api.concurrency.streams import Streams
 from job_engine.api.concurrency.threads import Threads
-from job_engine.api.concurrency.turns import Turns
 from job_engine.api.errors import TooManySearchesError
 from job_engine.api.http.rates import RateLimits, make_limits
 from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, Peers, from_header
@@ -50,7 +50,7 @@ class Services:
     rates: RateLimits
     blob_files: BlobFiles
     streams: Streams
-    searches: Turns
+    searches: ConcurrencyLimit
     readiness: Readiness
     threads: Threads
     """Threads for who has logged in."""
@@ -133,7 +133,9 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
         ),
         blob_files=blob_files,
         streams=Streams(),
-        searches=Turns(SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError, SEARCHES_EACH),
+        searches=ConcurrencyLimit(
+            SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError, SEARCHES_EACH
+        ),
         readiness=Readiness(store.database),
         threads=Threads(),
         strangers=CapacityLimiter(STRANGERS_AT_ONCE),

@@ -23,7 +23,7 @@ from job_engine.grading.bundles import BundleCache
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.pipeline import Grader
 from job_engine.grading.prove import LocalBlobs, Proof, prove, solutions_beside, solutions_of
-from job_engine.grading.receipt import Course
+from job_engine.grading.receipt import JobFacts
 from job_engine.grading.render import score_table
 from job_engine.sandbox.factory import make_sandbox
 from job_engine.settings import GradingSettings, SandboxSettings
@@ -154,7 +154,7 @@ def _grader(settings: SandboxSettings, blobs: LocalBlobs, scratch: Path) -> Iter
             settings=grading,
             policy=settings,
             label=label,
-            course=Course(executor=label),
+            job_facts=JobFacts(executor=label),
         )
     finally:
         sandbox.close()

@@ -49,13 +49,13 @@ watch.__doc__ = f"{watch.__doc__}\n\n{EXIT_CODES}"
 
 
 def _show(console: Console, seen: Seen, elapsed_s: float) -> None:
-    told = _told(seen.kind, seen.data)
-    if told is not None:
-        line = Text.assemble((f"{elapsed_s:7.1f} s  ", "dim"), told)
+    described = _describe(seen.kind, seen.data)
+    if described is not None:
+        line = Text.assemble((f"{elapsed_s:7.1f} s  ", "dim"), described)
         console.print(line, soft_wrap=True)
 
 
-def _told(kind: str, data: dict[str, Any]) -> Text | None:
+def _describe(kind: str, data: dict[str, Any]) -> Text | None:
     match kind:
         case "log":
             return Text(safe(str(data.get("line", "")), lines=1))

@@ -49,7 +49,7 @@ class Live:
         self._emit = emit
         self._hidden = hidden
         self._streams: dict[tuple[str, bool], _Lines] = {}
-        self._told: dict[str, int] = {}
+        self._printed_chars: dict[str, int] = {}
         self._tests = 0
         self._read_test = _reader(assignment)
         path = assignment.results.told_in_file
@@ -62,13 +62,13 @@ class Live:
     def printed(self, output: PhaseOutput) -> None:
         """A phase printed something."""
         lines = self._streams.setdefault((output.phase, output.stderr), _Lines())
-        self._tell(output.phase, output.stderr, lines.feed(output.data))
+        self._emit_output(output.phase, output.stderr, lines.feed(output.data))
 
     def grew(self, file: FileGrew) -> None:
         """The file with the tests has gained something."""
         if self._file is not None:
             for test in self._file.feed(file.data):
-                self._tell_test(test)
+                self._emit_test(test)
 
     def ended(self, result: PhaseResult, message: str) -> str:
         """A phase ended; `message` says how, for a person. Returns what everybody may know.
@@ -80,10 +80,10 @@ class Live:
             verdict, message = Verdict.OK, f"ended after {result.wall_time_s:.1f} s"
         for (phase, stderr), lines in self._streams.items():
             if phase == result.phase:
-                self._tell(phase, stderr, lines.feed(b"", end=True))
+                self._emit_output(phase, stderr, lines.feed(b"", end=True))
         if self._file is not None and result.phase == "test":
             for test in self._file.rest(result):
-                self._tell_test(test)
+                self._emit_test(test)
         self._emit(
             "phase",
             {
@@ -98,37 +98,37 @@ class Live:
         )
         return message
 
-    def _tell(self, phase: str, stderr: bool, text: str) -> None:
+    def _emit_output(self, phase: str, stderr: bool, text: str) -> None:
         if text and phase == "test" and not stderr and self._read_test is not None:
             staff = False
             for line in lines_of(text):
                 if (test := self._read_test(line)) is not None:
-                    self._tell_test(test)
+                    self._emit_test(test)
                     staff |= test.visibility is not Visibility.VISIBLE
             # It has that test in it, or may; so may what follows.
             if staff or not text.endswith("\n"):
                 self._hidden |= {phase}
         staff = phase in self._hidden
-        told = self._told.get(phase, 0)
-        if not text or told > MAX_CHARS:
+        printed = self._printed_chars.get(phase, 0)
+        if not text or printed > MAX_CHARS:
             return
-        self._told[phase] = told + len(text)
-        if told + len(text) > MAX_CHARS:
-            text = f"{text[: MAX_CHARS - told]}\n… the rest comes with the results\n"
+        self._printed_chars[phase] = printed + len(text)
+        if printed + len(text) > MAX_CHARS:
+            text = f"{text[: MAX_CHARS - printed]}\n… the rest comes with the results\n"
         stream = "stderr" if stderr else "stdout"
         for start in range(0, len(text), _PIECE):
             piece = {"phase": phase, "stream": stream, "text": text[start : start + _PIECE]}
             self._emit("output", piece, staff=staff)
 
-    def _tell_test(self, test: TestResult) -> None:
+    def _emit_test(self, test: TestResult) -> None:
         self._tests += 1
         if self._tests > MAX_TESTS:
             return
         shorter = test.model_copy(
             update={"output": test.output[:_MAX_TEST_OUTPUT], "extra_data": {}, "tags": []}
         )
-        told = shorter.model_dump(mode="json", exclude_defaults=True)
-        self._emit("test", told, staff=test.visibility is not Visibility.VISIBLE)
+        document = shorter.model_dump(mode="json", exclude_defaults=True)
+        self._emit("test", document, staff=test.visibility is not Visibility.VISIBLE)
 
 
 class _Lines:

@@ -18,17 +18,17 @@ from job_engine.grading.assemble import assemble, clone_error, hidden_phases
 from job_engine.grading.assignment import Assignment, check_files
 from job_engine.grading.bundles import DIGEST, BlobSource, Bundle, BundleCache
 from job_engine.grading.clone import clone_env, commit_of
-from job_engine.grading.contracts.told import Told, engine_files, pack_files
+from job_engine.grading.contracts.grader_input import GraderInput, engine_files, pack_files
 from job_engine.grading.flavours import Flavour, flavours
 from job_engine.grading.follow import Watch, follow
 from job_engine.grading.live import Live
 from job_engine.grading.plan import ENGINE, TESTS, Plan, ReportAccess, make_plan
 from job_engine.grading.policy import load_assignment
-from job_engine.grading.receipt import Course, completed, hold_to, hold_to_images, make_receipt
+from job_engine.grading.receipt import JobFacts, completed, hold_to, hold_to_images, make_receipt
 from job_engine.grading.results import Receipt, Results
 from job_engine.grading.secrets import git_secret, stdin_of
 from job_engine.grading.setup import SetupRuns
-from job_engine.grading.shards import merge, run_wide
+from job_engine.grading.shards import merge, run_shards
 from job_engine.grading.submission import GitSource, GradePayload, Submission, workspace_of
 from job_engine.grading.verdicts import explain, held_to, overshot
 from job_engine.log import get_logger
@@ -86,7 +86,7 @@ class Grader:
     policy: SandboxSettings
     label: str
     """Owner of the slots, for `Sandbox.sweep`."""
-    course: Course
+    job_facts: JobFacts
     """What the receipt tells of the job."""
     access: ReportAccess | None = None
     """How report commands reach the API; None: they do not."""
@@ -114,14 +114,14 @@ class Grader:
                 strip=assignment.submission.strip,
                 scratch=watch.scratch,
             ) as workspace:
-                told = Told(
+                grader_input = GraderInput(
                     payload=payload,
                     assignment=assignment,
-                    created=self.course.created,
+                    created=self.job_facts.created,
                     workspace=workspace,
                 )
-                results = self._run(told, known, bundle, workspace, watch)
-                return results.model_copy(update={"due": told.due})
+                results = self._run(grader_input, known, bundle, workspace, watch)
+                return results.model_copy(update={"due": grader_input.due})
 
     def _limits(self) -> ArchiveLimits:
         return ArchiveLimits(
@@ -144,13 +144,13 @@ class Grader:
 
     def _run(
         self,
-        told: Told,
+        grader_input: GraderInput,
         known: dict[str, Flavour],
         bundle: Bundle,
         workspace: Unpacked | None,
         watch: Watch,
     ) -> Results:
-        payload, assignment = told.payload, told.assignment
+        payload, assignment = grader_input.payload, grader_input.assignment
         submission = payload.submission
         if submission.git is not None:
             self._check_host(submission.git)
@@ -159,52 +159,54 @@ class Grader:
             plan = self._set_up(assignment, plan, known[assignment.flavour], bundle, watch)
         identity = _identity(submission, workspace)
         receipt = make_receipt(
-            self.course, submission, identity, assignment, bundle, plan, self.sandbox
+            self.job_facts, submission, identity, assignment, bundle, plan, self.sandbox
         )
         if payload.replay is not None:
             hold_to(payload.replay, receipt)
-        inputs = _inputs(told, plan, bundle, workspace, self.settings)
+        inputs = _inputs(grader_input, plan, bundle, workspace, self.settings)
         if self.access is not None and assignment.phases.report is not None:
             inputs = replace(inputs, stdin={**inputs.stdin, "report": self.access.token().encode()})
         if assignment.due is not None:
             self._announce(plan, assignment.due)
-        ask = _Ask(assignment, plan, inputs, payload)
+        request = _RunRequest(assignment, plan, inputs, payload)
         if assignment.phases.test.shards > 1:
-            return self._run_wide(ask, receipt, identity, watch)
-        phases, images = self._phases(ask, watch)
+            return self._run_sharded(request, receipt, identity, watch)
+        phases, images = self._phases(request, watch)
         clone = phases.get("clone")
         if clone is not None and submission.git is not None and not clone.ok:
             raise clone_error(clone, plan, submission.git)
         commit = commit_of(clone.stdout) if clone is not None else None
-        phases, slow = self._once_more(ask, commit, phases, watch)
+        phases, slow = self._once_more(request, commit, phases, watch)
         receipt = completed(receipt, images, commit or identity, slow)
         results = assemble(assignment, plan, phases, receipt)
         log.info("grading.done", verdict=results.verdict, score=results.score)
         return results
 
-    def _run_wide(self, ask: _Ask, receipt: Receipt, identity: str, watch: Watch) -> Results:
+    def _run_sharded(
+        self, request: _RunRequest, receipt: Receipt, identity: str, watch: Watch
+    ) -> Results:
         """Build once, and run the shards of the tests side by side."""
-        ended = run_wide(
-            ask.plan,
-            ask.inputs,
-            lambda plan, inputs: self._phases(replace(ask, plan=plan, inputs=inputs), watch),
-            shards=ask.assignment.phases.test.shards,
+        ended = run_shards(
+            request.plan,
+            request.inputs,
+            lambda plan, inputs: self._phases(replace(request, plan=plan, inputs=inputs), watch),
+            shards=request.assignment.phases.test.shards,
             at_once=self.settings.shards_at_once,
             scratch=watch.scratch,
         )
-        clone, git = ended.before.get("clone"), ask.payload.submission.git
+        clone, git = ended.before.get("clone"), request.payload.submission.git
         if clone is not None and git is not None and not clone.ok:
-            raise clone_error(clone, ask.plan, git)
+            raise clone_error(clone, request.plan, git)
         commit = commit_of(clone.stdout) if clone is not None else None
         receipt = completed(receipt, ended.images, commit or identity, ended.slow)
         if not ended.shards:
-            return assemble(ask.assignment, ask.plan, ended.before, receipt)
+            return assemble(request.assignment, request.plan, ended.before, receipt)
         return merge(
             [
-                assemble(ask.assignment, ask.plan, {**ended.before, **shard}, receipt)
+                assemble(request.assignment, request.plan, {**ended.before, **shard}, receipt)
                 for shard in ended.shards
             ],
-            ask.assignment.results.max_score,
+            request.assignment.results.max_score,
         )
 
     def _set_up(
@@ -252,7 +254,7 @@ class Grader:
         )
 
     def _once_more(
-        self, ask: _Ask, commit: str | None, first: dict[str, PhaseResult], watch: Watch
+        self, request: _RunRequest, commit: str | None, first: dict[str, PhaseResult], watch: Watch
     ) -> tuple[dict[str, PhaseResult], PhaseResult | None]:
         """Run again, in a fresh slot, what was too slow by little: the second run counts.
 
@@ -262,36 +264,38 @@ class Grader:
         test = first.get("test")
         if test is None:
             return first, None
-        limits = ask.plan.limits("test")
+        limits = request.plan.limits("test")
         if not overshot(test, limits):
             return first, None
         how = explain(held_to(test, limits), limits)
         watch.log(f"test: {how}, by less than a tenth: everything is run once more")
-        phases, _ = self._phases(ask.again(commit), watch)
+        phases, _ = self._phases(request.again(commit), watch)
         if "test" not in phases:
             # Its repository or its build may see to it that there is no second run.
             return {**first, "test": held_to(test, limits)}, None
         return {**phases, "test": held_to(phases["test"], limits)}, test
 
-    def _phases(self, ask: _Ask, watch: Watch) -> tuple[dict[str, PhaseResult], Mapping[str, str]]:
+    def _phases(
+        self, request: _RunRequest, watch: Watch
+    ) -> tuple[dict[str, PhaseResult], Mapping[str, str]]:
         """Run a slot to its end, and say in which images; it is destroyed whatever happens."""
         watch.progress(8, "sandbox: preparing")
-        plan = ask.plan
-        live = Live(ask.assignment, watch.event, hidden_phases(plan, ask.assignment))
+        plan = request.plan
+        live = Live(request.assignment, watch.event, hidden_phases(plan, request.assignment))
         slot = self.sandbox.prepare(
             label=self.label, phases=plan.phases, trees=plan.trees, image=plan.image
         )
         try:
-            if ask.payload.replay is not None:
-                hold_to_images(ask.payload.replay, slot.images)
+            if request.payload.replay is not None:
+                hold_to_images(request.payload.replay, slot.images)
             with watch.lend(slot.kill):
-                return follow(slot, plan, ask.inputs, watch, live), slot.images
+                return follow(slot, plan, request.inputs, watch, live), slot.images
         finally:
             slot.destroy()
 
 
 @dataclass(frozen=True)
-class _Ask:
+class _RunRequest:
     """What one run is asked for."""
 
     assignment: Assignment
@@ -299,7 +303,7 @@ class _Ask:
     inputs: Inputs
     payload: GradePayload
 
-    def again(self, commit: str | None) -> _Ask:
+    def again(self, commit: str | None) -> _RunRequest:
         """The same once more, of the very commit that the first run had."""
         for stream in self.inputs.trees.values():
             stream.seek(0)
@@ -315,20 +319,20 @@ class _Ask:
 
 
 def _inputs(
-    told: Told,
+    grader_input: GraderInput,
     plan: Plan,
     bundle: Bundle,
     workspace: Unpacked | None,
     settings: GradingSettings,
 ) -> Inputs:
-    submission, assignment = told.payload.submission, told.assignment
+    submission, assignment = grader_input.payload.submission, grader_input.assignment
     names = {tree.name for tree in plan.trees}
     trees: dict[str, IO[bytes]] = {}
     if TESTS in names:
         _check_tests(_tree(plan, TESTS), bundle)
         trees[TESTS] = bundle.tests
     if ENGINE in names:
-        trees[ENGINE] = pack_files(engine_files(told))
+        trees[ENGINE] = pack_files(engine_files(grader_input))
     stdin: dict[str, bytes] = {}
     if assignment.phases.test.program is not None:
         trees |= split.contents()

@@ -22,7 +22,7 @@ from job_engine.errors import AssignmentError
 from job_engine.grading import split
 from job_engine.grading.assignment import Assignment, Phase, Program, TestPhase
 from job_engine.grading.clone import clone_env, clone_phase
-from job_engine.grading.contracts.expand import ENGINE_MOUNT, TOLD
+from job_engine.grading.contracts.expand import ENGINE_MOUNT, WITH_ENGINE_FILES
 from job_engine.grading.flavours import MIB, Flavour
 from job_engine.grading.submission import GitSource
 from job_engine.sandbox.base import (
@@ -140,7 +140,7 @@ def _test(assignment: Assignment, flavour: Flavour) -> PhaseSpec:
     if test.sees_tests:
         seen.append(Mount(tree=TESTS, target=mounts.tests, read_only=True))
     seen += [results] if test.program is None else _joined(assignment)
-    if assignment.contract in TOLD:
+    if assignment.contract in WITH_ENGINE_FILES:
         seen.append(Mount(tree=ENGINE, target=ENGINE_MOUNT, read_only=True))
     handover = (_handover(assignment),)
     spec = _phase("test", test, assignment, flavour, tuple(seen), handover=handover)
@@ -164,7 +164,7 @@ def _trees(assignment: Assignment, flavour: Flavour) -> tuple[Tree, ...]:
     trees = [flavour.tree(WORKSPACE)]
     if test.sees_tests:
         trees.append(flavour.tree(TESTS))
-    if assignment.contract in TOLD:
+    if assignment.contract in WITH_ENGINE_FILES:
         trees.append(Tree(name=ENGINE, size_bytes=_ENGINE_BYTES, inodes=256))
     trees.append(_results_tree(assignment, flavour))
     if test.program is not None:

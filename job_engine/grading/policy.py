@@ -43,7 +43,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Subject:
     """An assignment, and what it is held against."""
 
     assignment: Assignment
@@ -83,10 +83,10 @@ def load_assignment(
     if flavour is None:
         names = ", ".join(sorted(known))
         raise lines.error(("flavour",), f"no flavour '{assignment.flavour}'; there are {names}")
-    asked = Asked(
+    subject = Subject(
         assignment=assignment, flavour=flavour, policy=policy, lines=lines, identify=identify
     )
-    refused = [refusal for check in CHECKS for refusal in check(asked)]
+    refused = [refusal for check in CHECKS for refusal in check(subject)]
     if refused:
         told = [lines.error(refusal.path, refusal.problem).message for refusal in refused]
         raise AssignmentError("\n".join(dict.fromkeys(told)))
@@ -102,13 +102,13 @@ def _with_mapped_image(assignment: Assignment, images: Mapping[str, str | None])
     return assignment
 
 
-def _limits(asked: Asked) -> Iterator[Refusal]:
-    for place, _, limits in asked.phases():
+def _limits(subject: Subject) -> Iterator[Refusal]:
+    for place, _, limits in subject.phases():
         for key in LimitOverrides.model_fields:
-            wanted, allowed = getattr(limits, key), getattr(asked.policy, f"max_{key}")
+            wanted, allowed = getattr(limits, key), getattr(subject.policy, f"max_{key}")
             if not wanted <= allowed:
                 places: list[Path] = [(*place, "limits", key), ("limits", key)]
-                where = next((path for path in places if path in asked.lines), ("flavour",))
+                where = next((path for path in places if path in subject.lines), ("flavour",))
                 yield Refusal(
                     where,
                     f"phase {place[-1]} asks for {key} {wanted:,}; the operator allows at most "
@@ -116,29 +116,29 @@ def _limits(asked: Asked) -> Iterator[Refusal]:
                 )
 
 
-def _trees(asked: Asked) -> Iterator[Refusal]:
+def _trees(subject: Subject) -> Iterator[Refusal]:
     for key in ("disk_bytes", "inodes"):
-        wanted, allowed = getattr(asked.flavour, key), getattr(asked.policy, f"max_{key}")
+        wanted, allowed = getattr(subject.flavour, key), getattr(subject.policy, f"max_{key}")
         if wanted > allowed:
             yield Refusal(
                 ("flavour",),
-                f"'{asked.assignment.flavour}' has {key} {wanted:,}; the operator allows at most "
+                f"'{subject.assignment.flavour}' has {key} {wanted:,}; the operator allows at most "
                 f"{allowed:,} (setting max_{key})",
             )
 
 
-def _devices(asked: Asked) -> Iterator[Refusal]:
-    for place, phase, _ in asked.phases():
-        if getattr(phase, "kvm", False) and not asked.policy.allow_kvm:
+def _devices(subject: Subject) -> Iterator[Refusal]:
+    for place, phase, _ in subject.phases():
+        if getattr(phase, "kvm", False) and not subject.policy.allow_kvm:
             yield Refusal(
                 (*place, "kvm"), "the operator does not allow /dev/kvm (setting allow_kvm)"
             )
 
 
-def _profiles(asked: Asked) -> Iterator[Refusal]:
-    for place, phase, _ in asked.phases():
+def _profiles(subject: Subject) -> Iterator[Refusal]:
+    for place, phase, _ in subject.phases():
         profile = getattr(phase, "profile", None)
-        if profile is not None and profile not in asked.policy.allow_profiles:
+        if profile is not None and profile not in subject.policy.allow_profiles:
             yield Refusal(
                 (*place, "profile"),
                 f"phase {place[-1]} needs the profile {profile}, which the operator has not "
@@ -147,24 +147,24 @@ def _profiles(asked: Asked) -> Iterator[Refusal]:
             )
 
 
-def _reach(asked: Asked) -> Iterator[Refusal]:
-    for place, phase, _ in asked.phases():
+def _reach(subject: Subject) -> Iterator[Refusal]:
+    for place, phase, _ in subject.phases():
         for number, text in enumerate(getattr(phase, "reach", ())):
             host, _, port = text.rpartition(":")
-            if not may_reach(asked.policy.allow_reach, host, int(port)):
+            if not may_reach(subject.policy.allow_reach, host, int(port)):
                 yield Refusal(
                     (*place, "reach", number),
                     f"the operator does not let phases reach {text} (setting allow_reach)",
                 )
 
 
-def _images(asked: Asked) -> Iterator[Refusal]:
-    if asked.policy.allow_images is None:
+def _images(subject: Subject) -> Iterator[Refusal]:
+    if subject.policy.allow_images is None:
         return
-    named: list[tuple[Path, str | None]] = [(("image",), asked.assignment.image)]
-    named += [((*place, "image"), phase.image) for place, phase, _ in asked.phases()]
+    named: list[tuple[Path, str | None]] = [(("image",), subject.assignment.image)]
+    named += [((*place, "image"), phase.image) for place, phase, _ in subject.phases()]
     for path, image in named:
-        if (image is not None or path == ("image",)) and not _may_use(asked, image):
+        if (image is not None or path == ("image",)) and not _may_use(subject, image):
             what = f"the image {image}" if image is not None else "the default image"
             yield Refusal(
                 path,
@@ -173,21 +173,21 @@ def _images(asked: Asked) -> Iterator[Refusal]:
             )
 
 
-def _may_use(asked: Asked, image: str | None) -> bool:
-    allowed = asked.policy.allow_images
+def _may_use(subject: Subject, image: str | None) -> bool:
+    allowed = subject.policy.allow_images
     if image is not None and is_listed(allowed, [image]):
         return True
-    if asked.identify is None:
+    if subject.identify is None:
         # What a name stands for is known where it is run.
         return image is None or "sha256:" not in image
     try:
-        return is_listed(allowed, asked.identify(image))
+        return is_listed(allowed, subject.identify(image))
     except (ImageUnavailableError, SandboxRefusedError):
         # Not here, and not to be fetched: see `Sandbox.image_identities`.
         return False
 
 
-CHECKS: Final[tuple[Callable[[Asked], Iterator[Refusal]], ...]] = (
+CHECKS: Final[tuple[Callable[[Subject], Iterator[Refusal]], ...]] = (
     _limits,
     _trees,
     _devices,

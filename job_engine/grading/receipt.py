@@ -20,7 +20,7 @@ from job_engine.sandbox.base import PhaseResult, Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class JobFacts:
     """What is known of a job before its submission is graded."""
 
     executor: str
@@ -33,7 +33,7 @@ class Course:
 
 
 def make_receipt(
-    course: Course,
+    job_facts: JobFacts,
     submission: Submission,
     identity: str,
     assignment: Assignment,
@@ -54,11 +54,11 @@ def make_receipt(
         runtime=runtime.version,
         kernel=runtime.kernel,
         host=runtime.host,
-        executor=course.executor,
+        executor=job_facts.executor,
         flavour=assignment.flavour,
         limits=_limits(plan),
-        attempts=course.attempts,
-        interruptions=course.interruptions,
+        attempts=job_facts.attempts,
+        interruptions=job_facts.interruptions,
         started=_now(),
         forgeable=assignment.forgeable,
     )

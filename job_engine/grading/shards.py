@@ -43,7 +43,7 @@ RunSlot = Callable[[Plan, Inputs], tuple[Phases, Mapping[str, str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wide:
+class ShardedRun:
     """How all of it ended."""
 
     before: Mapping[str, PhaseResult]
@@ -56,9 +56,9 @@ class Wide:
     """The first run of a shard that was run twice."""
 
 
-def run_wide(
+def run_shards(
     plan: Plan, inputs: Inputs, run: RunSlot, *, shards: int, at_once: int, scratch: Path
-) -> Wide:
+) -> ShardedRun:
     """Run the phases before the tests once, and the tests in `shards` slots.
 
     Raises `SubmissionError` for a workspace that cannot be handed on, and `SandboxError`.
@@ -72,7 +72,7 @@ def run_wide(
         before, found = run(begin, _inputs_of(begin, inputs, trees))
         images.update(found)
         if len(before) < len(first) or not all(result.ok for result in before.values()):
-            return Wide(before=before, shards=(), images=images)
+            return ShardedRun(before=before, shards=(), images=images)
         trees[WORKSPACE] = _packed(before[first[-1].name], scratch)
     wide = replace(plan, phases=test)
 
@@ -85,7 +85,7 @@ def run_wide(
     for _, _, found in ended:
         images.update(found)
     slow = next((first for _, first, _ in ended if first is not None), None)
-    return Wide(
+    return ShardedRun(
         before=before, shards=tuple(phases for phases, _, _ in ended), images=images, slow=slow
     )
 

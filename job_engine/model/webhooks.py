@@ -21,11 +21,11 @@ ACTION: Final = "deliver_webhooks"
 BATCH: Final = 64
 """Most messages that are handed out at once."""
 
-TOLD: Final = frozenset({JobState.RUNNING, *FINAL_STATES})
+CALLBACK_STATES: Final = frozenset({JobState.RUNNING, *FINAL_STATES})
 """The states that a callback may be for."""
 
 
-def told_by_default() -> frozenset[JobState]:
+def default_states() -> frozenset[JobState]:
     """Return the states that a callback is for which names none."""
     return FINAL_STATES
 

@@ -120,10 +120,10 @@ class WarmSlots(Sandbox):
         while (slot := self._take(kind)) is not None:
             if slot.ready():
                 self._count(warm=True)
-                return _Lent(slot, self)
+                return _LeasedSlot(slot, self)
             self._remove(slot)
         self._count(warm=False)
-        return _Lent(self._make(kind), self)
+        return _LeasedSlot(self._make(kind), self)
 
     def _count(self, *, warm: bool) -> None:
         with self._changed:
@@ -342,7 +342,7 @@ class WarmSlots(Sandbox):
                 self._changed.notify_all()
 
 
-class _Lent(Slot):
+class _LeasedSlot(Slot):
     """A slot in use, whose destruction is the pool's business."""
 
     def __init__(self, slot: Slot, pool: WarmSlots) -> None:

@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from job_engine.api.concurrency.turns import Turns
+from job_engine.api.concurrency.limit import ConcurrencyLimit
 from job_engine.api.errors import TooManyLoginsError
 from job_engine.model import Fence
 
@@ -34,13 +34,13 @@ class Hasher:
 
     def __init__(self, hasher: PasswordHasher, *, at_once: int, waiting: int) -> None:
         self._hasher = hasher
-        self._turns = Turns(at_once, waiting, _too_many)
+        self._limit = ConcurrencyLimit(at_once, waiting, _too_many)
         # Verified where there is nothing to verify, so that the time it takes tells nothing.
         self._nobodys = self._hasher.hash(secrets.token_hex())
 
     def hash(self, secret: str) -> str:
         """Return what to store for a secret. Raises `TooManyLoginsError` when busy."""
-        with self._turns.turn():
+        with self._limit.admit():
             return self._hasher.hash(secret)
 
     def verify(self, stored: str | None, secret: str) -> bool:
@@ -48,7 +48,7 @@ class Hasher:
 
         Raises `TooManyLoginsError` when too many others wait.
         """
-        with self._turns.turn():
+        with self._limit.admit():
             try:
                 self._hasher.verify(stored or self._nobodys, secret)
             except (VerificationError, InvalidHashError):

@@ -96,10 +96,10 @@ async def _upload(request: Request, services: Services, who: Identity, limit: in
             record, services, incoming, who.active_claim, media_type, name
         )
         # On its own: the same upload, made again, writes no row.
-        told = line_of(
+        trail_line = line_of(
             who, bound_field("request_id"), "blob.add", f"blob/{digest}", size=incoming.size
         )
-        await run_in_threadpool(services.store.audit.record, told)
+        await run_in_threadpool(services.store.audit.record, trail_line)
     finally:
         await run_in_threadpool(incoming.discard)
     return respond(

@@ -14,7 +14,7 @@ from job_engine.model.webhooks import (
     TakeReply,
     TakeRequest,
 )
-from job_engine.store.webhooks.deliveries import Taken
+from job_engine.store.webhooks.deliveries import DueMessage
 from job_engine.store.webhooks.results import Claimed
 from job_engine.webhooks import signed_headers
 
@@ -39,7 +39,7 @@ def results(request: ResultsRequest, services: Shared, who: Caller) -> ResultsRe
     return ResultsReply(written=list(services.store.deliveries.settle(claim, request.results)))
 
 
-def _signed(item: Taken, now_s: int) -> SignedMessage:
+def _signed(item: DueMessage, now_s: int) -> SignedMessage:
     delivery = item.delivery
     message_id = str(delivery["id"]).partition("/")[2]
     return SignedMessage(

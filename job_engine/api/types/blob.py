@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from job_engine.api.access import project, rights, runs_errand
 from job_engine.api.access import select as select_attributes
-from job_engine.api.audit import told
+from job_engine.api.audit import record
 from job_engine.api.call import Call, Reply
 from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import EXECUTOR, Identity
@@ -72,7 +72,7 @@ class BlobType(ResourceType):
             found = connection.execute(used.limit(1)).scalar()
             if found is not None:
                 raise ConflictError(f"{resource_id} is the bundle of {found}; delete that first")
-            told(call, "delete", [resource_id])(connection)
+            record(call, "delete", [resource_id])(connection)
 
         files = call.services.blob_files
         call.services.store.blobs.delete(digest, owner, authorise, lambda: files.remove(digest))

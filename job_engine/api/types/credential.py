@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import StringConstraints
 from sqlalchemy import Connection
 
-from job_engine.api.audit import told
+from job_engine.api.audit import record
 from job_engine.api.auth.revocation import revoke_key
 from job_engine.api.auth.secrets import generate_key
 from job_engine.api.call import Call, Reply
@@ -70,10 +70,10 @@ class CredentialType(StoredType):
             common={**common, "created-by": call.who.creator},
         )
         self.check_schema(resource.document)
-        tell = told(call, "add", [resource.id])
+        recorder = record(call, "add", [resource.id])
 
         def make(connection: Connection) -> Resource:
-            tell(connection)
+            recorder(connection)
             return _bounded(connection, call, resource)
 
         call.services.store.resources.add_made(make)

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final
 from pydantic import AfterValidator, StringConstraints
 from sqlalchemy import Connection
 
-from job_engine.api.audit import told
+from job_engine.api.audit import record
 from job_engine.api.auth.revocation import revoke_group, revoke_groups
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import RequestError
@@ -75,7 +75,7 @@ class GroupType(StoredType):
         document["created-by"] = call.who.creator
         self.check_schema(document)
         resource = Resource(document)
-        call.services.store.resources.add(resource, told(call, "add", [resource.id]))
+        call.services.store.resources.add(resource, record(call, "add", [resource.id]))
         return created(resource.id)
 
     def edited(self, call: Call, before: Resource, document: Document) -> Resource:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from job_engine.api.access import keep_editable, project, rights, rights_held, select
-from job_engine.api.audit import tell_edit, told
+from job_engine.api.audit import record, record_edit
 from job_engine.api.call import Call, Reply
 from job_engine.api.collections import run_query
 from job_engine.api.errors import MethodNotAllowedError
@@ -92,14 +92,14 @@ class JobType(ResourceType):
             partial(_may, call.who, EDIT),
             lambda before: _merge(call, before, body),
             call.who.user_id,
-            partial(_tell_edit, call),
+            partial(_record_edit, call),
         )
         return _whole(call, edited)
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Delete a job in whatever state it is."""
-        tell = told(call, "delete", [resource_id])
-        call.services.store.jobs.delete(resource_id, partial(may_delete, call), tell)
+        recorder = record(call, "delete", [resource_id])
+        call.services.store.jobs.delete(resource_id, partial(may_delete, call), recorder)
         return deleted(resource_id)
 
     def bulk_delete(self, call: Call) -> Reply:
@@ -145,7 +145,7 @@ class JobType(ResourceType):
             authorise,
             call.who.user_id,
             partial(for_children, call.who) if operation == "cancel" else None,
-            told(call, operation, [resource_id]),
+            record(call, operation, [resource_id]),
         )
         return _whole(call, ended)
 
@@ -204,10 +204,10 @@ def _may(who: Identity, needed: Right, document: Document) -> None:
     check(rights(who, document), needed, document["id"])
 
 
-def _tell_edit(call: Call, connection: Connection, before: Document, after: Document) -> None:
+def _record_edit(call: Call, connection: Connection, before: Document, after: Document) -> None:
     """Tell of an edit, unless it is what a foreign consumer says again and again of its run."""
     if not _PROGRESS.issuperset(call.json_object()):
-        tell_edit(call, connection, before, after)
+        record_edit(call, connection, before, after)
 
 
 def _offered(who: Identity, document: Document, operation: str) -> None:

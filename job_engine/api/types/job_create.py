@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
-from job_engine.api.audit import told
+from job_engine.api.audit import record
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import ProblemsError, RequestError
 from job_engine.api.identity import Identity
@@ -88,7 +88,7 @@ def _create_once(
     made = None if once is None else store.idempotency.find(once)
     if made is None:
         documents = make()
-        also = told(call, operation, [document["id"] for document in documents])
+        also = record(call, operation, [document["id"] for document in documents])
         if once is None:
             store.jobs.add_many(documents, also)
         else:

@@ -12,7 +12,7 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from job_engine.api.access import rights
-from job_engine.api.audit import told
+from job_engine.api.audit import record
 from job_engine.api.auth.sessions import Grounds
 from job_engine.api.call import Call, Reply
 from job_engine.api.collections import window
@@ -60,7 +60,7 @@ class SessionSchema(Common):
     credential: Annotated[Href | None, Given] = None
 
 
-class _Told(Schema):
+class _LoginAttributes(Schema):
     """What who logs in may say of a session: anybody may log in as often as they like."""
 
     name: Annotated[NonBlank | None, Given, Field(max_length=200)] = None
@@ -104,7 +104,7 @@ class SessionType(StoredType):
             raise NotFoundError(f"{href} not found")
         session_id = f"session/{uuid.uuid4()}"
         common: Document = {k: body[k] for k in ("name", "description", "tags") if k in body}
-        validate(_Told, common)
+        validate(_LoginAttributes, common)
         establish = login.verify(call, template)
         common |= {"created-by": call.who.creator, "client-ip": call.address}
 
@@ -112,7 +112,7 @@ class SessionType(StoredType):
             found = establish(connection)
             return replace(found, details={**common, **found.details})
 
-        also = told(call, "add", [session_id], method=login.method, address=call.address)
+        also = record(call, "add", [session_id], method=login.method, address=call.address)
         document = call.services.sessions.create(session_id, grounds, also)
         reply = created(session_id)
         return replace(reply, headers={**reply.headers, **_cookie(call, document)})
@@ -163,7 +163,7 @@ class SessionType(StoredType):
             raise invalid(["claim: is required, as group/job-teacher"])
 
         def also(connection: Connection, before: Resource, after: Resource) -> None:
-            told(call, "switch-group", [resource_id], claim=claim)(connection)
+            record(call, "switch-group", [resource_id], claim=claim)(connection)
 
         # Whoever takes a group away deletes the session: what is found here holds, or fails.
         session = call.services.store.resources.load(resource_id)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Connection, and_
 
 from job_engine.api.access import keep_editable, project, rights, rights_held, select
-from job_engine.api.audit import tell_stored_edit, told
+from job_engine.api.audit import record, record_stored_edit
 from job_engine.api.call import Call, Reply
 from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import Identity
@@ -58,7 +58,7 @@ class StoredType(ResourceType):
         body = {k: v for k, v in call.json_object().items() if k not in _SERVER_SET}
         resource = self.make(call, body)
         self.check_schema(resource.document)
-        call.services.store.resources.add(resource, told(call, "add", [resource.id]))
+        call.services.store.resources.add(resource, record(call, "add", [resource.id]))
         return self.stored(resource)
 
     def stored(self, resource: Resource) -> Reply:
@@ -89,7 +89,7 @@ class StoredType(ResourceType):
 
         def also(connection: Connection, before: Resource, after: Resource) -> None:
             self.edited_too(call, connection, before, after)
-            tell_stored_edit(call, connection, before, after)
+            record_stored_edit(call, connection, before, after)
 
         call.services.store.resources.edit(resource_id, change, also)
         return self.get(call, resource_id)
@@ -110,7 +110,7 @@ class StoredType(ResourceType):
 
         def also(connection: Connection) -> None:
             self.deleted_too(call, connection, resource_id)
-            told(call, "delete", [resource_id])(connection)
+            record(call, "delete", [resource_id])(connection)
 
         call.services.store.resources.delete(resource_id, partial(may_delete, call), also)
         return deleted(resource_id)

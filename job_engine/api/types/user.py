@@ -12,7 +12,7 @@ from pydantic import StringConstraints
 from sqlalchemy import Connection
 
 from job_engine.api.access import rights
-from job_engine.api.audit import told
+from job_engine.api.audit import record
 from job_engine.api.auth.revocation import end_sessions, revoke_groups, revoke_user
 from job_engine.api.call import Call, Reply, status_map
 from job_engine.api.errors import MethodNotAllowedError
@@ -67,7 +67,7 @@ class UserType(StoredType):
         common["created-by"] = call.who.creator
         resource = Resource({**resource.document, **common}, resource.secret, resource.key)
         self.check_schema(resource.document)
-        call.services.store.resources.add(resource, told(call, "add", [resource.id]))
+        call.services.store.resources.add(resource, record(call, "add", [resource.id]))
         return created(resource.id)
 
     def offered(self) -> Callable[[Document, Right, Identity], Operations]:
@@ -149,7 +149,7 @@ class UserType(StoredType):
 
         def also(connection: Connection, _before: Resource, _after: Resource) -> None:
             end_sessions(connection, user.id)
-            told(call, _CHANGE_PASSWORD, [user.id])(connection)
+            record(call, _CHANGE_PASSWORD, [user.id])(connection)
 
         call.services.store.resources.edit(user.id, change, also)
         call.services.sessions.changed()

@@ -69,7 +69,7 @@ def run_all(settings: Rules) -> None:
         raise BrokenError(f"there is no case {', '.join(sorted(unknown))} below {root}")
     total = sum(rules[name]["points"] for name in names)
     with open(settings["results"], "w", encoding="utf-8") as results:
-        tell(results, {"planned": len(names), "max_score": total})
+        write_line(results, {"planned": len(names), "max_score": total})
         if settings["cases"].get("all_or_nothing"):
             run_to_first_wrong(settings["run"], root, names, rules, results)
             return
@@ -88,14 +88,14 @@ def run_group(
         test = run_case(run, os.path.join(root, name), name, rules[name])
         tests.append(test)
         if not strict:
-            tell(results, test)
+            write_line(results, test)
     if strict:
         whole = all(test["status"] == "passed" for test in tests)
         for test in tests:
             if not whole:
                 test["score"] = 0
                 test["output"] = test["output"] or "right, but another case of its group is not"
-            tell(results, test)
+            write_line(results, test)
 
 
 def run_to_first_wrong(
@@ -109,9 +109,9 @@ def run_to_first_wrong(
             break
     whole = len(tests) == len(names) and tests[-1]["status"] == "passed"
     for test in tests:
-        tell(results, test if whole else {**test, "score": 0})
+        write_line(results, test if whole else {**test, "score": 0})
     for name in names[len(tests) :]:
-        tell(
+        write_line(
             results,
             {
                 "name": name,
@@ -123,7 +123,7 @@ def run_to_first_wrong(
         )
 
 
-def tell(results: TextIO, value: object) -> None:
+def write_line(results: TextIO, value: object) -> None:
     """Write one line, whole."""
     results.write(json.dumps(value) + "\n")
     results.flush()
@@ -276,7 +276,7 @@ def judge(rules: Rules, path: str, output: bytes) -> tuple[float, str | None]:
     if expected is None:
         expected = read(f"{path}.ans")
     if checker["kind"] in ("custom", "kattis"):
-        return ask(checker, path, output, expected or b"")
+        return run_checker(checker, path, output, expected or b"")
     if expected is None:
         raise BrokenError(f"{path} has no .out and no .ans")
     if same(checker, output, expected):
@@ -323,7 +323,9 @@ def close_to(printed: bytes, expected: bytes, tolerance: float) -> bool:
     return abs(one - other) <= max(tolerance, tolerance * abs(other))
 
 
-def ask(checker: Rules, path: str, output: bytes, expected: bytes) -> tuple[float, str | None]:
+def run_checker(
+    checker: Rules, path: str, output: bytes, expected: bytes
+) -> tuple[float, str | None]:
     """Have a checker of the assignment's judge; it gets files, and no shell sees their content."""
     command = checker["command"]
     words = ["sh", "-c", command + ' "$@"', "sh"] if isinstance(command, str) else list(command)
@@ -340,8 +342,8 @@ def ask(checker: Rules, path: str, output: bytes, expected: bytes) -> tuple[floa
             return verdict_of(*started([*words, given, printed, wanted], os.devnull))
         feedback = os.path.join(scratch, "feedback")
         os.mkdir(feedback)
-        code, told = started([*words, given, wanted, feedback + os.sep], printed)
-        return validated(code, told, read(os.path.join(feedback, "teammessage.txt")) or b"")
+        code, report = started([*words, given, wanted, feedback + os.sep], printed)
+        return validated(code, report, read(os.path.join(feedback, "teammessage.txt")) or b"")
 
 
 def started(words: list[str], stdin: str) -> tuple[int, str]:
@@ -361,22 +363,22 @@ def started(words: list[str], stdin: str) -> tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace")[:2000].strip()
 
 
-def validated(code: int, told: str, message: bytes) -> tuple[float, str | None]:
+def validated(code: int, report: str, message: bytes) -> tuple[float, str | None]:
     """Return the part and the message of an output validator of a problem package."""
     if code not in (42, 43):
-        raise BrokenError(f"the validator ended with {code}, not 42 or 43: {told[-500:]}")
+        raise BrokenError(f"the validator ended with {code}, not 42 or 43: {report[-500:]}")
     text = message.decode("utf-8", "replace")[:2000].strip()
     return (1.0, text or None) if code == 42 else (0.0, text or "wrong")
 
 
-def verdict_of(code: int, told: str) -> tuple[float, str | None]:
+def verdict_of(code: int, report: str) -> tuple[float, str | None]:
     """Return the part and the message that a checker's end stands for."""
     if code == 0:
         return 1.0, None
     if code in _WRONG:
-        return 0.0, told or "wrong"
+        return 0.0, report or "wrong"
     if code == 7:
-        first, _, rest = told.partition("\n")
+        first, _, rest = report.partition("\n")
         words = first.removeprefix("points ").split(None, 1)
         try:
             part = float(words[0])
@@ -385,7 +387,7 @@ def verdict_of(code: int, told: str) -> tuple[float, str | None]:
         if not 0 <= part <= 1:
             raise BrokenError(f"the checker told {part}, which is no part of the points")
         return part, "\n".join([*words[1:], *([rest] if rest else [])]) or None
-    raise BrokenError(f"the checker ended with {code}: {told[-500:]}")
+    raise BrokenError(f"the checker ended with {code}: {report[-500:]}")
 
 
 def show(data: bytes) -> str:

@@ -17,7 +17,7 @@ M = TypeVar("M", bound=BaseModel)
 MIB: Final = 2**20
 ENGINE_MOUNT: Final = "/mnt/engine"
 """Where a contract's phases find what the engine tells them."""
-TOLD: Final = frozenset({"cases", "classroom", "gradescope", "prairielearn"})
+WITH_ENGINE_FILES: Final = frozenset({"cases", "classroom", "gradescope", "prairielearn"})
 """Contracts whose graders are told something in files."""
 BUNDLE_MOUNT: Final = "/mnt/bundle"
 SUBMISSION_MOUNT: Final = "/mnt/submission"

@@ -18,7 +18,7 @@ from job_engine.grading.results.model import (
     TestResult,
     Visibility,
 )
-from job_engine.grading.results.seen import Seen, for_students, seen_by_students
+from job_engine.grading.results.student_view import StudentView, for_students, view_for_students
 
 __all__ = [
     "FORMATS",
@@ -30,12 +30,12 @@ __all__ = [
     "Reading",
     "Receipt",
     "Results",
-    "Seen",
+    "StudentView",
     "TestOutput",
     "TestResult",
     "Visibility",
     "for_students",
     "read_results",
-    "seen_by_students",
     "to_json",
+    "view_for_students",
 ]

@@ -54,7 +54,7 @@ class Output:
         self._left = limit_bytes
         self._mark = b""
         self._tell = tell
-        self._told = {STDOUT: 0, STDERR: 0}
+        self._reported = {STDOUT: 0, STDERR: 0}
 
     def add(self, stream: int, data: bytes) -> None:
         """Keep what still fits."""
@@ -63,7 +63,7 @@ class Output:
         self._left -= len(kept)
         (self.stdout if stream == STDOUT else self.stderr).extend(kept)
         if not self._mark:  # Else it is told once the mark is cut off.
-            self._tell_new()
+            self._report_new()
 
     def end_at(self, mark: bytes) -> None:
         """Each stream ends with this, which counts against nothing."""
@@ -81,15 +81,15 @@ class Output:
                 del stream[-len(self._mark) :]
             over = len(self.stdout) + len(self.stderr) - self._limit
             del stream[len(stream) - min(len(stream), max(0, over)) :]
-        self._tell_new()
+        self._report_new()
         return True
 
-    def _tell_new(self) -> None:
+    def _report_new(self) -> None:
         if self._tell is None:
             return
         for number, stream in ((STDOUT, self.stdout), (STDERR, self.stderr)):
-            if data := bytes(stream[self._told[number] :]):
-                self._told[number] += len(data)
+            if data := bytes(stream[self._reported[number] :]):
+                self._reported[number] += len(data)
                 self._tell(number, data)
 
     def _ends(self, stream: bytearray) -> bool:

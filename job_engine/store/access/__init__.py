@@ -1,6 +1,6 @@
 """Access control as rows and SQL conditions: what a search may return to whom.
 
 `grants` holds the rights on single resources, `audiences` those on jobs, which are many
-and share few access control lists, and `errands` what an executor may read for the jobs
+and share few access control lists, and `executor_scope` what an executor may read for the jobs
 that it runs. Whether one document may be changed is decided in `job_engine.api.access`.
 """

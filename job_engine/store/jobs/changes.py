@@ -59,7 +59,7 @@ def write_row(
     tally.replace(connection, [row], [after])
     if after["state"] != row["state"]:
         events.append(connection, now_ms, row, JobState(after["state"]), after["entry"])
-        tell_callbacks(connection, [row], now_ms)
+        notify_callbacks(connection, [row], now_ms)
     _settle_shares(connection, row, after, now_ms)
     return assemble(after)
 
@@ -70,7 +70,7 @@ def delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int)
         return
     seqs = [row["seq"] for row in rows]
     unfinished = [row for row in rows if row["state"] not in FINAL_STATES]
-    tell_callbacks(connection, unfinished, now_ms, JobState.CANCELED)
+    notify_callbacks(connection, unfinished, now_ms, JobState.CANCELED)
     connection.execute(delete(jobs).where(jobs.c.seq.in_(seqs)))
     waited = [row for row in rows if row["state"] == JobState.QUEUED and row["entry"] is not None]
     fairness.settle(connection, waited, [0.0] * len(waited))
@@ -79,13 +79,13 @@ def delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int)
     events.append_many(connection, now_ms, ended)
 
 
-def tell_callbacks(
+def notify_callbacks(
     connection: Connection, rows: Sequence[Any], now_ms: int, state: JobState | None = None
 ) -> None:
     """Write what those of these jobs that have callbacks tell of the state they are in now."""
     ids = [row["id"] for row in rows if row["notifies"]]
     if ids:
-        outbox.tell(connection, ids, now_ms, insert_jobs, state)
+        outbox.enqueue(connection, ids, now_ms, insert_jobs, state)
 
 
 def _settle_shares(

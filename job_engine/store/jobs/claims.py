@@ -30,7 +30,7 @@ from job_engine.model.protocol.claims import ClaimReply, ClaimRequest, Report, R
 from job_engine.store.base import Clock, Database, Row
 from job_engine.store.fair_share import fairness, starts
 from job_engine.store.jobs import events, reports, tally
-from job_engine.store.jobs.changes import WHOLE, tell_callbacks
+from job_engine.store.jobs.changes import WHOLE, notify_callbacks
 from job_engine.store.jobs.documents import assemble, to_job
 from job_engine.store.jobs.transitions import finished, message_columns, touch
 from job_engine.store.many import Many
@@ -134,7 +134,7 @@ class _Batch:
                 raise ConflictError("Somebody else wrote to a claimed job; claim again.")
         events.append_many(connection, self.now_ms, self.moved)
         tally.replace(connection, self.unmoved, self.moved)
-        tell_callbacks(connection, self.moved, self.now_ms)
+        notify_callbacks(connection, self.moved, self.now_ms)
         # A claimer may be faster than the leader with its word that the job was pushed.
         fairness.charge(connection, [row for row, _ in self.claimed if row["entry"] is None])
         # One that its claim failed was fed for nothing.

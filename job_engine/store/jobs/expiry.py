@@ -11,7 +11,7 @@ from job_engine.model import EXPIRED, JobState
 from job_engine.store.base import Clock, Database
 from job_engine.store.fair_share import fairness
 from job_engine.store.jobs import events, tally
-from job_engine.store.jobs.changes import tell_callbacks
+from job_engine.store.jobs.changes import notify_callbacks
 from job_engine.store.jobs.transitions import finished_blind, message_columns
 from job_engine.store.tables import is_expiring, jobs
 
@@ -60,7 +60,7 @@ class Expiry:
         # With its entry, so that the leader takes it out of the queue.
         events.append_many(connection, now_ms, rows)
         tally.move(connection, rows, JobState.QUEUED)
-        tell_callbacks(connection, rows, now_ms)
+        notify_callbacks(connection, rows, now_ms)
         waited: Sequence[Any] = [row for row in rows if row["entry"] is not None]
         fairness.settle(connection, waited, [0.0] * len(waited))
         return len(rows)

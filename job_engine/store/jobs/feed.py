@@ -22,7 +22,7 @@ from job_engine.store.base import Clock, Database
 from job_engine.store.fair_share import fairness
 from job_engine.store.fair_share.refill import ANY_VERSION, Refill
 from job_engine.store.jobs import events, tally
-from job_engine.store.jobs.changes import tell_callbacks
+from job_engine.store.jobs.changes import notify_callbacks
 from job_engine.store.jobs.transitions import finished_blind, message_columns
 from job_engine.store.many import Many, Rows
 from job_engine.store.tables import holds_entry, is_ready, is_retrying, jobs
@@ -158,7 +158,7 @@ class Feed:
             rows = connection.execute(statement).mappings().all()
             events.append_many(connection, now_ms, rows)
             tally.move(connection, rows, JobState.QUEUED)
-            tell_callbacks(connection, rows, now_ms)
+            notify_callbacks(connection, rows, now_ms)
             failed += len(rows)
         return failed
 

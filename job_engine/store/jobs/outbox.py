@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Select, insert, or_, select, union_all
 from job_engine.model import SUPPORTED_VERSION, JobState
 from job_engine.model.acl import ADMIN, Acl, normalise
 from job_engine.model.timestamps import format_ms
-from job_engine.model.webhooks import ACTION, told_by_default
+from job_engine.model.webhooks import ACTION, default_states
 from job_engine.plugins import RetryPolicy
 from job_engine.store.base import Document
 from job_engine.store.jobs.documents import assemble
@@ -44,7 +44,7 @@ Create = Callable[[Connection, Sequence[Document], int], object]
 """Inserts jobs: `insert_jobs`, which stands above this module and is handed in."""
 
 
-def tell(
+def enqueue(
     connection: Connection,
     ids: Sequence[str],
     now_ms: int,
@@ -60,7 +60,7 @@ def tell(
         _delivery({**row, "state": state or row["state"]}, callback, now_ms)
         for row in rows
         for callback in row["document"].get("callbacks", ())
-        if (state or row["state"]) in callback.get("states", told_by_default())
+        if (state or row["state"]) in callback.get("states", default_states())
     ]
     if not deliveries:
         return

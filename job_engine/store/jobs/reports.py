@@ -17,7 +17,7 @@ from job_engine.model import Fence, JobState
 from job_engine.model.protocol.claims import Report, ReportKind, ReportReceipt
 from job_engine.store.fair_share import fairness
 from job_engine.store.jobs import events, logs, tally
-from job_engine.store.jobs.changes import tell_callbacks
+from job_engine.store.jobs.changes import notify_callbacks
 from job_engine.store.jobs.transitions import truncate
 from job_engine.store.many import Many, Rows
 from job_engine.store.tables import inline, jobs
@@ -152,7 +152,7 @@ class _Batch:
             logs.append(connection, seq, report.log, report.events)
         events.append_many(connection, self.now_ms, self.changed)
         tally.move(connection, self.changed, JobState.RUNNING)
-        tell_callbacks(connection, self.changed, self.now_ms)
+        notify_callbacks(connection, self.changed, self.now_ms)
         taken_s = [
             max(0, self.now_ms - (row["claimed_ms"] or self.now_ms)) / 1000 for row in self.over
         ]

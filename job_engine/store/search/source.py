@@ -110,7 +110,7 @@ _shown_tags: Final = case(
     else_=member(jobs.c.document, "tags"),
 )
 
-# What hides a part of a verdict when it is read (`grading/results/seen.py`) cannot do so
+# What hides a part of a verdict when it is read (`grading/results/student_view.py`) cannot do so
 # in SQL: a search by it, whatever it finds, would tell what is hidden.
 _VERDICTS: Final = Reserved(
     frozenset({"output", "status-message"}),

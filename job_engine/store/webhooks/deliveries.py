@@ -43,7 +43,7 @@ from job_engine.store.webhooks.turns import Turns, free
 
 
 @dataclass(frozen=True)
-class Taken:
+class DueMessage:
     """A message that was handed out, and what it is signed with."""
 
     delivery: Document
@@ -64,14 +64,14 @@ class Deliveries:
         # Who was served last, and which of their destinations: the next batch goes on there.
         self._turns = Turns()
 
-    def take(self, claim: Claimed, *, closing: bool = False) -> Sequence[Taken]:
+    def take(self, claim: Claimed, *, closing: bool = False) -> Sequence[DueMessage]:
         """Hand out what is due, creator by creator and destination by destination in turn.
 
         Where nothing is, or the sender is closing, another sender is made for what is left.
         Raises `ConflictError` unless the claim is the newest of a job that sends.
         """
 
-        def unit(connection: Connection) -> Sequence[Taken]:
+        def unit(connection: Connection) -> Sequence[DueMessage]:
             now_ms = self._clock()
             _require(connection, claim)
             _free_lost(connection, claim.job)
@@ -133,7 +133,7 @@ class Deliveries:
         if due_ms is not None:
             ensure_sender(connection, max(due_ms, now_ms), now_ms, insert_jobs)
 
-    def _take(self, connection: Connection, claim: Claimed, now_ms: int) -> list[Taken]:
+    def _take(self, connection: Connection, claim: Claimed, now_ms: int) -> list[DueMessage]:
         chosen = self._turns.choose(connection, now_ms)
         if not chosen:
             return []
@@ -158,7 +158,7 @@ class Deliveries:
             if secret is None:
                 end(connection, document, now_ms, "its secret was deleted")
             else:
-                taken.append(Taken(document, row["attempts"], secret))
+                taken.append(DueMessage(document, row["attempts"], secret))
         # Whose delivery somebody has deleted has nothing to send.
         orphans = set(chosen) - {row["id"] for row in rows}
         connection.execute(delete(outbox).where(outbox.c.id.in_(orphans)))

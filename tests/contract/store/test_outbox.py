@@ -21,7 +21,7 @@ from job_engine.store.jobs.outbox import RETRY, senders
 from job_engine.store.resources import Resource
 from job_engine.store.store import Store
 from job_engine.store.tables import jobs, resources, webhook_outbox
-from job_engine.store.webhooks.deliveries import Deliveries, Taken, running_senders
+from job_engine.store.webhooks.deliveries import Deliveries, DueMessage, running_senders
 from job_engine.store.webhooks.results import KEPT_MS, Claimed
 from tests.contract.store.support import (
     FENCE,
@@ -80,7 +80,9 @@ def tell(store: Store, *hooks: Document) -> str:
     return job
 
 
-def answered(taken: Sequence[Taken], status: int | None = 204, **more: Any) -> list[SendResult]:
+def answered(
+    taken: Sequence[DueMessage], status: int | None = 204, **more: Any
+) -> list[SendResult]:
     """The same answer to all of these messages."""
     return [
         SendResult(delivery=t.delivery["id"], attempt=t.attempt, status=status, **more)

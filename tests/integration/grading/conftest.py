@@ -17,7 +17,7 @@ from job_engine.errors import ApiError, JobEngineError
 from job_engine.grading.archive import pack_directory, pack_submission
 from job_engine.grading.bundles import BundleCache
 from job_engine.grading.pipeline import Grader
-from job_engine.grading.receipt import Course
+from job_engine.grading.receipt import JobFacts
 from job_engine.grading.results import Results
 from job_engine.grading.submission import GradePayload
 from job_engine.sandbox.base import KEPT_PREFIX, Sandbox
@@ -160,7 +160,7 @@ class Desk:
             settings=self.settings,
             policy=self.policy,
             label=self.label,
-            course=Course(executor=self.label),
+            job_facts=JobFacts(executor=self.label),
         )
         return grader.grade(GradePayload.model_validate(payload), follower or self.follower())
 

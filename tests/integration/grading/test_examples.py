@@ -11,7 +11,7 @@ from job_engine.grading.bundles import BundleCache
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.pipeline import Grader
 from job_engine.grading.prove import LocalBlobs, prove, solutions_of
-from job_engine.grading.receipt import Course
+from job_engine.grading.receipt import JobFacts
 from job_engine.sandbox.base import Sandbox
 from job_engine.settings import GradingSettings, SandboxSettings
 from tests.integration.grading.conftest import EXAMPLES, Follower
@@ -37,7 +37,7 @@ def test_examples_give_their_solutions_what_they_must(
         settings=settings,
         policy=policy,
         label="examples",
-        course=Course(executor="examples"),
+        job_facts=JobFacts(executor="examples"),
     )
     solutions = solutions_of(example / "solutions")
     proofs = list(prove(grader, blobs, blobs.add(packed), solutions, Follower(tmp_path)))

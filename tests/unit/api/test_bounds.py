@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from job_engine.api.concurrency.turns import Turns
+from job_engine.api.concurrency.limit import ConcurrencyLimit
 from job_engine.api.errors import TooManySearchesError
 from job_engine.api.http.body import STRANGERS_BYTES
 from job_engine.model.protocol.actions import ActionDescription
@@ -91,12 +91,12 @@ def test_a_nul_in_a_form_is_refused(api: Client) -> None:
 
 
 def test_one_caller_has_a_part_of_the_turns() -> None:
-    turns = Turns(4, 8, TooManySearchesError, 2)
+    limit = ConcurrencyLimit(4, 8, TooManySearchesError, 2)
     entered: list[str] = []
     go = threading.Event()
 
     def search(who: str) -> None:
-        with turns.turn(who):
+        with limit.admit(who):
             entered.append(who)
             assert go.wait(30)
 
@@ -104,17 +104,17 @@ def test_one_caller_has_a_part_of_the_turns() -> None:
     for thread in threads:
         thread.start()
     deadline_s = time.monotonic() + 30
-    while turns._here["greedy"] < 4:
+    while limit._here["greedy"] < 4:
         assert time.monotonic() < deadline_s
-    with pytest.raises(TooManySearchesError), turns.turn("greedy"):
+    with pytest.raises(TooManySearchesError), limit.admit("greedy"):
         pass
-    with turns.turn("other"):  # there is room, though two of the greedy one's wait
+    with limit.admit("other"):  # there is room, though two of the greedy one's wait
         assert entered == ["greedy", "greedy"]
     go.set()
     for thread in threads:
         thread.join(30)
     assert entered == ["greedy"] * 4
-    with turns.turn("greedy"):
+    with limit.admit("greedy"):
         pass
 
 

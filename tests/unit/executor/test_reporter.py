@@ -11,9 +11,9 @@ import pytest
 from executor.board import Board
 from executor.breaker import Breaker
 from executor.outcome import Disposal, Outcome, decide_outcome
+from executor.pending import CHARACTERS, PendingReport, batches
 from executor.reporter import Reporter
 from executor.run import Run
-from executor.told import CHARACTERS, Told, batches
 from job_engine.client import Api
 from job_engine.errors import ApiError, QueueError, SessionLostError
 from job_engine.model.protocol.claims import Report, ReportKind, ReportReceipt, ReportRequest
@@ -124,8 +124,8 @@ def test_what_one_run_says_costs_no_other_its_outcome(parts: Parts, tmp_path: Pa
     assert [parts.api.of(run) for run in good] == [[ReportKind.FINISH]] * 4
     # no-silent-loss: it is given back, counted, and says why.
     assert parts.api.of(loud) == [ReportKind.RETRY]
-    (told,) = [r for r in parts.api.taken if r.job == loud.job.id]
-    assert "413" in (told.status_message or "")
+    (pending,) = [r for r in parts.api.taken if r.job == loud.job.id]
+    assert "413" in (pending.status_message or "")
     assert going_on.interruption is None
     assert not parts.breaker.open
 
@@ -177,9 +177,9 @@ def test_nothing_is_told_that_cannot_be_stored(tmp_path: Path, text: str) -> Non
     run = run_of(claim_of(1), tmp_path)
     run.log(text)
     run.progress(1, text)
-    told = Told.end(run, success(output=text))
-    assert not told.bare
-    read = Report.model_validate_json(told.report.model_dump_json())
+    pending = PendingReport.end(run, success(output=text))
+    assert not pending.bare
+    read = Report.model_validate_json(pending.report.model_dump_json())
     assert text not in (read.output or "") + (read.status_message or "") + "".join(read.log)
     assert "�" in (read.output or "")
 
@@ -187,13 +187,15 @@ def test_nothing_is_told_that_cannot_be_stored(tmp_path: Path, text: str) -> Non
 @pytest.mark.parametrize("result", [Result(return_code=-9), Result(output=5)])  # type: ignore[arg-type]
 def test_a_result_that_is_none_is_a_fault(tmp_path: Path, result: Result) -> None:
     run = run_of(claim_of(1), tmp_path)
-    told = Told.end(run, decide_outcome(result, None, 0, RetryPolicy()))
-    assert told.report.kind is ReportKind.RETRY
+    pending = PendingReport.end(run, decide_outcome(result, None, 0, RetryPolicy()))
+    assert pending.report.kind is ReportKind.RETRY
 
 
 def test_requests_stay_below_what_the_api_takes(tmp_path: Path) -> None:
-    told = [Told.end(run_of(claim_of(n), tmp_path), success("x" * 900_000)) for n in range(5)]
-    cut = list(batches(told))
-    assert [one for batch in cut for one in batch] == told
+    pending = [
+        PendingReport.end(run_of(claim_of(n), tmp_path), success("x" * 900_000)) for n in range(5)
+    ]
+    cut = list(batches(pending))
+    assert [one for batch in cut for one in batch] == pending
     assert all(sum(one.characters for one in batch) <= CHARACTERS for batch in cut)
     assert len(cut) == 3

@@ -11,7 +11,7 @@ import pytest
 
 from job_engine.errors import AssignmentError
 from job_engine.grading.contracts import cases
-from job_engine.grading.contracts.told import cases_files
+from job_engine.grading.contracts.grader_input import cases_files
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings

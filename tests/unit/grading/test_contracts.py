@@ -14,8 +14,8 @@ import pytest
 from job_engine.errors import AssignmentError
 from job_engine.grading.archive import ArchiveLimits
 from job_engine.grading.assignment import Assignment
+from job_engine.grading.contracts.grader_input import GraderInput, engine_files
 from job_engine.grading.contracts.recognise import bundle_of
-from job_engine.grading.contracts.told import Told, engine_files
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
 from job_engine.grading.submission import GradePayload, pack_inline
@@ -45,14 +45,14 @@ def parsed(source: Path, name: str | None = None) -> Assignment:
 
 def metadata(payload: dict[str, Any]) -> dict[str, Any]:
     text = b"{name: hw, contract: gradescope, results: {max_score: 12.5}}"
-    told = Told(
+    grader_input = GraderInput(
         payload=GradePayload.model_validate(
             {"assignment": "hw", "submission": {"files": {"a": "x"}}, **payload}
         ),
         assignment=load_assignment(text, BUILT_IN, GRANTED),
         created=CREATED,
     )
-    found: dict[str, Any] = json.loads(engine_files(told)["submission_metadata.json"])
+    found: dict[str, Any] = json.loads(engine_files(grader_input)["submission_metadata.json"])
     return found
 
 
@@ -177,13 +177,13 @@ def question_told(tmp_path: Path, files: dict[str, Any]) -> dict[str, Any]:
     )
     assert payload.submission.files is not None
     with pack_inline(payload.submission.files, ArchiveLimits(), tmp_path) as workspace:
-        told = Told(
+        grader_input = GraderInput(
             payload=payload,
             assignment=load_assignment(text, BUILT_IN, GRANTED),
             created=CREATED,
             workspace=workspace,
         )
-        found: dict[str, Any] = json.loads(engine_files(told)["data.json"])
+        found: dict[str, Any] = json.loads(engine_files(grader_input)["data.json"])
         assert workspace.stream.tell() == 0
         return found
 

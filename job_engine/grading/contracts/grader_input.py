@@ -36,7 +36,7 @@ _MAX_FILES_BYTES: Final = 2 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class GraderInput:
     """One submission, for the grader of a contract."""
 
     payload: GradePayload
@@ -57,17 +57,17 @@ class Told:
         return max(map(_aware, given), default=None)
 
 
-def engine_files(told: Told) -> dict[str, bytes]:
+def engine_files(grader_input: GraderInput) -> dict[str, bytes]:
     """Return the files that the assignment's contract wants beside the submission."""
-    match told.assignment.contract:
+    match grader_input.assignment.contract:
         case "gradescope":
-            return {METADATA: _json(submission_metadata(told))}
+            return {METADATA: _json(submission_metadata(grader_input))}
         case "prairielearn":
-            return {"data.json": _json(question_data(told))}
+            return {"data.json": _json(question_data(grader_input))}
         case "cases":
-            return cases_files(told.assignment)
+            return cases_files(grader_input.assignment)
         case "classroom":
-            return classroom_files(told.assignment)
+            return classroom_files(grader_input.assignment)
         case _:
             return {}
 
@@ -113,24 +113,24 @@ def pack_files(files: Mapping[str, bytes]) -> io.BytesIO:
     return stream
 
 
-def submission_metadata(told: Told) -> dict[str, Any]:
+def submission_metadata(grader_input: GraderInput) -> dict[str, Any]:
     """Return Gradescope's `submission_metadata.json`, with the keys that other tools read too."""
-    given = dict(told.payload.metadata)
-    created = _moment(given.get("created_at")) or told.created
+    given = dict(grader_input.payload.metadata)
+    created = _moment(given.get("created_at")) or grader_input.created
     users = given.pop("users", None)
-    dates = _dates(told, created)
+    dates = _dates(grader_input, created)
     known = {
-        "id": _number(f"{told.payload.submission.model_dump_json()}{_stamp(created)}"),
+        "id": _number(f"{grader_input.payload.submission.model_dump_json()}{_stamp(created)}"),
         "created_at": _stamp(created),
-        "submission_method": "GitHub" if told.payload.submission.git else "upload",
+        "submission_method": "GitHub" if grader_input.payload.submission.git else "upload",
         "assignment": {
-            "id": _number(told.assignment.name),
+            "id": _number(grader_input.assignment.name),
             "course_id": 1,
-            "title": told.assignment.title or told.assignment.name,
+            "title": grader_input.assignment.title or grader_input.assignment.name,
             **dates,
             "group_submission": False,
             "group_size": None,
-            "total_points": f"{told.assignment.results.max_score or 0:.1f}",
+            "total_points": f"{grader_input.assignment.results.max_score or 0:.1f}",
             "outline": [],
         },
         "previous_submissions": [],
@@ -144,15 +144,18 @@ def submission_metadata(told: Told) -> dict[str, Any]:
         users = [{}]
     shown = {key: merged["assignment"][key] for key in dates if key in merged["assignment"]}
     merged["users"] = [
-        merge(_user(told.payload.student, index, shown), user if isinstance(user, Mapping) else {})
+        merge(
+            _user(grader_input.payload.student, index, shown),
+            user if isinstance(user, Mapping) else {},
+        )
         for index, user in enumerate(users)
     ]
     return merged
 
 
-def question_data(told: Told) -> dict[str, Any]:
+def question_data(grader_input: GraderInput) -> dict[str, Any]:
     """Return PrairieLearn's `data.json`."""
-    given = dict(told.payload.metadata)
+    given = dict(grader_input.payload.metadata)
     seed = given.get("variant_seed", 1)
     if isinstance(seed, str):
         # As it is stored there.
@@ -161,7 +164,7 @@ def question_data(told: Told) -> dict[str, Any]:
         {
             "params": {},
             "correct_answers": {},
-            "submitted_answers": {"_files": _files(told.workspace)},
+            "submitted_answers": {"_files": _files(grader_input.workspace)},
             "format_errors": {},
             "partial_scores": {},
             "score": 0,
@@ -208,8 +211,8 @@ def _moment(value: Any) -> datetime | None:
         return None
 
 
-def _dates(told: Told, created: datetime) -> dict[str, Any]:
-    due = _aware(told.payload.due or told.assignment.due or created + _OPEN_FOR)
+def _dates(grader_input: GraderInput, created: datetime) -> dict[str, Any]:
+    due = _aware(grader_input.payload.due or grader_input.assignment.due or created + _OPEN_FOR)
     return {
         "release_date": _stamp(min(_aware(created), due)),
         "due_date": _stamp(due),

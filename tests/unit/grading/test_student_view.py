@@ -20,8 +20,8 @@ from job_engine.grading.results import (
     TestResult,
     Visibility,
     for_students,
-    seen_by_students,
     to_json,
+    view_for_students,
 )
 from job_engine.grading.results.model import Image
 from job_engine.model import Failure, FinalVerdict
@@ -113,7 +113,7 @@ def test_no_word_of_what_is_hidden_is_seen(
         notes=[SECRET],
         phases=[phase("test", stdout, text_of("printed", stdout, now))],
     )
-    seen = seen_by_students("grade", to_json(found), now)
+    seen = view_for_students("grade", to_json(found), now)
     assert seen is not None
     assert seen.output is not None
     assert SECRET not in json.dumps([seen.output, seen.message])
@@ -169,7 +169,7 @@ def test_why_an_assignment_or_the_engine_failed_is_for_staff(
     verdict: FinalVerdict, shown: bool
 ) -> None:
     output = Failure.of(verdict, f"because {SECRET}").model_dump_json()
-    seen = seen_by_students("grade", output, AFTER)
+    seen = view_for_students("grade", output, AFTER)
     assert seen is not None
     assert (SECRET in str(seen.output)) is shown
     assert (seen.message is None) is shown
@@ -186,7 +186,7 @@ def test_why_an_assignment_or_the_engine_failed_is_for_staff(
     ],
 )
 def test_a_verdict_that_cannot_be_read_is_not_shown(action: str, output: str) -> None:
-    seen = seen_by_students(action, output, AFTER)
+    seen = view_for_students(action, output, AFTER)
     assert seen is not None
     assert seen.output is None
     assert SECRET not in str(seen.message)
@@ -195,12 +195,12 @@ def test_a_verdict_that_cannot_be_read_is_not_shown(action: str, output: str) ->
 @pytest.mark.parametrize("action", ["grade", "noop"])
 @pytest.mark.parametrize("output", ["done", "[1]", "7", '"{"', ""])
 def test_any_other_output_is_nobodys_verdict(action: str, output: str) -> None:
-    assert seen_by_students(action, output, AFTER) is None
-    assert seen_by_students("noop", '{"rows": 3}', AFTER) is None
+    assert view_for_students(action, output, AFTER) is None
+    assert view_for_students("noop", '{"rows": 3}', AFTER) is None
 
 
 def test_a_verdict_of_any_other_action_is_one_too() -> None:
-    seen = seen_by_students("lab", to_json(results(a_test(Visibility.HIDDEN, SECRET))), AFTER)
+    seen = view_for_students("lab", to_json(results(a_test(Visibility.HIDDEN, SECRET))), AFTER)
     assert seen is not None
     assert SECRET not in str(seen)
 

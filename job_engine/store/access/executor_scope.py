@@ -19,7 +19,7 @@ _assignment_name: Final = resources.c.document["name"].as_string()
 
 
 @dataclass(frozen=True)
-class Errand:
+class ExecutorScope:
     """What executors see of a type, beside what its ACLs let them see."""
 
     needed: Callable[[str], ColumnElement[bool]]
@@ -60,8 +60,8 @@ def _mentions(text: ColumnElement[Any]) -> ColumnElement[bool]:
     return func.replace(jobs.c.payload, text, "") != jobs.c.payload
 
 
-ERRANDS: Final[Mapping[str, Errand]] = {
-    "job": Errand(runs, lambda id_: jobs.c.id == id_),
-    "assignment": Errand(needs_assignment, lambda id_: resources.c.id == id_),
-    "blob": Errand(needs_blob, lambda id_: blobs.c.digest == id_.partition("/")[2]),
+EXECUTOR_SCOPES: Final[Mapping[str, ExecutorScope]] = {
+    "job": ExecutorScope(runs, lambda id_: jobs.c.id == id_),
+    "assignment": ExecutorScope(needs_assignment, lambda id_: resources.c.id == id_),
+    "blob": ExecutorScope(needs_blob, lambda id_: blobs.c.digest == id_.partition("/")[2]),
 }

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from job_engine.errors import JobEngineError
 
 
-class Turns:
+class ConcurrencyLimit:
     """Lets `at_once` in, and as many as `waiting` wait.
 
     `each` of those who are in may be of one caller, who may have a quarter of the places to
@@ -38,7 +38,7 @@ class Turns:
         self._in: Counter[str] = Counter()
 
     @contextmanager
-    def turn(self, caller: str = "") -> Iterator[None]:
+    def admit(self, caller: str = "") -> Iterator[None]:
         """Wait for one's turn. Raises the refusal where too many wait already."""
         with self._changed:
             if self._here.total() >= self._places or self._here[caller] >= self._places_each:

@@ -1,4 +1,4 @@
-"""What is told of a run to the API, and how little of it when the API takes exception."""
+"""Reports that wait to be sent to the API, cut into batches, and stripped where it refuses one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ take six bytes."""
 
 
 @dataclass(frozen=True)
-class Told:
+class PendingReport:
     """One report of a run: its progress, or with an `outcome` its end."""
 
     run: Run
@@ -32,13 +32,13 @@ class Told:
     """Whether nothing is in it that came from the action."""
 
     @classmethod
-    def progress(cls, run: Run) -> Told:
-        """What is new of a run that goes on."""
+    def progress(cls, run: Run) -> PendingReport:
+        """Report what is new of a run that goes on."""
         return cls(run, None, run.take_update())
 
     @classmethod
-    def end(cls, run: Run, outcome: Outcome) -> Told:
-        """What became of a run, with what was new of it."""
+    def end(cls, run: Run, outcome: Outcome) -> PendingReport:
+        """Report the outcome of a run, together with what is new of it."""
         update = run.take_update()
         try:
             return cls(run, outcome, _final(update, outcome))
@@ -48,36 +48,37 @@ class Told:
 
     @property
     def characters(self) -> int:
-        """About how large it is."""
-        told = sum(map(len, self.report.log)) + sum(len(note.data) for note in self.report.events)
-        return told + len(self.report.output or "")
+        """Characters of log, events and output, which bound the size of a request."""
+        logged = sum(map(len, self.report.log))
+        noted = sum(len(note.data) for note in self.report.events)
+        return logged + noted + len(self.report.output or "")
 
-    def stripped(self, why: str) -> Told:
-        """The same run without a word of its action's, for when its words were refused.
+    def stripped(self, why: str) -> PendingReport:
+        """Return the report without anything that the action wrote, which the API refused.
 
-        An end becomes a fault that is counted (no-silent-loss): it may have been a
-        success, but one that cannot be written down.
+        An outcome becomes a counted platform fault with `why` as its message
+        (no-silent-loss): the run may have succeeded, but its result cannot be stored.
         """
         run = self.run
         kept = Report(job=run.job.id, fence=run.claim.fence, kind=ReportKind.PROGRESS)
         if self.outcome is None:
-            return Told(run, None, kept, bare=True)
+            return PendingReport(run, None, kept, bare=True)
         fault = PlatformFaultError(why)
         retry = retry_of(run.job, run.action.retry)
         outcome = decide_outcome(fault, None, run.job.attempts, retry, luck=random.random())
-        return Told(run, outcome, _final(kept, outcome), bare=True)
+        return PendingReport(run, outcome, _final(kept, outcome), bare=True)
 
 
-def batches(told: Sequence[Told]) -> Iterator[Sequence[Told]]:
-    """Cut into requests that the API takes."""
-    batch: list[Told] = []
+def batches(pending: Sequence[PendingReport]) -> Iterator[Sequence[PendingReport]]:
+    """Cut reports into requests that stay within the API's limits."""
+    batch: list[PendingReport] = []
     characters = 0
-    for one in told:
-        characters += one.characters
+    for item in pending:
+        characters += item.characters
         if batch and (len(batch) == BATCH_LIMIT or characters > CHARACTERS):
             yield batch
-            batch, characters = [], one.characters
-        batch.append(one)
+            batch, characters = [], item.characters
+        batch.append(item)
     if batch:
         yield batch
 

@@ -35,7 +35,7 @@ _BEFORE: Final = ("clone", "build")
 
 
 @dataclass(frozen=True)
-class Seen:
+class StudentView:
     """What a student gets of a job's outcome."""
 
     output: str | None
@@ -44,7 +44,7 @@ class Seen:
     """What the status message says instead; None: what it says already."""
 
 
-def seen_by_students(action: str, output: str, now: datetime) -> Seen | None:
+def view_for_students(action: str, output: str, now: datetime) -> StudentView | None:
     """Return what of a job's output students get now; None: it is no verdict, they get it all."""
     is_object = output.lstrip().startswith("{")
     if not (is_object and (action == VERDICT_ACTION or MARK in output)):
@@ -58,18 +58,18 @@ def seen_by_students(action: str, output: str, now: datetime) -> Seen | None:
     elif failure.verdict is FinalVerdict.ENGINE_FAILED:
         why = _OF_THE_ENGINE
     else:
-        return Seen(output)
-    return Seen(Failure.of(failure.verdict, why).model_dump_json(), why)
+        return StudentView(output)
+    return StudentView(Failure.of(failure.verdict, why).model_dump_json(), why)
 
 
-def _of_results(output: str, now: datetime) -> Seen:
+def _of_results(output: str, now: datetime) -> StudentView:
     try:
         results = Results.model_validate_json(output)
     except ValidationError:
-        return Seen(None, _UNREADABLE)
+        return StudentView(None, _UNREADABLE)
     seen = for_students(results, now)
     told = None if seen.message == results.message else seen.headline
-    return Seen(to_json(seen), told)
+    return StudentView(to_json(seen), told)
 
 
 def for_students(results: Results, now: datetime) -> Results:
