@@ -1,4 +1,4 @@
-"""Standing in one election, over and over, with a duty to do while elected."""
+"""A candidate in one election, and the work that it does while it is the leader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from job_engine.queue.session import ZK_ERRORS
 log = get_logger(__name__)
 
 REFUSED_S: Final = 5.0
-"""Wait after ZooKeeper refused this process: only a person can mend that."""
+"""Wait after ZooKeeper refused this process; an operator has to fix that."""
 
 PAUSE_S: Final = 0.5
 """Wait after ZooKeeper or the API gave no answer."""
@@ -34,19 +34,20 @@ PAUSE_S: Final = 0.5
 
 @dataclass(frozen=True)
 class Leadership:
-    """One term of office: it ends with the session, or when the process stops."""
+    """One term as leader; it ends with the ZooKeeper session, or when the process stops."""
 
     node: str
     """Path of the leader's own election node; every push checks it."""
     holds: Callable[[], bool]
+    """Says whether the term goes on."""
 
 
 class Duty(ABC):
-    """What a leader does, in small steps."""
+    """The work of a leader, in small steps."""
 
     @abstractmethod
     def take_over(self, leadership: Leadership) -> None:
-        """Called once for each term, and again after an answer was lost."""
+        """Prepare for the term; called at its start, and again after an answer was lost."""
 
     @abstractmethod
     def step(self, leadership: Leadership) -> float:
@@ -54,7 +55,7 @@ class Duty(ABC):
 
 
 class Term:
-    """What becomes of a duty, step by step, whatever goes unanswered."""
+    """Runs the steps of a duty for one term, and starts over after unanswered requests."""
 
     def __init__(self, name: str, duty: Duty, leadership: Leadership) -> None:
         self._name = name
@@ -63,7 +64,7 @@ class Term:
         self._known = False
 
     def step(self) -> float | None:
-        """Do what is due; return how long to wait, in seconds. None: the term is over."""
+        """Run one step; return the seconds until the next one, or None when the term is over."""
         try:
             if not self._known:
                 self._duty.take_over(self._leadership)
@@ -74,11 +75,11 @@ class Term:
         except QueueRefusedError:
             raise
         except QueueError as error:
-            # What was asked for may have happened: look before doing it again.
+            # The request may have been carried out: read the state before repeating it.
             self._known = False
             log.info("leader.unanswered", election=self._name, error=error.message)
         except ApiError as error:
-            # What was pushed may not be recorded: pushed again it would be there twice,
+            # Pushed entries may be unrecorded: pushed again, they would be there twice,
             # and the window without a bound (bounded-window).
             self._known = False
             log.warning("leader.api_failed", election=self._name, error=error.message)
@@ -103,25 +104,25 @@ class Candidate:
         self._thread.start()
 
     def wake(self) -> None:
-        """Have the next step done now."""
+        """Have the next step run now."""
         self._wanted.set()
 
     def ask_to_stop(self) -> None:
-        """End the term, or the candidacy; `join` waits for it."""
+        """End the term or the candidacy; `join` waits for the thread."""
         self._stopping.set()
         self._wanted.set()
         if self._election is not None:
             self._election.cancel()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the thread, no longer than that."""
+        """Wait for the thread, up to `timeout_s`."""
         self._thread.join(timeout_s)
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
             if not self._session.wait_alive(PAUSE_S):
                 continue
-            # A fresh one each time: kazoo's lock remembers its node across sessions.
+            # A new object each time: kazoo's lock remembers its node across sessions.
             election = self._session.client.Election(layout.election(self._name), self._identifier)
             self._election = election
             if self._stopping.is_set():
@@ -141,10 +142,10 @@ class Candidate:
             self._stopping.wait(PAUSE_S)
 
     def _withdraw_earlier(self) -> None:
-        """Delete what this session left in the election when it last resigned.
+        """Delete election nodes that this session left when it last resigned.
 
-        kazoo gives up on a deletion that is not answered twice. Its own earlier node
-        would then stand before the new one, and nobody lead until the session ends.
+        kazoo gives up on a deletion that is not answered twice. The old node would then
+        stand before the new one, and nobody would lead until the session ends.
         """
         client, session_id = self._session.client, self._session.id
         path = layout.election(self._name)

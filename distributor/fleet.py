@@ -1,4 +1,4 @@
-"""The live executors, as a view that is kept fresh."""
+"""The fleet: which executors are alive, followed in ZooKeeper."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ log = get_logger(__name__)
 REFRESH_S: Final = 5.0
 
 FOREIGN_THREADS: Final = 8
-"""Threads that foreign consumers are taken to have: they do not say how many they are."""
+"""Threads assumed for foreign consumers, which do not publish how many they have."""
 
 
 class Fleet:
-    """Follows `/executors`, and calls `on_change` when somebody came, went or changed.
+    """Follows `/executors`, and calls `on_change` when an executor came, went or changed.
 
     Consumers of the queue that do not register there, such as executors of the Nuvla job
-    engine, are never seen: `foreign` are the actions that the operator says they have.
+    engine, are invisible; `foreign` are the actions that the operator says they run.
     """
 
     def __init__(
@@ -57,24 +57,24 @@ class Fleet:
 
     @property
     def actions(self) -> frozenset[str]:
-        """Actions that a live executor has, draining and foreign ones included."""
+        """Actions of live executors, including draining ones, and foreign actions."""
         return self._foreign.union(a for executor in self._executors for a in executor.actions)
 
     @property
     def empty(self) -> bool:
-        """Whether no executor is alive, as far as that can be seen."""
+        """Whether no executor of this engine is alive."""
         return not self._executors
 
     def threads(self, action: str) -> int:
-        """Threads of live executors that have this action and do not drain."""
+        """Return the threads of live executors that run this action and do not drain."""
         ours = sum(e.threads for e in self._executors if action in e.actions and not e.draining)
         return ours + (FOREIGN_THREADS if action in self._foreign else 0)
 
     def newest_version(self, action: str) -> int:
-        """The newest job version that such an executor runs; 0 when there is none."""
+        """Return the newest job version that such executors run; 0 when there are none."""
         return max(
             (e.job_version for e in self._executors if action in e.actions and not e.draining),
-            # A foreign one takes what is newer too, and lets go of it, over and over.
+            # A foreign consumer would claim a newer job and release it again, without end.
             default=OLDEST_VERSION if action in self._foreign else 0,
         )
 

@@ -1,4 +1,4 @@
-"""The incarnation: which life of ZooKeeper's data this is."""
+"""The incarnation: a number that changes when ZooKeeper loses its data (see `Fence`)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ log = get_logger(__name__)
 
 
 def ensure_incarnation(client: KazooClient, api: Api) -> None:
-    """Draw a number from the store and write it down, unless ZooKeeper has one.
+    """Write a number drawn from the store to ZooKeeper, unless there is one already.
 
-    A number that loses the race to be written is never used; nothing minds the gap.
+    Of several processes at once the first one writes; the numbers of the others are never
+    used, and gaps do no harm. Raises `QueueError` and `ApiError`.
     """
     with answered():
         client.ensure_path(layout.ENGINE)

@@ -1,4 +1,4 @@
-"""The duty of an action's leader: feed, reconcile, schedule."""
+"""The leader of an action: feeds the queue, reconciles it with the store, schedules jobs."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from job_engine.settings import DistributorSettings
 log = get_logger(__name__)
 
 BATCH: Final = 128
-"""Jobs that one transaction pushes."""
+"""Jobs pushed in one transaction, at most."""
 
 REMEMBERED: Final = 256
-"""Jobs that were pushed last."""
+"""Recently pushed jobs that are remembered, so that none is pushed twice."""
 
 RECORD_S: Final = 0.02
-"""Longest that the entry of a job pushed by itself goes unrecorded: its claim, which records
-it too, is made meanwhile if anybody is idle, and need not wait for the store's writer."""
+"""Seconds that the entry of a job pushed on its own may stay unrecorded. An idle executor
+claims it in that time, which records it too, without waiting for the store's writer."""
 
 LEAST_S: Final = 0.1
-"""Shortest wait for a retry that is due by this clock, and not yet by the API's."""
+"""Shortest wait, in seconds, for a job that is due by this clock but not yet by the API's."""
 
 
 class ActionLeader(Duty):
@@ -60,23 +60,23 @@ class ActionLeader(Duty):
         self._offered: deque[Sequence[NewJob]] = deque(maxlen=LARGEST)
         self._last_pushed: deque[str] = deque(maxlen=REMEMBERED)
         self._unrecorded: list[EntryItem] = []
-        """What was pushed by itself; recorded before the API is asked what else to push."""
+        """Entries pushed without asking the API; recorded before it is asked what else to push."""
         self._record_at = inf
         self._next_due_ms: int | None = None
         self._in_queue: int | None = None
-        """Entries that waited after the last feed; None: unknown."""
+        """Entries that were waiting after the last feed; None: unknown."""
         self._reconcile_at = 0.0
         self.backlogged = True
-        """Whether jobs may wait behind a full window: then it is filled as it empties."""
+        """Whether jobs may wait behind a full window, which is then refilled as it empties."""
         self._description: ActionDescription | None = None
         self._ticked_ms: int | None = None
-        # Filled whether this process leads or not, so it has to be bounded.
+        # Also filled while another process leads, so it has to be bounded.
         self._cancelled: deque[str] = deque(maxlen=LARGEST)
 
     def take_over(self, leadership: Leadership) -> None:
-        """Find out what is in the queue before anything is pushed."""
-        # From before this term, perhaps from before ZooKeeper was wiped: a name that was
-        # another job's then. Whoever claims a cancelled job is answered `final` anyway.
+        """Reconcile the queue before anything is pushed."""
+        # These are from before this term. If ZooKeeper was wiped since, an entry of the same
+        # name may belong to another job. A claim of a cancelled job is answered `final` anyway.
         self._cancelled.clear()
         self._offered.clear()
         self._forget_unrecorded()
@@ -84,7 +84,7 @@ class ActionLeader(Duty):
         self._reconcile(adopt=True)
 
     def step(self, leadership: Leadership) -> float:
-        """Do what is due."""
+        """Do what is due; see `Duty.step`."""
         now = time.monotonic()
         asks = not self._unrecorded or bool(self._offered) or now < self._record_at
         if self._push_offered(leadership):
@@ -98,23 +98,24 @@ class ActionLeader(Duty):
             self._next_due_ms = self._feed(leadership)
         patience_s = min(self._settings.poll_s, self._reconcile_at - now)
         if self._next_due_ms is not None:
-            # The API's clock says when it is due, and may be behind this one.
+            # Due by the API's clock, which may be behind this one.
             patience_s = min(patience_s, max(LEAST_S, self._next_due_ms / 1000 - time.time()))
         return max(0.0, patience_s)
 
     # --- feed -----------------------------------------------------------------
 
     def offer(self, items: Sequence[NewJob]) -> None:
-        """Have jobs pushed that are QUEUED since just now, without asking for them.
+        """Offer jobs that have just become ready, to be pushed without asking the API.
 
-        None: some are, but not these alone; so ask. From any thread.
+        An empty sequence means that there are such jobs, and the API has to be asked for
+        them. For any thread.
         """
         self._offered.append(items)
 
     def _push_offered(self, leadership: Leadership) -> bool:
-        """Push what was offered, where there is room for all of it and nothing goes before.
+        """Push the offered jobs if all of them fit and no other job comes before them.
 
-        Returns whether that was all there was to do. It saves an idle engine a question.
+        Returns whether it did. It saves a request to the API while the engine is idle.
         """
         offers = [self._offered.popleft() for _ in range(len(self._offered))]
         offered = [item for items in offers for item in items]
@@ -122,7 +123,7 @@ class ActionLeader(Duty):
         newest = self._fleet.newest_version(self._action)
         if (
             not offers
-            or len(offers) == LARGEST  # and perhaps some were dropped
+            or len(offers) == LARGEST  # full: older ones may have been dropped
             or not all(offers)
             or self.backlogged
             or self._in_queue is None
@@ -168,12 +169,12 @@ class ActionLeader(Duty):
         return entries
 
     def _record(self, leadership: Leadership) -> None:
-        """Tell the API of the entries that were pushed."""
+        """Record the pushed entries at the API."""
         entries = self._forget_unrecorded()
         written = self._api.pushed(entries) if entries else []
         for item, known in zip(entries, written, strict=True):
             if not known:
-                # Cancelled, or claimed, in between; a claimed entry stays.
+                # The job was cancelled or claimed in between; `remove` leaves claimed entries.
                 self._queue.remove(leadership.node, item.entry)
 
     def _forget_unrecorded(self) -> list[EntryItem]:
@@ -182,21 +183,21 @@ class ActionLeader(Duty):
         return entries
 
     def forget(self, entry: str) -> None:
-        """Have the entry of a job that is over taken out of the queue at the next step."""
+        """Have the entry of a finished job removed from the queue at the next step."""
         self._cancelled.append(entry)
 
     def _remove_cancelled(self, leadership: Leadership) -> None:
         while self._cancelled:
-            # A claimed one stays: its claimer is answered `final`, and consumes.
+            # A claimed entry stays: its claimer is answered `final`, and consumes it.
             self._queue.remove(leadership.node, self._cancelled.popleft())
 
     # --- reconcile ------------------------------------------------------------
 
     def _reconcile(self, *, adopt: bool) -> None:
-        """Clear recorded entries that are gone; record those that nobody wrote down.
+        """Clear recorded entries that are gone from the queue; record unrecorded ones.
 
-        The store is read first: an entry that is recorded there was in the queue
-        before, so one that is not there now has gone, and not yet to come.
+        The store is read before the queue: an entry that is recorded was in the queue
+        before, so if it is not there now, it is gone (and not still to come).
         """
         ensure_incarnation(self._session.client, self._api)
         recorded = list(self._api.recorded_entries(self._action))
@@ -216,11 +217,11 @@ class ActionLeader(Duty):
         self._reconcile_at = time.monotonic() + self._settings.reconcile_s
 
     def _requeue_abandoned(self) -> None:
-        """Queue again what a foreign consumer ran that is gone.
+        """Queue jobs again whose foreign consumer has disappeared (decision 10).
 
-        Its entry may have been consumed, or was never recorded. It is gone once nobody
-        has touched the job for as long as its action may take, and nobody claims an
-        entry of it; as long as its entry is there, whoever claims that resumes the job.
+        It has disappeared if nobody has changed the job for its action's timeout, and no
+        entry of the job is claimed. While the entry is in the queue, whoever claims it
+        resumes the job. The entry may have been consumed, or was never recorded.
         """
         if self._description is None:
             return
@@ -239,7 +240,7 @@ class ActionLeader(Duty):
             log.warning("jobs.abandoned", action=self._action, requeued=requeued)
 
     def _renamed(self, recorded: list[EntryItem]) -> list[EntryItem]:
-        """Which entries carry another job now: a wiped ZooKeeper counts from 0 again."""
+        """Return recorded entries that carry another job now: a wiped ZooKeeper counts from 0."""
         renamed: list[EntryItem] = []
         for start in range(0, len(recorded), BATCH):
             batch = recorded[start : start + BATCH]
@@ -248,7 +249,7 @@ class ActionLeader(Duty):
         return renamed
 
     def _adopt(self, unrecorded: list[str]) -> None:
-        """Record what a leader pushed before it died; other actions' entries stay theirs."""
+        """Record entries that an earlier leader pushed and did not record."""
         for start in range(0, len(unrecorded), BATCH):
             jobs = self._queue.jobs(unrecorded[start : start + BATCH])
             if jobs:

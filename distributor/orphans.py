@@ -1,4 +1,4 @@
-"""The duty of failing jobs that wait in vain: nobody has their action, or they expired."""
+"""Failing jobs that cannot run: no executor has their action, or they have expired."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from job_engine.queue import ZooKeeperSession
 log = get_logger(__name__)
 
 ELECTION: Final = "_orphans"
-"""Its election; no action's name begins with an underscore."""
+"""Name of the election; no action's name begins with an underscore."""
 
 
 class OrphanDuty(Duty):
-    """Fails jobs for which, for a whole grace period, executors lived but none had the action.
+    """Fails expired jobs, and jobs whose action no live executor has had for `grace_s`.
 
-    While no executor lives at all nothing is failed: they may all be restarting.
-    What has expired is failed in any case.
+    The grace period only counts while some executor is alive: otherwise all of them may be
+    restarting (decision 1).
     """
 
     def __init__(self, api: Api, session: ZooKeeperSession, fleet: Fleet, grace_s: float) -> None:
@@ -34,12 +34,12 @@ class OrphanDuty(Duty):
         self._seen_at: dict[str, float] = {}
 
     def take_over(self, leadership: Leadership) -> None:
-        """Draw the incarnation where there is none; what was seen before does not count."""
+        """Ensure that there is an incarnation, and start the grace period anew."""
         ensure_incarnation(self._session.client, self._api)
         self._watching_since = time.monotonic()
 
     def step(self, leadership: Leadership) -> float:
-        """Look who lives; fail what has expired, and what nobody could run."""
+        """Fail expired jobs, and those that nobody can run; see `Duty.step`."""
         if expired := self._api.sweep().expired:
             log.info("jobs.expired", failed=expired)
         now = time.monotonic()

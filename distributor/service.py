@@ -1,4 +1,4 @@
-"""The distributor as a whole."""
+"""The distributor service: its parts, and the order in which they start and stop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from job_engine.settings import DistributorSettings
 log = get_logger(__name__)
 
 STOP_S: Final = 3.0
+"""Seconds that ending the ZooKeeper session may take."""
 
 
 class Distributor:
-    """Start it, wait until it is asked to stop, stop it."""
+    """A distributor process: `start` it, `wait` until it is asked to stop, `stop` it."""
 
     def __init__(self, settings: DistributorSettings) -> None:
         self._settings = settings
@@ -42,7 +43,7 @@ class Distributor:
         )
 
     def start(self) -> None:
-        """Connect, and stand for election for every action that is asked for."""
+        """Connect, and stand in the election of every action that the settings name."""
         self._session.start()
         self._orphans.start()
         for action in (*self._settings.actions, *self._settings.foreign_actions):
@@ -52,11 +53,11 @@ class Distributor:
         log.info("distributor.started", name=self._settings.name)
 
     def wait(self) -> None:
-        """Return when somebody asked to stop."""
+        """Wait until a stop is asked for."""
         self._stopping.wait()
 
     def ask_to_stop(self) -> None:
-        """Ask to stop, from any thread."""
+        """Ask for a stop; for any thread."""
         self._stopping.set()
 
     def stop(self) -> None:
@@ -68,7 +69,7 @@ class Distributor:
             candidate.ask_to_stop()
         self._fleet.stop()
         self._changes.stop()
-        # Ending the session also ends whatever still waits for an answer of it.
+        # Ending the session also ends every wait for one of its answers.
         self._session.stop(STOP_S)
         for candidate in candidates:
             candidate.join(0.5)
@@ -116,7 +117,7 @@ class Distributor:
             if cancelled.action in leaders:
                 leaders[cancelled.action][1].forget(cancelled.entry)
                 concerned.add(cancelled.action)
-        # Room in the window means nothing to whom nothing waits behind it.
+        # Room in the window matters only to leaders with a backlog.
         concerned |= {a for a in changes.moving if a in leaders and leaders[a][1].backlogged}
         for action in concerned & leaders.keys():
             leaders[action][0].wake()

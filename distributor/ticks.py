@@ -1,7 +1,7 @@
-"""When a scheduled job is due: a function of the clock alone.
+"""Ticks: the times at which scheduled jobs are due, computed from the clock alone.
 
-Every leader computes the same tick, and the store takes each (action, tick) once, so
-a job is not created again because leadership moved or a distributor started.
+Every leader computes the same tick, and the store accepts each (action, tick) once, so a
+change of leader or a restart does not create a job again.
 """
 
 from __future__ import annotations

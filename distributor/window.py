@@ -11,14 +11,16 @@ LARGEST: Final = 1000
 """Most entries of one action that may wait, however fast they drain."""
 
 SPAN_S: Final = 1.0
+"""Seconds over which the drain rate is measured."""
 LEAST_SPAN_S: Final = 0.1
-"""Shortest time that a rate is told from; in less, chance has too much to say."""
+"""Shortest time, in seconds, that a rate is computed from; a shorter one is too noisy."""
 
 
 def window_size(threads: int, drained_per_s: float, *, short: bool = False) -> int:
-    """Twice the live threads, or one second of measured drain, whichever is more.
+    """Return how many entries of an action may wait in ZooKeeper.
 
-    What executors hold ahead of their threads, where the action is `short`, is part of it.
+    That is twice the live `threads`, or what drains in one second, whichever is more. For a
+    `short` action it includes what executors prefetch.
     """
     least = 2 * threads
     second = int(drained_per_s)
@@ -27,24 +29,24 @@ def window_size(threads: int, drained_per_s: float, *, short: bool = False) -> i
 
 
 class DrainMeter:
-    """Measures how fast entries are taken.
+    """Measures how many entries executors take in a second.
 
-    Not by how many are pushed: those that make the window larger would count as taken,
-    and it would grow by itself.
+    Pushes are no measure: entries that enlarge the window would count as taken, and the
+    window would grow on its own.
     """
 
     def __init__(self) -> None:
         self._taken: deque[tuple[float, int]] = deque()
 
     def add(self, count: int, now: float) -> None:
-        """`count` entries were found gone at `now` (monotonic seconds)."""
+        """Note that `count` entries are gone at `now` (monotonic seconds)."""
         self._taken.append((now, count))
 
     def per_s(self, now: float) -> float:
-        """Entries a second over the last second, or over what there was of it so far.
+        """Return entries a second, over the last second or since the first observation in it.
 
-        How long the first of them took is not known: idle threads take what they find at
-        once, and then perhaps nothing for long. So those do not count for a shorter time.
+        The time that the first observed entries took is unknown, so they do not count where
+        less than a second was observed.
         """
         while self._taken and self._taken[0][0] < now - SPAN_S:
             self._taken.popleft()

@@ -1,4 +1,4 @@
-"""What this executor has in hand: the runs in its threads, and the claims it holds."""
+"""The board: the runs in progress and the claims held by this executor."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from job_engine.queue import QueueClaim, Registration
 
 
 class Board:
-    """Shared by all threads of the executor; every method takes the lock for a moment.
+    """Thread-safe registry of runs and claims, shared by all threads of the executor.
 
-    A run is here until its action has ended, even while the outcome is still on its
-    way; some may wait for a thread. A claim is held from the moment it is made until its
-    node is deleted.
+    A run is listed from its dispatch until its action has ended, also while it waits for a
+    thread; its outcome may be reported later. A claim is listed from its creation until its
+    node in ZooKeeper is deleted. No method holds the lock while it waits for I/O.
     """
 
     def __init__(self, threads: int) -> None:
@@ -32,36 +32,37 @@ class Board:
     # --- runs -----------------------------------------------------------------
 
     def add(self, run: Run) -> None:
-        """This run has a thread, or is the next to get one."""
+        """List a run that has a thread or waits for one."""
         with self._changed:
             self._runs[id(run)] = run
             self._of_actions[run.action.name] += 1
 
     def remove(self, run: Run) -> None:
-        """It has ended, and its thread is free again."""
+        """Remove a run whose action has ended; its thread is free again."""
         with self._changed:
             if self._runs.pop(id(run), None) is not None:
                 self._of_actions[run.action.name] -= 1
             self._changed.notify_all()
 
     def runs(self) -> list[Run]:
-        """The runs that have a thread, or wait for one."""
+        """Return the runs that have a thread or wait for one."""
         with self._changed:
             return list(self._runs.values())
 
     def count(self, actions: Collection[str]) -> tuple[int, int]:
-        """How many runs there are, and how many of them are of these actions."""
+        """Return the number of runs, and how many of them are of these actions."""
         with self._changed:
             return len(self._runs), sum(self._of_actions[name] for name in actions)
 
     def of_job(self, job_id: str) -> list[Run]:
-        """The runs of this job; an interrupted one may be among them."""
+        """Return the runs of a job; one that was interrupted may be among them."""
         return [run for run in self.runs() if run.job.id == job_id]
 
     def wait_room(self, ahead: int, least: int, timeout_s: float) -> int:
-        """Wait until `least` runs have room, each with a thread or among the `ahead` that wait.
+        """Wait until `least` more runs would fit, or `timeout_s` has passed.
 
-        Returns how many have room.
+        There is room for one run a thread, and for `ahead` more that wait for a thread.
+        Returns how many more runs fit now.
         """
 
         def room() -> int:
@@ -72,19 +73,19 @@ class Board:
             return room()
 
     def interrupt_all(self, order: Callable[[], Interruption]) -> None:
-        """Interrupt every run."""
+        """Interrupt every run, each with an interruption of its own from `order`."""
         for run in self.runs():
             run.interrupt(order())
 
     # --- claims ---------------------------------------------------------------
 
     def hold(self, claims: Iterable[QueueClaim]) -> None:
-        """These claim nodes are ours."""
+        """List claims whose nodes this session has created."""
         with self._changed:
             self._held.update((claim.entry, claim) for claim in claims)
 
     def let_go(self, claims: Iterable[QueueClaim]) -> None:
-        """These claim nodes are deleted, or went with their session."""
+        """Remove claims whose nodes are deleted, or ended with their session."""
         with self._changed:
             for claim in claims:
                 if self._held.get(claim.entry) == claim:
@@ -92,10 +93,10 @@ class Board:
             self._changed.notify_all()
 
     def held(self, registration: Registration) -> list[QueueClaim]:
-        """The claims of this registration's session; those of earlier ones are forgotten.
+        """Return the claims of this registration's session, and forget those of earlier ones.
 
-        The session decides, not the registration: an incarnation that was drawn anew
-        under it leaves the claims made before as good as they were.
+        Claims belong to the session, not to the registration: a new registration in the
+        same session, for instance after a new incarnation, leaves them valid.
         """
         with self._changed:
             self._held = {
@@ -106,16 +107,16 @@ class Board:
             return list(self._held.values())
 
     def wait_empty(self, timeout_s: float) -> bool:
-        """Wait until no run and no claim is left; return whether that is so."""
+        """Wait until there is neither run nor claim; return false on timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._runs and not self._held, timeout_s)
 
     def empty(self) -> bool:
-        """Whether no run and no claim is there."""
+        """Return whether there is neither run nor claim."""
         with self._changed:
             return not self._runs and not self._held
 
     def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until no run is left; return whether that is so."""
+        """Wait until there is no run; return false on timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._runs, timeout_s)

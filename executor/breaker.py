@@ -1,7 +1,7 @@
 """A circuit breaker for the API (api-down-means-release).
 
-While it is open nothing is claimed: a loop of claims and releases would hammer
-ZooKeeper, and help nobody.
+While it is open, nothing is claimed: claiming and releasing in a loop would load
+ZooKeeper without running a single job.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ log = get_logger(__name__)
 
 
 class Breaker:
-    """Closed while the API answers; opened by whoever sees that it does not."""
+    """Closed while the API answers; opened by any thread whose request got no answer."""
 
     def __init__(self, probe: Callable[[], bool]) -> None:
         """`probe` asks the API once, and says whether it answered."""
@@ -28,7 +28,7 @@ class Breaker:
         return self._open.is_set()
 
     def trip(self, why: str) -> None:
-        """Open it."""
+        """Open the breaker; `why` is logged."""
         if not self._open.is_set():
             log.warning("api.unreachable", why=why)
         self._open.set()

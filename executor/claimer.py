@@ -30,26 +30,27 @@ from job_engine.queue.fleet import list_executors
 log = get_logger(__name__)
 
 REFUSED_S: Final = 5.0
-"""Wait after ZooKeeper or the API refused this process: only a person can mend that."""
+"""Wait after ZooKeeper or the API refused this process; an operator has to fix that."""
 
 PAUSE_S: Final = 0.5
 """Wait after ZooKeeper or the API gave no answer."""
 
 
 class Dispatch(Protocol):
-    """What is done with a job that the API says to run."""
+    """Takes a claimed job that the API answered `run` or `resume` for."""
 
     def __call__(self, claim: QueueClaim, reply: ClaimReply, *, give_back: bool) -> None:
-        """Run it, or write at once that it is QUEUED again."""
+        """Run the job; with `give_back`, report it as QUEUED again without running it."""
 
 
 class Claimer:
-    """Registers this executor, claims as many entries as threads are free, asks the API.
+    """Registers this executor, claims an entry for each free thread, asks the API about it.
 
     Args:
-        dispatch: hands a job that may run to the workers, or has it given back.
-        about: what this executor tells of itself in its node.
-        published: the actions to make known to the API before anything is claimed.
+        published: the actions to publish to the API before anything is claimed.
+        about: returns what this executor publishes about itself in its ZooKeeper node.
+        dispatch: runs a job, or gives it back.
+        on_registered: called after each registration.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Claimer:
         self._prefetch = Prefetch(board, {action.name for action in published if action.short})
         self._registration: Registration | None = None
         self._ahead: list[QueueClaim] = []
-        """Claims of which the API is asked next; the board holds them."""
+        """Claims that the API will be asked about next; the board lists them already."""
         self._outdated = threading.Event()
         self._asking: Sequence[QueueClaim] = ()
         """Claims that the API is being asked about."""
@@ -96,18 +97,18 @@ class Claimer:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Claim nothing more; waits for the claim under way, no longer than that."""
+        """Stop claiming; wait up to `timeout_s` for a claim in progress."""
         self._stopping.set()
         self._queue.wake()
         self._thread.join(timeout_s)
         self._queue.stand_aside()
-        # What the API still does not answer for goes with the session; nobody waits for it.
+        # Claims that the API has not answered for end with the session; do not wait for them.
         self._board.let_go(self._asking)
         if self._registration is not None:
             try:
                 self._queue.describe(self._registration, self._about())
             except QueueError:
-                return  # only others' view of us is late
+                return  # only what others read about this executor is out of date
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -120,7 +121,7 @@ class Claimer:
                 log.error("queue.refused", error=error.message)
                 self._stopping.wait(REFUSED_S)
             except QueueError as error:
-                # The reply may be lost and the claim made: list before claiming again.
+                # The claim may exist although its reply was lost: list before claiming again.
                 self._start_over()
                 log.info("queue.unanswered", error=error.message)
                 self._stopping.wait(PAUSE_S)
@@ -131,7 +132,7 @@ class Claimer:
         self._reporter.let_go(self._take_ahead(), Disposal.RELEASE)
 
     def _start_over(self) -> None:
-        """Register anew; what is claimed and not yet asked about is deleted with that."""
+        """Register again, which deletes claims that the API was not asked about yet."""
         self._registration = None
         self._board.let_go(self._take_ahead())
 
@@ -151,7 +152,7 @@ class Claimer:
         registration = self._registered()
         if registration is None:
             return
-        # A new session has none of the claims that were made in the last one.
+        # Claims of an earlier session are void.
         ahead = [
             c for c in self._take_ahead() if c.registration.session_id == registration.session_id
         ]
@@ -167,20 +168,20 @@ class Claimer:
         room = self._prefetch.wait_room(0)
         if room < 1:
             return []
-        # Asked before the look: a back-off that ends meanwhile is not over for it.
+        # Read before claiming: a back-off that ends during the claim still counted for it.
         due_in_s = self._skips.next_s()
         claims = self._queue.claim(registration, room, self._skips)
         self._board.hold(claims)
-        # A look takes back a wake that came before it, and the one to stop is the last.
+        # Claiming clears an earlier wake-up, and `stop` wakes only once.
         if not claims and not self._stopping.is_set():
             self._queue.wait(max(0.05, due_in_s))
         return claims
 
     def _leave_to_others(self, claims: list[QueueClaim]) -> list[QueueClaim]:
-        """Give back what broke here, while others live who run such jobs; return the rest."""
+        """Release jobs that failed here if another executor can run them; return the rest."""
         broken = self._reporter.broken_here
         actions = {c.entry: action for c in claims if (action := broken.action_of(c.job_id))}
-        # Most looks bring none of them, and ask nobody.
+        # Usually there are none, and ZooKeeper is not asked.
         elsewhere = self._run_elsewhere() if actions else frozenset()
         left = [claim for claim in claims if actions.get(claim.entry) in elsewhere]
         if not left:
@@ -192,16 +193,16 @@ class Claimer:
         return [claim for claim in claims if claim not in left]
 
     def _run_elsewhere(self) -> frozenset[str]:
-        """Return the actions that live executors have, but this one and those that drain."""
+        """Return the actions of all other live executors that do not drain."""
         try:
             live = list_executors(self._session.client)
         except QueueError:
-            return frozenset()  # what was claimed is not lost for want of an answer
+            return frozenset()  # without an answer, run them here
         others = [other for other in live if other.name != self._name and not other.draining]
         return frozenset(action for other in others for action in other.actions)
 
     def _settle_and_claim_ahead(self, registration: Registration, claims: list[QueueClaim]) -> None:
-        """Ask the API about claims; where it is worth it, ZooKeeper makes the next meanwhile."""
+        """Ask the API about claims, and let ZooKeeper make the next ones in the meantime."""
         room = self._prefetch.room_beyond(len(claims))
         collect = room and self._queue.claim_ahead(registration, room, self._skips)
         try:
@@ -212,9 +213,9 @@ class Claimer:
                 self._board.hold(self._ahead)
 
     def _ready(self) -> bool:
-        """Whether the API answers, and knows our actions."""
+        """Return whether the API answers and has this executor's actions."""
         if self._breaker.open:
-            # Who comes back may be another store, that has never heard of our actions.
+            # The API may come back with another store, which does not have the actions.
             self._known_to_api = False
         if not self._breaker.try_to_close():
             return False
@@ -232,7 +233,7 @@ class Claimer:
         return True
 
     def register_again(self) -> None:
-        """Register anew before the next claim, from any thread."""
+        """Have the claimer register again before its next claim; for any thread."""
         self._outdated.set()
 
     def _registered(self) -> Registration | None:
@@ -259,7 +260,7 @@ class Claimer:
         except ApiError as error:
             self._settle_apart(claims, error)
         except Exception:
-            # Claims that nobody lets go of are lost for as long as this session lives.
+            # A claim that is not released would block its job until this session ends.
             log.exception("claims.failed")
             self._reporter.let_go(claims, Disposal.RELEASE)
             self._stopping.wait(PAUSE_S)
@@ -283,10 +284,9 @@ class Claimer:
             self._asking = ()
 
     def _settle_apart(self, claims: list[QueueClaim], error: ApiError) -> None:
-        """Find the claim that the API refuses, and leave it alone for a while.
+        """Find the claim that the API refuses, by halving the batch, and skip it for a while.
 
-        Claimed again at once, it would be refused again, and what waits behind it would
-        never have its turn.
+        Claimed again at once it would be refused again, and block the entries behind it.
         """
         if len(claims) > 1:
             middle = len(claims) // 2
@@ -319,6 +319,6 @@ class Claimer:
         if not done and reply.answer is not Answer.GONE:
             self._skips.add(claim.entry)
         if reply.answer is Answer.STALE:
-            # Perhaps the incarnation was drawn anew under this session.
+            # There may be a new incarnation, which a new registration reads.
             self._registration = None
         self._reporter.let_go([claim], Disposal.CONSUME if done else Disposal.RELEASE)

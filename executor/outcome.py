@@ -1,4 +1,4 @@
-"""What becomes of a run that has ended: one pure function."""
+"""Deciding the outcome of a run, by one pure function (`decide_outcome`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAILED = 1
 
 
 class Disposal(StrEnum):
-    """What is done with the queue entry of a run for which nothing is reported."""
+    """What to do with the queue entry of a run for which nothing is reported."""
 
     CONSUME = "consume"
     RELEASE = "release"
@@ -34,7 +34,7 @@ class Disposal(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Either something to report (`kind`), or only a `disposal` of the entry."""
+    """Either a report (`kind`), or only a `disposal` of the queue entry."""
 
     kind: ReportKind | None = None
     state: JobState | None = None
@@ -68,18 +68,24 @@ def decide_outcome(
     retry: RetryPolicy,
     luck: float = 0.0,
 ) -> Outcome:
-    """Decide from how the action ended and what it was interrupted by, if anything.
+    """Return the outcome of a run.
 
-    `attempts` counts the faults before this run. `luck`, from 0 to 1, is chance: it
-    spreads the retries (`RetryPolicy.delay_s`). A result that was complete when an
-    order to stop came is kept, unless the claim is gone or the job is final already.
+    Args:
+        ended: what the action returned or raised.
+        interruption: what the run was interrupted by, if it was.
+        attempts: platform faults before this run.
+        retry: how often and after how long the job is retried.
+        luck: a random number from 0 to 1, which spreads retries (`RetryPolicy.delay_s`).
+
+    A result that was complete before the interruption is kept, unless the claim is lost
+    or the job is final already.
     """
     if isinstance(interruption, ClaimLost):
         return Outcome(disposal=Disposal.RELEASE)
     if isinstance(interruption, Cancelled):
         return Outcome(disposal=Disposal.CONSUME)
     if isinstance(ended, BaseException) and interruption is not None:
-        # Whatever it raised, it did so because its sandbox was closed under it.
+        # The error is a consequence: the interruption closed the sandbox.
         ended = interruption
     if isinstance(ended, BaseException):
         return _of_error(ended, attempts, retry, luck)

@@ -1,8 +1,9 @@
-"""How far to claim ahead of the threads, and what of it to keep.
+"""Prefetching: claiming more short jobs than there are free threads.
 
-What an action does is only known once its job was claimed. So this executor claims ahead
-while all it is given is short, and stops at the first job that is not. It holds what its
-threads do in a moment, so that what is urgent, and other executors, wait no longer than that.
+Whether a job is short is known only once it is claimed, so the executor claims ahead while
+recent claims brought nothing but short jobs, and stops at the first long one. It holds no
+more than its threads finish in `AHEAD_S`, so that urgent jobs and other executors wait no
+longer than that.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from executor.board import Board
 from job_engine.model.ahead import AHEAD_S, held_ahead
 
 PARTS: Final = 4
-"""Part of them that has to be gone before more is claimed: some wait for a thread while the
-API is asked about others, and ZooKeeper for yet others."""
+"""More is claimed once a quarter of what may be held ahead has room. The rest keeps threads
+busy while ZooKeeper and the API answer for the next jobs."""
 
 PROVEN: Final = 2
-"""Claims in a row that brought nothing but short jobs, before it is claimed ahead."""
+"""Claims in a row that must bring only short jobs before prefetching starts."""
 
 
 class Prefetch:
-    """For the claimer's thread. `short` names the actions that are over in milliseconds."""
+    """Decides how many jobs to claim; for the claimer's thread alone.
+
+    `short` names the actions that take milliseconds.
+    """
 
     def __init__(
         self,
@@ -37,21 +41,21 @@ class Prefetch:
         self._monotonic_s = monotonic_s
         self._in_a_row = 0
         self._taken: deque[tuple[float, int]] = deque()
-        """How many jobs were taken on, and when, in the last `AHEAD_S`."""
+        """When (monotonic seconds) and how many jobs were claimed, in the last `AHEAD_S`."""
 
     def wait_room(self, timeout_s: float) -> int:
-        """Wait until it is worth claiming; return how many jobs there is room for."""
+        """Wait up to `timeout_s` until claiming is worth it; return how many jobs fit."""
         if self._in_a_row < PROVEN:
             return self._board.wait_room(0, 1, timeout_s)
-        # Some at a time: a claim for each that ends would cost as much as for all.
+        # In batches: one claim for each job that ends would cost as much as one for all.
         ahead = self._ahead()
         room = self._board.wait_room(ahead, ahead // PARTS, timeout_s)
         return min(room, ahead // 2)
 
     def room_beyond(self, claimed: int) -> int:
-        """Return how many more there is room for already, if `claimed` jobs are short too.
+        """Return how many jobs fit beside `claimed` ones, if those are short too.
 
-        0 where that is not enough to be worth a claim.
+        0 where so few fit that a claim is not worth it.
         """
         if self._in_a_row < PROVEN:
             return 0
@@ -60,7 +64,7 @@ class Prefetch:
         return min(room, ahead // 2) if room >= ahead // PARTS else 0
 
     def saw(self, actions: Sequence[str]) -> None:
-        """Note what one claim brought; nothing to run says nothing."""
+        """Note the actions that one claim brought; an empty claim changes nothing."""
         if not actions:
             return
         if all(action in self._short for action in actions):
@@ -76,10 +80,10 @@ class Prefetch:
         return held_ahead(sum(count for _, count in self._taken) / AHEAD_S)
 
     def admits(self, action: str) -> bool:
-        """Whether a job of this action may wait for a thread here, or gets one now.
+        """Return whether a claimed job of this action is kept.
 
-        A job that is not short gets a thread at once or is given back, and one that is
-        short does not wait where every thread may be busy for long.
+        A long job is kept only if a thread is free. A short one may wait for a thread,
+        unless long jobs occupy all of them.
         """
         running, short = self._board.count(self._short)
         if running < self._board.threads:

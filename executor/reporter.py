@@ -1,4 +1,4 @@
-"""Writing to the API what runs have to say, in batches, and letting go of their entries."""
+"""The reporter: sends reports of runs to the API in batches, then disposes of their entries."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from job_engine.queue import QueueClaim
 log = get_logger(__name__)
 
 Act = Callable[[Sequence[QueueClaim]], None]
-"""What is done with the entries of some claims."""
+"""Consumes or releases the entries of claims."""
 
 
 class Entries(Protocol):
-    """The part of a `ClaimQueue` that lets go of claimed entries."""
+    """The part of a `ClaimQueue` that disposes of claimed entries."""
 
     def consume(self, claims: Sequence[QueueClaim]) -> None:
         """Delete entries and claims."""
@@ -44,20 +44,20 @@ class Entries(Protocol):
 
 
 PROGRESS_S: Final = 0.2
-"""Least time between two batches that carry nothing but progress."""
+"""Seconds between two batches that carry only progress, at least."""
 
 HEARTBEAT_S: Final = 10.0
-"""Every run is reported this often even when silent: the receipt tells of a lost claim."""
+"""Seconds between reports of a silent run; the receipt says whether its claim still holds."""
 
 RETRY_S: Final = 0.5
-"""Wait before a deletion in ZooKeeper that got no answer is tried again."""
+"""Seconds before a deletion in ZooKeeper that got no answer is repeated."""
 
 
 class Reporter:
-    """One thread that coalesces: while a batch is under way, the next one gathers.
+    """A thread that sends reports in batches: while one is sent, the next one fills.
 
-    The outcome of a run is written first, and only then its entry consumed; killed
-    between the two, the next claimer is answered `final`, and consumes.
+    The outcome of a run is stored before its entry is consumed. If the executor is killed
+    in between, the next claimer of the entry is answered `final`, and consumes it.
     """
 
     def __init__(self, api: Api, queue: Entries, board: Board, breaker: Breaker, name: str) -> None:
@@ -77,37 +77,37 @@ class Reporter:
         self._thread = threading.Thread(target=self._loop, name="reporter", daemon=True)
 
     def start(self) -> None:
-        """Start writing."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Write what is there, and end; waits no longer than that."""
+        """Send what is pending, then end the thread; wait up to `timeout_s`."""
         with self._wanted:
             self._stopping = True
             self._wanted.notify()
         self._thread.join(timeout_s)
 
     def update(self, run: Run) -> None:
-        """The run has progress or log lines to report."""
+        """Have new progress, log lines or events of a run sent."""
         with self._wanted:
             self._updated[id(run)] = run
             self._wanted.notify()
 
     def end(self, run: Run, outcome: Outcome) -> None:
-        """The run is over: write its outcome, then let go of its entry."""
+        """Have the outcome of a run sent, and its entry disposed of afterwards."""
         with self._wanted:
             self._updated.pop(id(run), None)
             self._ended.append((run, outcome))
             self._wanted.notify()
 
     def let_go(self, claims: Sequence[QueueClaim], disposal: Disposal) -> None:
-        """Consume or release entries for which nothing is to be written."""
+        """Consume or release entries without a report."""
         with self._wanted:
             self._letting_go += [(claim, disposal) for claim in claims]
             self._wanted.notify()
 
     def beat(self) -> None:
-        """Report every run soon: something may have happened that nobody told of."""
+        """Report every run soon: an event about one of them may have been missed."""
         with self._wanted:
             self._beat_at = 0.0
             self._wanted.notify()
@@ -119,7 +119,7 @@ class Reporter:
             pass
 
     def _turn(self) -> bool:
-        """Wait until something is due, and do it; return whether there may be more."""
+        """Wait for work and do it; return false once stopped and nothing is left."""
         with self._wanted:
             self._wanted.wait_for(self._due, self._patience_s())
             if self._stopping and not (self._ended or self._letting_go):
@@ -150,7 +150,7 @@ class Reporter:
         return max(0.01, due_at - time.monotonic())
 
     def _take_updated(self) -> list[Run]:
-        """Runs to report progress of; held under the lock."""
+        """Return the runs whose progress is due; the caller holds the lock."""
         now = time.monotonic()
         if now >= self._beat_at:
             self._beat_at = now + HEARTBEAT_S
@@ -191,9 +191,9 @@ class Reporter:
                 self._settle(pending, receipt)
 
     def _send_apart(self, batch: Sequence[PendingReport], error: ApiError) -> None:
-        """Find the report that the API refused the batch for, and tell less of its run.
+        """Find the report that the API refuses, by halving the batch, and send less of it.
 
-        What one action says must not cost the others their runs.
+        What one action writes must not cost the other runs their reports.
         """
         if len(batch) > 1:
             middle = len(batch) // 2
@@ -206,7 +206,7 @@ class Reporter:
             self._give_up(batch, error)
 
     def _give_up(self, batch: Sequence[PendingReport], error: ApiError) -> None:
-        # api-down-means-release: the jobs run again elsewhere, under newer fences.
+        # api-down-means-release: other executors run the jobs again, under newer fences.
         self._breaker.trip(error.message)
         self._board.interrupt_all(ClaimLost)
         for pending in batch:
@@ -246,7 +246,7 @@ class Reporter:
             pending, self._letting_go = self._letting_go, []
         for disposal, act in self._acts():
             claims = [claim for claim, what in pending if what is disposal]
-            # One session at a time: the end of one says nothing about another's claims.
+            # By session: that one session ended says nothing about claims of another.
             for of_session in _by_session(claims):
                 self._let_go(of_session, disposal, act)
 
@@ -254,7 +254,7 @@ class Reporter:
         try:
             act(claims)
         except SessionLostError:
-            pass  # the claim nodes went with their session
+            pass  # the claim nodes ended with their session
         except QueueError as error:
             self._try_again(claims, disposal, error)
             return
@@ -270,7 +270,7 @@ class Reporter:
         log.info("queue.retry", entries=len(claims), disposal=disposal, error=error.message)
         with self._wanted:
             if self._stopping:
-                return  # the end of the session releases them
+                return  # ending the session releases them
             self._wanted.wait(RETRY_S)
             self._letting_go += [(claim, disposal) for claim in claims]
 

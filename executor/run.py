@@ -30,18 +30,19 @@ LOG_LINE_LIMIT: Final = 8192
 """Characters of one log line that are kept."""
 
 LOG_LIMIT: Final = 1 << 20
-"""Characters of log that one run may write; what comes later is dropped, and said so."""
+"""Characters of log that one run may write; a line says that the rest is dropped."""
 
 EVENTS_LIMIT: Final = 1 << 19
-"""Characters of events that one run may tell; what comes later is dropped."""
+"""Characters of events that one run may emit; the rest is dropped."""
 _EVENT_CHARS: Final = 64
-"""What an event counts for on top of its own, so that there are not too many."""
+"""Characters that each event counts beside its data, which bounds the number of events."""
 
 
 class Run:
-    """A claimed job on its way through a worker thread; implements `plugins.Context`.
+    """One run of a claimed job; implements `plugins.Context` for its action.
 
-    Made by the claimer, used by the worker's thread, interrupted from any other.
+    The claimer's thread makes it, a worker's thread executes it, and any thread may
+    interrupt it.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Run:
     # --- running --------------------------------------------------------------
 
     def execute(self) -> Ended:
-        """Run the action to its end; returns its result or what it raised."""
+        """Run the action; return its result, or the exception that it raised."""
         self.started_at = time.monotonic()
         try:
             self.checkpoint()
@@ -112,13 +113,13 @@ class Run:
 
     @property
     def interruption(self) -> Interruption | None:
-        """The order to stop that counts, if there is one."""
+        """What interrupted this run, or None."""
         return self._interruption
 
     def interrupt(self, interruption: Interruption) -> None:
-        """Order the action to stop: close what it was lent, and raise at its next call.
+        """Interrupt the action: close what it was lent, and raise at its next call.
 
-        The first order counts, but for a lost claim, which overrides any other.
+        The first interruption counts, except that `ClaimLost` overrides any other.
         """
         with self._lock:
             if self._interruption is None or isinstance(interruption, ClaimLost):
@@ -130,7 +131,7 @@ class Run:
             closers, self._closers = self._closers, []
         log.info("job.interrupted", job=self._job.id, why=type(interruption).__name__)
         if closers:
-            # Many runs may be interrupted at once; none waits for another's sandbox.
+            # In a thread: many runs may be interrupted at once, and closing a sandbox takes time.
             threading.Thread(
                 target=_close_all, args=(closers,), name=f"close-{self._job.id}", daemon=True
             ).start()
@@ -200,7 +201,7 @@ class Run:
         with self._lock:
             self._events_chars += len(text) + _EVENT_CHARS
             if self._events_chars > EVENTS_LIMIT:
-                return  # Told live or not, all of it is in the results.
+                return  # only the live view loses it: the results have everything
             self._events.append(JobNote(kind=kind, data=text, staff=staff, after=len(self._lines)))
         self._on_update(self)
 
@@ -258,7 +259,7 @@ class Run:
 
 
 def _checked(returned: object) -> Result | None:
-    # Nothing but a type checker, which not everybody runs, keeps plugins to it.
+    # Plugins may not have been type-checked.
     if returned is None or isinstance(returned, Result):
         return returned
     raise PlatformFaultError(f"The action returned a {type(returned).__name__}, not a Result.")

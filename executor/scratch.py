@@ -1,4 +1,4 @@
-"""The directory under which actions get their scratch directories, one for each executor."""
+"""The scratch directory of one executor, in which each run gets a directory of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from job_engine.errors import ConfigurationError
 
 
 class Scratch:
-    """`<base>/<executor's name>`, locked while the executor lives, emptied at its start."""
+    """The directory `<base>/<executor's name>`: locked while in use, emptied by `open`."""
 
     def __init__(self, base: Path, name: str) -> None:
         self._base = base
@@ -24,7 +24,7 @@ class Scratch:
         return self._base / self._name
 
     def open(self) -> None:
-        """Take the name for this process, and remove what the last one left.
+        """Lock the directory for this process, and remove what an earlier one left.
 
         Raises `ConfigurationError` when a running executor has the name already, or
         the directory cannot be made.
@@ -47,7 +47,7 @@ class Scratch:
         self.root.mkdir(mode=0o700, exist_ok=True)
 
     def close(self) -> None:
-        """Remove everything, and give the name back."""
+        """Remove the directory, and unlock its name."""
         shutil.rmtree(self.root, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)

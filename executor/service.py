@@ -1,4 +1,4 @@
-"""The executor as a whole: its parts, in the order in which they start and stop."""
+"""The executor service: its parts, and the order in which they start and stop."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ from job_engine.settings import ExecutorSettings
 log = get_logger(__name__)
 
 EXIT_STUCK_ACTION: Final = 86
-"""Exit code of a process that could not end an interrupted action; start it again."""
+"""Exit code when an interrupted action does not end; a supervisor restarts the process."""
 
 FLUSH_S: Final = 5.0
-"""Seconds that outcomes get to be written when everything else has stopped."""
+"""Seconds to send outcomes and release entries once all actions were told to stop."""
 
 LEAST_FLUSH_S: Final = 1.0
-"""The same after actions that took long to end."""
+"""Seconds of the same that remain in any case, however long actions took to end."""
 
 
 class Executor:
-    """Start it, wait until it is asked to stop, stop it.
+    """An executor process: `start` it, `wait` until it is asked to drain, `stop` it.
 
     Args:
-        settings: what the operator said.
-        actions: what was loaded, by name.
+        settings: the operator's settings.
+        actions: the loaded actions, by name.
     """
 
     def __init__(self, settings: ExecutorSettings, actions: Mapping[str, Action[Any]]) -> None:
@@ -68,7 +68,7 @@ class Executor:
             if set(action.needs) <= set(self._collaborators)
         }
         self._left_out = sorted(set(actions) - set(self._actions))
-        """Actions that need what this executor has not got: a sandbox, mostly."""
+        """Actions that are not run here because they need something missing, such as a sandbox."""
         self._scratch = Scratch(settings.scratch_dir, settings.name)
         self._session = open_session(settings)
         self._session.on_lost(lambda: self._board.interrupt_all(ClaimLost))
@@ -105,7 +105,7 @@ class Executor:
     # --- life -----------------------------------------------------------------
 
     def start(self) -> None:
-        """Clear away what the last run left behind, then start claiming.
+        """Remove what an earlier process of this name left behind, then start claiming.
 
         Raises `ConfigurationError` when another executor of this name runs on this
         machine, and `SandboxRefusedError` when the sandbox cannot be used here.
@@ -130,7 +130,7 @@ class Executor:
         )
 
     def wait(self) -> None:
-        """Return when somebody asked for a drain."""
+        """Wait until a drain is asked for."""
         self._draining.wait()
 
     def drain(self) -> None:
@@ -138,7 +138,7 @@ class Executor:
         self._draining.set()
 
     def stop(self, hurry: threading.Event) -> None:
-        """Claim nothing more, let running actions finish, give the rest back, and end.
+        """Stop claiming, let running actions finish, give the rest back, and end.
 
         Waits up to the setting `drain_s` for actions to finish, but not once `hurry`
         is set.
@@ -149,7 +149,7 @@ class Executor:
             self._sandbox.retire()
         self._claimer.stop(timeout_s=STUCK_S)
         for run in self._board.runs():
-            if run.started_at is None:  # claimed ahead: others have the time
+            if run.started_at is None:  # prefetched: another executor runs it sooner
                 run.interrupt(Drained())
         deadline = time.monotonic() + self._settings.drain_s
         while not hurry.is_set() and time.monotonic() < deadline:
@@ -157,8 +157,8 @@ class Executor:
                 break
         self._giving_back.set()
         self._board.interrupt_all(Drained)
-        # One wait for all of it: where the API does not answer, each of these would else take
-        # its whole time, and together more than the grace.
+        # One deadline for all steps: where the API does not answer, each would take its full
+        # timeout, and together they would exceed the supervisor's grace period.
         flushed_by = time.monotonic() + FLUSH_S
         self._board.wait_idle(STUCK_S)
         flushed_by = max(flushed_by, time.monotonic() + LEAST_FLUSH_S)
@@ -201,7 +201,7 @@ class Executor:
         }
 
     def _on_registered(self, _registration: Registration) -> None:
-        # A watch is gone with its connection, even where the session goes on.
+        # A watch ends with its connection, even if the session survives.
         watch_drain(
             self._session.client,
             self._settings.name,
@@ -222,11 +222,11 @@ class Executor:
         )
         if give_back:
             run.interrupt(Drained())
-            # Ended as one that was interrupted: one that returned nothing is a success.
+            # `outcome_of` sees the interruption; without it, a run that returns nothing succeeds.
             self._reporter.end(run, outcome_of(run))
             return
-        # On the board before the look at the session, or a loss between the two would
-        # interrupt everything but this run.
+        # Listed before the session is checked: if the session were lost in between, every
+        # run but this one would be interrupted.
         self._board.add(run)
         if not self._session.holds(claim.registration.session_id):
             # lost-means-stop: the API took longer to answer than the session lasted.
@@ -248,12 +248,12 @@ class Executor:
 
     def _on_stuck(self, run: Run) -> None:
         log.critical("executor.exit", code=EXIT_STUCK_ACTION, job=run.job.id)
-        # A sandbox that cannot be closed, or not soon, must not keep the process.
+        # Exit even if closing the sandbox hangs.
         last_resort = threading.Timer(STUCK_S, os._exit, (EXIT_STUCK_ACTION,))
         last_resort.daemon = True
         last_resort.start()
         try:
-            # Its claim goes with the session; the job runs elsewhere, under a newer fence.
+            # Ending the session releases the claim; the job runs again under a newer fence.
             self._session.stop(timeout_s=1.0)
             if self._sandbox is not None:
                 self._sandbox.close()
@@ -271,7 +271,7 @@ def _warm_slots(settings: ExecutorSettings) -> WarmSlots:
 
 
 def describe(action: Action[Any]) -> ActionDescription:
-    """Say of an action what the API and the distributors have to know."""
+    """Describe an action to the API and the distributors."""
     schedule = action.schedule
     return ActionDescription(
         name=action.name,

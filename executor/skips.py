@@ -1,4 +1,4 @@
-"""What this executor leaves alone for a while: entries, and jobs that broke here."""
+"""What this executor does not claim for a while: entries given back, jobs that failed here."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ FIRST_S: Final = 1.0
 LAST_S: Final = 60.0
 
 GONE_S: Final = 10.0
-"""How long a job must have been missing before its entry is consumed: a foreign
-producer may push before it stores."""
+"""Seconds that a job must be missing before its entry is consumed: a foreign producer may
+push an entry before it stores the job."""
 
 PATIENCE_S: Final = 15.0
-"""How long after its time a job that broke here is left to others, who may be busy."""
+"""Seconds beyond its retry time for which a job that failed here is left to others."""
 
 
 @dataclass
@@ -27,21 +27,22 @@ class _Skip:
 
 
 class Skips:
-    """Entries given back that would only be claimed again at once, with a back-off each.
+    """Entries that were given back, each with an exponential back-off before the next claim.
 
-    Used by the claimer's thread alone. Forgets entries that were not seen for long.
+    Without it they would be claimed again at once. For the claimer's thread alone. Entries
+    that were not seen for long are forgotten.
     """
 
     def __init__(self) -> None:
         self._skips: dict[str, _Skip] = {}
 
     def __call__(self, entry: str) -> bool:
-        """Whether to leave this entry alone now."""
+        """Return whether to skip this entry now."""
         skip = self._skips.get(entry)
         return skip is not None and time.monotonic() < skip.until
 
     def add(self, entry: str) -> None:
-        """Leave it alone, for twice as long as the last time."""
+        """Skip the entry for twice as long as the last time."""
         now = time.monotonic()
         skip = self._skips.get(entry)
         if skip is None:
@@ -52,7 +53,7 @@ class Skips:
             skip.until = now + skip.delay_s
 
     def gone_for_good(self, entry: str) -> bool:
-        """Note that the entry's job is missing; whether it has been for long enough."""
+        """Note that the entry's job is missing; return whether it has been for `GONE_S`."""
         self.add(entry)
         return time.monotonic() - self._skips[entry].since >= GONE_S
 
@@ -66,10 +67,10 @@ class Skips:
 
 
 class BrokenHere:
-    """Jobs that a fault of the platform has ended here, each until others had their chance.
+    """Jobs that a platform fault ended on this executor, until others had time to run them.
 
-    What broke once on this machine may break again for the same reason. Added to by the
-    reporter's thread, asked by the claimer's.
+    The fault may be this machine's, and happen again. The reporter's thread adds jobs, the
+    claimer's thread looks them up.
     """
 
     def __init__(self) -> None:
@@ -77,14 +78,14 @@ class BrokenHere:
         self._jobs: dict[str, tuple[str, float]] = {}
 
     def add(self, job_id: str, action: str, retry_after_s: float) -> None:
-        """A run of this job broke, and is to be repeated in so many seconds."""
+        """Note a job whose run failed, and is retried in `retry_after_s` seconds."""
         now = time.monotonic()
         with self._lock:
             self._jobs = {job: left for job, left in self._jobs.items() if now < left[1]}
             self._jobs[job_id] = (action, now + retry_after_s + PATIENCE_S)
 
     def action_of(self, job_id: str) -> str | None:
-        """Return the action of a job that is better done elsewhere; None for any other job."""
+        """Return the action of a job that should run elsewhere; None for any other job."""
         with self._lock:
             action, until = self._jobs.get(job_id, (None, 0.0))
         return action if time.monotonic() < until else None

@@ -1,4 +1,4 @@
-"""Ending runs that take too long, and the process when one cannot be ended."""
+"""The watchdog: interrupts runs at their timeout, and reports those that do not end."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from job_engine.log import get_logger
 log = get_logger(__name__)
 
 STUCK_S: Final = 5.0
-"""Seconds that an interrupted action gets to end."""
+"""Seconds in which an interrupted action has to end."""
 
 TICK_S: Final = 0.2
 
 
 class Watchdog:
-    """Interrupts actions at their timeout; calls `on_stuck` for one that goes on anyway.
+    """Interrupts actions at their timeout; calls `on_stuck` for one that does not end.
 
-    A Python thread cannot be stopped from outside, so the only way out is to end the
-    process; its supervisor starts a new one.
+    A Python thread cannot be stopped from outside, so `on_stuck` has to end the process;
+    its supervisor starts a new one.
     """
 
     def __init__(self, board: Board, on_stuck: Callable[[Run], None]) -> None:
@@ -49,13 +49,13 @@ class Watchdog:
                 try:
                     self._look_at(run, now)
                 except Exception:
-                    # One run that cannot be looked at must not hide the others.
+                    # An error with one run must not stop the watch over the others.
                     log.exception("watchdog.failed", job=run.job.id)
 
     def _look_at(self, run: Run, now: float) -> None:
         limit_s = run.action.timeout_s
         if run.started_at is None:
-            return  # it still waits for a thread, and ends as soon as it has one
+            return  # it waits for a thread; an interrupted one ends as soon as it gets one
         if run.interrupted_at is not None:
             if now - max(run.interrupted_at, run.started_at) > STUCK_S:
                 log.critical("job.stuck", job=run.job.id, action=run.job.action)

@@ -37,19 +37,19 @@ class Workers:
             thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Let the threads end when what they run has ended; waits no longer than that."""
+        """Let each thread end after its current run; wait up to `timeout_s` for each."""
         for _ in self._threads:
             self._inbox.put(None)
         for thread in self._threads:
             thread.join(timeout_s)
 
     def submit(self, run: Run) -> None:
-        """Hand a run, which is on the board, to a free thread."""
+        """Queue a run, which the board lists already, for the next free thread."""
         self._inbox.put(run)
 
     def _work(self) -> None:
         while (run := self._inbox.get()) is not None:
-            # Whatever this thread logs from here on, the sandbox's lines too, names the job.
+            # Everything logged in this thread names the job, including lines of the sandbox.
             with bound(job=run.job.id):
                 log.info("job.started", action=run.job.action, resumed=run.resumed)
                 self._reporter.end(run, outcome_of(run))
@@ -57,9 +57,9 @@ class Workers:
 
 
 def outcome_of(run: Run) -> Outcome:
-    """Run it, in this thread, and decide what becomes of it.
+    """Execute a run in this thread, and return its outcome.
 
-    One that is interrupted already never begins: what it is ordered to, it ends with.
+    A run that is interrupted already does not start its action.
     """
     ended = run.execute()
     try:
@@ -70,17 +70,16 @@ def outcome_of(run: Run) -> Outcome:
             ended, run.interruption, run.job.attempts, retry, luck=random.random()
         )
     except BaseException:
-        # An error of the action's own that breaks when it is looked at (its `__str__`)
-        # must not cost the executor this thread.
+        # An exception whose own `__str__` raises must not end this thread.
         log.exception("job.undecided", job=run.job.id, error=type(ended).__name__)
         fault = PlatformFaultError(f"The action ended with an unreadable {type(ended).__name__}.")
         return decide_outcome(fault, run.interruption, run.job.attempts, RetryPolicy())
 
 
 def _log_error(run: Run, error: Exception) -> None:
-    """Log what an action raised: a warning where the platform has to mend something.
+    """Log what an action raised, as a warning where the platform is at fault.
 
-    Errors of the engine's own are sentences. Of any other only its traceback tells where to look.
+    The engine's own errors explain themselves; any other is logged with its traceback.
     """
     verdict = verdict_of(error)
     ours = verdict is not None and verdict.fault is Fault.PLATFORM and run.interruption is None
