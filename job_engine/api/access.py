@@ -1,4 +1,4 @@
-"""What a caller may do with a document, and what of it they see: decided here alone.
+"""Authorisation: what a caller may do with a document, and which parts of it they see.
 
 The rights come from the document's ACL, and in queries from the same ACL's rows. Executors
 see more than that, but only of what they run (`store/access/executor_scope.py`).
@@ -26,15 +26,15 @@ def rights(who: Identity, document: Document) -> Right:
 
 
 def rights_held(call: Call, document: Document) -> Right:
-    """Return what a caller may do with a stored document, all considered."""
+    """Return a caller's rights on a stored document, including what an executor needs to run."""
     given = rights(call.who, document)
-    if given & VIEW or not runs_errand(call, str(document["id"])):
+    if given & VIEW or not is_in_executor_scope(call, str(document["id"])):
         return given
     return given | Right.VIEW_DATA | Right.VIEW_META
 
 
-def runs_errand(call: Call, resource_id: str) -> bool:
-    """Whether an executor needs a resource for what it runs."""
+def is_in_executor_scope(call: Call, resource_id: str) -> bool:
+    """Return whether the caller is an executor that needs a resource for a job it runs."""
     scope = _executor_scope(call.who, resource_id.partition("/")[0])
     return scope is not None and call.services.store.database.read(
         lambda c: scope.includes(c, call.who.creator, resource_id)
@@ -44,16 +44,16 @@ def runs_errand(call: Call, resource_id: str) -> bool:
 def seen_by(who: Identity, source: Source) -> Source:
     """Return a collection as a caller may search it."""
     scope = _executor_scope(who, source.type_name)
-    if scope is None or source.type_name == "job":  # which executors know by its id
+    if scope is None or source.type_name == "job":  # executors read jobs by id, not by search
         return source
     needed = scope.needed(who.creator)
     return replace(source, visible=lambda claims, right: or_(source.visible(claims, right), needed))
 
 
 def rights_found(who: Identity, document: Document) -> Right:
-    """Return what a caller may do with a document that their search found.
+    """Return a caller's rights on a document that their search returned.
 
-    What the search let through is theirs to see, where no ACL says so too.
+    The search has checked that they may see it, also where its ACL alone would not say so.
     """
     type_name = str(document["id"]).partition("/")[0]
     given = rights(who, document)
@@ -67,9 +67,10 @@ def _executor_scope(who: Identity, type_name: str) -> ExecutorScope | None:
 
 
 def project(document: Document, held: Right, now_ms: int) -> Document:
-    """Return what somebody with these rights sees now; metadata, data and acl are levels.
+    """Return the attributes that somebody with these rights sees: metadata, data, or all.
 
-    Of a verdict, whoever is no staff to its job sees what students do.
+    Whoever is not staff of a job sees of its verdict what students see at `now_ms` (epoch
+    milliseconds).
     """
     if not held & STAFF and document["resource-type"] == "job":
         document = _for_students(document, now_ms)
@@ -104,7 +105,7 @@ def select(document: Document, selected: frozenset[str] | None) -> Document:
 
 
 def keep_editable(body: Document, held: Right) -> Document:
-    """Return what of an edit counts; the rest is dropped without a word, as CIMI does."""
+    """Return the attributes of an edit that these rights allow (docs/cimi.md §3.5)."""
     if Right.EDIT_ACL in held:
         return body
     if Right.EDIT_DATA in held:

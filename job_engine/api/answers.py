@@ -1,4 +1,4 @@
-"""How answers are written: JSON, and errors in the envelope of the contract."""
+"""Writing responses: JSON, and errors in the form of docs/cimi.md §1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
 def error_response(
     error: JobEngineError, resource_id: str | None = None, *, close: bool = False
 ) -> Response:
-    """Write an error; `close` ends the connection, for what is left of a request is not read."""
+    """Write an error; `close` ends the connection, because the rest of a body was not read."""
     headers = {"Connection": "close"} if close else {}
     if isinstance(error, RequestError) and error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))

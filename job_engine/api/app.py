@@ -1,9 +1,9 @@
-"""The application: services, routes, and how errors are answered."""
+"""The ASGI application: services, middleware, routes, and how errors are answered."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 import anyio.to_thread
@@ -51,12 +51,26 @@ from job_engine.store.factory import open_store
 
 log = get_logger(__name__)
 
-PACKED_FROM_BYTES: Final = 1024
-"""Answers that are smaller are not packed: it would cost more than it saves."""
-PACK_LEVEL: Final = 4
-"""JSON hardly gets smaller above it, and takes twice as long."""
-NOT_PACKED: Final = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
-"""Event streams, which nothing may hold back, and uploads, which mostly are packed."""
+COMPRESSED_FROM_BYTES: Final = 1024
+"""Smaller responses are not compressed: it would cost more than it saves."""
+COMPRESSION_LEVEL: Final = 4
+"""gzip's level: higher ones take twice as long, and hardly make JSON smaller."""
+NOT_COMPRESSED: Final = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
+"""Event streams, which must not be buffered, and uploads, most of which are compressed."""
+
+
+ROUTERS: Final = (
+    job_stream.router,
+    messages.executors,
+    messages.distributors,
+    health.router,
+    engine.router,
+    webhooks.router,
+    events.router,
+    blobs.router,
+    greengrader.router,
+)
+"""FastAPI's own routes, asked in this order, before those of resource types."""
 
 
 def create_app(
@@ -68,8 +82,35 @@ def create_app(
 
     `types` are resource types beside those of this package. While it runs,
     `app.state.services` has its services, and `app.state.admin_password` the password of
-    `admin` where this start generated one.
+    `admin` if this start generated one.
     """
+    registry = make_registry(types)
+    app = _Application(
+        title="Job Engine",
+        version=job_engine.__version__,
+        lifespan=_lifespan(settings, clock),
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: "-".join([*map(str, route.tags), route.name]),
+    )
+    app.outer_middleware = _middleware(app, settings)
+    app.add_exception_handler(JobEngineError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.resource_routes = cimi_routes(registry)
+    app.router.routes += app.resource_routes
+    app.openapi = lambda: _openapi(app, registry)  # type: ignore[method-assign]
+    return app
+
+
+def _lifespan(
+    settings: ApiSettings, clock: Clock
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return what opens the store before the first request, and closes it after the last."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -87,58 +128,33 @@ def create_app(
         finally:
             await run_in_threadpool(store.stop)
 
-    registry = make_registry(types)
-    app = _Application(
-        title="Job Engine",
-        version=job_engine.__version__,
-        lifespan=lifespan,
-        openapi_url="/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=lambda route: "-".join([*map(str, route.tags), route.name]),
-    )
-    app.around = [
+    return lifespan
+
+
+def _middleware(app: FastAPI, settings: ApiSettings) -> Sequence[Middleware]:
+    """Return what every request passes, outermost first."""
+    return (
         Middleware(RequestIdMiddleware),
-        Middleware(_PackWhatIsRead),
+        Middleware(_CompressionMiddleware),
         Middleware(RateLimitMiddleware, services=lambda: app.state.services),
         Middleware(NulMiddleware),
         Middleware(BodyMiddleware, max_bytes=settings.max_body_bytes),
-    ]
-    app.add_exception_handler(JobEngineError, _answer_error)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http)
-    for router in (
-        job_stream.router,
-        messages.executors,
-        messages.distributors,
-        health.router,
-        engine.router,
-        webhooks.router,
-        events.router,
-        blobs.router,
-        greengrader.router,
-    ):
-        app.include_router(router)
-    app.resource_routes = cimi_routes(registry)
-    app.router.routes += app.resource_routes
-    app.openapi = lambda: _openapi(app, registry)  # type: ignore[method-assign]
-    return app
+    )
 
 
 class _Application(FastAPI):
-    """FastAPI, with what every request passes and the way to jobs before all that it does."""
+    """FastAPI behind our own middleware and the `Shortcut` to jobs."""
 
-    around: Sequence[Middleware] = ()
-    """What every request passes, outermost first."""
+    outer_middleware: Sequence[Middleware] = ()
+    """What every request passes before FastAPI's own middleware, outermost first."""
     resource_routes: Sequence[Route] = ()
-    """Those of CIMI, of which jobs are answered before the others are asked."""
+    """The routes of resource types, among which `Shortcut` looks up those of jobs."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put it all together."""
+        """Return the whole stack; Starlette calls this once."""
         within = super().build_middleware_stack()
         app: ASGIApp = Shortcut(within, self.resource_routes, _answer_error)
-        for middleware, arguments, options in reversed(self.around):
+        for middleware, arguments, options in reversed(self.outer_middleware):
             app = middleware(app, *arguments, **options)
         return app
 
@@ -149,25 +165,26 @@ def _openapi(app: FastAPI, registry: Mapping[str, ResourceType]) -> dict[str, An
     return app.openapi_schema
 
 
-class _PackWhatIsRead:
-    """Packs answers to who reads; those to who writes are short, and come by the thousand.
+class _CompressionMiddleware:
+    """Compresses responses to GET and PUT.
 
-    Those to distributors come as often, and are ids at random, which hardly get smaller.
+    Responses to writes are short and frequent. So are those to distributors, and random ids
+    hardly get smaller.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._packing = GZipMiddleware(
+        self._compressed = GZipMiddleware(
             app,
-            minimum_size=PACKED_FROM_BYTES,
-            compresslevel=PACK_LEVEL,
-            exclude_content_types=NOT_PACKED,
+            minimum_size=COMPRESSED_FROM_BYTES,
+            compresslevel=COMPRESSION_LEVEL,
+            exclude_content_types=NOT_COMPRESSED,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reads = scope["type"] == "http" and scope["method"] in ("GET", "PUT")
-        packs = reads and not scope["path"].startswith(engine.PREFIX)
-        await (self._packing if packs else self._app)(scope, receive, send)
+        compresses = reads and not scope["path"].startswith(engine.PREFIX)
+        await (self._compressed if compresses else self._app)(scope, receive, send)
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
@@ -193,7 +210,7 @@ async def _answer_http(_request: Request, error: Exception) -> Response:
 
 
 def _resource_id(request: Request) -> str | None:
-    """Return the id of the resource that a path is about."""
+    """Return the id of the resource that the path names, else None."""
     uuid = request.path_params.get("uuid")
     parts = request.url.path.split("/")
     return f"{parts[2]}/{uuid}" if uuid and len(parts) > 2 else None

@@ -1,7 +1,7 @@
-"""What the audit trail is told of a request: who, what, on which resource, in which request.
+"""Writing the audit trail: who did what to which resource, in which request.
 
-Values are no part of a line, only which attributes changed: a trail must not keep what was
-taken away, and secrets least of all.
+A line names the attributes that changed, not their values: the trail must not keep what was
+removed, secrets least of all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STAMPS: Final = frozenset({"updated", "updated-by"})
 
 
 def record(call: Call, operation: str, resource_ids: Sequence[str], **content: Any) -> Also:
-    """Return what adds a line for each resource to the transaction of a write."""
+    """Return what adds a line for each resource when it runs in the write's transaction."""
     lines = [line(call, operation, resource_ids[0], **content)] if resource_ids else []
     lines += [Line(lines[0].name, i, call.who.user_id, lines[0].document) for i in resource_ids[1:]]
 
@@ -36,7 +36,7 @@ def record(call: Call, operation: str, resource_ids: Sequence[str], **content: A
 def record_edit(
     call: Call, connection: Connection, before: Document, after: Document, *more: str
 ) -> None:
-    """Add a line with the attributes that an edit changed, and `more` that are no attributes."""
+    """Add a line with the names of the attributes that an edit changed, and of `more`."""
     names = (before.keys() | after.keys()) - _STAMPS
     changed = [name for name in names if before.get(name) != after.get(name)]
     if changed or more:
@@ -46,7 +46,7 @@ def record_edit(
 def record_stored_edit(
     call: Call, connection: Connection, before: Resource, after: Resource
 ) -> None:
-    """Do as `tell_edit`; a secret that was changed is told by its name."""
+    """Do as `record_edit`; a changed secret is recorded as `password`."""
     more = ["password"] if before.secret != after.secret else []
     record_edit(call, connection, before.document, after.document, *more)
 
@@ -54,7 +54,7 @@ def record_stored_edit(
 def line(
     call: Call, operation: str, resource_id: str | None, *, success: bool = True, **content: Any
 ) -> Line:
-    """Return the line of an operation; `content` is what else is told of it."""
+    """Return the line of an operation; `content` is added to it."""
     name = f"{call.path.split('/')[2]}.{operation}"
     return line_of(call.who, call.request_id, name, resource_id, success=success, **content)
 
@@ -68,7 +68,7 @@ def line_of(
     success: bool = True,
     **content: Any,
 ) -> Line:
-    """Do as `line` for a request that is read otherwise; `name` is `<type>.<operation>`."""
+    """Do as `line` where there is no `Call`; `name` is `<type>.<operation>`."""
     document: dict[str, Any] = {
         "category": _CATEGORIES.get(name.partition(".")[2], _OTHER),
         "severity": "low" if success else "medium",

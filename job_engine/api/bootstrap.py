@@ -1,4 +1,4 @@
-"""The first start: the user `admin`, and the keys of the other services.
+"""Bootstrap: creates the user `admin` and the other services' keys at the first start.
 
 No password has a default. A generated one is printed once, by whoever serves, and
 logged nowhere.
@@ -36,7 +36,7 @@ _SERVICES: Final = {
 
 
 def bootstrap(services: Services) -> str | None:
-    """Make what is missing; returns the admin's password where one was generated now."""
+    """Create what is missing; return the admin's password if one was generated now."""
     generated = _make_admin(services)
     _make_groups(services)
     for name, (identity, role) in _SERVICES.items():
@@ -52,7 +52,7 @@ def _make_admin(services: Services) -> str | None:
     user = user_resource(ADMIN_NAME, services.passwords.hash(password), [ADMIN])
     try:
         services.store.resources.add(user)
-    except ConflictError:  # by another process, which started at the same time
+    except ConflictError:  # another process has created it at the same time
         return None
     log.info("admin.created", user=user.id)
     return password if given is None else None
@@ -68,7 +68,7 @@ def _make_groups(services: Services) -> None:
 
 
 def _make_key(services: Services, file: Path, identity: str, role: str) -> None:
-    """Write a key where there is none, or one of another store."""
+    """Write a key to `file`, unless it has one that this store knows."""
     roles = [identity, role, ANON]
     known = _known(services, file)
     if known is not None:
@@ -79,7 +79,7 @@ def _make_key(services: Services, file: Path, identity: str, role: str) -> None:
     resource = key_resource(identity=identity, roles=roles, digest=digest)
     services.store.resources.add(resource)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Another process, which starts at the same time, has a file of its own.
+    # A name of its own: another process may start at the same time.
     unfinished = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as stream:
@@ -97,7 +97,7 @@ def _known(services: Services, file: Path) -> Resource | None:
 
 
 def _limit_key(services: Services, key: Resource, roles: list[str]) -> None:
-    """Take from a key what services had in earlier releases: the rights of a user."""
+    """Remove the rights of a user from a service's key, which earlier releases gave it."""
     claims = {**key.document["claims"], "roles": roles}
     if key.document["claims"] != claims:
         services.store.resources.edit(

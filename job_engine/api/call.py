@@ -1,4 +1,4 @@
-"""One request, parsed: what the resource types see of HTTP."""
+"""The `Call`: one parsed request, which is all that resource types see of HTTP."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 MAX_DEPTH: Final = 100
-"""Objects and arrays inside one another; what stores and writes them has a limit too."""
+"""Nested objects and arrays that a body may have; storing and writing them has limits too."""
 _INT64: Final = 2**63
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-"""A NUL as JSON writes it, and not a backslash before the letters."""
+"""An escaped NUL in JSON, but not an escaped backslash before the same letters."""
 _SMALL: Final = 16 * 1024
-"""Bytes of a request that are read at once; more would hold every other request up."""
+"""Bytes that are parsed on the event loop; more would delay every other request."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request of somebody, with its parameters and its body."""
+    """A request: who sends it, its parameters and its body."""
 
     services: Services
     who: Identity
@@ -61,7 +61,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: a JSON body with its status and headers."""
+    """A response: a JSON body with status and headers."""
 
     body: Any
     status: int = 200
@@ -69,14 +69,14 @@ class Reply:
 
 
 def status_map(status: int, message: str, resource_id: str, **more: Any) -> Reply:
-    """Return the answer that says what became of a resource."""
+    """Return a status map: `status`, `message` and `resource-id` (docs/cimi.md §1)."""
     headers = {"Location": resource_id} if status == 201 else {}
     body = {"status": status, "message": message, "resource-id": resource_id, **more}
     return Reply(body, status, headers)
 
 
 async def make_call(request: Request, services: Services, who: Identity = ANONYMOUS) -> Call:
-    """Read the request; `who` may be told later. Raises `MalformedJsonError`."""
+    """Parse a request; `who` may be filled in later. Raises `MalformedJsonError`."""
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     raw = await request.body()
     query = request.scope["query_string"].decode("utf-8", "replace")
@@ -117,7 +117,7 @@ def _parse(raw: bytes, media_type: str, query: str) -> tuple[Any, Mapping[str, l
 
 
 def parse_json(raw: bytes) -> Any:
-    """Read JSON that can be stored, and written again: one bad value spoils every search.
+    """Parse JSON, and refuse values that could not be stored or written again.
 
     Raises `MalformedJsonError` for numbers that are not finite or have more than 64 bits,
     unpaired surrogates, NUL characters (which PostgreSQL has no room for), and what is
@@ -128,7 +128,7 @@ def parse_json(raw: bytes) -> Any:
             raw, parse_constant=_refuse, parse_float=_finite, parse_int=_small_integer
         )
         _limit_depth(value)
-        if rb"\u" in raw:  # there is no other way to an unpaired surrogate, or to a NUL
+        if rb"\u" in raw:  # only escapes can make an unpaired surrogate or a NUL
             text = json.dumps(value, ensure_ascii=False)
             text.encode()
             if _NUL.search(text):

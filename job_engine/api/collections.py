@@ -1,4 +1,4 @@
-"""Answering a query: the store's page, cut down to what the caller may see."""
+"""Answering queries: a page of documents, reduced to what the caller may see."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run_query(
         aggregations=params.aggregation,
         claims=None if everything else call.who.claims,
     )
-    # The engine's own services do not stand in line with everybody.
+    # The engine's own services are not subject to the limit on searches.
     served_first = everything or EXECUTOR in call.who.claims
     with nullcontext() if served_first else call.services.searches.admit(call.who.creator):
         page = call.services.store.database.read(

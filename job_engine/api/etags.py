@@ -1,4 +1,4 @@
-"""Entity tags: which version of a resource somebody has read, and means to change.
+"""Entity tags: which version of a resource a client has read and wants to change.
 
 A client that sends the `ETag` of what it read back as `If-Match` cannot overwrite what
 somebody else wrote in between (RFC 9110 §8.8.3, §13.1.1); for any other nothing changes.
@@ -22,7 +22,7 @@ _DIGEST_BYTES: Final = 16
 
 
 def etag_of(seen: Document) -> str:
-    """Return the tag of a stored document for somebody who sees this of it (`project`).
+    """Return the tag of a stored document, reduced to what the caller sees (`project`).
 
     It is made of all that they may see, and of nothing else: it must not tell that, or to
     what, the rest has changed. What is computed for an answer, such as `operations` or a
@@ -33,7 +33,7 @@ def etag_of(seen: Document) -> str:
 
 
 def require_match(call: Call, document: Document, held: Right) -> None:
-    """Refuse a change unless it is meant for what is stored now.
+    """Raise `PreconditionFailedError` if `If-Match` names another version than the stored one.
 
     To be called where nobody can write between this look and the change. Weak tags match
     nothing, as RFC 9110 has it. Raises `PreconditionFailedError`.

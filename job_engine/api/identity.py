@@ -1,4 +1,4 @@
-"""Who sends a request: claims from a session or, for trusted peers, from a header.
+"""The identity of a caller: claims from a session or, for trusted peers, from a header.
 
 Rules of docs/cimi.md §4.1. A bad or expired cookie makes the caller anonymous.
 """
@@ -18,25 +18,25 @@ SUBMITTER: Final = "group/job-submitter"
 TEACHER: Final = "group/job-teacher"
 """May publish assignments."""
 EXECUTOR: Final = "group/job-executor"
-"""May claim jobs and report on them, and read what those that it runs refer to."""
+"""May claim jobs, report on them, and read what the jobs that it runs refer to."""
 DISTRIBUTOR: Final = "group/job-distributor"
-"""May push jobs, and create those that are scheduled."""
+"""May push jobs, and create scheduled ones."""
 
 NUVLABOX: Final = "group/nuvla-nuvlabox"
 """Nuvla's edge devices, which make keys for themselves."""
 SERVICES: Final = frozenset({EXECUTOR, DISTRIBUTOR})
-"""Roles of programs: one that has no other role is nobody's user, and sees what it needs."""
+"""Roles of services. A caller with no other role is not a user, and sees only what it needs."""
 EVERYBODY: Final = frozenset({USER, ANON})
-"""Groups that nobody has to be a member of."""
+"""Groups that everybody is in without being a member."""
 
 STRANGER: Final = "stranger"
-"""Where a request's state says whether nobody has logged in for it."""
+"""Key in a request's state: whether the caller has not logged in."""
 AUTHN_HEADER: Final = "nuvla-authn-info"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who somebody is, and all that they may act as."""
+    """A caller: their user id, and the claims (groups and users) that they may act as."""
 
     user_id: str | None = None
     active_claim: str = ANON
@@ -44,7 +44,7 @@ class Identity:
     session: str | None = None
 
     def __contains__(self, claim: str) -> bool:
-        """Whether this is one of the claims; an admin has every one."""
+        """Return whether the caller has a claim; admins have every claim."""
         return claim in self.claims or ADMIN in self.claims
 
     @property
@@ -54,12 +54,12 @@ class Identity:
 
     @property
     def is_user(self) -> bool:
-        """Whether this is somebody who logged in, and no service of the engine's own."""
+        """Whether the caller has logged in and is not one of the engine's services."""
         return self.is_admin or USER in self.claims
 
     @property
     def creator(self) -> str:
-        """What `created-by` says of what they create."""
+        """The value of `created-by` in what the caller creates."""
         return self.user_id or ANON
 
 
@@ -77,12 +77,12 @@ def from_header(text: str) -> Identity:
 
 
 def of_session(user_id: str, active_claim: str, claims: Iterable[str], session: str) -> Identity:
-    """Make the identity that a session stands for."""
+    """Return the identity of a session."""
     return Identity(user_id, active_claim, frozenset({*claims, ANON, session}), session)
 
 
 class Peers:
-    """Addresses and networks, such as `127.0.0.1` and `10.1.0.0/16`, to find callers among.
+    """A set of addresses and networks, such as `127.0.0.1` and `10.1.0.0/16`.
 
     Raises `ConfigurationError` for what is neither.
     """
@@ -99,7 +99,7 @@ class Peers:
             return False
         try:
             found = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:  # a socket file has none
+        except ValueError:  # a Unix socket has no address
             return False
         if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
             found = found.ipv4_mapped

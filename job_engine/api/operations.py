@@ -23,7 +23,7 @@ def job_operations(document: Document, held: Right, who: Identity) -> Operations
             "get-context",
             who.is_admin or (manages and who.active_claim.startswith("nuvlabox/")),
         ),
-        # The new job shows all that the old one asked for, its rights included.
+        # The new job reveals everything that the old one was created with, including its ACL.
         (
             "resubmit",
             state.is_final and manages and Right.VIEW_ACL in held and SUBMITTER in who,

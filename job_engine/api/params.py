@@ -15,13 +15,13 @@ from job_engine.store.search.filter import Filter, join_filters, parse_filter
 MAX_FILTER: Final = 500_000
 """Characters of all filters of a request; one with 5000 ids has about 300,000."""
 MAX_ITEMS: Final = 50
-"""Attributes that a request orders by, and aggregations that it asks for."""
+"""Attributes to order by, and aggregations, that one request may have."""
 _INT64: Final = 2**63
 
 
 @dataclass(frozen=True)
 class Params:
-    """What a request asks of a query; see the contract for each."""
+    """The parameters of a query (docs/cimi.md §1.4)."""
 
     first: int = 1
     last: int | None = None
@@ -32,15 +32,15 @@ class Params:
     select: frozenset[str] | None = None
     aggregation: tuple[str, ...] = ()
     after: int = 0
-    """Line of a log to go on after."""
+    """Line of a log after which to continue."""
 
     def check(self) -> None:
-        """Raise `InvalidFilterError` for a filter that is none, also where nothing is searched."""
+        """Raise `InvalidFilterError` for a malformed filter, also where nothing is searched."""
         _ = self.filter
 
     @cached_property
     def filter(self) -> Filter | None:
-        """What to search for; read when it is asked for, which is after who asks was looked at.
+        """The parsed filter; parsed on first use, which is after the caller was authorised.
 
         Raises `InvalidFilterError`.
         """

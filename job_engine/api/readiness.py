@@ -1,4 +1,4 @@
-"""Whether the store answers: asked of it at most once a second, however many ask."""
+"""The readiness probe: whether the store's writer answers, checked once a second at most."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from job_engine.store.base import Database
 from job_engine.store.counters import write_probe
 
 PATIENCE_S: Final = 2.0
-"""Seconds that the store's writer has: longer than any batch takes, shorter than a probe waits."""
+"""Seconds for the store's writer to answer: longer than any batch, shorter than a probe waits."""
 KEPT_S: Final = 1.0
-"""Seconds that a yes is good for: anybody may ask, and each question is a commit."""
+"""Seconds for which an answer is reused: anybody may ask, and each check is a commit."""
 
 
 class Readiness:
-    """Asks the store's writer. Used from one thread: the event loop's."""
+    """Checks the store's writer, and caches the answer; for the event loop's thread alone."""
 
     def __init__(
         self, database: Database, monotonic_s: Callable[[], float] = time.monotonic
@@ -29,16 +29,16 @@ class Readiness:
         self._answer: asyncio.Future[bool] | None = None
 
     async def writer_answers(self) -> bool:
-        """Whether the writer writes: it is alive, nothing holds it up, and the disk has room."""
+        """Return whether the writer commits: it is alive, not blocked, and the disk has room."""
         if self._answer is None or (self._answer.done() and self._monotonic_s() >= self._until_s):
             self._answer = asyncio.ensure_future(self._ask())
-        # Whoever asked first may go away; the others still wait.
+        # Shielded: the first caller may go away while others wait for the same check.
         return await asyncio.shield(self._answer)
 
     async def _ask(self) -> bool:
         try:
             done = self._database.submit(write_probe)
-            # Given up, it is not run any more: a store that hangs does not pile up probes.
+            # A cancelled probe is not run later, so a store that hangs does not collect them.
             await asyncio.wait_for(asyncio.wrap_future(done), PATIENCE_S)
         except (JobEngineError, TimeoutError):
             return False

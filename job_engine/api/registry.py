@@ -1,4 +1,4 @@
-"""Every resource type, by name: the classes in the modules of `types/`, and further ones.
+"""The registry: every resource type by name, from the modules of `types/` and from callers.
 
 A further type is one file there; docs/resource-types.md shows one.
 """
@@ -29,7 +29,7 @@ def make_registry(further: Iterable[type[ResourceType]] = ()) -> Mapping[str, Re
 
 
 def find_types() -> Iterator[type[ResourceType]]:
-    """Yield the types that the modules of `types/` define: classes that have a name."""
+    """Yield the classes with a `name` that the modules of `types/` define."""
     for module in pkgutil.iter_modules(types.__path__, f"{types.__name__}."):
         for kind in vars(importlib.import_module(module.name)).values():
             if (

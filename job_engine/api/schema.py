@@ -47,7 +47,7 @@ JobHref = Annotated[str, StringConstraints(pattern=r"^job/[a-z0-9]+(-[a-z0-9]+)*
 Timestamp = Annotated[str, AfterValidator(_timestamp)]
 Tags = Annotated[list[str], AfterValidator(distinct)]
 Given = BeforeValidator(_no_null)
-"""An optional attribute, which JSON null does not leave out."""
+"""Marks an optional attribute for which JSON null is an error, not the same as absent."""
 
 
 class Schema(BaseModel):
@@ -152,7 +152,7 @@ def invalid(lines: Iterable[str], resource_id: str | None = None) -> InvalidReso
 
 
 MOST_PROBLEMS: Final = 100
-"""Problems of one document that are told of: enough for whoever means to mend them."""
+"""Problems of one document that an error lists."""
 
 
 def _lines(error: ValidationError) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Serving the API over HTTP until told to stop."""
+"""The API process: serves the application over HTTP until a signal stops it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from job_engine.store.sqlite.ownership import sole_owner
 log = get_logger(__name__)
 
 STOP_TIMEOUT_S: Final = 2
-"""Seconds that requests get to end once the server stops."""
+"""Seconds that running requests have to end when the server stops."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which ends event streams before it waits for connections to close."""
+    """uvicorn's server, which ends event streams before it waits for connections to close."""
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
 
     @asynccontextmanager
     async def _noting_errors(self, app: FastAPI) -> AsyncIterator[None]:
-        # uvicorn would keep nothing of it but its traceback.
+        # uvicorn would only log a traceback.
         try:
             async with self._lifespan(app):
                 yield
@@ -50,11 +50,11 @@ class Server(uvicorn.Server):
             raise
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to listen, and say so."""
+        """Start to listen, and log it."""
         await super().startup(sockets)
         password = getattr(self.app.state, "admin_password", None)
         if self.started and password is not None:
-            # Once, to whoever started the server; a log would keep it.
+            # Printed once to the terminal, and not logged, because a log would keep it.
             sys.stdout.write(f"The password of the user `admin` is: {password}\n")
             sys.stdout.flush()
             self.app.state.admin_password = None
@@ -63,14 +63,14 @@ class Server(uvicorn.Server):
             log.info("api.listening", host=self.config.host, port=self.port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop to listen, end the streams, then wait for the rest."""
+        """Stop listening, end event streams, then wait for running requests."""
         services = getattr(self.app.state, "services", None)
         if services is not None:
             services.streams.close()
         await super().shutdown(sockets)
 
     def wait_started(self, timeout_s: float) -> bool:
-        """Wait, in another thread than the server's, until it answers; False: it does not."""
+        """Wait until the server answers; return false if it does not. For other threads."""
         return self._answers.wait(timeout_s)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -102,11 +102,11 @@ def make_server(settings: ApiSettings) -> Server:
         access_log=False,
         server_header=False,
         lifespan="on",
-        # Named, so that one which is missing is noticed: half of what a small request costs.
+        # By name, so that a missing package is an error: without them requests take twice as long.
         loop="uvloop",
         http=BoundedHttpProtocol,
         ws="none",
-        # The proxy's headers are read where they are believed, and nowhere else.
+        # `Services.address_of` reads the proxy's headers, from trusted peers only.
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
@@ -118,7 +118,7 @@ def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `SystemExit` where it cannot start, saying why."""
     configure(settings.log_level, settings.log_format)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # Of a bad request its sender is told; a line each would let them fill the disk.
+    # Bad requests are not logged: their senders could fill the disk.
     for reader in ("uvicorn", "python_multipart"):
         logging.getLogger(reader).setLevel(logging.ERROR)
     try:
@@ -130,7 +130,7 @@ def serve(settings: ApiSettings) -> None:
 
 
 def _run(server: Server) -> None:
-    """Run a server; raises what kept it from starting in place of uvicorn's traceback of it."""
+    """Run a server; raise the error that kept it from starting instead of logging a traceback."""
     logger = logging.getLogger("uvicorn.error")
 
     def unknown(_record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Everything that requests share."""
+"""What all requests share: the store, sessions, limits and threads."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ from job_engine.store.blob_files import BlobFiles
 from job_engine.store.store import Store
 
 SEARCHES_AT_ONCE: Final = 4
-"""Half of what the store reads at once: the rest is for claims, events and documents."""
+"""Searches at once: half of the store's reading connections. The others serve claims, events
+and single documents."""
 SEARCHES_EACH: Final = 2
-"""Of one caller: whoever asks for what takes long leaves others their turns."""
+"""Searches at once of one caller, so that slow searches do not keep others waiting."""
 SEARCHES_WAITING: Final = 32
 STRANGERS_AT_ONCE: Final = 24
 COOKIE = "com.com.sixsq.nuvla.cookie"
-"""The cookie's name, doubled `com.` and all (docs/cimi.md §4.1)."""
+"""The cookie's name, which really has `com.` twice (docs/cimi.md §4.1)."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """The store, and what stands on it."""
+    """Made once, by `make_services`; every request uses the same one."""
 
     settings: ApiSettings
     store: Store
@@ -53,20 +54,20 @@ class Services:
     searches: ConcurrencyLimit
     readiness: Readiness
     threads: Threads
-    """Threads for who has logged in."""
+    """Threads that serve callers who have logged in."""
     strangers: CapacityLimiter
-    """Threads for who has not logged in: checking a password takes memory, too."""
+    """Threads that serve callers who have not logged in; checking a password also takes memory."""
 
     async def identify(self, request: HTTPConnection) -> Identity:
-        """Say who sends a request: a trusted peer's header first, then the cookie.
+        """Return who sends a request: by a trusted peer's header first, then by the cookie.
 
-        It is found out once a request, whoever asks.
+        The answer is kept with the request.
         """
         who = self._known(request)
         return who if who is not None else await run_in_threadpool(self.identify_here, request)
 
     def identify_here(self, request: HTTPConnection) -> Identity:
-        """Do as `identify`, in a thread that may wait for the store."""
+        """Do as `identify`, blocking; for a thread that may wait for the store."""
         who = self._known(request)
         if who is None:
             session = self._session(request)
@@ -75,20 +76,20 @@ class Services:
         return who
 
     async def recognise(self, request: HTTPConnection) -> Identity:
-        """Say who sent it as of the last second: to count requests by, not to allow anything."""
+        """Return the caller, perhaps a second out of date: to count requests, not for access."""
         session = self._session(request)
         recent = None if session is None else self.sessions.recent(session)
         return recent if recent is not None else await self.identify(request)
 
     def address_of(self, request: HTTPConnection) -> str:
-        """Return where a request comes from; a trusted proxy says for whom it speaks."""
+        """Return the client's address, which a trusted proxy names in `X-Forwarded-For`."""
         peer = request.client.host if request.client else ""
-        # The last line's last word: whatever comes before it, the client may have written.
-        told = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
-        return told if told and peer in self.trusted else peer
+        # Only the last address is the proxy's; the client may have written those before it.
+        forwarded = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
+        return forwarded if forwarded and peer in self.trusted else peer
 
     def _known(self, request: HTTPConnection) -> Identity | None:
-        """Return who sends a request where the store need not be asked."""
+        """Return who sends a request if that is known without the store, else None."""
         known: Identity | None = getattr(request.state, "who", None)
         if known is None:
             header = request.headers.get(AUTHN_HEADER, "")
@@ -102,7 +103,7 @@ class Services:
         return known
 
     def _session(self, request: HTTPConnection) -> str | None:
-        """Return the session that the cookie names; None: none, or it is not ours."""
+        """Return the session id in the cookie; None if there is none, or it is not signed by us."""
         unread = object()
         session = getattr(request.state, "session", unread)
         if session is unread:
@@ -111,7 +112,7 @@ class Services:
 
 
 def make_services(settings: ApiSettings, store: Store) -> Services:
-    """Put the services together over a store that is started."""
+    """Make the services over a store that was started."""
     blob_files = BlobFiles(settings.blobs)
     blob_files.prepare()
     key = store.counters.secret("session-key", secrets.token_hex)
@@ -143,5 +144,5 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
 
 
 def _session_cache_s(settings: ApiSettings) -> float:
-    """SQLite is one API's own; where several share a store, each asks it on every request."""
+    """Return how long sessions are cached: SQLite has one API process, which sees every change."""
     return CACHE_S if settings.store_url.startswith("sqlite") else 0.0

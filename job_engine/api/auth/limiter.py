@@ -1,9 +1,9 @@
-"""A brake on guessing secrets, in this process's memory.
+"""Limits on failed logins, against guessing secrets; kept in this process's memory.
 
-Failures are counted three ways: of one account from one address, which is somebody who
-mistypes; of one account from anywhere, which is somebody with many machines; and from one
-address, which is somebody who tries many accounts. The last two are larger, for a crowd
-behind one address must not lock itself out, nor a stranger anybody else so easily.
+Failures are counted three times: for an account from one address (somebody mistypes), for
+an account from all addresses (an attacker with many machines), and for an address over all
+accounts (an attacker with many names). The last two limits are higher: many users may share
+an address, and a stranger must not lock somebody else out easily.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ WINDOW_S: Final = 60.0
 FAILURES: Final = 10
 """Failed logins of one account from one address that are answered within `WINDOW_S`."""
 ACCOUNT_FAILURES: Final = 50
-"""The same of one account, from wherever."""
+"""The same of one account, from all addresses together."""
 ADDRESS_FAILURES: Final = 100
-"""The same from one address, of whatever account."""
+"""The same from one address, for all accounts together."""
 _REMEMBERED: Final = 10_000
-"""Keys of each kind that are remembered; the ones that failed longest ago go first."""
+"""Keys remembered for each limit; those that failed longest ago are dropped first."""
 _MAX_NAME: Final = 200
-"""Characters of an account that are remembered; nobody's name is longer."""
+"""Characters of an account's name that are remembered; real names are shorter."""
 
 _Key = tuple[str, str]
 
 
 class LoginLimiter:
-    """Counts failures; too many of them are refused before the secret is looked at."""
+    """Counts failed logins; after too many, logins are refused without checking the secret."""
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
@@ -44,7 +44,7 @@ class LoginLimiter:
         self._lock = threading.Lock()
 
     def check(self, account: str, address: str) -> None:
-        """Raise `TooManyLoginsError` while there were too many failures."""
+        """Raise `TooManyLoginsError` if there were too many failures lately."""
         now_s = self._monotonic_s()
         with self._lock:
             wait_s = max(
@@ -61,7 +61,7 @@ class LoginLimiter:
                 failures.add(key, now_s)
 
     def succeeded(self, account: str, address: str) -> None:
-        """Forget the failures of this account from this address; guesses elsewhere count on."""
+        """Forget the failures of this account from this address, and no others."""
         with self._lock:
             self._pairs.forget((account[:_MAX_NAME], network_of(address)))
 
@@ -75,7 +75,7 @@ class LoginLimiter:
 
 
 class _Failures:
-    """When each of many keys failed last, as often as it may."""
+    """The times of the last `allowed` failures of each key."""
 
     def __init__(self, allowed: int) -> None:
         self._allowed = allowed

@@ -1,9 +1,9 @@
-"""Ending what rests on something that is taken away, in the transaction that takes it.
+"""Revocation: ends sessions and keys in the transaction that removes what they depend on.
 
-A session rests on a user, on the API key that it was opened with, and on the groups among
-its claims; a key rests on whom it logs in as, and on its groups. Keys of a group, which
-somebody made while acting as it, go with that somebody's membership: they know the secret.
-Sessions go first, for whoever makes a key holds the session that it is made in.
+A session depends on a user, on the API key that it was opened with, and on the groups among
+its claims; a key depends on its identity and its groups. A key that a user created while
+acting as a group ends with that user's membership, because the user knows its secret.
+Sessions are deleted before keys: creating a key locks the session in which it is created.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def revoke_key(connection: Connection, credential: str) -> None:
 
 
 def revoke_user(connection: Connection, user: str) -> None:
-    """End all that a user has, who is deleted."""
+    """End the sessions and keys of a user who is deleted."""
     end_sessions(connection, user)
     _delete_keys(connection, find_all(connection, _keys_of(user)))
 
 
 def revoke_groups(connection: Connection, user: str, groups: Collection[str]) -> None:
-    """End what a user has by groups that they are no longer in."""
+    """End sessions and keys that a user has through groups that they have left."""
     hold(connection, [user])
     end_sessions(connection, user)
     found = find_all(connection, _keys_of(user))
@@ -46,7 +46,7 @@ def revoke_groups(connection: Connection, user: str, groups: Collection[str]) ->
 
 
 def revoke_group(connection: Connection, group: str) -> None:
-    """End what anybody has by a group that is deleted."""
+    """End all sessions and keys that depend on a group which is deleted."""
     for session in find_all(connection, _sessions()):
         if group in session.document["roles"].split():
             delete_resources(connection, resources.c.id == session.id)
@@ -59,7 +59,7 @@ def _sessions(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 def _keys_of(user: str) -> ColumnElement[bool]:
-    """Keys that log in as a user, and those that the user made for a group."""
+    """Select the keys of a user, and those that the user created for a group."""
     identity = _document[("claims", "identity")].as_string()
     made = and_(_document["created-by"].as_string() == user, identity.startswith("group/"))
     return and_(resources.c.type == "credential", or_(identity == user, made))

@@ -17,25 +17,25 @@ from job_engine.api.errors import TooManyLoginsError
 from job_engine.model import Fence
 
 KEY_ALPHABET: Final = "23456789abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
-"""Characters of API keys: none that are mistaken for one another."""
+"""Characters of API keys, without those that look alike (docs/cimi.md §4.5)."""
 _GROUPS, _GROUP = 5, 6
 _REMEMBERED: Final = 4096
-"""Tokens of sessions whose signature need not be checked again."""
+"""Session tokens whose signatures are remembered as valid."""
 _MAX_TOKEN: Final = 512
-"""Characters that a session's token has at most."""
+"""Longest token of a session, in characters."""
 
 
 class Hasher:
-    """argon2id, few at a time: each takes a core, and a password 64 MiB besides.
+    """Hashes secrets by argon2id, a few at a time: each takes a core and up to 64 MiB.
 
-    Whoever waits holds a thread, so only so many may; the others are told to come again.
-    Nothing is hashed on the event loop, and argon2 lets other threads run meanwhile.
+    Waiting callers hold threads, so their number is limited; more are refused. To be called
+    from threads; argon2 releases the interpreter lock while it computes.
     """
 
     def __init__(self, hasher: PasswordHasher, *, at_once: int, waiting: int) -> None:
         self._hasher = hasher
         self._limit = ConcurrencyLimit(at_once, waiting, _too_many)
-        # Verified where there is nothing to verify, so that the time it takes tells nothing.
+        # Verified where no hash is stored, so that the time taken does not reveal that.
         self._nobodys = self._hasher.hash(secrets.token_hex())
 
     def hash(self, secret: str) -> str:
@@ -44,7 +44,7 @@ class Hasher:
             return self._hasher.hash(secret)
 
     def verify(self, stored: str | None, secret: str) -> bool:
-        """Say whether this is the secret; `stored` is None where there is none.
+        """Return whether `secret` matches the hash; `stored` is None for an unknown account.
 
         Raises `TooManyLoginsError` when too many others wait.
         """
@@ -57,15 +57,15 @@ class Hasher:
 
 
 def passwords() -> Hasher:
-    """Return the hasher of what people make up: as dear as RFC 9106 advises."""
+    """Return the hasher for passwords, with the parameters that RFC 9106 recommends."""
     return Hasher(PasswordHasher(), at_once=2, waiting=16)
 
 
 class Keys:
     """The secrets of API keys.
 
-    They are 174 random bits, which nobody guesses however cheap a guess is, so one pass
-    over 8 MiB will do: some milliseconds, for a fleet of executors that starts at once.
+    They are 174 random bits, too many to guess, so one cheap pass over 8 MiB is enough. It
+    takes milliseconds, which matters when a fleet of executors starts at once.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Keys:
         return self._hasher.hash(_bare(secret))
 
     def verify(self, stored: str | None, secret: str) -> bool:
-        """Say whether this is the secret; its dots may be missing."""
+        """Return whether `secret` matches the hash; its dots may be missing."""
         if stored is not None and not stored.startswith("$argon2"):
             return _verify_sha256(stored, secret)
         return self._hasher.verify(stored, _bare(secret))
@@ -98,24 +98,24 @@ def _bare(secret: str) -> str:
 
 
 def _verify_sha256(stored: str, secret: str) -> bool:
-    """Do as `Keys.verify` for a key that was made before there was argon2 here."""
+    """Verify a key whose hash is SHA-256, as releases before argon2 stored it."""
     salt, _, digest = stored.partition("$")
     found = hashlib.sha256(f"{salt}{_bare(secret)}".encode()).hexdigest()
     return hmac.compare_digest(digest, found)
 
 
 class ClaimTokens:
-    """Signed values that speak for one claim of one job; whether it still runs is not theirs."""
+    """Signed tokens for one claim of one job; the store knows whether the claim still holds."""
 
     def __init__(self, key: str) -> None:
         self._serializer = URLSafeSerializer(key, salt="claim")
 
     def issue(self, job: str, fence: Fence, executor: str) -> str:
-        """Return the token of a claim of somebody's."""
+        """Return a token for an executor's claim."""
         return str(self._serializer.dumps([job, *fence, executor]))
 
     def read(self, token: str) -> tuple[str, Fence, str] | None:
-        """Return the job, the fence, and whose; None for a token that we did not issue."""
+        """Return job, fence and executor of a token; None if its signature is wrong."""
         try:
             job, incarnation, czxid, executor = self._serializer.loads(token)
         except (BadSignature, TypeError, ValueError):
@@ -124,11 +124,11 @@ class ClaimTokens:
 
 
 class Tokens:
-    """The signed values of session cookies: they name a session row, nothing more."""
+    """Signed values of session cookies; each holds the id of a session."""
 
     def __init__(self, key: str) -> None:
         self._serializer = URLSafeSerializer(key, salt="session")
-        # To check a signature again takes as long as a tenth of what comes after it.
+        # Cached: checking a signature takes a tenth of the time of a small request.
         self._remembered = lru_cache(_REMEMBERED)(self._verified)
 
     def issue(self, session_id: str) -> str:
@@ -136,8 +136,8 @@ class Tokens:
         return str(self._serializer.dumps(session_id))
 
     def read(self, token: str) -> str | None:
-        """Return the session that a cookie value names; None for one that we did not issue."""
-        # A longer one is none of ours, and many of them would fill the memory.
+        """Return the session id in a cookie value; None if its signature is wrong."""
+        # Longer ones are not ours, and caching them could fill the memory.
         return self._remembered(token) if len(token) <= _MAX_TOKEN else None
 
     def _verified(self, token: str) -> str | None:

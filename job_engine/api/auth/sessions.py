@@ -1,9 +1,9 @@
-"""Sessions: rows that cookies name. A row that is gone ends its session with the next request.
+"""Sessions: rows that cookies refer to. Deleting a row ends its session with the next request.
 
-A row is looked up on every request, but for what this process has just read; and where no
-other process shares the store, all that ends a session passes through here. What a session
-rests on (a user, a key, a membership) is checked in the transaction that makes it, and what
-takes that away ends it in its own, so that neither can slip past the other.
+Every request reads the row, except that it is cached for a moment where no other process
+shares the store; then everything that ends a session calls `Sessions.changed`. The
+transaction that creates a session checks what it depends on (a user, a key, a membership),
+and the transaction that removes one of those ends the session, so neither can miss the other.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from job_engine.store.resources import Resource
 from job_engine.store.store import Store
 
 CACHE_S: Final = 1.0
-"""Seconds that a session which was looked up is believed."""
+"""Seconds for which a session is cached."""
 _CACHE_SIZE: Final = 10_000
 
 
 @dataclass(frozen=True)
 class Grounds:
-    """What a login was given for, and what it is good for."""
+    """What a session depends on (a user or key), and the claims that it grants."""
 
     user: str
-    """Who it is: a user's id, or what a key logs in as."""
+    """The identity: a user's id, or the identity of a key."""
     claims: Sequence[str]
     method: str
     ends_ms: int | None = None
-    """When it ends at the latest, whatever a session's lifetime is."""
+    """Latest end in epoch milliseconds, beside the lifetime of sessions."""
     details: dict[str, Any] = field(default_factory=dict)
     """Further attributes of the session's document."""
 
 
 class Sessions:
-    """Makes and finds sessions."""
+    """Creates sessions and looks them up."""
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class Sessions:
         establish: Callable[[Connection], Grounds],
         also: Also = nothing,
     ) -> Document:
-        """Store a session. `establish` says what it rests on, in the same transaction.
+        """Store a session; `establish` returns its grounds in the same transaction.
 
-        It ends with its lifetime, or before, where what it was opened with expires.
-        Raises what `establish` raises, to refuse.
+        The session expires after its lifetime, or with the key that it was opened with.
+        Raises what `establish` raises to refuse a login.
         """
         self._store.resources.forget_expired()
 
@@ -100,7 +100,7 @@ class Sessions:
         return Resource(document, expires_ms=expires_ms)
 
     def identity(self, session_id: str) -> Identity:
-        """Return who a session stands for; anonymous where it is gone or expired."""
+        """Return the identity of a session; anonymous if it is gone or expired."""
         cached = self.cached(session_id)
         if cached is not None:
             return cached
@@ -108,7 +108,7 @@ class Sessions:
         identity = self._look_up(session_id)
         if identity is not ANONYMOUS:
             with self._lock:
-                # What was read before something ended may be what ended.
+                # A session that was read before `changed` was called may have ended.
                 if generation == self._generation:
                     if len(self._cache) >= _CACHE_SIZE:
                         self._cache.clear()
@@ -116,13 +116,13 @@ class Sessions:
         return identity
 
     def cached(self, session_id: str) -> Identity | None:
-        """Return who a session stands for where that was just looked up; never waits."""
+        """Return the identity of a session if it is cached, else None; never waits."""
         return self._looked_up(session_id, self._cache_s)
 
     def recent(self, session_id: str) -> Identity | None:
-        """Return who it stood for within the last second, whoever may have ended it since.
+        """Return the identity that a session had within the last second, else None.
 
-        Enough to count requests by, and for nothing else.
+        The session may have ended since: use it to count requests, and for nothing else.
         """
         return self._looked_up(session_id, CACHE_S)
 
@@ -131,7 +131,7 @@ class Sessions:
         return found[1] if found is not None and self._monotonic_s() < found[0] + within_s else None
 
     def changed(self) -> None:
-        """Look every session up again; to be called once it is stored that one has changed."""
+        """Drop the cache; to be called once the change of a session is stored."""
         with self._lock:
             self._generation += 1
             self._cache.clear()
@@ -150,5 +150,5 @@ class Sessions:
 
 
 def roles(session_id: str, claims: Sequence[str]) -> str:
-    """Return what a session's document says of its claims."""
+    """Return the claims as a session's document lists them, separated by blanks."""
     return " ".join(sorted({*claims, session_id}))

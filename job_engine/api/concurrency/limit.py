@@ -1,7 +1,7 @@
-"""Few at a time of what is dear, and few that wait for it: the rest is refused.
+"""A limit on concurrent expensive requests, and on how many wait for them.
 
-Who waits holds a thread; without a limit, one kind of request would take all of them, and
-without one for each caller, one caller would.
+A waiting request holds a thread. Without a limit one kind of request could take all
+threads, and without a limit for each caller one caller could.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from job_engine.errors import JobEngineError
 
 
 class ConcurrencyLimit:
-    """Lets `at_once` in, and as many as `waiting` wait.
+    """Admits `at_once` requests; up to `waiting` more wait, and the rest is refused.
 
-    `each` of those who are in may be of one caller, who may have a quarter of the places to
-    wait in; None: it does not matter whose they are.
+    Args:
+        at_once: requests that run at the same time.
+        waiting: requests that wait.
+        refusal: makes the error for a request that is refused.
+        each: requests of one caller that run at the same time; one caller then also has a
+            quarter of the places to wait. None: callers are not told apart.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class ConcurrencyLimit:
 
     @contextmanager
     def admit(self, caller: str = "") -> Iterator[None]:
-        """Wait for one's turn. Raises the refusal where too many wait already."""
+        """Wait until admitted. Raises the refusal if too many requests wait already."""
         with self._changed:
             if self._here.total() >= self._places or self._here[caller] >= self._places_each:
                 raise self._refusal()

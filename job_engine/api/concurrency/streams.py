@@ -1,4 +1,4 @@
-"""Waking event streams when the writer commits an event, and ending them at a stop."""
+"""Wakes event streams when the store commits an event, and ends them when the API stops."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from job_engine.store.base import EVENTS_TOPIC
 
 @dataclass(eq=False)
 class Waiter:
-    """A stream, and how long after each thing that it waits for it is to be woken, in seconds.
+    """A stream that waits for topics: `delays` has the seconds after each until it is woken.
 
-    By the state that an event is of, and by other topics of the store.
+    A topic is the state that an event reports, or another topic of the store.
     """
 
     delays: Mapping[str, float]
@@ -38,7 +38,7 @@ class Waiter:
 
 
 class Streams:
-    """Told by the writer's thread; waited for on event loops."""
+    """All streams that wait. The store's writer calls `committed`; streams wait on event loops."""
 
     def __init__(self) -> None:
         self._waiting: set[Waiter] = set()
@@ -67,7 +67,7 @@ class Streams:
                 self._wake(waiter, 0)
 
     def open(self, delays: Mapping[str, float]) -> Waiter:
-        """Return what is woken when there is something new."""
+        """Return a new waiter for topics; `leave` has to be called with it in the end."""
         waiter = Waiter(delays)
         with self._lock:
             self._waiting.add(waiter)
@@ -85,5 +85,5 @@ class Streams:
 
 
 def at_once(states: Iterable[str]) -> dict[str, float]:
-    """Return the delays of who wants to know of these states, or with none of all, at once."""
+    """Return delays of 0 for these states, or for all states if there are none."""
     return dict.fromkeys(states or JobState, 0.0)

@@ -1,7 +1,7 @@
-"""Threads that wait for the store, so that the event loop never does.
+"""A thread pool for work that waits for the store, so that the event loop never does.
 
-What anyio and `concurrent.futures` have for it costs a small request four times as much as
-this does, for what is not needed here: limits that tasks share, and cancelling.
+anyio's and `concurrent.futures`' pools cost a small request four times as much, for features
+that are not needed here: limits shared by tasks, and cancelling.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 THREADS: Final = 100
-"""Requests that may wait for the store at once."""
+"""Threads, and so requests that may wait for the store at the same time."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +28,29 @@ class _Task:
     answer: asyncio.Future[Any]
 
     def run(self) -> Callable[[], None]:
-        """Do the work; returns what tells the caller what came of it."""
+        """Do the work; return the function that passes the result or error to the caller."""
         try:
             result = self.context.run(self.work)
         except StopIteration as error:
-            # A future does not take one, and whoever awaits it would wait for ever.
-            return partial(self._tell, self.answer.set_exception, RuntimeError(repr(error)))
+            # A future does not accept `StopIteration`, and its caller would wait for ever.
+            return partial(self._deliver, self.answer.set_exception, RuntimeError(repr(error)))
         except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
-            return partial(self._tell, self.answer.set_exception, error)
-        return partial(self._tell, self.answer.set_result, result)
+            return partial(self._deliver, self.answer.set_exception, error)
+        return partial(self._deliver, self.answer.set_result, result)
 
-    def _tell(self, tell: Callable[[Any], None], what: object) -> None:
-        def unless_gone() -> None:
+    def _deliver(self, deliver: Callable[[Any], None], what: object) -> None:
+        def unless_cancelled() -> None:
             if not self.answer.done():
-                tell(what)
+                deliver(what)
 
         try:
-            self.answer.get_loop().call_soon_threadsafe(unless_gone)
+            self.answer.get_loop().call_soon_threadsafe(unless_cancelled)
         except RuntimeError:
             return  # the loop is closed: nobody waits any more
 
 
 class Threads:
-    """At most so many threads, each started when there is more to do than threads are idle."""
+    """At most `most` threads, each started when work arrives and no thread is idle."""
 
     def __init__(self, most: int = THREADS) -> None:
         self._most = most
@@ -59,10 +59,9 @@ class Threads:
         self._started = 0
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Call `work` in a thread, with the caller's context; returns what it returns.
+        """Call `work` in a thread, with the caller's context variables; return its result.
 
-        For one event loop. Work whose caller is cancelled meanwhile is done all the same.
-        Raises what `work` raises.
+        For one event loop. Work goes on if its caller is cancelled. Raises what `work` raises.
         """
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._tasks.put(_Task(work, copy_context(), answer))
@@ -72,15 +71,15 @@ class Threads:
         return await answer
 
     def close(self) -> None:
-        """Let the threads end once what they have been given is done; nothing may follow."""
+        """End the threads once all submitted work is done; no work may follow."""
         for _ in range(self._started):
             self._tasks.put(None)
 
     def _loop(self) -> None:
         while (task := self._tasks.get()) is not None:
-            tell = task.run()
-            # Before: who is told may ask for a thread at once.
+            deliver = task.run()
+            # Idle before the caller learns the result, because it may submit work at once.
             self._idle.release()
-            tell()
-            # Nothing of it may stay here until the next one comes.
-            del task, tell
+            deliver()
+            # Drop references, or the task would live until the next one arrives.
+            del task, deliver

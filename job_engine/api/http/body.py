@@ -1,4 +1,4 @@
-"""Bodies with a limit: every one but an upload is read, and unpacked, up to so many bytes."""
+"""Middleware that reads and decompresses request bodies, within limits of size and time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from job_engine.api.identity import STRANGER
 
 UPLOAD_PATH = "/api/blob"
 BODY_S: Final = 120.0
-"""Seconds that a body may take; whoever trickles theirs keeps a connection, and its memory."""
+"""Seconds in which a body has to arrive; a slow one would hold a connection and its memory."""
 IDLE_S: Final = 20.0
-"""Seconds without a byte, in a body or an upload, after which nobody waits for the rest."""
+"""Seconds without a byte, in a body or an upload, after which it is given up."""
 
 
 STRANGERS_BYTES: Final = 64 * 1024
-"""Bytes that are read from who has not logged in: a login has fewer, and JSON costs time."""
+"""Bytes read from anonymous callers: a login is shorter, and parsing JSON takes time."""
 
 
 class SlowBodyError(RequestError):
@@ -38,7 +38,7 @@ class UnknownEncodingError(RequestError):
 
 
 class BodyMiddleware:
-    """Reads the body before the application does, and hands it over in one piece."""
+    """Reads the whole body, and passes it on in one piece; uploads are passed on as they arrive."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -61,7 +61,7 @@ class BodyMiddleware:
             await error_response(error, close=True)(scope, receive, send)
             return
         if body is None:
-            return  # gone before the end: there is nobody to answer
+            return  # the client has disconnected
         await self._app(scope, _replay(body, receive), send)
 
     def _limit(self, scope: Scope) -> int:
@@ -69,9 +69,9 @@ class BodyMiddleware:
         return min(self._max_bytes, STRANGERS_BYTES) if stranger else self._max_bytes
 
 
-def _check_length(told: bytes, limit: int) -> None:
-    """Refuse a body that says itself that it is too large, before any of it is read."""
-    if told.isdigit() and int(told) > limit:
+def _check_length(length: bytes, limit: int) -> None:
+    """Refuse a body whose `Content-Length` is too large, before any of it is read."""
+    if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
 
 
@@ -98,7 +98,7 @@ async def _read(receive: Receive, unpacked: _Plain | _Gzip, limit: int) -> bytes
 
 class _Plain:
     def end(self) -> None:
-        """Every body is whole."""
+        """Accept the end: an uncompressed body has no format of its own."""
 
     def feed(self, chunk: bytes, _room: int) -> tuple[bytes, bytes]:
         return chunk, b""
@@ -109,17 +109,17 @@ class _Gzip:
         self._inflate = zlib.decompressobj(wbits=31)
 
     def end(self) -> None:
-        """Refuse a body that was cut off: it may look whole."""
+        """Refuse a body that was cut off, which JSON alone may not show."""
         if not self._inflate.eof:
             raise RequestError("the body ends before its gzip does")
 
     def feed(self, chunk: bytes, room: int) -> tuple[bytes, bytes]:
-        """Unpack up to `room` bytes; also returns what of the chunk is left to unpack."""
+        """Return up to `room` decompressed bytes, and the rest of the chunk."""
         try:
             piece = self._inflate.decompress(chunk, room)
         except zlib.error as error:
             raise RequestError(f"the body is not gzip: {error}") from error
-        if self._inflate.unused_data:  # kept by zlib, and so without a limit
+        if self._inflate.unused_data:  # zlib would collect it without a limit
             raise RequestError("the body goes on after its gzip ends")
         return piece, self._inflate.unconsumed_tail
 
@@ -133,9 +133,9 @@ def _unpacker(encoding: bytes) -> _Plain | _Gzip:
 
 
 def _impatient(receive: Receive, whole_s: float = math.inf) -> Receive:
-    """Give up on a client that sends nothing, or is not done in time, in seconds.
+    """Return a `receive` that raises `SlowBodyError` for a client that is too slow.
 
-    What it returns raises `SlowBodyError`.
+    That is one that sends nothing for a while, or needs more than `whole_s` seconds in all.
     """
     ends_s = time.monotonic() + whole_s
 

@@ -1,8 +1,8 @@
-"""Answers in one piece: what is written in one turn of the loop leaves in one system call.
+"""Corking: whatever is written in one turn of the event loop leaves in one system call.
 
-uvicorn writes an answer's head and its body apart. Each is a way into the kernel, a segment
-on the network and a wake-up of who waits for it, which is a tenth of what a small request
-costs. (What TCP_CORK does for a socket costs two more system calls.)
+uvicorn writes a response's head and body separately. Each write is a system call, a network
+segment and a wake-up of the client, about a tenth of the cost of a small request. (Setting
+TCP_CORK on the socket would take two more system calls.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Data = bytes | bytearray | memoryview
 
 
 class CorkedTransport(asyncio.Transport):
-    """A transport that gathers what is written until the loop comes round again."""
+    """A transport that buffers writes until the next turn of the event loop."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class CorkedTransport(asyncio.Transport):
         return self._transport.get_extra_info(name, default)
 
     def pause_reading(self) -> None:
-        """Receive nothing until told to."""
+        """Receive nothing until `resume_reading`."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:

@@ -1,6 +1,6 @@
-"""No NUL characters in URLs and forms: PostgreSQL's text has no room for them.
+"""Middleware that refuses NUL characters in URLs: PostgreSQL cannot store them in texts.
 
-JSON is read without them in `call.py`; so what one database takes, the other takes too.
+`call.py` refuses them in JSON and forms, so both databases accept the same requests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WRITTEN: Final = b"%00"
 
 
 class NulMiddleware:
-    """Refuses URLs with one."""
+    """Refuses URLs that contain a NUL."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,7 @@
-"""HTTP as uvicorn reads it with httptools, with limits on what comes before the body.
+"""uvicorn's HTTP protocol with limits on the size and time of a request's head.
 
-httptools gathers a request's head until it is complete, however long that gets and takes.
-What is not HTTP is answered in the form of every other error.
+httptools collects a head without limits of its own. Malformed HTTP is answered with an error
+in the same form as any other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from job_engine.api.http.cork import CorkedTransport
 from job_engine.api.http.request_ids import HEADER, request_id
 
 MAX_HEAD_BYTES: Final = 64 * 1024
-"""Request line and headers together."""
+"""Most bytes of request line and headers together."""
 HEAD_S: Final = 20.0
 """Seconds from the first byte of a request to the end of its headers."""
 ONCE: Final = frozenset(
@@ -26,7 +26,7 @@ ONCE: Final = frozenset(
         *(b"nuvla-authn-info", b"idempotency-key", b"if-match"),
     }
 )
-"""Headers of which a second one may be read by somebody else than the first."""
+"""Headers that may occur only once: a proxy might read another one than this server does."""
 
 
 class HeadTooLongError(RequestError):
@@ -46,32 +46,32 @@ class BadHttpError(RequestError):
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose request has no end of headers, or not in time."""
+    """Closes a connection whose request head is too long or takes too long."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_bytes: int | None = None
-        """Bytes of a head so far; None between a head's end and the next request."""
+        """Bytes of the head so far; None from the end of a head to the next request."""
         self._waiting_since_s: float | None = None
-        """When the head that is awaited began, on the loop's clock; None: it is complete."""
+        """When the head began, on the event loop's clock; None: it is complete."""
         self._watch: asyncio.TimerHandle | None = None
         self._problem: RequestError | None = None
-        """Why the request that is read now is refused."""
+        """Why the current request is refused; None: it is not."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start the time limit for the first request."""
         super().connection_made(CorkedTransport(transport, self.loop))
         self._waiting_since_s = self.loop.time()
         self._look_again()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop the time limit."""
         if self._watch is not None:
             self._watch.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came from the client."""
+        """Count and parse bytes of the client."""
         if self._waiting_since_s is None and self._idle:
             self._waiting_since_s = self.loop.time()
         if self._head_bytes is not None:
@@ -82,18 +82,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
 
     def on_message_begin(self) -> None:
-        """Begin to count."""
+        """Start to count a head."""
         self._head_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Stop counting, and waiting: a body has limits of its own."""
+        """End the head's limits; `BodyMiddleware` has those of the body."""
         self._head_bytes = self._waiting_since_s = None
         self._check_headers()
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
+        """Answer malformed HTTP."""
         self._refuse(self._problem or BadHttpError(msg))
 
     @property
@@ -103,7 +103,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _check_headers(self) -> None:
         """Refuse what is too long, or could be read in two ways (RFC 9112 §3.2)."""
         once = [name for name, _ in self.headers if name in ONCE]
-        # One that arrived in one piece was not counted on its way.
+        # A head that arrived in one piece was not counted before.
         if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             self._problem = HeadTooLongError()
         elif len(set(once)) < len(once):
@@ -112,11 +112,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         elif b"host" not in once and self.parser.get_http_version() == "1.1":
             self._problem = BadHttpError("the header host is missing")
         if self._problem is not None:
-            # The parser hands it on as a request that is invalid.
+            # httptools then reports the request as invalid.
             raise self._problem
 
     def _look_again(self) -> None:
-        # Now and then: a timer for each request would cost every one of them.
+        # One timer that repeats: a timer for each request would cost all of them time.
         self._watch = self.loop.call_later(HEAD_S / 4, self._look)
 
     def _look(self) -> None:
@@ -128,7 +128,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         if self._head_bytes is None:
-            self.transport.close()  # nothing was asked
+            self.transport.close()  # no request has begun
         else:
             self._refuse(HeadTooSlowError())
 

@@ -1,7 +1,7 @@
-"""How much one caller may ask for: a token bucket each, in this process's memory.
+"""Rate limits: a token bucket for each caller, in this process's memory.
 
-Who logged in is counted by who they are, everybody else by address. Administrators and the
-engine's own services are not counted: the queue moves at the pace that they ask.
+Users are counted by identity, anonymous callers by address. Administrators and the engine's
+own services are not counted, because the queue depends on their requests.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from job_engine.api.services import Services
 
 _REMEMBERED: Final = 10_000
-"""Callers that are remembered; whoever was not seen for longest begins anew."""
+"""Callers that are remembered; the least recent ones are dropped, and start with a full bucket."""
 _UNCOUNTED: Final = frozenset({"/api/health/live", "/api/health/ready"})
-"""Probes come often, and cost nothing."""
+"""Paths of health probes, which are frequent and cheap, and not counted."""
 
 
 class Buckets:
-    """A bucket of `burst` tokens for each caller, filled up at `per_s` tokens a second.
+    """A bucket of `burst` tokens for each caller, refilled at `per_s` tokens a second.
 
-    Of a bucket only the moment is kept at which it will be full again. Used from one
-    thread: the event loop's.
+    A bucket is stored as the time at which it will be full again. For the event loop's
+    thread alone.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Buckets:
         self._full_at_s: OrderedDict[str, float] = OrderedDict()
 
     def take(self, caller: str) -> float:
-        """Take a token; returns 0, or the seconds after which there is one."""
+        """Take a token and return 0, or return the seconds until there is one."""
         now_s = self._monotonic_s()
         full_at_s = max(now_s, self._full_at_s.get(caller, now_s)) + self._interval_s
         missing_s = full_at_s - now_s - self._span_s
@@ -58,14 +58,14 @@ class Buckets:
 
 
 class RateLimits:
-    """The buckets of those who logged in, and of everybody else; None: no limit."""
+    """The buckets of logged-in and of anonymous callers; None: no limit."""
 
     def __init__(self, known: Buckets | None, strangers: Buckets | None) -> None:
         self._known = known
         self._strangers = strangers
 
     def take(self, who: Identity, address: str) -> float:
-        """Count a request; returns 0, or the seconds after which it may come again."""
+        """Count a request and return 0, or return the seconds until it is allowed."""
         if who.is_admin or EXECUTOR in who.claims or DISTRIBUTOR in who.claims:
             return 0.0
         if who.user_id is not None:
@@ -76,7 +76,7 @@ class RateLimits:
 def make_limits(
     per_s: float, burst: int, anonymous_per_s: float, anonymous_burst: int
 ) -> RateLimits:
-    """Return the limits that the settings ask for; a rate of 0 is none."""
+    """Return the limits of the settings; a rate of 0 means no limit."""
     return RateLimits(
         Buckets(per_s, burst) if per_s else None,
         Buckets(anonymous_per_s, anonymous_burst) if anonymous_per_s else None,
@@ -84,7 +84,7 @@ def make_limits(
 
 
 class RateLimitMiddleware:
-    """Refuses with 429 who asks too often, before anything of the body is read."""
+    """Answers 429 to callers over their limit, before the body is read."""
 
     def __init__(self, app: ASGIApp, services: Callable[[], Services]) -> None:
         self._app = app

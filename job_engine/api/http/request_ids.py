@@ -1,6 +1,6 @@
-"""An id for every request, in its answer and in every line that is logged for it.
+"""Middleware that gives every request an id, in its response and in its log lines.
 
-Outermost of all: what nobody else caught is answered here, with the id to look it up by.
+It is the outermost one, and answers exceptions that nothing else caught with that id.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ log = get_logger(__name__)
 
 HEADER: Final = "x-request-id"
 _SANE: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-"""What can be written into a log and back into a header without a second thought."""
+"""Ids that are safe to write to logs and headers."""
 
 
 def request_id(given: bytes | None = None) -> str:
-    """Return the client's id where it is sane, else a new one."""
+    """Return the client's id if it is safe, else a new one."""
     if given is not None and _SANE.fullmatch(given):
         return given.decode("ascii")
     return secrets.token_hex(16)
 
 
 class RequestIdMiddleware:
-    """Takes or makes the id of each request, and answers what crashed."""
+    """Adds the id, and answers uncaught exceptions with 500 or 503."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -50,14 +50,14 @@ class RequestIdMiddleware:
         try:
             await self._app(scope, receive, answer)
         except asyncio.CancelledError:
-            # The server stops, and this was not done in time. Nobody awaits this task.
+            # The server is stopping, and this request took too long. Nobody awaits this task.
             log.info("request.cancelled", method=scope["method"], path=scope["path"])
             if answer.status is None:
                 await error_response(StoppingError(), close=True)(scope, receive, answer)
         except Exception as error:
             log.error("request.crashed", method=scope["method"], path=scope["path"], exc_info=error)
             if answer.status is not None:
-                raise  # the server has to cut the connection: the answer has no end
+                raise  # the response is incomplete, so the server has to close the connection
             await error_response(UnexpectedError(error))(scope, receive, answer)
         finally:
             log.debug(
@@ -69,7 +69,7 @@ class RequestIdMiddleware:
 
 
 class _Answer:
-    """Sends with the id among the headers, and remembers whether it began."""
+    """A `send` that adds the id to the headers, and remembers whether the response began."""
 
     def __init__(self, send: Send, mine: str) -> None:
         self._send = send

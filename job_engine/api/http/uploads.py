@@ -1,4 +1,4 @@
-"""The `file` of a multipart form, streamed to where a raw body would go."""
+"""Reading the field `file` of a multipart form, streamed into an upload."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from job_engine.store.blob_files import Incoming
 
 FIELD: Final = "file"
 _MAX_OTHER: Final = 64 * 1024
-"""Bytes that headers and other fields may take."""
+"""Most bytes of part headers and other fields together."""
 
 
 class MultipartFile:
-    """Fed with the body; writes the field `file`, and skips every other one."""
+    """A parser that writes the field `file` to an upload, and skips other fields."""
 
     def __init__(
         self,

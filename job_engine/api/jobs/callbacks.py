@@ -1,4 +1,4 @@
-"""Callbacks of new jobs: where they lead, and whose secret they are signed with."""
+"""Checks callbacks of new jobs: their URL, and the secret that signs their messages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from job_engine.webhooks import Destination, DestinationPolicy
 
 
 def check_callbacks(call: Call, callbacks: Any) -> None:
-    """Raise `InvalidResourceError` for a callback that nobody could be told by.
+    """Raise `InvalidResourceError` for a callback that must not or cannot be delivered.
 
-    A secret has to be one that the caller manages: with somebody else's, messages to an
-    address of one's own would be worth as much as true ones to its owner's receiver.
+    The caller has to manage the secret: with somebody else's they could have messages
+    signed that the secret's owner would accept as genuine.
     """
     policy = DestinationPolicy(allow_http=call.services.settings.webhook_allow_http)
     for index, callback in enumerate(callbacks or ()):

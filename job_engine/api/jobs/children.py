@@ -1,4 +1,4 @@
-"""Children of bulk jobs, which are cancelled with them (docs/cimi.md §3.6, §6.4)."""
+"""Cancelling the children of a cancelled bulk job (docs/cimi.md §3.6, §6.4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PRIORITY: Final = 10
 
 
 def for_children(who: Identity, cancelled: Document) -> Document | None:
-    """Make the job that cancels the children of a cancelled bulk job; None for any other."""
+    """Return the job that cancels a cancelled bulk job's children; None for any other job."""
     if not cancelled["action"].startswith("bulk"):
         return None
     target = {"href": cancelled["id"]}
@@ -37,10 +37,10 @@ def for_children(who: Identity, cancelled: Document) -> Document | None:
 
 
 def cancel_children(store: Store, who: Identity, parent: str) -> int:
-    """Cancel the unfinished children of a job that was cancelled; returns how many there were.
+    """Cancel the unfinished children of a cancelled job; return how many there were.
 
-    Those that are bulk jobs themselves get a job for theirs. No right on the children is
-    asked for: whoever made them said whose they are. Raises `NotFoundError`, and
+    A child that is a bulk job gets a job that cancels its own children. No right on the
+    children is needed: their creator named the parent. Raises `NotFoundError`, and
     `ConflictError` for a job that was not cancelled.
     """
     if store.jobs.get(parent)["state"] != JobState.CANCELED:

@@ -1,4 +1,4 @@
-"""What creators ask of actions, against what executors published of them."""
+"""Checks payloads of new jobs against the schemas that executors published for their actions."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from job_engine.store.actions import Actions
 log = get_logger(__name__)
 
 _REMEMBERED: Final = 1000
-"""Characters of a payload that is not checked again when it comes again."""
+"""Characters of the longest payload whose check is remembered."""
 _MAX_ERRORS: Final = 20
-"""Errors of one payload that are told."""
+"""Errors of one payload that are reported."""
 _SHOWN: Final = 200
-"""Characters of a wrong value that an error repeats."""
+"""Characters of a wrong value that an error quotes."""
 
 
 class Payloads:
-    """Checks the payloads of one request, by what is published when it is made.
+    """Checks the payloads of one request, which may create thousands of jobs.
 
-    An action that nobody published takes any payload. A request may create thousands of
-    jobs; what they have in common is looked at once.
+    Each action is looked up once. An action that no executor has published takes any
+    payload.
     """
 
     def __init__(self, actions: Actions) -> None:
@@ -47,10 +47,10 @@ class Payloads:
         self._good: set[tuple[str, str | None]] = set()
 
     def check(self, action: str, payload: str | None, *, admin: bool) -> None:
-        """Check what a creator asks of an action; `admin` is whether they administer.
+        """Check one payload; `admin` says whether the job's creator is an administrator.
 
-        Raises `InvalidResourceError`, saying what to change, for a payload that will not
-        do, and `ForbiddenError` for an action that is the administrators'.
+        Raises `InvalidResourceError`, saying what to change, for an invalid
+        payload, and `ForbiddenError` for an action that only administrators may use.
         """
         description = self._describe(action)
         if description is None:
@@ -77,7 +77,7 @@ class Payloads:
             with bounded():
                 errors = list(islice(validator.iter_errors(value), _MAX_ERRORS))
         except (Unresolvable, SchemaTooDearError, RecursionError) as broken:
-            # The executor's mistake, too; it checks the payload again.
+            # The published schema is at fault; the executor checks the payload again.
             log.warning("action.schema_broken", action=action, error=str(broken))
             return
         if errors:
@@ -92,11 +92,11 @@ def _validator(schema: str) -> Any:
     parsed = json.loads(schema)
     try:
         Draft202012Validator.check_schema(parsed)
-    except SchemaError:  # the executor's mistake, and not a reason to refuse jobs
+    except SchemaError:  # an invalid schema is no reason to refuse jobs
         return None
     if not can_check(parsed):
         return None
-    # Without a registry of ours it would fetch whatever address a schema refers to.
+    # The default registry would fetch remote schemas.
     return BoundedValidator(parsed, registry=Registry())
 
 

@@ -1,12 +1,12 @@
-"""What a job refers to has to be its creator's to refer to: uploads, and the parent.
+"""Checks what new jobs refer to: their creator must have a right to the uploads and parent.
 
-Executors read every blob, so without this check whoever knows a digest could have
-somebody else's submission graded as theirs. By convention a payload names an upload in
-an attribute `blob`, as `sha256:<hex>` or `blob/<hex>`, at whatever depth.
+Executors read the uploads that their jobs name, so without this check anybody who knows a
+digest could have somebody else's submission graded as their own. By convention a payload
+names an upload in an attribute `blob`, at any depth, as `sha256:<hex>` or `blob/<hex>`.
 
-A job takes the turns of its `parent`. So one that is stored here has to be visible to the
-creator, or they could use up somebody else's turns. Of any other, such as a course of a
-platform's, the creators' word is taken: they are who the operator lets create jobs.
+Jobs share the turns of their `parent` (fair share). A parent that is a stored resource has to
+be visible to the creator, who could use up its turns otherwise. Any other name, such as a
+course of a platform, is accepted: the operator decides who may create jobs.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _DIGEST: Final = re.compile(r"(?:sha256:|blob/)([0-9a-f]{64})")
 
 
 def check_blobs(call: Call, payload: str | None) -> None:
-    """Raise `InvalidResourceError` for an upload that the caller has not made.
+    """Raise `InvalidResourceError` for an upload that is not the caller's.
 
-    The same answer for one that is somebody else's and one that is nobody's: whether
-    such bytes exist is not the caller's to know.
+    The answer is the same for somebody else's upload and for a missing one, so that it does
+    not reveal whether such bytes exist.
     """
     owners = None if call.who.is_admin else call.who.claims
     # Each once: a payload of a megabyte has room for ten thousand mentions.
@@ -51,7 +51,7 @@ class Parents:
         self._good: set[str] = set()
 
     def check(self, parent: str | None) -> None:
-        """Raise `InvalidResourceError` for one that the caller may not see."""
+        """Raise `InvalidResourceError` for a parent that the caller may not see."""
         if parent is None or parent in self._good or self._call.who.is_admin:
             return
         store = self._call.services.store
@@ -72,7 +72,7 @@ def _named(payload: str | None) -> Iterator[tuple[str, str]]:
     try:
         waiting: list[Any] = [json.loads(payload)]
     except (ValueError, RecursionError):
-        return  # no JSON: whether that will do is for the action's schema to say
+        return  # not JSON; the action's schema decides whether that is allowed
     while waiting:
         value = waiting.pop()
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The documents of jobs that the engine creates by itself."""
+"""Documents of periodic jobs, which the engine creates itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from job_engine.store.base import Document
 
 
 def scheduled_job(action: str, who: Identity) -> Document:
-    """Return the job of a tick: like one of Nuvla's distributors (docs/cimi.md §6.5)."""
+    """Return the document of a periodic job, in the form of docs/cimi.md §6.5."""
     return {
         "id": f"job/{uuid.uuid4()}",
         "action": action,

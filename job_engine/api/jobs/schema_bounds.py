@@ -1,9 +1,9 @@
-"""JSON Schemas of executors, checked without trusting who wrote them.
+"""Bounds on the cost of validating by JSON Schemas that executors have published.
 
-The API runs them on whatever creators send. So patterns are matched in linear time, by the
-engine of `pydantic-core`, and one that it cannot match is left to the executor, which checks
-every payload again, as is all of a schema that matches names of attributes against patterns;
-and what refers to itself may be followed so often and no further.
+The API applies them to payloads of any creator, so neither is trusted. Patterns are matched
+in linear time, by the regular expressions of `pydantic-core`. A pattern that it does not
+support, and a schema with `patternProperties`, are left to the executor, which checks every
+payload again. The number of references that one payload may follow is limited.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from job_engine.errors import JobEngineError
 from job_engine.model.protocol.actions import ActionDescription
 
 MAX_SCHEMA_CHARS: Final = 100_000
-"""Of one action's schema, as `str` writes it."""
+"""Characters of one action's schema."""
 FOLLOWED: Final = 20_000
-"""References that one payload may take, over all its values."""
+"""References (`$ref`) that validating one payload may follow."""
 _BY_NAME: Final = frozenset({"patternProperties", "unevaluatedProperties"})
 
 _left: ContextVar[list[int]] = ContextVar("references")
@@ -38,7 +38,7 @@ class SchemaTooDearError(JobEngineError):
 
 
 def check_published(description: ActionDescription) -> None:
-    """Raise `InvalidResourceError` for a schema that is not worth keeping."""
+    """Raise `InvalidResourceError` for a schema that is too large or cannot be stored."""
     if len(str(description.payload_schema)) > MAX_SCHEMA_CHARS:
         where = f"{description.name[:200]}/payload_schema"
         problem = f"{where}: has more than {MAX_SCHEMA_CHARS} characters"
@@ -46,12 +46,12 @@ def check_published(description: ActionDescription) -> None:
 
 
 def can_check(schema: Any) -> bool:
-    """Whether a schema matches no names of attributes against patterns of its own."""
+    """Return whether a schema has no patterns for attribute names."""
     return _BY_NAME.isdisjoint(_keys(schema))
 
 
 def _keys(schema: Any) -> Iterator[str]:
-    """Yield the keywords of a schema, and whatever else is a key in it."""
+    """Yield all keys in a schema, at any depth."""
     waiting = [schema]
     while waiting:
         value = waiting.pop()
@@ -64,7 +64,7 @@ def _keys(schema: Any) -> Iterator[str]:
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Bound what one payload may cost within the block; then `SchemaTooDearError` is raised."""
+    """Limit the references that one payload may follow; more raise `SchemaTooDearError`."""
     token = _left.set([FOLLOWED])
     try:
         yield
@@ -109,4 +109,4 @@ BoundedValidator: Final[Any] = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     {"pattern": _pattern, **{name: _counted(name) for name in ("$ref", "$dynamicRef")}},
 )
-"""Draft 2020-12, within bounds; to be used inside `bounded`."""
+"""A validator of draft 2020-12, to be used inside `bounded`."""

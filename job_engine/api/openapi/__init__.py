@@ -1,5 +1,5 @@
-"""The OpenAPI document: what FastAPI knows of its routes, and what the CIMI types are like.
+"""The OpenAPI document: FastAPI's routes, and the CIMI resource types.
 
-It has to be true: a test asks every operation of it, as several callers, and holds each
-answer against what is written here. So whatever answers something new says so here.
+A test calls every operation as several callers and compares each response with the document,
+so new statuses and attributes have to be added here.
 """

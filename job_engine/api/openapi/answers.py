@@ -1,4 +1,4 @@
-"""Which statuses an operation answers, and with what."""
+"""Describing responses: their statuses and bodies."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 from job_engine.api.openapi.schemas import STRING, Json, ref
 
 ALWAYS: Final = (400, 403, 408, 429, 431, 500, 503)
-"""What any request may be answered: what it says is wrong, or it comes at the wrong time."""
+"""Error statuses that any request may get."""
 WITH_BODY: Final = (413, 415)
-"""What any request with a body may be answered besides."""
+"""Further error statuses of requests with a body."""
 
 _MEANINGS: Final = {
     400: "The request will not do; `message` and `errors` say why. Malformed JSON is answered "
@@ -53,7 +53,7 @@ _PLAIN: Final[Json] = {"text/plain": {"schema": {"const": "Malformed JSON in req
 
 
 Responses = dict[int | str, Json]
-"""What FastAPI is told of a route's answers."""
+"""The argument `responses` of FastAPI's routes."""
 
 
 def answer(status: int, schema: Json | None, media_type: str = "application/json") -> Json:
@@ -66,19 +66,19 @@ def answer(status: int, schema: Json | None, media_type: str = "application/json
 
 
 def document(name: str) -> Json:
-    """Describe the answer that is a whole document of a type."""
+    """Describe a response with a whole document of a type."""
     described = answer(200, ref(name))
     return {**described, "headers": {**described["headers"], **_TAG_HEADER}}
 
 
 def errors(statuses: Iterable[int], *, body: bool) -> Json:
-    """Describe the errors of an operation, beside those that every one has."""
+    """Describe the errors of an operation, including those of every operation."""
     every = sorted({*statuses, *ALWAYS, *(WITH_BODY if body else ())})
     return {str(status): _error(status, body=body) for status in every}
 
 
 def also(*statuses: int) -> dict[int | str, Json]:
-    """Return the further errors of a route of FastAPI's, as its `responses`."""
+    """Return further errors of a FastAPI route, as its `responses`."""
     said = errors(statuses, body=False)
     return {status: said[str(status)] for status in statuses}
 

@@ -166,7 +166,7 @@ def _on_resource(name: str, kind: ResourceType) -> Json:
 
 
 def _on_operation(name: str, operation: str) -> Json:
-    """Describe an operation by what it is known to do; of any other, an object is answered."""
+    """Describe an operation; one that is not known here answers an object."""
     anything = {"200": answer(200, {"type": "object"})}
     unknown = (f"The operation `{operation}`.", anything)
     text, answers = _known_operations(document(name)).get(operation, unknown)
@@ -204,11 +204,11 @@ _FURTHER: Final[Mapping[str, tuple[Json, int]]] = {
     "timeout": (_IF_MATCH, 412),
     "resubmit": (_KEY, 422),
 }
-"""What else an operation takes, and the status with which it is refused for that."""
+"""The body of operations that take one, and the status for an invalid one."""
 
 
 def _known_operations(whole: Json) -> Mapping[str, tuple[str, dict[str, Json]]]:
-    """Return what each is for and what it answers; `whole` is the answer with the document."""
+    """Return the summary and responses of each; `whole` is the response with the document."""
     return {
         "cancel": ("End it: what waits does not run, what runs is stopped.", {"200": whole}),
         "timeout": ("End one that runs.", {"200": whole}),
@@ -276,6 +276,6 @@ def _operation(
 
 
 def _has(kind: ResourceType, request: str) -> bool:
-    """Whether a type answers anything but 405."""
+    """Return whether a type implements a request, instead of answering 405."""
     known = getattr(type(kind), request) is not getattr(ResourceType, request)
     return known and request not in kind.refused

@@ -1,4 +1,4 @@
-"""The whole document."""
+"""Putting the OpenAPI document together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from job_engine.model.protocol.claims import LogRequest
 
 
 def describe(app: FastAPI, registry: Mapping[str, ResourceType]) -> Json:
-    """Describe the API."""
+    """Return the OpenAPI document of the application."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
     for item in document["paths"].values():
         for operation in item.values():
@@ -43,7 +43,7 @@ def describe(app: FastAPI, registry: Mapping[str, ResourceType]) -> Json:
 
 
 def _completed(operation: Json) -> Json:
-    """Give an operation of FastAPI's the errors that it really answers."""
+    """Return a FastAPI operation with the errors that it really answers."""
     said = {status: said for status, said in operation["responses"].items() if status != "422"}
     for status, response in said.items():
         if status.isdecimal():

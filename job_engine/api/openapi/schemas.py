@@ -1,4 +1,4 @@
-"""What documents, collections and answers look like, as JSON Schema."""
+"""JSON Schemas of documents, collections and answers."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def ref(name: str) -> Json:
 
 
 def of_type(kind: ResourceType) -> dict[str, Json]:
-    """Return the components of a type: its documents, what is asked of new ones, its pages."""
+    """Return the components of a type: documents, bodies of an add, and pages."""
     schema = kind.schema.model_json_schema(ref_template=REF)
     nested: dict[str, Json] = schema.pop("$defs", {})
     properties = {name: _without_null(value) for name, value in schema["properties"].items()}
@@ -135,7 +135,7 @@ def of_type(kind: ResourceType) -> dict[str, Json]:
     }
     return {
         **{name: _without_nulls(value) for name, value in nested.items()},
-        # Whoever may see less of a document, or selects, gets fewer of its attributes.
+        # Callers with fewer rights, or a `select`, get fewer attributes.
         kind.name: {**described, "required": ["id"]},
         f"{kind.name}-edit": described,
         f"{kind.name}-new": {**described, "required": list(kind.asked)},
@@ -144,7 +144,7 @@ def of_type(kind: ResourceType) -> dict[str, Json]:
 
 
 def template_of(name: str) -> Json:
-    """Return what is asked of a new document that is made from a template."""
+    """Return the schema of an add from a template."""
     return {
         "type": "object",
         "properties": {

@@ -1,1 +1,6 @@
-"""What HTTP looks like: CIMI resources, uploads, the services' messages, events, health."""
+"""The routes: which path and method does what, by subject.
+
+`cimi` has the resource types, `blobs` uploads and downloads, `engine` and `messages` what
+executors and distributors send, `events` and `job_stream` the event streams, `webhooks` the
+delivery of webhooks, `greengrader` an upload form, and `health` the probes.
+"""

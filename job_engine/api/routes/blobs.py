@@ -34,7 +34,7 @@ router = APIRouter(prefix="/api/blob", tags=["blob"])
 
 OCTET_STREAM = "application/octet-stream"
 DRAIN_S = 10.0
-"""Seconds that a refused upload may go on."""
+"""Seconds for which the rest of a refused upload is read."""
 
 
 _BYTES: Final[Json] = {"type": "string", "format": "binary"}
@@ -95,7 +95,7 @@ async def _upload(request: Request, services: Services, who: Identity, limit: in
         digest = await run_in_threadpool(
             record, services, incoming, who.active_claim, media_type, name
         )
-        # On its own: the same upload, made again, writes no row.
+        # In a transaction of its own, because a repeated upload writes no row.
         trail_line = line_of(
             who, bound_field("request_id"), "blob.add", f"blob/{digest}", size=incoming.size
         )
@@ -136,7 +136,7 @@ def _file(call: Call, digest: str) -> Response:
     name = quote(str(document.get("name", digest)), safe="")
     return FileResponse(
         call.services.blob_files.path(digest),
-        # A student's upload must not run as a page of this origin.
+        # Served as a download, so that an upload never runs as a page of this origin.
         media_type=OCTET_STREAM,
         headers={
             "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
@@ -146,10 +146,10 @@ def _file(call: Call, digest: str) -> Response:
 
 
 async def _drain(request: Request, limit: int) -> None:
-    """Read on for a while, so that a client that is still sending gets to see the answer.
+    """Read the rest for a while, so that a client that is still sending sees the response.
 
-    Closing on it would reset the connection: an expired session would look like a broken
-    network, and nobody would log in again.
+    Closing the connection at once would reset it: an expired session would look like a
+    network failure, and the client would not log in again.
     """
     drained = 0
     with contextlib.suppress(ClientDisconnect, TimeoutError, RuntimeError):
@@ -198,7 +198,7 @@ async def _receive_form(
 def record(
     services: Services, incoming: Incoming, owner: str, media_type: str, name: str | None
 ) -> str:
-    """Keep what has come in as an upload of somebody's; return its digest."""
+    """Store a complete upload under its owner; return its digest."""
     digest = incoming.complete()
     services.store.blobs.add(
         digest,

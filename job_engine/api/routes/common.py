@@ -1,4 +1,4 @@
-"""What the routes share: who asks, and how an answer is written."""
+"""What routes share: the services, the caller, and writing a response."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from job_engine.api.types.base import RequestForbiddenError
 
 
 def services_of(request: Request) -> Services:
-    """Return what the application shares."""
+    """Return the application's services."""
     services: Services = request.app.state.services
     return services
 
 
 async def identify(request: Request) -> Identity:
-    """Say who sends the request."""
+    """Return the identity of the caller."""
     return await services_of(request).identify(request)
 
 
@@ -35,15 +35,15 @@ class _StrictRequest(Request):
         try:
             return parse_json(await self.body())
         except MalformedJsonError as error:
-            # What FastAPI knows to answer.
+            # The error for which FastAPI has a handler.
             raise json.JSONDecodeError(error.message, "", 0) from error
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON is read as that of all others is."""
+    """A FastAPI route whose JSON is parsed as strictly as CIMI requests (`parse_json`)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler, given our request."""
+        """Return FastAPI's handler, called with a strict request."""
         handle = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
@@ -53,7 +53,7 @@ class StrictRoute(APIRoute):
 
 
 async def _shared(request: Request) -> Services:
-    # A plain function would be called in the thread pool, at the price of two switches.
+    # Async, because FastAPI would run a plain function in its thread pool.
     return services_of(request)
 
 
@@ -62,11 +62,11 @@ Caller = Annotated[Identity, Depends(identify)]
 
 
 def allow(who: Identity, *claims: str) -> None:
-    """Raise `ForbiddenError` for who has none of these claims."""
+    """Raise `ForbiddenError` unless the caller has one of these claims."""
     if not any(claim in who for claim in claims):
         raise RequestForbiddenError(CREDENTIALS_REQUIRED)
 
 
 def respond(reply: Reply) -> Response:
-    """Write an answer."""
+    """Return the response for a reply."""
     return json_response(reply.body, reply.status, dict(reply.headers))

@@ -1,7 +1,7 @@
-"""The messages of `model/protocol/`: what executors and distributors say.
+"""The rarer messages of executors and distributors (`model/protocol/`).
 
-Those that come for every job are in `messages.py`. Most of these are plain functions, which
-run in the thread pool: nothing waits for the store on the event loop.
+`messages.py` has those that are sent for every job. Most routes are plain functions, which
+FastAPI runs in its thread pool, so that the event loop never waits for the store.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ PREFIX: Final = "/api/engine"
 router = APIRouter(prefix=PREFIX, tags=["engine"], route_class=StrictRoute)
 
 MIN_AGE_S: Final = 86_400.0
-"""Seconds that every job is kept for: the key of an executor must not empty the store."""
+"""Least age, in seconds, of jobs to clean up: an executor's key must not empty the store."""
 MAX_GRACE_S: Final = 1e9
-"""Longer than any engine has run; what is much larger has no room in a column."""
+"""Longest grace period in seconds; larger numbers do not fit a column."""
 
 Window = Annotated[int, Query(ge=0, le=10 * BATCH_LIMIT)]
 Version = Annotated[int, Query(ge=0, le=ANY_VERSION)]

@@ -1,11 +1,11 @@
 """The event streams: jobs that were created or changed state, as server-sent events.
 
-`events` tells of each one; `changes` sums up for leaders, who would otherwise read three
-events a job to learn no more than that there is something to do.
+`events` sends each event; `changes` sends summaries to leaders, which would otherwise read
+three events a job only to learn that there is something to do.
 
-A stream goes on after `Last-Event-ID` (header, or `last_event_id` in the query), else
-from now. It wakes when the writer commits an event; a slow look besides is the safety
-net for what another process wrote.
+A stream continues after `Last-Event-ID` (a header, or `last_event_id` in the query), else from
+now. It wakes when this process commits an event, and reads the store now and then for events
+of other processes.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ KEEPALIVE_S: Final = 15
 POLL_S: Final = 2.0
 PAGE: Final = 500
 PACE_S: Final = 0.1
-"""How long claims are summed up for leaders; what is new they are told at once. A window
-holds a second's worth of jobs, so it does not run empty meanwhile."""
+"""Seconds for which claims are collected before leaders are notified; new jobs are reported at
+once. A window holds a second's worth of jobs, so it does not run empty in that time."""
 SEND_TIMEOUT_S: Final = 30.0
-"""Seconds after which a reader that takes nothing is dropped; it can resume."""
+"""Seconds after which a reader that accepts no data is disconnected; it can resume."""
 
 _NOTHING: Final = Changes()
 _DELAYS: Final[dict[str, float]] = {
@@ -88,11 +88,11 @@ def _response(stream: AsyncIterator[ServerSentEvent | bytes]) -> EventSourceResp
 
 
 async def _start(services: Services, last: str | None) -> int:
-    """Return the id to go on after: the given one, unless the store never drew it."""
+    """Return the event id to continue after: the client's, unless this store never issued it."""
     newest = await run_in_threadpool(services.store.events.newest)
     if last is None or not last.isdecimal() or len(last) > 18:
         return newest
-    # A store restored from a backup draws ids again that a reader has seen.
+    # A store that was restored from a backup issues ids again that a reader has seen.
     return min(int(last), newest)
 
 
@@ -100,7 +100,7 @@ async def _stream(
     services: Services, after: int, actions: Sequence[str], states: Sequence[str]
 ) -> AsyncIterator[ServerSentEvent | bytes]:
     waiter = services.streams.open(at_once(states))
-    # Said at once, so that a reader knows it is connected, and from where to resume.
+    # Sent at once, so that a reader knows that it is connected, and where to resume.
     yield ServerSentEvent(comment="connected", id=str(after))
     try:
         while not services.streams.closed:
@@ -112,7 +112,7 @@ async def _stream(
             )
             after = page.upto
             if page.events:
-                # In one piece: a thousand small writes cost more than all the rest.
+                # In one write: a thousand small ones would cost more than all the rest.
                 yield b"".join(_encode(stored) for stored in page.events)
             if not page.more:
                 await _wait(waiter)

@@ -101,7 +101,7 @@ def _create(call: Call, name: str, image: str, file: str, data: bytes) -> str:
         content = {"base64": base64.b64encode(data).decode()}
         payload["submission"] = {"files": {file: content}}
     body = {"action": "grade", "payload": json.dumps(payload)}
-    # To the audit trail it is a job that was added.
+    # Recorded in the audit trail as an added job.
     added = replace(call, path="/api/job", body=body)
     return str(create(added).body["resource-id"])
 

@@ -1,4 +1,4 @@
-"""Whether this process is alive, and whether it can serve. Anybody may ask."""
+"""Health probes: whether the process is alive, and ready. They need no login."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def ready(services: Shared) -> Response:
     if services.streams.closed:
         missing.append("stopping")
     if missing:
-        # The store's own words may say more than everybody is to know.
+        # The store's own error may contain details that are not public.
         message = f"not ready: {', '.join(missing)}"
         body: dict[str, Any] = {"status": 503, "message": message, "not-ready": missing}
         return json_response(body, 503, {"Retry-After": "1"})

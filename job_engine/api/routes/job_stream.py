@@ -1,8 +1,8 @@
-"""One job's stream: its log, its phases and tests as they happen, as server-sent events.
+"""The stream of one job: log, phases and tests as they happen, as server-sent events.
 
-It goes on after the offset in `Last-Event-ID` or `offset`, else from the start, and ends
-with the job. Who may read the job may follow it; what a run tells for staff goes to those
-who manage the job or may edit it.
+It continues after the offset in `Last-Event-ID` or `offset`, else from the start, and ends
+with the job. Whoever may read the job may follow it; events for staff go only to those who
+manage the job or may edit it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from job_engine.store.jobs.logs import LOG, LOG_TOPIC, Offset, StreamItem
 router = APIRouter(prefix="/api/job", tags=["job"])
 
 PACE_S: Final = 0.1
-"""How long what some job said is gathered, before streams look whether it was theirs."""
+"""Seconds for which news of all jobs is collected before streams check for their own job."""
 
 _WAITED_FOR: Final[dict[str, float]] = {
     LOG_TOPIC: PACE_S,
@@ -67,7 +67,7 @@ async def job_stream(
         raise BadOffsetError
     call = await make_call(request, services, who)
     job = f"job/{uuid}"
-    await run_in_threadpool(_look, call, job)  # refuses now, and not within the stream
+    await run_in_threadpool(_look, call, job)  # raises before the stream has begun
     return EventSourceResponse(
         _follow(call, job, after),
         ping=KEEPALIVE_S,
@@ -77,9 +77,9 @@ async def job_stream(
 
 
 def _look(call: Call, job: str) -> tuple[Document, bool]:
-    """Return what the caller sees of a job, and whether they are staff to it.
+    """Return the job as the caller sees it, and whether they are its staff.
 
-    Raises for who may not read it.
+    Raises `NotFoundError` and `ForbiddenError`.
     """
     document = call.services.store.jobs.get(job)
     held = rights_held(call, document)
@@ -94,7 +94,7 @@ async def _follow(call: Call, job: str, after: Offset) -> AsyncIterator[ServerSe
     try:
         while not services.streams.closed:
             waiter.woken.clear()
-            # Read before the stream: a job that is final here has told everything there.
+            # Read before the stream: if the job is final now, its stream is complete.
             document, staff = await run_in_threadpool(_look, call, job)
             now = {name: document[name] for name in _SHOWN if name in document}
             if now != shown:
@@ -114,7 +114,7 @@ async def _follow(call: Call, job: str, after: Offset) -> AsyncIterator[ServerSe
             except TimeoutError:
                 continue
     except (NotFoundError, ForbiddenError):
-        return  # It was deleted, or is no longer the caller's to see.
+        return  # deleted, or no longer visible to the caller
     finally:
         services.streams.leave(waiter)
 

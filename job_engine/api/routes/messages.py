@@ -1,8 +1,7 @@
-"""The three messages that come for every job: what is claimed, reported and pushed.
+"""The three messages that are sent for every job: claim, report and pushed.
 
-FastAPI describes them, and another route than its own answers them: what it does for a
-request of any kind, in Python, costs as much as the work on a small batch. They await the
-store's writer, so nothing waits for it on the event loop.
+FastAPI only describes them. `MessageRoute` answers them, because FastAPI's own handling costs
+as much as the work on a small batch. The handlers await the store's writer.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from job_engine.model.protocol.feed import EntriesReply, EntriesRequest
 
 
 class MessageRoute(APIRoute):
-    """A route of a function of a message, the services and who sent it, to the answer."""
+    """A route whose endpoint takes a message, the services and the caller, and answers one."""
 
     claims: ClassVar[tuple[str, ...]]
-    """Who may send it, which is settled before anything of it is read."""
+    """Claims that may send it, checked before the body is parsed."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the handler of requests."""
         answer = self.endpoint
         kind: type[BaseModel] = get_type_hints(answer)["message"]
 
@@ -51,9 +50,9 @@ class MessageRoute(APIRoute):
 
 
 def _read(body: bytes, kind: type[BaseModel]) -> BaseModel:
-    """Read a body as one message. Raises what FastAPI answers with 400.
+    """Parse a body as one message. Raises the error that FastAPI answers with 400.
 
-    The long way, through Python's own objects, takes ten times as long for a batch.
+    Parsing JSON into Python objects first would take ten times as long for a batch.
     """
     try:
         return kind.model_validate_json(body)

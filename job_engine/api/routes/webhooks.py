@@ -1,4 +1,4 @@
-"""Webhooks as their sender sees them: what to send, and what became of it."""
+"""Messages of the action that delivers webhooks: take what is due, report the results."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class AssignmentType(StoredType):
     )
     schema: ClassVar[type[Schema]] = AssignmentSchema
     asked: ClassVar[tuple[str, ...]] = ("name", "digest")
-    # A version never changes: jobs are graded by what it was when they were created.
+    # A version never changes, because jobs pin it when they are created.
     fixed: ClassVar[frozenset[str]] = frozenset({"name", "version", "digest", "document"})
 
     def make(self, call: Call, body: Document) -> Resource:
@@ -79,7 +79,7 @@ class AssignmentType(StoredType):
 
 
 def _refuse_anothers(call: Call, name: Any, published: list[Document]) -> None:
-    """A name means its newest version, so only who began it may add to it."""
+    """Refuse a version of somebody else's name, because a name means its newest version."""
     theirs = [known for known in published if known["created-by"] != call.who.creator]
     if theirs and not call.who.is_admin:
         raise RequestForbiddenError(
@@ -96,7 +96,7 @@ def _require_blob(call: Call, digest: str) -> None:
 
 
 def _require_allowed(call: Call, digest: str) -> None:
-    """Refuse what the executors' policies would, once they have told them."""
+    """Refuse what the policies published by executors would refuse later."""
     action = call.services.store.actions.get(GRADE)
     if action is None or not action.terms:
         return
@@ -107,4 +107,4 @@ def _require_allowed(call: Call, digest: str) -> None:
     except AssignmentError as error:
         raise invalid([f"digest: {line}" for line in error.message.splitlines()]) from error
     except ArchiveError:
-        return  # Too much for here; the executors' limits are their own.
+        return  # too large to be read here; executors have their own limits

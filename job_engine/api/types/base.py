@@ -1,4 +1,4 @@
-"""What a resource type is: who may use its collection, and what its requests do."""
+"""The abstract resource type: who may use its collection, and what its requests do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Operation = Callable[[Call, str], Reply]
 
 @dataclass(frozen=True)
 class Collection:
-    """Who may do what with a collection; admins may do everything that is possible."""
+    """The claims that may query, add and delete in bulk; admins may do all that is possible."""
 
     query: tuple[str, ...] = (USER,)
     add: tuple[str, ...] | None = ()
@@ -53,11 +53,11 @@ class ResourceType(ABC):
     name: ClassVar[str]
     collection: ClassVar[Collection] = Collection()
     schema: ClassVar[type[Schema]] = Common
-    """What a whole document looks like; `Common` alone: like anything."""
+    """The schema of a document; `Common` itself allows any attribute."""
     asked: ClassVar[tuple[str, ...]] = ()
-    """Attributes that an add has to bring."""
+    """Attributes that an add requires."""
     refused: ClassVar[frozenset[str]] = frozenset()
-    """Requests that are 405 for everybody, though the class that this one is of knows them."""
+    """Requests that answer 405 although the base class implements them."""
 
     # --- requests -------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class ResourceType(ABC):
         raise MethodNotAllowedError(call.method, call.path)
 
     def operations(self) -> Mapping[str, Operation]:
-        """Return what can be done beyond that, by name."""
+        """Return the further operations, by name."""
         return {}
 
     def operate(self, call: Call, resource_id: str, name: str) -> Reply:
@@ -103,7 +103,7 @@ class ResourceType(ABC):
     # --- what the requests share ----------------------------------------------
 
     def require(self, call: Call, allowed: tuple[str, ...] | None) -> None:
-        """Refuse who has none of these claims, and is no admin; with no claims, who is none."""
+        """Raise `ForbiddenError` unless the caller has one of these claims or is an admin."""
         claims = allowed or (ADMIN,)
         if ANON not in claims and not any(claim in call.who for claim in claims):
             raise RequestForbiddenError(CREDENTIALS_REQUIRED)
@@ -136,7 +136,7 @@ class ResourceType(ABC):
         source: Source,
         operations: Callable[[Document, Right, Identity], Operations] = common_operations,
     ) -> Reply:
-        """Answer a query of those who may query, from a source of documents."""
+        """Answer a query over a source of documents, for callers who may query."""
         self.require(call, self.collection.query)
         return self.collection_reply(call, run_query(call, source, operations))
 
@@ -156,7 +156,7 @@ class RequestForbiddenError(RequestError, ForbiddenError):
 
 
 def refuse(resource_id: str) -> ForbiddenError:
-    """Return the error for somebody without the right on a resource that exists."""
+    """Return the error for a missing right on a resource that exists."""
     return ForbiddenError(f"invalid credentials for '{resource_id}'")
 
 
@@ -177,7 +177,7 @@ def created(resource_id: str, **more: Any) -> Reply:
 
 
 def bulk_deleted(call: Call, delete: Callable[[], int]) -> Reply:
-    """Delete, and return the answer to a bulk delete; `delete` says how many there were."""
+    """Run `delete`, which returns a number, and return the answer to a bulk delete."""
     store = call.services.store
     began_ms = store.clock()
     count = delete()
@@ -197,4 +197,4 @@ _BULK_SUMMARY: Final = {
     "throttled_until_millis": 0,
     "failures": [],
 }
-"""What clients of a bulk delete expect beside the numbers (docs/cimi.md §1.11)."""
+"""The rest of a bulk delete's answer, which clients expect (docs/cimi.md §1.11)."""

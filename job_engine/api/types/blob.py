@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from sqlalchemy import Connection, select
 
-from job_engine.api.access import project, rights, runs_errand
+from job_engine.api.access import is_in_executor_scope, project, rights
 from job_engine.api.access import select as select_attributes
 from job_engine.api.audit import record
 from job_engine.api.call import Call, Reply
@@ -56,7 +56,7 @@ class BlobType(ResourceType):
         return Reply(seen, headers={"ETag": tag})
 
     def delete(self, call: Call, resource_id: str) -> Reply:
-        """Forget one's upload; the bytes go with the last owner's."""
+        """Delete one's upload; the bytes are deleted with the last owner's."""
         document = visible_blob(call, resource_id)
         owner = str(document["created-by"])
         if owner not in call.who:
@@ -82,13 +82,13 @@ class BlobType(ResourceType):
 def visible_blob(call: Call, resource_id: str) -> Document:
     """Return the upload that the caller may read.
 
-    Raises `NotFoundError`, for strangers too: whether such bytes exist is not theirs
-    to know; `ForbiddenError` for who did not log in.
+    Raises `NotFoundError`, also for somebody else's upload, so that it does not reveal that
+    the bytes exist, and `ForbiddenError` for anonymous callers.
     """
     if not call.who.is_user and EXECUTOR not in call.who:
         raise refuse(resource_id)
     digest = resource_id.partition("/")[2]
-    everybodys = call.who.is_admin or runs_errand(call, resource_id)
+    everybodys = call.who.is_admin or is_in_executor_scope(call, resource_id)
     owners = None if everybodys else call.who.claims
     try:
         return call.services.store.blobs.get(digest, owners)

@@ -52,7 +52,7 @@ class CredentialType(StoredType):
     fixed: ClassVar[frozenset[str]] = frozenset({"claims", "method", "subtype", "expiry"})
 
     def add(self, call: Call) -> Reply:
-        """Make an API key; its secret is in this answer, and nowhere else."""
+        """Create an API key; only this answer has its secret."""
         body = call.json_object()
         template = template_of(body, frozenset({"ttl", "roles"}))
         if template["href"] != _HREF:
@@ -86,7 +86,7 @@ class CredentialType(StoredType):
         return reply
 
     def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
-        """End what rests on the key."""
+        """End the sessions that depend on the key."""
         revoke_key(connection, resource_id)
 
 
@@ -94,18 +94,18 @@ def _claims(template: Document, call: Call) -> tuple[str, list[str]]:
     """Return who a key logs in as, and with which claims."""
     who = call.who
     if "roles" not in template:
-        # Not `internal`, which Nuvla's own server calls itself: no ACL can name it.
+        # Not `internal`, as Nuvla's server calls itself: no ACL can name that.
         kept = [c for c in who.claims if PRINCIPAL.fullmatch(c) and not c.startswith("session/")]
         return who.active_claim, sorted(kept)
     roles = roles_of(template, call)
     own = f"service/{uuid.uuid4()}"
     if roles and SERVICES.issuperset(roles):
-        # A program's own key: nobody's user, and not whoever makes it either.
+        # A service's key is neither a user nor the admin who creates it.
         return own, sorted({own, ANON, *roles})
     if who.is_admin and ADMIN not in roles:
-        # Or two platforms with keys of one admin would own each other's jobs, and the admin's.
+        # Otherwise two platforms with keys of one admin would own each other's jobs.
         return own, sorted({own, USER, ANON, *roles})
-    # Someone who acts as a group must not hand its rights to a key that is to have fewer.
+    # Whoever acts as a group must not pass its rights to a key with fewer roles.
     acts_as_group = who.active_claim.startswith("group/")
     identity = (who.user_id or "") if acts_as_group else who.active_claim
     if not PRINCIPAL.fullmatch(identity):
@@ -114,10 +114,10 @@ def _claims(template: Document, call: Call) -> tuple[str, list[str]]:
 
 
 def _bounded(connection: Connection, call: Call, key: Resource) -> Resource:
-    """Return a key that outlasts none whose session makes it, in that session's presence.
+    """Return a key that expires no later than the key whose session creates it.
 
-    Else whoever holds a key for an hour could make one for ever. Raises `RequestError`
-    where the session has ended meanwhile.
+    Otherwise a key that is valid for an hour could create a permanent one. Raises
+    `RequestError` if the session has ended in the meantime.
     """
     if call.who.session is None:
         return key
@@ -143,7 +143,7 @@ def key_resource(
     expiry_ms: int | None = None,
     common: dict[str, Any] | None = None,
 ) -> Resource:
-    """Make what is stored of an API key."""
+    """Return an API key as it is stored."""
     document: Document = {
         **(common or {}),
         "id": f"credential/{uuid.uuid4()}",

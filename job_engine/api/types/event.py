@@ -1,4 +1,4 @@
-"""Events: the audit trail, which nobody writes but the API itself (`api/audit.py`).
+"""Events: the audit trail, which only the API itself writes (`api/audit.py`).
 
 Whoever sees a resource's data sees what was done to it, and everybody what they did
 themselves; of what was deleted, only they and admins do. Nobody edits or deletes an event.
@@ -40,7 +40,7 @@ class EventType(ResourceType):
     collection: ClassVar[Collection] = Collection(query=(USER,), add=None)
 
     def query(self, call: Call) -> Reply:
-        """Search among what was done to what the caller sees, and what they did."""
+        """Search events of resources that the caller sees, and of the caller's own requests."""
         return self.query_source(call, EVENTS, lambda *_: [])
 
     def get(self, call: Call, resource_id: str) -> Reply:

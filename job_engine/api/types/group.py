@@ -1,4 +1,4 @@
-"""Groups: who is in them may act as them, and what is shared with a group is theirs too.
+"""Groups: members may act as their group, and have the rights that it was given.
 
 Admins make groups. Whoever may edit a group's data may say who is in it, so an admin hands
 a group over by its ACL. Some groups are there from the start, and stay.
@@ -79,13 +79,13 @@ class GroupType(StoredType):
         return created(resource.id)
 
     def edited(self, call: Call, before: Resource, document: Document) -> Resource:
-        """Let nobody be a member of what everybody is in."""
+        """Refuse members of groups that everybody is in anyway."""
         if before.id in EVERYBODY and document.get("users"):
             raise RequestError(f"{before.id} has no members: it is everybody", before.id)
         return super().edited(call, before, document)
 
     def edit(self, call: Call, resource_id: str) -> Reply:
-        """Edit a group; whoever is no longer in it has to log in again, with other keys."""
+        """Edit a group; sessions and keys of former members end."""
         reply = super().edit(call, resource_id)
         call.services.sessions.changed()
         return reply
@@ -93,12 +93,12 @@ class GroupType(StoredType):
     def edited_too(
         self, call: Call, connection: Connection, before: Resource, after: Resource
     ) -> None:
-        """End what rests on memberships that are over."""
+        """End the sessions and keys of former members."""
         for user in set(before.document["users"]) - set(after.document["users"]):
             revoke_groups(connection, user, [after.id])
 
     def delete(self, call: Call, resource_id: str) -> Reply:
-        """Delete a group, with all that anybody has by it."""
+        """Delete a group, and the sessions and keys that depend on it."""
         if resource_id in BUILT_IN:
             self.require(call, ())
             raise ConflictError(f"{resource_id} is the engine's own, and stays")
@@ -107,12 +107,12 @@ class GroupType(StoredType):
         return reply
 
     def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
-        """End what rests on the group."""
+        """End the sessions and keys that depend on the group."""
         revoke_group(connection, resource_id)
 
 
 def group_document(group: str, users: object = ()) -> Document:
-    """Make the document of a group, which its members see."""
+    """Return the document of a group; its members see it."""
     return {
         "id": group,
         "name": group.partition("/")[2],

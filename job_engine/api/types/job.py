@@ -185,7 +185,7 @@ class JobType(ResourceType):
 
 
 def waiting_times(call: Call, documents: Sequence[Document]) -> Mapping[str, Document]:
-    """Return what is known of the waiting of those that are QUEUED, where it is asked for."""
+    """Return queue position and estimated wait of QUEUED jobs by id, if they were selected."""
     wanted = call.params.select
     if wanted is not None and wanted.isdisjoint(WAITING):
         return {}
@@ -194,7 +194,7 @@ def waiting_times(call: Call, documents: Sequence[Document]) -> Mapping[str, Doc
 
 
 def _whole(call: Call, document: Document) -> Reply:
-    """Answer with a job that was just written, as far as the caller may see it."""
+    """Return the answer with a job that was just written, as far as the caller may see it."""
     held = rights(call.who, document)
     seen = project(document, held, call.services.store.clock())
     return Reply(seen, headers={"ETag": etag_of(seen)})
@@ -205,7 +205,7 @@ def _may(who: Identity, needed: Right, document: Document) -> None:
 
 
 def _record_edit(call: Call, connection: Connection, before: Document, after: Document) -> None:
-    """Tell of an edit, unless it is what a foreign consumer says again and again of its run."""
+    """Record an edit in the audit trail, unless it only repeats a foreign consumer's progress."""
     if not _PROGRESS.issuperset(call.json_object()):
         record_edit(call, connection, before, after)
 
@@ -231,7 +231,7 @@ def _merge(call: Call, before: Document, body: Document) -> Edit:
     if "acl" in kept:
         after["acl"] = normal(kept["acl"])
     validate(JobSchema, after, before["id"])
-    # A whole document that is sent back says RUNNING too, and means nothing by it.
+    # A client that sends the whole document back repeats RUNNING, which is no claim.
     echoed = "id" in body and before["state"] == JobState.RUNNING
     return Edit(after, claims=kept.get("state") == JobState.RUNNING and not echoed)
 

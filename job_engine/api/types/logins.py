@@ -1,7 +1,7 @@
-"""How one logs in, and what for: the templates of sessions (docs/cimi.md §4.3).
+"""Ways to log in, and to act as a group (docs/cimi.md §4.3).
 
-A secret is verified first, which takes long; then, in the transaction that stores the
-session, what it rests on is looked at again: it may have been taken away meanwhile.
+A secret is verified first, which is slow. Then the transaction that stores the session reads
+the user, key or group again, because it may have been removed in the meantime.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Login:
 
     method: str
     fields: frozenset[str]
-    """What its template takes beside `href`."""
+    """Attributes of its template, beside `href`."""
     verify: Callable[[Call, Document], Establish]
-    """Raises `ForbiddenError` and `TooManyLoginsError`."""
+    """Verifies the secret; raises `ForbiddenError` and `TooManyLoginsError`."""
 
 
 def _verify_password(call: Call, template: Document) -> Establish:
@@ -77,7 +77,7 @@ def _verify_key(call: Call, template: Document) -> Establish:
         identity = verified.document["claims"]["identity"]
         hold(connection, [identity])
         found = _still_there(connection, verified, credential_id)
-        # Whoever made a key for a group knows its secret.
+        # A former member who created the group's key knows its secret.
         made_by = found.document.get("created-by") or identity
         holder = made_by if identity.startswith("group/") else identity
         if not _may_log_in(connection, holder):
@@ -107,7 +107,7 @@ LOGINS: Final[Mapping[str, Login]] = {
 
 
 def switched(connection: Connection, session: Resource, claim: str) -> Resource:
-    """Make a session that acts as a claim. Raises `ForbiddenError` for one that is not its."""
+    """Return the session acting as a claim. Raises `ForbiddenError` if it may not."""
     document = session.document
     all_claims = claims_of(connection, document)
     if claim == document["user"]:
@@ -121,7 +121,7 @@ def switched(connection: Connection, session: Resource, claim: str) -> Resource:
 
 
 def open_to(connection: Connection, session: Document) -> Sequence[Document]:
-    """Return the groups that a session may act as: its own, and for an admin all."""
+    """Return the groups that a session may act as: the user's own, or all for an admin."""
     own = set(claims_of(connection, session)) - EVERYBODY
     found = find_all(connection, resources.c.type == "group")
     groups = sorted((group.document for group in found), key=lambda group: str(group["id"]))
@@ -129,7 +129,7 @@ def open_to(connection: Connection, session: Document) -> Sequence[Document]:
 
 
 def peers_of(call: Call, session: Document) -> dict[str, str]:
-    """Return the names of those who share a group with a session's user, by their ids."""
+    """Return the names of users who share a group with the session's user, by id."""
 
     def unit(connection: Connection) -> dict[str, str]:
         members = {user for group in open_to(connection, session) for user in group["users"]}
@@ -141,9 +141,9 @@ def peers_of(call: Call, session: Document) -> dict[str, str]:
 
 
 def claims_of(connection: Connection, session: Document) -> Sequence[str]:
-    """Return what a session was opened with, as it stands now.
+    """Return the claims that the session's user or key has now.
 
-    Raises `ForbiddenError` where what it rests on is gone.
+    Raises `ForbiddenError` if the user or key is gone.
     """
     try:
         if "credential" in session:
@@ -153,7 +153,7 @@ def claims_of(connection: Connection, session: Document) -> Sequence[str]:
         raise refuse(session["id"]) from None
 
 
-# --- what a login rests on -------------------------------------------------------
+# --- users and keys --------------------------------------------------------------
 
 
 def _claims_of_user(connection: Connection, user: Resource) -> Sequence[str]:
@@ -167,7 +167,7 @@ def _claims_of_key(key: Resource) -> Sequence[str]:
 
 
 def _still_there(connection: Connection, verified: Resource, name: str) -> Resource:
-    """Return what was verified, as it stands now. Raises `ForbiddenError` for another one."""
+    """Return the verified user or key as stored now. Raises `ForbiddenError` if it changed."""
     try:
         found = load_resource(connection, verified.id, lock=True)
     except NotFoundError:
@@ -182,12 +182,12 @@ def _is_active(user: Resource) -> bool:
 
 
 def _may_log_in(connection: Connection, identity: str) -> bool:
-    """Whether a key's holder is no user of ours, or one who is not suspended."""
+    """Return whether a key's identity is not a stored user, or one who is not suspended."""
     if not identity.startswith("user/"):
         return True
     try:
         return _is_active(load_resource(connection, identity))
-    except NotFoundError:  # known to a proxy that we trust; deleting a user deletes the keys
+    except NotFoundError:  # a user of a trusted proxy; deleting a stored user deletes its keys
         return True
 
 
@@ -207,7 +207,7 @@ def _is_valid(call: Call, credential: Resource) -> bool:
 
 
 def _failed(call: Call, name: str, known: str | None, method: str) -> NoReturn:
-    """Count a failure, tell of it, and refuse."""
+    """Count a failed login, record it in the audit trail, and refuse it."""
     call.services.limiter.failed(name, call.address)
     call.services.store.audit.record(
         line(call, "add", known, success=False, method=method, address=call.address)

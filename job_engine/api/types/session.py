@@ -61,7 +61,7 @@ class SessionSchema(Common):
 
 
 class _LoginAttributes(Schema):
-    """What who logs in may say of a session: anybody may log in as often as they like."""
+    """Attributes that a login may set; bounded, because anybody may log in at any rate."""
 
     name: Annotated[NonBlank | None, Given, Field(max_length=200)] = None
     description: Annotated[str | None, Given, Field(max_length=2_000)] = None
@@ -90,7 +90,7 @@ class SessionType(StoredType):
         return self.collection_reply(call, Page(len(found), found[offset : offset + limit]))
 
     def offered(self) -> Callable[[Document, Right, Identity], Operations]:
-        """A session can be ended, and act as a group of its user's; it cannot be edited."""
+        """Return the operations of a session: delete and switch-group, but not edit."""
         return _operations
 
     def add(self, call: Call) -> Reply:
@@ -140,20 +140,20 @@ class SessionType(StoredType):
         }
 
     def _get_peers(self, call: Call, resource_id: str) -> Reply:
-        """Answer who shares a group with the session's user: names by ids."""
+        """Answer with the names of users who share a group with the session's user, by id."""
         return Reply(peers_of(call, self._managed(call, resource_id)))
 
     def _get_groups(self, call: Call, resource_id: str) -> Reply:
-        """Answer the groups that the session may act as."""
+        """Answer with the groups that the session may act as."""
         session = self._managed(call, resource_id)
         groups = call.services.store.database.read(lambda c: open_to(c, session))
         keys = ("id", "name", "description")
         return Reply([{k: g[k] for k in keys if k in g} for g in groups])
 
     def _switch_group(self, call: Call, resource_id: str) -> Reply:
-        """Act as `claim`, one of the session's groups or its user: with no other right.
+        """Act as `claim`, a group of the session's user or the user: with its rights alone.
 
-        `extended` is taken, and asks for the groups below that one; there are none here.
+        `extended`, which asks for subgroups, is accepted; groups have no subgroups here.
         """
         if call.method != "POST":
             raise MethodNotAllowedError(call.method, call.path)
@@ -165,7 +165,7 @@ class SessionType(StoredType):
         def also(connection: Connection, before: Resource, after: Resource) -> None:
             record(call, "switch-group", [resource_id], claim=claim)(connection)
 
-        # Whoever takes a group away deletes the session: what is found here holds, or fails.
+        # Removing a membership deletes the session, so if it still exists, it may act as the group.
         session = call.services.store.resources.load(resource_id)
         after = call.services.store.database.read(lambda c: switched(c, session, claim))
         document = call.services.store.resources.edit(resource_id, lambda _: after, also)
@@ -191,7 +191,7 @@ def _from_form(call: Call) -> Document:
 
 def _cookie(call: Call, session: Document) -> dict[str, str]:
     token = call.services.tokens.issue(session["id"])
-    # Without https a client that minds `Secure` would never send it back.
+    # Without https a client would not send a `Secure` cookie back.
     secure = "Secure; " if call.secure else ""
     expires = _http_date(parse_ms(session["expiry"]))
     return {

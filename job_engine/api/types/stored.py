@@ -1,4 +1,4 @@
-"""Types whose documents are in the generic table: what they have in common."""
+"""The base class of resource types whose documents are in the generic table."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _UNDELETABLE = frozenset({*_SERVER_SET, "acl"})
 
 
 class StoredType(ResourceType):
-    """A type with documents of one schema; `make` says what an add stores."""
+    """A type whose documents follow one schema; `make` returns what an add stores."""
 
     fixed: ClassVar[frozenset[str]] = frozenset()
-    """Attributes that an edit leaves as they are."""
+    """Attributes that an edit cannot change."""
 
     def make(self, call: Call, body: Document) -> Resource:
-        """Make what an add stores, from its body without what the server sets."""
+        """Return what an add stores; `body` has no attributes that the server sets."""
         document = {**body, "id": f"{self.name}/{uuid.uuid4()}", "created-by": call.who.creator}
         document["acl"] = self.acl(call, body.get("acl"))
         return Resource(document)
@@ -45,7 +45,7 @@ class StoredType(ResourceType):
         return normal_acl({"owners": [call.who.active_claim]} if given is None else given)
 
     def offered(self) -> Callable[[Document, Right, Identity], Operations]:
-        """Return what tells a document's operations."""
+        """Return the function that lists a document's operations."""
         return common_operations
 
     def query(self, call: Call) -> Reply:
@@ -95,7 +95,7 @@ class StoredType(ResourceType):
         return self.get(call, resource_id)
 
     def edited(self, call: Call, before: Resource, document: Document) -> Resource:
-        """Make what an edit stores, of the merged document."""
+        """Return what an edit stores; `document` has the edit merged already."""
         self.check_schema(document)
         document["updated-by"] = call.who.creator
         return Resource(document, before.secret, before.key, before.expires_ms)
@@ -103,7 +103,7 @@ class StoredType(ResourceType):
     def edited_too(
         self, call: Call, connection: Connection, before: Resource, after: Resource
     ) -> None:
-        """Do what else belongs into the transaction of an edit: nothing."""
+        """Hook: do more in the transaction of an edit. By default nothing."""
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Delete a document."""
@@ -116,13 +116,13 @@ class StoredType(ResourceType):
         return deleted(resource_id)
 
     def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
-        """Do what else belongs into the transaction of a delete: nothing.
+        """Hook: do more in the transaction of a delete. By default nothing.
 
-        A type that does something cannot be deleted in bulk.
+        A type that overrides it cannot be deleted in bulk.
         """
 
     def bulk_delete(self, call: Call) -> Reply:
-        """Delete what matches the filter and the caller may delete; the rest does not count."""
+        """Delete what matches the filter and the caller may delete; count only that."""
         if self.collection.bulk_delete is None:
             return super().bulk_delete(call)
         self.require_bulk(call)
@@ -141,7 +141,7 @@ class StoredType(ResourceType):
 
 
 def may_delete(call: Call, document: Document) -> None:
-    """Refuse who may not delete a document, or means an older version of it."""
+    """Raise unless the caller may delete a document, in the version that `If-Match` names."""
     held = rights(call.who, document)
     check(held, Right.DELETE, document["id"])
     require_match(call, document, held)
@@ -161,7 +161,7 @@ def merged(
 
 
 def normal_acl(acl: Any) -> Any:
-    """Return the normal form of an ACL, or raise as the contract has it."""
+    """Return the normal form of an ACL. Raises `InvalidResourceError`."""
     try:
         return normalise(acl)
     except InvalidResourceError as error:

@@ -19,7 +19,7 @@ from job_engine.store.search.query import Page
 
 
 class TemplateSchema(Common):
-    """A template has, beside these, the attributes that it asks for."""
+    """The common attributes of templates; each has further ones to be filled in."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -28,7 +28,7 @@ class TemplateSchema(Common):
 
 
 class TemplateType(ResourceType):
-    """A collection of documents that are part of this release."""
+    """A collection of fixed documents, which are part of the release."""
 
     collection: ClassVar[Collection] = Collection(query=(ANON,), add=None)
     schema: ClassVar[type[Schema]] = TemplateSchema

@@ -79,13 +79,13 @@ class UserType(StoredType):
         return {_CHANGE_PASSWORD: self._change_password}
 
     def edit(self, call: Call, resource_id: str) -> Reply:
-        """Edit a user; sessions end, so that a new password, role or state counts at once.
+        """Edit a user; their sessions end, so that a new password, role or state counts at once.
 
-        With a role go the API keys that have it: their rights were fixed when they were made.
+        API keys with a removed role end too: their rights were fixed when they were created.
         """
         body = call.json_object()
         if call.who.is_admin and "password" in body:
-            # Hashed here: the store's writer, which everybody waits for, is no place for it.
+            # Hashed before the write, because all writes wait for the store's writer.
             hashed = hash_password(call, body["password"])
             call = replace(call, body={**body, "password": hashed})
         reply = super().edit(call, resource_id)
@@ -93,7 +93,7 @@ class UserType(StoredType):
         return reply
 
     def edited(self, call: Call, before: Resource, document: Document) -> Resource:
-        """Let a user change what they are called, and an admin all of it."""
+        """Return the edited user: users change their names, admins everything."""
         hashed = document.pop("password", None)
         if not call.who.is_admin:
             hashed = None
@@ -105,7 +105,7 @@ class UserType(StoredType):
     def edited_too(
         self, call: Call, connection: Connection, before: Resource, after: Resource
     ) -> None:
-        """End what rests on what was changed."""
+        """End the sessions and keys that depend on what was changed."""
         lost = set(before.document["roles"]) - set(after.document["roles"])
         if lost:
             revoke_groups(connection, after.id, lost)
@@ -120,7 +120,7 @@ class UserType(StoredType):
         return reply
 
     def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
-        """End what rests on the user."""
+        """End the sessions and keys of the user."""
         revoke_user(connection, resource_id)
 
     def _change_password(self, call: Call, resource_id: str) -> Reply:
@@ -161,14 +161,14 @@ def _operations(document: Document, held: Right, who: Identity) -> Operations:
 
 
 def new_user(call: Call, username: str, password: str, roles: list[str]) -> Resource:
-    """Make a user. Raises `InvalidResourceError` for a name or password that will not do."""
+    """Return a new user. Raises `InvalidResourceError` for an invalid name or password."""
     if not USERNAME.fullmatch(username):
         raise invalid(["template/username: letters, digits and ._@- only, at most 100"])
     return user_resource(username, hash_password(call, password), roles)
 
 
 def user_resource(username: str, secret: str, roles: list[str]) -> Resource:
-    """Make what is stored of a user."""
+    """Return a user as it is stored."""
     user_id = f"user/{uuid.uuid4()}"
     mine = [user_id]
     acl = {"owners": [ADMIN], "view-data": mine, "edit-meta": mine, "manage": mine}

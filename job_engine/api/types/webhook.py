@@ -23,18 +23,18 @@ from job_engine.webhooks import new_secret
 
 
 class WebhookSecretType(StoredType):
-    """The collection `webhook-secret`: jobs name one, and never see what it is."""
+    """The collection `webhook-secret`: jobs refer to one by id."""
 
     name: ClassVar[str] = "webhook-secret"
     collection: ClassVar[Collection] = Collection(query=(USER,), add=(SUBMITTER,))
     schema: ClassVar[type[Schema]] = Common
 
     def make(self, call: Call, body: Document) -> Resource:
-        """Make one with a new secret."""
+        """Return a new secret to be stored."""
         return Resource(super().make(call, body).document, new_secret())
 
     def stored(self, resource: Resource) -> Reply:
-        """Show the secret in this answer, and nowhere else."""
+        """Return the answer to an add, the only one with the secret."""
         return created(resource.id, secret=resource.secret)
 
 
@@ -54,14 +54,14 @@ class DeliverySchema(Common):
 
 
 class WebhookDeliveryType(StoredType):
-    """The collection `webhook-delivery`: made by the engine alone, read by who manages the job."""
+    """The collection `webhook-delivery`: written by the engine, read by managers of the job."""
 
     name: ClassVar[str] = "webhook-delivery"
     collection: ClassVar[Collection] = Collection(query=(USER,))
     schema: ClassVar[type[Schema]] = DeliverySchema
     refused: ClassVar[frozenset[str]] = frozenset({"add", "edit", "delete"})
 
-    # Nobody makes, changes or deletes one; a week after it has ended it goes by itself.
+    # Clients cannot add, edit or delete one; it is deleted a week after it has ended.
     add = ResourceType.add
     edit = ResourceType.edit
     delete = ResourceType.delete
@@ -83,7 +83,7 @@ class WebhookDeliveryType(StoredType):
 
         replayed = call.services.store.deliveries.replay(resource_id, authorise)
         call.services.store.audit.record(line(call, "replay", resource_id))
-        # Whoever may only manage it sees no more of it by that.
+        # The right to manage a delivery does not include reading it.
         return Reply(project(replayed, rights(call.who, replayed), call.services.store.clock()))
 
 
