@@ -1,4 +1,4 @@
-"""What a locking queue does for the engine, and the values it deals in."""
+"""The abstract locking queue: the executor's side, the leader's side, and their value types."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ class EntryName(NamedTuple):
     text: str
 
     @staticmethod
-    @lru_cache(maxsize=4096)  # one look at a queue finds most of what the last one found
+    @lru_cache(maxsize=4096)  # consecutive listings of a queue have most names in common
     def parse(text: str) -> EntryName | None:
-        """Parse a node's name; None for one that is no entry."""
+        """Parse a node's name; return None for one that is not an entry."""
         match = _ENTRY.match(text)
         return EntryName(int(match[1]), int(match[2]), text) if match else None
 
 
 def in_order(names: Sequence[str]) -> list[EntryName]:
-    """Sort entries as they are to be worked off: priority, then sequence modulo 2³².
+    """Sort entries by priority, then by sequence modulo 2³²; leave out other names.
 
-    The entries of a window lie close together on the circle of sequences, so the
-    one that the others are measured from hardly matters; names that are no entries
-    are left out.
+    The sequences of a window lie close together on the circle of numbers, so it hardly
+    matters from which one the others are measured.
     """
     entries = [entry for name in names if (entry := EntryName.parse(name))]
     if not entries:
@@ -59,7 +58,7 @@ def job_id_of(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Registration:
-    """This process among the executors, for the life of one ZooKeeper session."""
+    """The registration of this executor, for the life of one ZooKeeper session."""
 
     session_id: int
     node: str
@@ -78,14 +77,14 @@ class QueueClaim:
 
 
 Ahead = Callable[[], list[QueueClaim]]
-"""Collects the claims that `claim_ahead` began to make; none where somebody was faster."""
+"""Waits for the claims that `claim_ahead` began; empty if another executor was faster."""
 
 
 class ClaimQueue(ABC):
-    """The executor's side of the queue. Called by one claimer thread, but for `wake`.
+    """The executor's side of the queue; for one thread, except `wake`.
 
-    Every method may raise `SessionLostError` (nothing of this session holds any
-    more) or `QueueError` (no answer; call `recover` before the next claim).
+    Every method may raise `SessionLostError` (all claims of the session are void) or
+    `QueueError` (no answer; call `recover` before the next claim).
     """
 
     @abstractmethod
@@ -97,22 +96,22 @@ class ClaimQueue(ABC):
 
     @abstractmethod
     def describe(self, registration: Registration, about: Mapping[str, object]) -> None:
-        """Write new data to the own node (for example that this executor drains)."""
+        """Write new data to the own node, for example that this executor drains."""
 
     @abstractmethod
     def claim(
         self, registration: Registration, limit: int, skip: Callable[[str], bool]
     ) -> list[QueueClaim]:
-        """Claim up to `limit` entries from the head, but those whose name `skip` accepts."""
+        """Claim up to `limit` entries from the head, except those for which `skip` is true."""
 
     @abstractmethod
     def claim_ahead(
         self, registration: Registration, limit: int, skip: Callable[[str], bool]
     ) -> Ahead | None:
-        """Begin to claim what the last look left over, `limit` entries of it, without waiting.
+        """Begin to claim up to `limit` entries that the last listing left over, without waiting.
 
-        None where that is not enough, or too old. Before the next call of this object's,
-        but for `consume` and `release`, the claims have to be collected.
+        Returns None if there are too few, or the listing is too old. Otherwise the result has
+        to be called before any other method but `consume` and `release`.
         """
 
     @abstractmethod
@@ -129,14 +128,15 @@ class ClaimQueue(ABC):
 
     @abstractmethod
     def wait(self, timeout_s: float) -> None:
-        """Return when it is time to claim again: there may be something, or on `wake`.
+        """Wait until there may be something to claim, `wake` is called, or `timeout_s` passes.
 
-        Who waits longest is told first, so whoever waits must be about to claim.
+        The executor that has waited longest is woken first, so call this only when ready to
+        claim.
         """
 
     @abstractmethod
     def stand_aside(self) -> None:
-        """Claim nothing for a while: what comes in is for others to hear of."""
+        """Leave the line of idle executors: this one will not claim for a while."""
 
     @abstractmethod
     def wake(self) -> None:
@@ -156,7 +156,7 @@ class PushQueue(ABC):
 
     @abstractmethod
     def entries(self) -> set[str]:
-        """Names of all entries, after a sync: nothing that was pushed before is missing."""
+        """Return the names of all entries, after a sync: none that was pushed before is missing."""
 
     @abstractmethod
     def jobs(self, entries: Sequence[str]) -> dict[str, str]:
@@ -164,7 +164,7 @@ class PushQueue(ABC):
 
     @abstractmethod
     def claimed(self) -> set[str]:
-        """Ids of the jobs whose entries somebody has claimed, after a sync."""
+        """Return the ids of jobs whose entries are claimed, after a sync."""
 
     @abstractmethod
     def remove(self, leader_node: str, entry: str) -> bool:

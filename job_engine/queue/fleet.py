@@ -1,4 +1,4 @@
-"""The executors that live now, as the queue knows them; and how to ask one to drain."""
+"""The live executors, as registered in ZooKeeper, and requests to drain one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from job_engine.queue.transaction import answered
 
 @dataclass(frozen=True)
 class ExecutorInfo:
-    """What a live executor says of itself."""
+    """What a live executor publishes about itself."""
 
     name: str
     host: str
@@ -68,9 +68,9 @@ def request_drain(client: KazooClient, name: str) -> None:
 
 
 def withdraw_drain(client: KazooClient, name: str) -> None:
-    """Forget a request to drain, so that the next executor of this name stays.
+    """Remove a request to drain, so that it does not apply to the next executor of this name.
 
-    Waits a second for the answer: who stops does not wait for a ZooKeeper that is gone.
+    Waits a second for the answer at most, because the caller is stopping.
     """
     with answered():
         try:
@@ -80,7 +80,7 @@ def withdraw_drain(client: KazooClient, name: str) -> None:
 
 
 def _parse(data: bytes) -> ExecutorInfo | None:
-    """Read one node; None for one that is not an executor's (or is too new to be read)."""
+    """Parse a node; return None if it is not an executor's, or too new to be read."""
     try:
         about = json.loads(data)
         return ExecutorInfo(
@@ -106,8 +106,8 @@ def watch_drain(
 ) -> None:
     """Call `on_request` once the executor of this name is asked to drain.
 
-    A request that is there already counts. The watch goes with the connection: then
-    `on_unwatched` is called instead, and who still wants to know watches again.
+    An existing request counts. When the connection ends, so does the watch: then
+    `on_unwatched` is called, and the caller has to watch again.
     """
 
     def seen(event: WatchedEvent) -> None:

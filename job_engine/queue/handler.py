@@ -1,8 +1,8 @@
-"""kazoo's threads, which wait for their sockets with one system call instead of five.
+"""A kazoo handler that waits for sockets with one system call instead of five.
 
-kazoo makes a selector for each wait, and waits three times for each answer: for something
-to come, for its length and for its bytes. That was a third of what the thread of a
-connection did. Tested against kazoo 2.11.
+kazoo makes a selector for each wait, and waits three times for each answer: for data, for its
+length and for its bytes. That took a third of a connection thread's time. Tested against
+kazoo 2.11.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import Any, Final
 
 from kazoo.handlers.threading import SequentialThreadingHandler
 
-# What is neither asked for nor good (an error, a connection that has ended) is told as both:
-# whoever reads or writes then is told what it is.
+# Errors and hang-ups count as readable and as writable: the read or write then reports them.
 _READS: Final = ~select.POLLOUT
 _WRITES: Final = ~(select.POLLIN | select.POLLPRI)
 
 
 class PollingHandler(SequentialThreadingHandler):  # type: ignore[misc]
-    """kazoo's own, but for how it waits."""
+    """kazoo's own handler, with `select` replaced."""
 
     def select(
         self,
@@ -29,9 +28,9 @@ class PollingHandler(SequentialThreadingHandler):  # type: ignore[misc]
         xlist: Sequence[Any],
         timeout: float | None = None,
     ) -> tuple[list[Any], list[Any], list[Any]]:
-        """Do as `select.select`, for any number of a descriptor; `timeout` is in seconds.
+        """Do as `select.select`, without its limit on descriptors; `timeout` is in seconds.
 
-        Nothing is ever exceptional. Raises `ValueError` for a socket that is closed, and
+        The third list is always empty. Raises `ValueError` for a socket that is closed, and
         for a timeout below 0.
         """
         if timeout is not None and timeout < 0:

@@ -1,4 +1,4 @@
-"""Where things are in ZooKeeper; the one place that spells its paths."""
+"""Paths in ZooKeeper; no other module spells them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ ELECTION: Final = "/election"
 
 
 def entries(root: str) -> str:
-    """Parent of the entries of the queue at `root`."""
+    """Return the parent of the entries of the queue at `root`."""
     return f"{root}/entries"
 
 
 def taken(root: str) -> str:
-    """Parent of the claim nodes of the queue at `root`."""
+    """Return the parent of the claim nodes of the queue at `root`."""
     return f"{root}/taken"
 
 
 def line(root: str) -> str:
-    """Where the idle executors of the queue at `root` stand in line."""
+    """Return the parent of the line of idle executors of the queue at `root`."""
     return f"{LINE}/{root.strip('/').replace('/', ':')}"
 
 
 def executor(name: str, session_id: int) -> str:
-    """An executor's own node, one for each session."""
+    """Return an executor's own node, one for each session."""
     return f"{EXECUTORS}/{name}-{session_id & (2**64 - 1):016x}"
 
 
 def election(action: str) -> str:
-    """Where the leader for an action is elected.
+    """Return the path of the election of an action's leader.
 
     Not at the action's bare name: the Nuvla job engine's distributor, which creates jobs
     and pushes none, holds that one for as long as it lives (docs/cimi.md §6.5).
@@ -42,5 +42,5 @@ def election(action: str) -> str:
 
 
 def drain(name: str) -> str:
-    """A node that asks the executor of this name to drain."""
+    """Return the node that asks the executor of this name to drain."""
     return f"{DRAIN}/{name}"

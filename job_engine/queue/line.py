@@ -1,14 +1,14 @@
-"""The line of idle executors: the few at its head watch the queue, and nobody else does.
+"""The line of idle executors: only the `HEADS` first ones watch the queue.
 
-Each stands there with an ephemeral, sequential node and watches one other node, the one
-`HEADS` places ahead of its own. So whoever leaves wakes exactly one, however long the
-line is. Where one leaves from the middle, as the dead do, fewer than `HEADS` may know
-that they stand at the head, until they look again; but never none, for who is first has
-nobody ahead to wait for.
+Each executor has an ephemeral, sequential node in the line, and watches one other node: the
+one `HEADS` places ahead of its own. So an executor that leaves wakes exactly one other,
+however long the line is. When one leaves from the middle, because it died for instance, fewer
+than `HEADS` may know that they are at the head until they poll. At least one always knows,
+because the first has no node ahead to wait for.
 
-A node's name carries a token of its line's own, so it is nobody else's, in any session:
-what a lost reply left behind is recognised by it (kazoo's recipe/lock.py has the trick
-from Netflix Curator), and to delete it twice, or late, harms nobody.
+A node's name contains a token of this `Line` object, so it is unique in all sessions. A node
+that a lost reply left behind is recognised by it (the technique of Netflix Curator, also in
+kazoo's recipe/lock.py), and deleting it twice, or late, does no harm.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from job_engine.queue.session import ZooKeeperSession
 from job_engine.queue.transaction import answered
 
 HEADS: Final = 2
-"""How many stand at the head. Two, so that one that hangs until its session ends costs
-nothing; each further one reads the queue once more for every job."""
+"""Executors at the head. Two, so that one that hangs does not stop the queue; each further one
+would add a read of the queue for every job."""
 
 _PLACE: Final = re.compile(r"idle-([0-9a-f]{16})-(-?\d+)\Z")
 
 
 class Line:
-    """One place in the line at `path`. For one thread, but for what ZooKeeper tells.
+    """One place in the line at `path`; for one thread, apart from ZooKeeper's callbacks.
 
     `on_moved` is called, from kazoo's thread, when it is time to call `stand` again.
     """
@@ -46,7 +46,7 @@ class Line:
         self._session_id: int | None = None
         self._node: str | None = None
         self._ahead: str | None = None
-        """Path of the node that is watched."""
+        """Path of the watched node; None: nothing is watched."""
         self._head = False
         self._crowded = False
         self._took = False
@@ -54,20 +54,20 @@ class Line:
 
     @property
     def head(self) -> str | None:
-        """The own node while it is one of those at the head, who watch the queue."""
+        """The own node if it is at the head, else None."""
         return self._node if self._head else None
 
     @property
     def outdated(self) -> bool:
-        """Whether it has to be looked again where this stands."""
+        """Whether the position in the line has to be read again."""
         return self._outdated
 
     def check(self) -> None:
-        """Look again where this stands, at the next `stand`."""
+        """Have the next `stand` read the position again."""
         self._outdated = self._node is not None
 
     def stand(self, session_id: int) -> None:
-        """Join at the end unless already in line, and see where this stands now.
+        """Join the end of the line unless in it already, and update the position.
 
         Raises `SessionLostError`, `QueueError`.
         """
@@ -83,14 +83,14 @@ class Line:
                 while self._outdated:
                     self._look()
         except QueueError:
-            # Nobody knows what is watched now.
+            # Without an answer it is unknown which node is watched.
             self._ahead, self._outdated = None, True
             raise
 
     def took_work(self) -> None:
-        """Leave if somebody stands behind: the next work is for others.
+        """Leave the line if somebody is behind: the next entries are for others.
 
-        Where few stand in line they all are heads, and leaving would wake nobody.
+        In a short line all are heads, and leaving would wake nobody.
         """
         if self._crowded:
             self.leave()
@@ -98,7 +98,7 @@ class Line:
             self._took = True
 
     def leave(self) -> None:
-        """Leave the line, and so wake the next. Does not wait for an answer."""
+        """Leave the line, which wakes the next one. Does not wait for the answer."""
         node = self._node
         self._forget()
         if node is not None:
@@ -122,7 +122,7 @@ class Line:
         except NoNodeError:
             self._session.client.ensure_path(self._path)
             node, names = self._create()
-        # A request of the last session that kazoo sent in this one is found the next time.
+        # kazoo may have sent a request of the last session in this one; the next call finds it.
         self._session.require(session_id)
         self._session_id, self._node = session_id, node
         for name in names:
@@ -144,13 +144,13 @@ class Line:
         if self._node is not None and self._node in names:
             self._find(self._node, names)
         else:
-            # Somebody tidied up. There is no place to defend: stand at the end again.
+            # Somebody deleted the node: join the end of the line again.
             self._forget()
             self._join(self._session.id)
 
     def _find(self, node: str, names: Sequence[str]) -> None:
-        """Find the own place, and watch the node that decides when it is at the head."""
-        # Others of our own are about to be deleted, and nobody would tell us.
+        """Find the own position, and watch the node `HEADS` places ahead."""
+        # Our other nodes are about to be deleted, and watching them would be pointless.
         line = _in_order([n for n in names if n == node or self._token not in n], node)
         place = line.index(node)
         self._crowded = len(line) > HEADS
@@ -163,14 +163,14 @@ class Line:
             return
         self._ahead = ahead
         try:
-            # Not `exists`, which would leave its watch behind on a node that is gone.
+            # Not `exists`, which would leave a watch behind if the node is gone.
             self._session.client.get(ahead, watch=self._on_change)
         except NoNodeError:
             self._ahead = None
             self._outdated = True
 
     def _on_change(self, event: WatchedEvent) -> None:
-        # A watch on a place long left says nothing; the end of a connection ends them all.
+        # Watches of earlier positions do not count; a lost connection ends all watches.
         if event.type == EventType.NONE or event.path == self._ahead:
             self._ahead = None
             self._outdated = True
@@ -178,7 +178,7 @@ class Line:
 
     def _delete(self, name: str) -> None:
         def done(result: Any) -> None:
-            # A node that stayed would stand in line for somebody who does not listen.
+            # A node that stays would block the line for an executor that does not watch it.
             if isinstance(result.exception, ConnectionLoss):
                 self._delete(name)
 
@@ -186,7 +186,7 @@ class Line:
 
 
 def _in_order(names: Sequence[str], own: str) -> list[str]:
-    """Sort by sequence, modulo 2³² and measured from the own one; leave out what is no place."""
+    """Sort by sequence modulo 2³², measured from the own one; leave out other names."""
     origin = _sequence(own)
     found = [(s, name) for name in names if (s := _sequence(name)) is not None]
     return [name for _, name in sorted(found, key=lambda p: (p[0] - (origin or 0) + 2**31) % 2**32)]

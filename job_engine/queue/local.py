@@ -1,4 +1,4 @@
-"""A ZooKeeper server of one's own, for one machine: `job-engine up`, demos and tests.
+"""A local ZooKeeper server as a child process, for `job-engine up`, demos and tests.
 
 It listens on loopback only and keeps everything it writes below one directory. Stopping
 and starting the same object keeps port and data, so a restart of ZooKeeper can be tried.
@@ -127,7 +127,7 @@ class LocalZooKeeper:
                 return
             tail = self._log_tail()
             self.stop(timeout_s=0)
-            # A port that was free a moment ago may be taken by now; then try another.
+            # The port may have been taken in the meantime; then try another.
             if not (chosen_here and "Address already in use" in tail) or _late(deadline):
                 raise QueueError(
                     f"ZooKeeper did not start on {self.hosts}. The end of {self.log_file}:\n{tail}"
@@ -167,7 +167,7 @@ class LocalZooKeeper:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # A Ctrl-C in the terminal is for us; we stop ZooKeeper last.
+                # Ctrl-C must not reach it: the supervisor stops ZooKeeper last.
                 start_new_session=True,
             )
 
@@ -193,7 +193,7 @@ class LocalZooKeeper:
     def _wait_until_serving(self, deadline: float) -> bool:
         """True once the server answers; False when its process ended or time is up."""
         while self.running() and not _late(deadline):
-            # Asked too early it never answers, so it is asked again soon.
+            # A question that comes too early is never answered, so ask again soon.
             if "Mode: standalone" in ask(HOST, self.port, "srvr", timeout_s=0.2):
                 return True
             time.sleep(0.02)

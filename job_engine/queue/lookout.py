@@ -1,10 +1,9 @@
-"""When an executor looks at the queue next: what wakes it, and whom it wakes.
+"""The lookout: decides when an executor lists the queue next, and whom it wakes.
 
-Those at the head of the line watch `entries` and `taken`, with the very reads that a
-look makes anyway, and nobody else watches either. A new entry is looked at on the spot.
-A change of `taken` is nearly always somebody's claim or its end, and waits for the next
-look, or half a second; but it is also all that tells of a claim that was released, by
-whomever, or that ended with its session.
+Only executors at the head of the line watch `entries` and `taken`, by the reads that a
+listing makes anyway. A new entry is listed at once. A change of `taken` is nearly always a
+claim or its end, so it waits for the next listing, or half a second. It must not be ignored:
+nothing else reports that a claim was released, or ended with its session.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from job_engine.queue.line import Line
 from job_engine.queue.session import ZooKeeperSession
 
 RELEASED_S: Final = 0.5
-"""Longest time that an entry which was claimed and came back is left lying."""
+"""Seconds after which an entry whose claim was released is seen, at the latest."""
 
 LOST_RACE_S: Final = 0.05
-"""Wait after a lost race, unless something happens before."""
+"""Seconds to wait after a lost race, unless something happens before."""
 
 HEAD_POLL_S: Final = 30.0
-"""Time between two looks of who stands at the head and hears nothing: a safety net."""
+"""Seconds between two listings at the head without any event: a safety net."""
 
 LINE_POLL_S: Final = 300.0
-"""The same of everybody else; what it is for is a head that hangs and keeps its session."""
+"""The same behind the head, in case a head hangs without losing its session."""
 
 Watch = Callable[[WatchedEvent], None]
 
 
 class Lookout:
-    """For the claimer's thread, but for `wake` and what ZooKeeper tells."""
+    """For the claimer's thread, apart from `wake` and ZooKeeper's callbacks."""
 
     def __init__(self, session: ZooKeeperSession, line_path: str) -> None:
         self._session = session
@@ -45,30 +44,31 @@ class Lookout:
         self._look_at = 0.0
         self._line = Line(session, line_path, self._moved)
         self._looked_from: str | None = None
-        """The place at the head from which the last look was, and set its watches."""
+        """The own node in the line when the last listing set its watches."""
         self._passed_on: set[str] = set()
-        """Entries that this left behind, and left the line for so that others see them."""
+        """Skipped entries for which this executor has left the line once, so that others see them."""
         session.on_lost(self.wake)
 
-    # --- a look ---------------------------------------------------------------
+    # --- listing --------------------------------------------------------------
 
     def look(self) -> tuple[Watch, Watch] | tuple[None, None]:
-        """Begin a look; returns the watches to read `entries` and `taken` with, if any."""
+        """Begin a listing; return the watches for reading `entries` and `taken`, if any."""
         with self._news:
             self._look_at = inf
         self._looked_from = self._line.head
         return (self._on_entries, self._on_taken) if self._looked_from else (None, None)
 
     def found(self, names: Collection[str], skipped: Collection[str], surplus: bool) -> None:
-        """Say what a look found, before anything is claimed.
+        """Note the result of a listing, before anything is claimed.
 
-        Who leaves work behind wakes the next in line: for a `surplus` each time, for
-        what it skips once, so that a line of executors that all skip it comes to rest.
+        An executor that leaves entries behind wakes the next in line: each time for a
+        `surplus`, but only once for an entry that it skips, so that a line of executors that
+        all skip an entry comes to rest.
 
         Args:
             names: all entries.
-            skipped: entries that nobody has claimed and that this leaves alone.
-            surplus: whether there is more than this can claim.
+            skipped: unclaimed entries that this executor skips.
+            surplus: whether there are more entries than it can claim.
         """
         self._passed_on.intersection_update(names)
         anew = bool(self._line.head) and not self._passed_on.issuperset(skipped)
@@ -78,25 +78,25 @@ class Lookout:
             self._line.leave()
 
     def claimed(self, wanted: int, got: int, limit: int) -> None:
-        """Say what came of a look that found `wanted` entries to claim, at least one."""
+        """Note that `got` of `wanted` entries were claimed; `wanted` is at least 1."""
         if got >= limit:
             self._line.leave()
         elif got:
             self._line.took_work()
         if got < min(wanted, limit):
-            # Somebody was faster, and may have left something.
+            # Another executor was faster, and may have left something.
             self._look_by(time.monotonic() + LOST_RACE_S)
 
-    # --- between two looks ----------------------------------------------------
+    # --- waiting --------------------------------------------------------------
 
     def wait(self, timeout_s: float) -> None:
-        """Stand in line until it is time to look; raises `SessionLostError`, `QueueError`."""
+        """Stand in line until the next listing is due. Raises `SessionLostError`, `QueueError`."""
         deadline = time.monotonic() + timeout_s
         poll, started = random.uniform(0.8, 1.2), time.monotonic()
         while time.monotonic() < min(self._look_at, deadline):
             self._line.stand(self._session.id)
             if self._line.head not in (None, self._looked_from):
-                return  # what came before the watches is still to be seen
+                return  # list once more for what came before the watches
             net_at = started + poll * (HEAD_POLL_S if self._line.head else LINE_POLL_S)
             self._sleep(min(deadline, net_at))
             if time.monotonic() >= net_at:
@@ -104,7 +104,7 @@ class Lookout:
                 return
 
     def _sleep(self, until: float) -> None:
-        """Return when somebody ahead has left, when it is time to look, or at `until`."""
+        """Wait until somebody ahead has left, a listing is due, or `until`."""
         with self._news:
             while not self._line.outdated:
                 left_s = min(self._look_at, until) - time.monotonic()
@@ -113,11 +113,11 @@ class Lookout:
                 self._news.wait(left_s)
 
     def stand_aside(self) -> None:
-        """Leave the line: this will not look at the queue for a while."""
+        """Leave the line: this executor will not list the queue for a while."""
         self._line.leave()
 
     def wake(self) -> None:
-        """Look at once, from any thread."""
+        """Have the queue listed at once; for any thread."""
         self._look_by(time.monotonic())
 
     def _look_by(self, at: float) -> None:
@@ -130,11 +130,11 @@ class Lookout:
             self._news.notify_all()
 
     def _on_entries(self, _event: WatchedEvent) -> None:
-        # What was watched from a place given up is for those who stand there now.
+        # Watches set from an earlier place in the line do not count any more.
         if self._line.head:
             self.wake()
 
     def _on_taken(self, _event: WatchedEvent) -> None:
         if self._line.head:
-            # Not all at once: they would race one another for it.
+            # At different times, or the heads would race for it.
             self._look_by(time.monotonic() + random.uniform(0.5, 1.0) * RELEASED_S)

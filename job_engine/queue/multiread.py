@@ -22,11 +22,11 @@ from job_engine.queue.transaction import answered
 _END: Final = bytes(MultiHeader(-1, True, -1).serialize())
 _READ: Final = bytes(MultiHeader(GetData.type, False, -1).serialize())
 _ERROR: Final = -1
-"""Type of a result that is an error's number."""
+"""Type of a result that is an error code."""
 
 
 class Node(NamedTuple):
-    """What was read of a node."""
+    """A node as it was read."""
 
     data: bytes
     stat: ZnodeStat
@@ -34,7 +34,7 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True)
 class _MultiRead:
-    """The request, in the form of kazoo's own."""
+    """The request, in the form that kazoo's client sends."""
 
     paths: tuple[str, ...]
     type: ClassVar[int] = 22
@@ -68,7 +68,7 @@ class Reading:
     """A read that is under way."""
 
     def __init__(self, client: KazooClient, paths: Sequence[str]) -> None:
-        """Send it, behind whatever this session has sent before."""
+        """Send the request, after all earlier ones of this session."""
         self._result: Any = client.handler.async_result()
         prefixed = tuple(_prefix_root(client.chroot, path) for path in paths)
         client._call(_MultiRead(prefixed), self._result)

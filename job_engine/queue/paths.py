@@ -1,4 +1,4 @@
-"""Where the nodes of one queue are, and how many of them a transaction touches."""
+"""Paths of one queue's nodes, and the number of entries in a transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BATCH: Final = 128
 
 
 class QueuePaths:
-    """The queue's parents, which `ensure` makes, and what is below them."""
+    """Paths of a queue; `ensure` creates the parents."""
 
     def __init__(self, session: ZooKeeperSession, root: str) -> None:
         self._session = session

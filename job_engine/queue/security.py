@@ -1,6 +1,6 @@
-"""How a client shows ZooKeeper who it is, and makes sure that it is ZooKeeper.
+"""Authentication of ZooKeeper clients, and TLS.
 
-One place for the services and the commands, so that what one creates the other may read.
+Services and commands share it, so that each can read what the other creates.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from job_engine.settings import ZooKeeperAccess
 def client_arguments(settings: ZooKeeperAccess) -> dict[str, Any]:
     """Return kazoo's arguments for these settings.
 
-    Raises `ConfigurationError` for settings that could never work: ZooKeeper says nothing
-    to a digest without a user, and kazoo takes a missing file for a broken connection.
+    Raises `ConfigurationError` for settings that could never work: ZooKeeper does
+    not reject a digest without a user, and to kazoo a missing file is a broken connection.
     """
     return {**_digest(settings), **_tls(settings)}
 
@@ -67,7 +67,7 @@ def _tls(settings: ZooKeeperAccess) -> dict[str, Any]:
 
 
 def open_to_anybody(client: KazooClient, queue_root: str = "/job") -> list[str]:
-    """Return the engine's own trees that were made before authentication was switched on.
+    """Return the engine's trees that anybody may change, made before authentication was enabled.
 
     Raises `QueueError` when ZooKeeper does not answer, or refuses.
     """

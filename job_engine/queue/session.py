@@ -1,10 +1,9 @@
 """One ZooKeeper session with a clock of its own (lost-means-stop).
 
-kazoo stays SUSPENDED through a partition until it can reconnect, long after the
-servers have expired the session and others may claim. So whether a session is
-still ours is decided here, by the monotonic clock: two thirds of the negotiated
-timeout after the last answer, measured from when that request was *sent*, because
-the server cannot have heard from us earlier than that.
+During a partition kazoo stays SUSPENDED until it can reconnect, long after the servers have
+expired the session and others may claim. So this module decides by the monotonic clock: a
+session is lost two thirds of the negotiated timeout after the last answered request was
+*sent*. The server heard from us no earlier than that, so it expires the session later.
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ from job_engine.queue.handler import PollingHandler
 log = get_logger(__name__)
 
 LOST_AFTER: Final = 2 / 3
-"""Share of the negotiated timeout after which a silent session counts as lost."""
+"""Fraction of the negotiated timeout after which a session without answers is lost."""
 
 QUIET_FOR: Final = 0.4
-"""The same after which it is asked although nothing is at stake. kazoo pings after a third
-of the timeout without a request, so that an idle session is never asked."""
+"""Fraction after which an idle session is probed. kazoo pings after a third of the timeout
+without a request, so that is hardly ever necessary."""
 
-# kazoo's timeouts stand apart, and a closing connection raises plain OS errors.
+# kazoo's timeout has another base class, and a closing connection raises `OSError`.
 ZK_ERRORS: Final = (KazooException, KazooTimeoutError, OSError)
 
 
 class _Connection(ConnectionHandler):  # type: ignore[misc]
-    """kazoo's connection, which tells the session timeout that the server granted."""
+    """kazoo's connection, with the session timeout that the server granted, and ping times."""
 
     granted_s: float | None = None
     goes_on: Callable[[], bool]
-    """Whether the session that is reconnected to may still hold."""
+    """Says whether the session may still hold when reconnecting."""
     on_pong: Callable[[float], None]
     """Called with the time at which a ping was sent, once it is answered."""
     _pinged_at = 0.0
@@ -56,12 +55,12 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
 
     def _connect(self, *args: Any) -> tuple[float, float]:
         if not self.goes_on():
-            # A server refuses whoever has seen more than it has. With a session that is
-            # lost there is nothing left to be consistent with; and a ZooKeeper that was
-            # wiped, or restored, would refuse this process for good.
+            # A server refuses a client that has seen a later zxid. A lost session does not
+            # need that consistency, and a ZooKeeper that was wiped or restored would
+            # refuse this process for ever.
             self.client.last_zxid = 0
-        # kazoo keeps the negotiated timeout to itself, but returns two thirds of it
-        # (in milliseconds) as the read timeout.
+        # kazoo does not expose the negotiated timeout, but returns two thirds of it (in
+        # milliseconds) as the read timeout.
         read_timeout_ms, connect_timeout_ms = super()._connect(*args)
         self.granted_s = read_timeout_ms * 1.5 / 1000
         return read_timeout_ms, connect_timeout_ms
@@ -69,8 +68,8 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
     def _read_socket(self, read_timeout: float) -> Any:
         awaited = self.ping_outstanding.is_set()
         response = super()._read_socket(read_timeout)
-        # What came in one TLS record with this packet is in no socket any more: kazoo would
-        # not look at it before the next one comes, which may be seconds later.
+        # A TLS record may hold several packets. The others are buffered, not in the socket,
+        # so kazoo would not read them before more data arrives, seconds later perhaps.
         while response is not CLOSE_RESPONSE and _pending(self._socket):
             response = super()._read_socket(read_timeout)
         if awaited and not self.ping_outstanding.is_set():
@@ -113,7 +112,7 @@ class ZooKeeperSession:
         self._lock = threading.Lock()
         self._answered_at = float("-inf")
         self._session_id: int | None = None
-        self._lost = True  # there is nothing to lose before the first answer
+        self._lost = True  # until the first answer there is no session
         self._stopping = threading.Event()
         self._alive = threading.Event()
         self._monitor = threading.Thread(target=self._watch, name="zk-session", daemon=True)
@@ -125,7 +124,7 @@ class ZooKeeperSession:
 
     @property
     def id(self) -> int:
-        """Id of the session that is alive now; raises `SessionLostError` when none is."""
+        """Id of the current session. Raises `SessionLostError` if there is none."""
         with self._lock:
             session_id = self._session_id
         if session_id is None or not self.alive():
@@ -134,18 +133,18 @@ class ZooKeeperSession:
 
     @property
     def granted_s(self) -> float | None:
-        """The session timeout that the server granted, in seconds; None before it did."""
+        """The session timeout that the server granted, in seconds; None before the first one."""
         return self._connection.granted_s
 
     def on_lost(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once for each session that is lost; from the monitor's thread."""
+        """Call `callback` once for each lost session, from the monitor's thread."""
         self._on_lost.append(callback)
 
     def quiet_while(self, nothing_at_stake: Callable[[], bool]) -> None:
-        """While that holds, let kazoo's pings prove the session, and ask ZooKeeper nothing.
+        """Send no probes while `nothing_at_stake` is true: kazoo's pings prove the session.
 
-        They are seldom: a silence of a third of the timeout may then lose the session,
-        where it takes more than half of it otherwise. Who holds nothing loses nothing.
+        Pings are less frequent than probes, so an outage of a third of the timeout may lose
+        the session, instead of more than half. Without claims that costs nothing.
         """
         self._quiet = nothing_at_stake
 
@@ -155,9 +154,9 @@ class ZooKeeperSession:
         self._monitor.start()
 
     def stop(self, timeout_s: float = 3.0) -> None:
-        """End the session, so that its nodes vanish at once; waits no longer than that."""
+        """End the session, so that its nodes vanish at once; wait up to `timeout_s`."""
         self._stopping.set()
-        # kazoo waits ten seconds and more for a connection that does not come up.
+        # kazoo would wait more than ten seconds for a connection.
         closer = threading.Thread(target=self._close, name="zk-close", daemon=True)
         closer.start()
         closer.join(timeout_s)
@@ -172,24 +171,24 @@ class ZooKeeperSession:
             log.debug("zookeeper.close_failed", error=repr(error))
 
     def alive(self) -> bool:
-        """Whether the session surely still holds, by our own clock."""
+        """Return whether the session certainly still holds, by our own clock."""
         with self._lock:
             return self._within_clock()
 
     def _within_clock(self) -> bool:
-        """Decide `alive`, with the lock held."""
+        """Do as `alive`; the caller holds the lock."""
         granted_s = self._connection.granted_s
         if granted_s is None or self._lost or self._stopping.is_set():
             return False
         return time.monotonic() - self._answered_at < granted_s * LOST_AFTER
 
     def holds(self, session_id: int) -> bool:
-        """Whether this very session surely still holds."""
+        """Return whether this very session certainly still holds."""
         with self._lock:
             return self._session_id == session_id and self._within_clock()
 
     def wait_alive(self, timeout_s: float) -> bool:
-        """Wait for a session; return whether there is one."""
+        """Wait up to `timeout_s` for a session; return whether there is one."""
         return self._alive.wait(timeout_s) and self.alive()
 
     def require(self, session_id: int) -> None:
@@ -224,9 +223,9 @@ class ZooKeeperSession:
 
     @property
     def _connected_id(self) -> int | None:
-        """Id of the session that kazoo is connected in; None: it is between two connections.
+        """Return the id of the session that kazoo is connected in; None: it is reconnecting.
 
-        That is so for a moment while its state still says CONNECTED.
+        kazoo's state still says CONNECTED for a moment then.
         """
         client_id = self._client.client_id
         return None if client_id is None else int(client_id[0])
@@ -239,7 +238,7 @@ class ZooKeeperSession:
 
         def answered(result: Any) -> None:
             outstanding.clear()
-            # A reply to another session than the one that asked proves nothing.
+            # A reply in another session than the request's proves nothing.
             if result.successful() and session_id == self._connected_id:
                 self._note_answer(session_id, sent_at)
 
@@ -248,7 +247,7 @@ class ZooKeeperSession:
 
     def _note_pong(self, sent_at: float) -> None:
         with self._lock:
-            # A new session is found, and told of, by an answer to a request only.
+            # Only answers to requests reveal a new session.
             if self._session_id == self._connected_id:
                 self._answered_at = max(self._answered_at, sent_at)
 
@@ -257,7 +256,7 @@ class ZooKeeperSession:
             fresh = self._session_id != session_id
             expired_unseen = fresh and not self._lost
         if expired_unseen:
-            # A new session answers before the clock ran out on the old one.
+            # A new session may answer before the old one counts as lost.
             self._lose("replaced")
         with self._lock:
             self._session_id = session_id
@@ -283,5 +282,5 @@ class ZooKeeperSession:
             try:
                 callback()
             except Exception:
-                # This thread is the clock: without it no session would ever count again.
+                # This thread is the clock and must survive errors of callbacks.
                 log.exception("zookeeper.callback_failed")

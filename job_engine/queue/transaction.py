@@ -1,7 +1,7 @@
-"""kazoo's transactions, with every result looked at.
+"""ZooKeeper transactions in which every result is checked.
 
-kazoo returns the exceptions of a failed transaction as results, and its context
-manager swallows them; nothing outside this file builds one.
+kazoo returns the exceptions of a failed transaction as results, and its context manager
+ignores them, so nothing outside this module uses kazoo's transactions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from job_engine.queue.session import ZK_ERRORS
 
 
 class answered:  # noqa: N801 - reads as a word in `with answered():`
-    """Turn what kazoo raises for a missing answer into `QueueError`."""
+    """A context manager that turns kazoo's errors for a missing answer into `QueueError`."""
 
     def __enter__(self) -> None:
         return None
@@ -40,11 +40,11 @@ GUARD: Final = 0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a transaction: all of it happened, or `failed` stopped it."""
+    """The result of a transaction: all operations were done, or `failed` prevented it."""
 
     results: tuple[Any, ...]
     failed: int | None = None
-    """Index of the operation that failed; None: every one was done."""
+    """Index of the operation that failed; None: all were done."""
     error: Exception | None = None
 
     @property
@@ -53,14 +53,14 @@ class Outcome:
         return self.failed is None
 
     def unless_lost(self, lost: type[SessionLostError] | type[LeadershipLostError]) -> Self:
-        """Return it; raises `lost` where the guard's own node was gone."""
+        """Return the outcome; raise `lost` if the guard's node was gone."""
         if self.failed == GUARD:
             raise lost
         return self
 
 
 class Transaction:
-    """Operations that happen together or not at all, bound to a node that must exist."""
+    """Operations that are done together or not at all, guarded by a node that must exist."""
 
     def __init__(self, client: KazooClient, guard: str) -> None:
         """`guard` is the path of the session's (or leader's) own node: operation 0."""
@@ -68,25 +68,25 @@ class Transaction:
         self._request.check(guard, -1)
 
     def check(self, path: str) -> None:
-        """The node must exist."""
+        """Require that a node exists."""
         self._request.check(path, -1)
 
     def create(
         self, path: str, data: bytes, *, ephemeral: bool = False, sequence: bool = False
     ) -> None:
-        """The node must not exist yet (unless it is sequential), and will."""
+        """Create a node, which must not exist yet (unless it is sequential)."""
         self._request.create(path, data, ephemeral=ephemeral, sequence=sequence)
 
     def delete(self, path: str) -> None:
-        """The node must exist, and will not."""
+        """Delete a node, which must exist."""
         self._request.delete(path)
 
     def send(self) -> Pending:
-        """Send it, once, without waiting for what becomes of it."""
+        """Send it once, without waiting for the answer."""
         return Pending(self._request.commit_async())
 
     def commit(self) -> Outcome:
-        """Send it, once; raises `QueueError` when no answer came, so nobody knows."""
+        """Send it once. Raises `QueueError` without an answer: then it may have happened."""
         return self.send().outcome()
 
 
@@ -97,7 +97,7 @@ class Pending:
         self._result = result
 
     def outcome(self) -> Outcome:
-        """Wait for the answer; raises `QueueError` when none came, so nobody knows."""
+        """Wait for the answer. Raises `QueueError` without one: then it may have happened."""
         try:
             results = tuple(self._result.get())
         except ZK_ERRORS as error:

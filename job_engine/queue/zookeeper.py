@@ -1,8 +1,8 @@
 """The executor's side of the queue, wire-compatible with kazoo's `LockingQueue`.
 
-kazoo's recipe lists everything on every claim, leaves watches behind, and lets all
-waiters race for the same node; here several entries are claimed in one transaction,
-only the head of a line of idle executors watches, and who loses a race skips ahead.
+kazoo's recipe lists everything for every claim, leaves watches behind, and lets all waiters
+race for the same node. Here several entries are claimed in one transaction, only the head of
+a line of idle executors watches, and an executor that loses a race skips ahead.
 Tested against ZooKeeper 3.8 and kazoo 2.11's own `LockingQueue`.
 """
 
@@ -35,11 +35,11 @@ from job_engine.queue.session import ZooKeeperSession
 from job_engine.queue.transaction import GUARD, Transaction, answered
 
 LOOK_S: Final = 0.1
-"""How long one look at the queue serves; a more urgent entry is not seen meanwhile."""
+"""Seconds for which a listing of the queue is used; urgent entries are not seen meanwhile."""
 
 
 class ZooKeeperClaimQueue(ClaimQueue):
-    """Claims, and lets go."""
+    """See `ClaimQueue`."""
 
     def __init__(self, session: ZooKeeperSession, root: str, name: str) -> None:
         self._session = session
@@ -52,7 +52,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
     # --- registration ---------------------------------------------------------
 
     def register(self, about: Mapping[str, object]) -> Registration:
-        """See the base class; a node of this very session that is there already is kept."""
+        """See the base class; an existing node of this very session is kept."""
         session_id = self._session.id
         self._paths.ensure(layout.EXECUTORS)
         node = layout.executor(self._name, session_id)
@@ -64,7 +64,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
             elif stat.ephemeralOwner == session_id:
                 client.set(node, _encode(about))
             else:
-                # A request of the last session that kazoo sent in this one.
+                # kazoo has sent a request of the last session in this one.
                 raise SessionLostError
             try:
                 data, _ = client.get(layout.INCARNATION)
@@ -76,10 +76,10 @@ class ZooKeeperClaimQueue(ClaimQueue):
     def _create_own(self, node: str, session_id: int, data: bytes) -> None:
         """Create the own node in this very session, or not at all.
 
-        kazoo may have a new session that nobody has noticed yet. The node would be made
-        in that one, and answer for claims that went with the old: their late deletions
-        would meet somebody else's. So it is made together with a check on a node that
-        surely belongs to this session.
+        kazoo may have a new session that has not been noticed yet. A node created in that one
+        would vouch for claims of the old session, and their late deletions would hit claims
+        of others. So it is created together with a check on a node that certainly belongs to
+        this session.
         """
         client = self._session.client
         probe = client.create(f"{layout.EXECUTORS}/probe-", b"", ephemeral=True, sequence=True)
@@ -95,7 +95,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
         """See the base class."""
         self._session.require(registration.session_id)
         with answered():
-            # Asked for by who stops, and who stops does not wait for a ZooKeeper that is gone.
+            # Called while stopping, so do not wait for a ZooKeeper that is gone.
             self._session.client.set_async(registration.node, _encode(about)).get(timeout=1.0)
 
     # --- claiming -------------------------------------------------------------
@@ -132,7 +132,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
 
         def collect() -> list[QueueClaim]:
             claims = self._usable(taking.claims())
-            # Where somebody was faster, it is time for another look.
+            # If another executor was faster, list again.
             self._left = [] if claims is None else waiting[limit:]
             self._lookout.claimed(len(waiting), len(claims or ()), limit)
             return claims or []
@@ -140,10 +140,10 @@ class ZooKeeperClaimQueue(ClaimQueue):
         return collect
 
     def _left_over(self, limit: int, skip: Callable[[str], bool]) -> list[EntryName]:
-        """What the last look found beyond what was claimed then, if that is enough for a claim.
+        """Return entries that the last listing left over, if they are enough for a claim.
 
-        To list a full window costs as much as to claim from it. Who was faster is noticed
-        by the claim.
+        Listing a full window costs as much as claiming from it. If another executor was
+        faster, the claim fails.
         """
         left, self._left = self._left, []
         if len(left) < limit or time.monotonic() - self._looked_at > LOOK_S:
@@ -151,12 +151,12 @@ class ZooKeeperClaimQueue(ClaimQueue):
         return [entry for entry in left if not skip(entry.text)]
 
     def _waiting(self, limit: int, skip: Callable[[str], bool]) -> list[EntryName]:
-        """Entries to claim, in order: nobody has claimed them, and `skip` lets them be."""
+        """Return unclaimed entries in order, except those for which `skip` is true."""
         on_entries, on_taken = self._lookout.look()
         client = self._session.client
         with answered():
-            # Both are on their way before either is waited for. Claims first: an entry that
-            # is consumed between the two would look as if nobody had claimed it.
+            # Both are sent before either is awaited. Claims first: otherwise an entry that is
+            # consumed between the two reads would look unclaimed.
             claimed = client.get_children_async(self._paths.taken, watch=on_taken)
             entries = client.get_children_async(self._paths.entries, watch=on_entries)
             taken = set(claimed.get())
@@ -171,27 +171,27 @@ class ZooKeeperClaimQueue(ClaimQueue):
     def _take(
         self, registration: Registration, entries: Sequence[EntryName]
     ) -> list[QueueClaim] | None:
-        """Create the claim nodes of all `entries`, or of none: then None is returned."""
+        """Create the claim nodes of all `entries`, or of none and return None."""
         return self._usable(self._begin(registration, entries).claims())
 
     def _begin(self, registration: Registration, entries: Sequence[EntryName]) -> _Taking:
         return _Taking(self._session, self._paths, self._name, registration, entries)
 
     def _usable(self, claims: list[QueueClaim] | None) -> list[QueueClaim] | None:
-        """Release the claims of entries that were consumed behind our back."""
+        """Return the claims whose entries still exist, and release the others."""
         if claims is None:
             return None
-        # By somebody who does not look at claims.
+        # A foreign consumer may delete entries without looking at claims.
         self.release([claim for claim in claims if not claim.job_id])
         return [claim for claim in claims if claim.job_id]
 
     def _claim_singly(
         self, registration: Registration, waiting: Sequence[EntryName], limit: int
     ) -> list[QueueClaim]:
-        """Somebody was faster: skip ahead at random, so that the next race is thinner."""
+        """Claim one entry at a time after a lost race, skipping ahead at random."""
         claims: list[QueueClaim] = []
         position = 0
-        # How many rivals there are shows in the races lost; to count them costs a long list.
+        # Lost races show how many rivals there are; counting them would need a long listing.
         rivals = 1
         while position < len(waiting) and len(claims) < limit:
             got = self._take(registration, [waiting[position]])
@@ -203,7 +203,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
                 position += random.randint(1, rivals)
         return claims
 
-    # --- letting go -----------------------------------------------------------
+    # --- consuming and releasing ----------------------------------------------
 
     def consume(self, claims: Sequence[QueueClaim]) -> None:
         """See the base class."""
@@ -245,11 +245,11 @@ class ZooKeeperClaimQueue(ClaimQueue):
         transaction.commit().unless_lost(SessionLostError)
 
     def _still_held(self, claims: Sequence[QueueClaim]) -> list[QueueClaim]:
-        """Which claim nodes are still the ones that were made.
+        """Return the claims whose nodes are still the ones that were created.
 
-        A release whose reply was lost is done again, and by then the entry may be
-        claimed anew, perhaps by this very session. ZooKeeper deletes by name whoever
-        owns the node, so it is looked at first; while it is ours nobody can replace it.
+        A release whose reply was lost is repeated, and by then the entry may be claimed
+        again, perhaps by this very session. ZooKeeper deletes by name, whoever owns the node,
+        so its czxid is checked first. While the node is ours, nobody can replace it.
         """
         reading = Reading(self._session.client, [self._paths.claim(c.entry) for c in claims])
         held = [
@@ -291,10 +291,10 @@ class ZooKeeperClaimQueue(ClaimQueue):
 
 
 class _Taking:
-    """Claims that are being made, all of them or none.
+    """A transaction that creates claim nodes, all of them or none, and the reads behind it.
 
-    A transaction has one zxid, so one of its nodes tells the fence of all. What is
-    read was sent right behind the transaction, and is answered after it.
+    A transaction has one zxid, so the fence of one node is that of all. The reads were sent
+    right after the transaction, and are answered after it.
     """
 
     def __init__(
@@ -305,7 +305,7 @@ class _Taking:
         registration: Registration,
         entries: Sequence[EntryName],
     ) -> None:
-        """Send the transaction, and what is read behind it."""
+        """Send the transaction, then the reads."""
         self._registration = registration
         self._entries = entries
         transaction = Transaction(session.client, registration.node)
@@ -317,13 +317,13 @@ class _Taking:
         self._reading = Reading(session.client, read)
 
     def claims(self) -> list[QueueClaim] | None:
-        """Wait for them; None: somebody was faster. A claim without a job has no entry."""
+        """Wait for the claims; None: another executor was faster. Without a job, no entry exists."""
         registration = self._registration
         if not self._pending.outcome().unless_lost(SessionLostError).done:
             return None
         first, *nodes = self._reading.nodes()
         if first is None or first.stat.ephemeralOwner != registration.session_id:
-            # Deleted behind our back. Whatever else was claimed is found by `recover`.
+            # Somebody deleted the node. `recover` finds the other claims.
             raise QueueError("A claim was gone as soon as it was made.")
         fence = Fence(registration.incarnation, first.stat.czxid)
         return [
@@ -335,7 +335,7 @@ class _Taking:
 def _batches(
     claims: Sequence[QueueClaim],
 ) -> list[tuple[Registration, Sequence[QueueClaim]]]:
-    """Cut into transactions: one registration each, and no more than `BATCH` claims."""
+    """Split claims into transactions, each of one registration and up to `BATCH` claims."""
     by_registration: dict[Registration, list[QueueClaim]] = {}
     for claim in claims:
         by_registration.setdefault(claim.registration, []).append(claim)

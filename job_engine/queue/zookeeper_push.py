@@ -1,4 +1,4 @@
-"""The leader's side of the queue: entries are pushed, listed and taken out again.
+"""The leader's side of the queue: entries are pushed, listed and removed.
 
 Every change is one transaction with a check on the leader's own election node
 (leader-fenced). Tested against ZooKeeper 3.8 and kazoo 2.11's own `LockingQueue`.
@@ -17,7 +17,7 @@ from job_engine.queue.transaction import Transaction, answered
 
 
 class ZooKeeperPushQueue(PushQueue):
-    """The leader's side."""
+    """See `PushQueue`."""
 
     def __init__(self, session: ZooKeeperSession, root: str, name: str) -> None:
         self._session = session
@@ -64,7 +64,7 @@ class ZooKeeperPushQueue(PushQueue):
     def remove(self, leader_node: str, entry: str) -> bool:
         """See the base class."""
         transaction = Transaction(self._session.client, leader_node)
-        # Claiming it in the same breath makes sure that nobody else has.
+        # Creating its claim node in the same transaction ensures that it is not claimed.
         transaction.create(self._paths.claim(entry), self._name.encode(), ephemeral=True)
         transaction.delete(self._paths.entry(entry))
         transaction.delete(self._paths.claim(entry))

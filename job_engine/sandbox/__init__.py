@@ -1,8 +1,8 @@
 """Where code that nobody trusts runs: slots, their phases, and how each phase ended.
 
-`base` has the abstract sandbox with its value types, a folder a backend, `factory` picks
-one by name. `warm` keeps slots ready ahead of who asks; `policy` refuses what the operator
-does not allow; `egress` and its neighbours are the only way out of a slot.
+`base` has the abstract sandbox with its value types, each backend has a folder, and `factory`
+picks one by name. `warm` keeps slots prepared for later submissions; `policy` refuses what
+the operator does not allow; the `egress` modules are the only way out of a slot.
 
 What must hold: a phase that asks for what the backend cannot give is refused
 (fail-closed), no path of the host is shared, and whatever comes out is hostile (no-trust).

@@ -25,12 +25,12 @@ KEPT_PREFIX: Final = "job-engine-root:"
 
 
 def kept_identity(name: str) -> str:
-    """Return what stands for the content of a kept root: its name follows from what made it."""
+    """Return the identity of a kept root's content; its name is derived from what made it."""
     return f"kept:{name.removeprefix(KEPT_PREFIX)}"
 
 
 class Verdict(StrEnum):
-    """How a phase ended, in one word; everything but `OK` has a reason a person can act on."""
+    """How a phase ended, in one word."""
 
     OK = "ok"
     """Exit code 0."""
@@ -60,8 +60,8 @@ class Limits:
     """CPU time of all the phase's processes together."""
     wall_time_s: float = 60.0
     overrun: float = 0.0
-    """Part of both times that a phase may go beyond them before it is killed, 0 to 0.5: what
-    it took is reported, and whether that was too long is for whoever asked to say."""
+    """Fraction, 0 to 0.5, by which a phase may exceed both times before it is killed. The
+    times it took are reported, and the caller decides whether they were too long."""
     memory_bytes: int = 512 * 2**20
     """Memory of all processes together, page cache of trees included; swap is off."""
     processes: int = 128
@@ -73,12 +73,12 @@ class Limits:
 
     @property
     def wall_time_kill_s(self) -> float:
-        """Wall time after which it is killed."""
+        """Wall time in seconds after which the phase is killed."""
         return self.wall_time_s * (1.0 + self.overrun)
 
     @property
     def cpu_time_kill_s(self) -> float:
-        """CPU time after which it is killed."""
+        """CPU time in seconds after which the phase is killed."""
         return self.cpu_time_s * (1.0 + self.overrun)
 
 
@@ -108,7 +108,7 @@ class Reach:
     host: str
     port: int
     trusted: bool = False
-    """Named by the engine itself (its API) or its operator, so that the address may be private."""
+    """Named by the engine (its API) or the operator; only then may the address be private."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +129,9 @@ class Handover:
 
 @dataclass(frozen=True, kw_only=True)
 class Follow:
-    """A file of a tree of which is told what it gains while the phase runs (`FileGrew`).
+    """A file of a tree whose growth is reported while the phase runs (`FileGrew`).
 
-    Told as far as the backend can see it, bounded, and nothing to rely on: what the file holds
-    in the end is for a hand-over to say.
+    Reports are bounded and best effort; the hand-over has the file's content at the end.
     """
 
     tree: str
@@ -149,7 +148,7 @@ class OwnRoot:
     """
 
     size_bytes: int = 512 * 2**20
-    """What it may write outside of its trees."""
+    """Bytes that it may write outside its trees."""
     inodes: int = 65_536
     keep_as: str | None = None
     """Keep the root file system under this name (`KEPT_PREFIX` and letters) when the phase
@@ -166,11 +165,11 @@ class PhaseSpec:
     mounts: tuple[Mount, ...] = ()
     workdir: str = "/"
     env: Mapping[str, str] = field(default_factory=dict)
-    """The whole environment but for PATH, HOME, LANG and, with `reach`, the proxy variables."""
+    """The environment, beside PATH, HOME, LANG and, with `reach`, the proxy variables."""
     image: str | None = None
     """An image of the phase's own; None: the slot's."""
     reach: tuple[Reach, ...] = ()
-    """Where it may connect to, as `http_proxy`/`https_proxy`; empty: nowhere at all."""
+    """Where it may connect to, through `http_proxy`/`https_proxy`; empty: nowhere."""
     kvm: bool = False
     """Whether it needs /dev/kvm; refused unless the operator allows it."""
     own_root: OwnRoot | None = None
@@ -178,27 +177,27 @@ class PhaseSpec:
     One phase of a slot may have it."""
     handover: tuple[Handover, ...] = ()
     live: bool = False
-    """Whether its output is told as it comes (`PhaseOutput`), beside being kept."""
+    """Whether its output is also reported as it is printed (`PhaseOutput`)."""
     follow: Follow | None = None
     always: bool = False
     """Run even though an earlier phase did not end with OK."""
     companion: PhaseSpec | None = None
-    """Runs beside this phase in a sandbox of its own (limits, processes, network, /tmp): begun
-    before it, and ended with it. Only a tree that both mount joins them. Its result comes after
-    the phase's, and what becomes of it stops no later phase."""
+    """A phase that runs beside this one in a sandbox of its own (limits, processes, network,
+    /tmp). It is started before this phase and ended with it; they share only trees that both
+    mount. Its result comes after this phase's, and does not stop later phases."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What travels with the go."""
+    """What a slot is given by `go`: everything that is particular to one submission."""
 
     trees: Mapping[str, IO[bytes]] = field(default_factory=dict)
     """Uncompressed tar streams by tree name; made by the engine, never by a student."""
     stdin: Mapping[str, bytes] = field(default_factory=dict)
     """What a phase reads on standard input, by phase name; at most 64 KiB each."""
     env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Added to a phase's environment, by phase name: what is of this job alone, so that slots
-    can be prepared before there is one."""
+    """Added to a phase's environment, by phase name: variables of this job, which are unknown
+    when the slot is prepared."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class PhaseOutput:
-    """Something that a live phase printed just now, within its output limit; hostile."""
+    """Output that a live phase has just printed, within its output limit; hostile input."""
 
     phase: str
     data: bytes
@@ -219,9 +218,9 @@ class PhaseOutput:
 
 @dataclass(frozen=True)
 class FileGrew:
-    """What the file that a phase is followed by has gained just now; hostile.
+    """Bytes that a followed file has gained; hostile input.
 
-    Each is what comes behind the one before it, from the file's start.
+    Together, in order, they are the content of the file from its start.
     """
 
     phase: str
@@ -240,7 +239,7 @@ class PhaseResult:
     wall_time_s: float
     cpu_time_s: float
     peak_memory_bytes: int
-    """0 where the kernel does not tell."""
+    """0 where the kernel does not report it."""
     stdout: bytes
     stderr: bytes
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -274,8 +273,8 @@ class Slot(ABC):
     @property
     @abstractmethod
     def images(self) -> Mapping[str, str]:
-        """What each phase runs in, by its name: `<kind>:sha256:<hex>` of the content behind
-        the image's name when the slot was made."""
+        """The image that each phase runs in, by phase name: `<kind>:sha256:<hex>` of the content
+        that the image's name had when the slot was made."""
 
     @abstractmethod
     def go(self, inputs: Inputs) -> None:
@@ -286,15 +285,15 @@ class Slot(ABC):
 
     @abstractmethod
     def collect(self) -> Iterator[SlotEvent]:
-        """Yield each phase as it starts, what of it is live, and its result as it ends.
+        """Yield the start, live output and result of each phase, as they happen.
 
         After a phase that is not OK only phases with `always` still run. Raises
-        `SandboxError` when the slot breaks on the way.
+        `SandboxError` when the slot breaks.
         """
 
     @abstractmethod
     def ready(self) -> bool:
-        """Whether it waits for its go, whole, and would be made the same way again."""
+        """Return whether it waits for `go`, is intact, and would be made the same way now."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -311,11 +310,11 @@ class Sandbox(ABC):
     name: str
     """`docker` or `bubblewrap`."""
     waiting_bytes: int
-    """What a slot that waits for its go takes of the host's memory, for each phase."""
+    """Bytes of the host's memory that a waiting slot takes for each phase."""
 
     @abstractmethod
     def runtime(self) -> Runtime:
-        """Say what slots run on. Raises `SandboxError` when the backend does not answer."""
+        """Return what slots run on. Raises `SandboxError` when the backend does not answer."""
 
     @abstractmethod
     def prepare(
@@ -332,7 +331,7 @@ class Sandbox(ABC):
         operator does not give, `ImageUnavailableError`, or `SandboxError`.
         """
 
-    def expect(  # noqa: B027 - who makes no slots ahead need not know
+    def expect(  # noqa: B027 - only a pool of warm slots uses it
         self,
         *,
         label: str,
@@ -341,18 +340,18 @@ class Sandbox(ABC):
         image: str | None = None,
         due_in_s: float,
     ) -> None:
-        """Hear that many will ask for such slots around a moment, in `due_in_s` seconds."""
+        """Announce demand for such slots in about `due_in_s` seconds; backends may ignore it."""
 
     @abstractmethod
     def image_digest(self, image: str | None) -> str:
-        """Return what changes when the image of this name does; None: the default one.
+        """Return a digest of the image's content; None: the default image.
 
         Raises `ImageUnavailableError`.
         """
 
     @abstractmethod
     def image_identities(self, image: str | None) -> frozenset[str]:
-        """Return all that the image of this name may be listed as (setting `allow_images`).
+        """Return the names and digests that may allow this image (setting `allow_images`).
 
         Where there is such a list, an image that is not named on it by its digest is not fetched.
         Raises `ImageUnavailableError`.
@@ -360,11 +359,11 @@ class Sandbox(ABC):
 
     @abstractmethod
     def kept_bytes(self, name: str) -> int | None:
-        """Return what a kept root file system (`OwnRoot.keep_as`) takes; None: it is gone."""
+        """Return the bytes that a kept root (`OwnRoot.keep_as`) takes; None: it is gone."""
 
     @abstractmethod
     def drop_kept(self, name: str) -> None:
-        """Remove a kept root file system that no slot uses any more. Idempotent."""
+        """Remove a kept root file system, unless a slot uses it. Idempotent."""
 
     @abstractmethod
     def sweep(self, label: str) -> int:

@@ -1,4 +1,4 @@
-"""How a companion ended: what both backends have in common."""
+"""The result of a companion phase; shared by both backends."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from job_engine.sandbox.base import PhaseResult, Verdict
 
 
 def lived(result: PhaseResult) -> PhaseResult:
-    """Return the result of a companion that still ran when its phase had ended.
+    """Return the result of a companion that was still running when its phase ended.
 
-    The engine's own kill, which ended it then, is no fault; a limit that it had met before
-    (and survived) is told.
+    That the engine killed it then is no fault; a limit that it met before, and survived, is
+    reported.
     """
     if result.verdict in (Verdict.SIGNAL, Verdict.EXIT):
         return replace(result, verdict=Verdict.OK)

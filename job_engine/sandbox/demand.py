@@ -1,4 +1,4 @@
-"""How many slots should wait for a go: from what was asked for, and what they may take.
+"""How many warm slots to keep of each kind, by past demand and a budget.
 
 Time is an argument everywhere, in seconds of one monotonic clock.
 """
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import Final
 
 WINDOW_S: Final = 30.0
-"""Time constant of the meter: an arrival of t seconds ago counts exp(-t / WINDOW_S)."""
+"""Time constant of the rate: an arrival t seconds ago counts exp(-t / WINDOW_S)."""
 IDLE_S: Final = 600.0
-"""How long after the last arrival a slot is still kept."""
+"""Seconds after the last arrival for which a slot is kept."""
 LEAD_S: Final = 1800.0
-"""How long before and after a due date as many slots wait as may be used at once."""
+"""Seconds before and after a due date in which as many slots wait as can be used at once."""
 _FIRST_PREPARE_S: Final = 1.0
 _LEARN: Final = 0.3
-"""Weight of a new measurement in the mean of what preparing takes."""
+"""Weight of a new measurement in the moving average of the time to prepare a slot."""
 
 
 class Demand:
-    """How often slots of one kind are asked for."""
+    """Measures the demand for slots of one kind."""
 
     def __init__(self) -> None:
         self._arrivals = 0
@@ -32,29 +32,29 @@ class Demand:
         self._due = -math.inf
 
     def arrive(self, now: float) -> None:
-        """One was asked for."""
+        """Note that a slot was asked for."""
         self._weight = self.rate(now) * WINDOW_S + 1
         self._last = now
         self._arrivals += 1
 
     def prepared(self, seconds: float) -> None:
-        """One was made, which took that long."""
+        """Note that preparing a slot took so many seconds."""
         known = self._prepare_s
         self._prepare_s = seconds if known is None else known + _LEARN * (seconds - known)
 
     def expect(self, due: float) -> None:
-        """Many will be asked for around this moment."""
+        """Note that many slots will be asked for around a time."""
         self._due = due
 
     def rate(self, now: float) -> float:
-        """Return how many are asked for in a second."""
+        """Return how many slots are asked for in a second."""
         return self._weight * math.exp(min(0.0, self._last - now) / WINDOW_S) / WINDOW_S
 
     def wanted(self, now: float, at_once: int) -> int:
-        """Return how many should wait, of which `at_once` can be used at the same time.
+        """Return how many slots should wait; `at_once` can be used at the same time.
 
-        Enough for what arrives while one is made, with two standard deviations of a Poisson
-        process on top; from the second arrival on, as many kinds never come again.
+        That is the number of arrivals while one is prepared, plus two standard deviations of a
+        Poisson process; 0 before the second arrival, because many kinds never come again.
         """
         if abs(now - self._due) <= LEAD_S:
             return at_once
@@ -64,13 +64,13 @@ class Demand:
         return max(1, min(at_once, math.ceil(mean + 2 * math.sqrt(mean))))
 
     def forgotten(self, now: float) -> bool:
-        """Whether nothing need be remembered of it."""
+        """Return whether the demand is so old that it can be forgotten."""
         return now - self._last > IDLE_S and now > self._due + LEAD_S
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What one kind would have."""
+    """The number of slots that one kind should have, and what they cost."""
 
     slots: int
     bytes_each: int
@@ -78,10 +78,10 @@ class Wish:
 
 
 def allot(wishes: Sequence[Wish], slots: int, memory_bytes: int) -> list[int]:
-    """Return how many slots each kind may have, out of so many and so much memory together.
+    """Return how many slots each kind gets, within a budget of slots and memory.
 
-    One each in order of demand, then a second each, and so on: those that are asked for
-    least are the first to go without.
+    Each kind gets one in order of demand, then a second one, and so on, so kinds with little
+    demand are the first to get none.
     """
     given = [0] * len(wishes)
     order = sorted(range(len(wishes)), key=lambda n: -wishes[n].rate)

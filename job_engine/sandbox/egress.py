@@ -33,15 +33,15 @@ HEAD_TIMEOUT_S: Final = 15.0
 IDLE_TIMEOUT_S: Final = 120.0
 """A connection that moves no byte for this long, in one direction, is closed."""
 BURST: Final = 256
-"""Connections that are taken as they come; past that, one each `PACE_S`."""
+"""Connections accepted without delay; beyond that, one each `PACE_S`."""
 PACE_S: Final = 0.01
 MAX_REFUSALS_LOGGED: Final = 20
-"""Refusals of one phase that are logged; it could fill the disk with more."""
+"""Refusals of one phase that are logged; more could fill the disk."""
 _CLOSE_TIMEOUT_S: Final = 0.5
 _CHUNK_BYTES: Final = 64 * 2**10
 _LINGER_S: Final = 1.0
 _LINGER_READS: Final = 16
-"""How long, and how often, is read on of a request that was refused already."""
+"""Reads from a connection after its request was refused, at most."""
 
 log = get_logger(__name__)
 
@@ -65,7 +65,7 @@ class EgressProxy:
         self._refusals = 0
 
     def serve(self, listening_socket: socket.socket) -> None:
-        """Start to answer on a bound, listening stream socket, and own it from here on."""
+        """Start to answer on a bound, listening stream socket, and take ownership of it."""
         self._listener = listening_socket
         self._start(self._accept, listening_socket)
 

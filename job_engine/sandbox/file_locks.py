@@ -1,12 +1,12 @@
-"""File locks: memory of the kernel's that no control group counts.
+"""File locks: kernel memory that no control group counts.
 
-Linux 5.15 was to count them, and took that back before it came out, for what it cost (commit
+Accounting for them was reverted before Linux 5.15 was released, because of its cost (commit
 3754707bcc3e). So a program can take 200 MB of the host in a second of CPU time by locking every
-other byte of some files. There is no limit that could be set, so it is looked at.
+other byte of some files. The kernel has no limit to set, so the locks are counted now and then.
 
-What is seen are the locks of whoever has their file open, which is all of them: a POSIX lock
-goes when its owner closes the file, flock has one for each open file, which are counted, and
-the filters of system calls take away the third kind (open file description locks).
+Counting the locks of open files finds all of them: a POSIX lock ends when its owner closes the
+file, flock has one lock for each open file, and the system-call filters forbid the third kind
+(open file description locks).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from pathlib import Path
 from typing import Final
 
 MAX_LOCKS: Final = 20_000
-"""Locks that a phase may hold, where the host has many: 4 MB, and more than programs have."""
+"""Locks that a phase may hold once the host has many: 4 MB, and more than programs need."""
 _MANY: Final = 50_000
-"""Locks on the whole host from which on it is looked at who has them."""
+"""Locks on the whole host above which those of phases are counted."""
 _PERIOD_S: Final = 0.25
-"""CPU time of a phase from one look to the next: enough for 50 MB of locks."""
+"""CPU seconds of a phase between two counts: enough to make 50 MB of locks."""
 _MAX_LOOKS: Final = 4_000
-"""Open files of a phase that are looked at; the others are taken to be like them."""
+"""Open files of a phase whose locks are counted; the total is extrapolated from them."""
 _SLABINFO: Final = Path("/proc/slabinfo")
 _CACHES: Final = ("file_lock_cache", "filelock_cache")
-"""What the kernel calls its stock of locks, and what it did before 6.9."""
+"""The kernel's names for its cache of locks, since Linux 6.9 and before."""
 
 
 class LockGauge:
-    """Tells when a phase holds too many file locks. One thread asks it.
+    """Checks whether a phase holds too many file locks; for one thread.
 
     Args:
-        processes: returns the phase's processes that are in sight.
-        slabinfo: where the kernel tells of its stocks, to root.
+        processes: returns the phase's processes that this process can see.
+        slabinfo: the kernel's statistics of its caches, which only root may read.
     """
 
     def __init__(self, processes: Callable[[], Iterable[int]], slabinfo: Path = _SLABINFO) -> None:
@@ -45,7 +45,7 @@ class LockGauge:
         self._next_look = _PERIOD_S
 
     def exceeded(self, cpu_time_s: float) -> bool:
-        """Whether it does; looks only when it has used some more CPU time, to lock takes some."""
+        """Return whether it does; counts only after more CPU time was used, which locking takes."""
         if cpu_time_s < self._next_look:
             return False
         self._next_look = cpu_time_s + _PERIOD_S
@@ -53,7 +53,7 @@ class LockGauge:
 
 
 def _on_host(slabinfo: Path) -> float:
-    """Return how many locks the host has; infinite where the kernel does not tell."""
+    """Return how many locks the host has; infinity if the kernel does not report it."""
     with contextlib.suppress(OSError):
         for line in slabinfo.read_text().splitlines():
             if line.startswith(_CACHES):
@@ -69,7 +69,7 @@ def _held_by(processes: Iterable[int]) -> float:
 
 
 def _open_files(pid: int) -> list[str]:
-    # Processes and their files go while they are looked at.
+    # Processes and open files may vanish in the meantime.
     with contextlib.suppress(OSError):
         return [f"/proc/{pid}/fdinfo/{name}" for name in os.listdir(f"/proc/{pid}/fdinfo")]
     return []

@@ -1,8 +1,8 @@
 """Reads what a file gains while hostile programs may write it: bounded, never through a link.
 
-Looked at again and again by its name, below a tree that is held by descriptor. Whatever stands
-on the way that is no directory, or in the end is no regular file, is not opened: `O_PATH` has
-no effect on what it finds, and cannot wait for it. Runs in the holders of bubblewrap too, so it
+The file is opened by name again and again, below a tree that is held by descriptor. `O_PATH`
+checks each step first, without side effects and without blocking, so nothing but directories
+and, at the end, a regular file is ever opened. It also runs in bubblewrap's holders, so it
 imports little.
 """
 
@@ -13,22 +13,22 @@ import stat
 from typing import Final
 
 PERIOD_S: Final = 0.2
-"""How often it is worth looking."""
+"""Seconds between two reads."""
 LOOK_BYTES: Final = 64 * 2**10
-"""Most that one look reads, which with the period bounds the rate."""
+"""Bytes that one call reads at most; with the period this bounds the rate."""
 MAX_BYTES: Final = 4 * 2**20
-"""Most that is read in all."""
+"""Bytes that are read in all, at most."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANYTHING: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _REGULAR: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Not to wait: a lease on a file makes others wait who open it."""
+"""Non-blocking, because opening a file with a lease on it would wait."""
 
 
 class Growth:
-    """What one file gains from look to look.
+    """Reads one file as it grows.
 
-    A file that another takes the place of is read on from where the first one was left; one
-    that has become shorter than that is not looked at any more.
+    A file that replaces it is read from the same offset; one that is shorter than that ends
+    the reading.
     """
 
     def __init__(self, path: str) -> None:
@@ -38,15 +38,15 @@ class Growth:
         self._over = False
 
     def look(self, tree: int) -> bytes:
-        """Return what is new, at most `LOOK_BYTES`; `tree` is a descriptor of the root.
+        """Return new bytes, at most `LOOK_BYTES`; `tree` is a descriptor of the tree's root.
 
-        Never waits, and never raises: what cannot be read has gained nothing.
+        Never blocks, and never raises: a file that cannot be read has no new bytes.
         """
         if self._over:
             return b""
         try:
             file = self._open(tree)
-        except (OSError, ValueError):  # The latter of a name that is none.
+        except (OSError, ValueError):  # `ValueError` for a name with a NUL
             return b""
         try:
             if os.fstat(file).st_size < self._read:
@@ -62,7 +62,7 @@ class Growth:
         return data
 
     def _open(self, tree: int) -> int:
-        """Open the file for reading, if it is one; raises `OSError`."""
+        """Open the file for reading if it is a regular one. Raises `OSError`."""
         *directories, name = self._parts
         found = os.dup(tree)
         try:

@@ -1,6 +1,6 @@
-"""What every backend checks before it makes a slot, and the environment that a phase sees.
+"""Checks that every backend makes before it makes a slot, and the environment of a phase.
 
-Whatever a phase asks for beyond the operator's maxima is refused by name, never cut down.
+A request beyond the operator's maxima is refused with the name of the limit, never reduced.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def check_request(
 
 
 def is_listed(allowed: Collection[str] | None, identities: Iterable[str]) -> bool:
-    """Whether an image that goes by any of these names may be used; None: any may."""
+    """Return whether an image with any of these names is allowed; None allows all."""
     if allowed is None:
         return True
     # Receipts name what an id is the id of; lists need not.
@@ -88,7 +88,7 @@ def check_image(settings: SandboxSettings, name: str | None, identities: Iterabl
 
 
 def may_reach(allowed: Collection[str] | None, host: str, port: int) -> bool:
-    """Whether the operator lets phases reach a host; None: any public one."""
+    """Return whether the operator lets phases reach a host; None allows any public one."""
     if allowed is None:
         return True
     wanted = f"{host.rstrip('.').lower()}:{port}"
@@ -99,13 +99,13 @@ def may_reach(allowed: Collection[str] | None, host: str, port: int) -> bool:
 
 
 def with_companions(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
-    """Return the phases in their order, each with its companion behind it."""
+    """Return the phases in their order, each followed by its companion."""
     pairs = ((phase, phase.companion) for phase in phases)
     return tuple(spec for pair in pairs for spec in pair if spec is not None)
 
 
 def check_inputs(inputs: Inputs, phases: tuple[PhaseSpec, ...], trees: tuple[Tree, ...]) -> None:
-    """Raise `SandboxRefusedError` for input to what the slot has not, or too much of it."""
+    """Raise `SandboxRefusedError` for input for unknown trees or phases, or too much of it."""
     unknown = set(inputs.trees) - {tree.name for tree in trees}
     unknown |= {*inputs.stdin, *inputs.env} - {phase.name for phase in phases}
     if unknown:
@@ -121,15 +121,15 @@ def check_inputs(inputs: Inputs, phases: tuple[PhaseSpec, ...], trees: tuple[Tre
 
 
 def with_env(phase: PhaseSpec, inputs: Inputs) -> PhaseSpec:
-    """Return the phase with the environment that came with the go."""
+    """Return the phase with the variables that `go` adds to its environment."""
     return replace(phase, env={**phase.env, **inputs.env.get(phase.name, {})})
 
 
 def socket_bytes(memory_bytes: int) -> int:
-    """Return what sockets' buffers may take of memory where the kernel counts them apart.
+    """Return the limit for socket buffers, which cgroup version 1 counts separately.
 
-    That is cgroup version 1: unless limited there, the buffers of a phase's own loopback
-    connections count against nothing, up to what the whole host has for TCP.
+    Without it, the buffers of a phase's loopback connections would be limited only by what
+    the whole host has for TCP.
     """
     return min(memory_bytes // 8, _SOCKET_BYTES)
 

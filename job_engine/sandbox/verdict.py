@@ -1,4 +1,4 @@
-"""From what was observed of a phase to its verdict: one pure function.
+"""Deciding the verdict of a phase from what was observed, by one pure function (`decide`).
 
 The rules, in order:
 
@@ -23,7 +23,7 @@ _LAST_SIGNAL: Final = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Observations:
-    """What a backend saw of a phase. Only `exit_code` or `signal` comes from inside."""
+    """What a backend observed of a phase. Only `exit_code` and `signal` come from inside."""
 
     exit_code: int | None
     """None when a signal ended it."""

@@ -1,11 +1,11 @@
-"""Warm slots: kept prepared ahead of the submissions that will use them, one each.
+"""Warm slots: a pool of slots that were prepared before the submissions that use them.
 
-A `Sandbox` around a backend. Who asks for a slot is given one that waits already, where
-there is one of that very kind, and else a new one. Nothing of any submission is part of a
-kind: what is of a job alone travels with the go.
+The pool is a `Sandbox` around a backend. `prepare` returns a waiting slot of the same kind if
+there is one, else a new slot. A kind is the arguments of `prepare`; data of a submission is
+no part of it, and comes with `go`.
 
-What must hold: a slot is handed out once, and only if it is whole, as it would be made now
-and not old; what is handed back is destroyed; nothing outlives `close`.
+What must hold: a slot is handed out once, and only if it is intact, not too old, and equal to
+one made now; a returned slot is destroyed; nothing outlives `close`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from job_engine.sandbox.base import (
 from job_engine.sandbox.demand import Demand, Wish, allot
 
 MAX_AGE_S: Final = 600.0
-"""A slot that waited longer is replaced: what it was made from may have changed."""
+"""Seconds after which a waiting slot is replaced: what it was made from may have changed."""
 _PATIENCE_S: Final = 0.25
-"""How long a run that has just begun is left the machine before its slot is replaced."""
+"""Seconds for which a run that has just begun has the machine before its slot is replaced."""
 _TICK_S: Final = 1.0
 _BACK_OFF_S: Final = 30.0
-"""After a slot that could not be made ahead; who asks for one hears why."""
+"""Seconds without another try after preparing a slot failed; `prepare` itself reports why."""
 _MAX_KINDS: Final = 256
 _MAKERS: Final = 2
 _MAX_REMOVALS: Final = 8
-"""Slots that are being destroyed in the background; past that, whoever is done waits."""
+"""Slots destroyed in the background at once; with more, returning a slot waits."""
 
 log = get_logger(__name__)
 
@@ -55,7 +55,7 @@ class _Request:
 
     @property
     def key(self) -> str:
-        # Environments are mappings, which have no hash; of equal plans they print the same.
+        # Environments are mappings without a hash; equal ones have the same `repr`.
         return repr(self)
 
     def prepare(self, sandbox: Sandbox) -> Slot:
@@ -69,32 +69,32 @@ class _Kind:
     request: _Request
     demand: Demand = field(default_factory=Demand)
     waiting: list[tuple[Slot, float]] = field(default_factory=list)
-    """Each with the moment at which it was ready, oldest first."""
+    """Each with the time at which it was ready (monotonic seconds), oldest first."""
     making: int = 0
     quiet_until: float = 0.0
 
 
 class WarmSlots(Sandbox):
-    """See `Sandbox`; `start` before use.
+    """A pool of warm slots; see `Sandbox`. Call `start` before use.
 
     Args:
-        sandbox: the backend, which is closed with this.
-        slots: how many may wait at most, of all kinds together.
-        memory_bytes: what those may take of the host's memory.
-        at_once: how many may be in use at the same time.
+        sandbox: the backend, which `close` closes too.
+        slots: slots that may wait, of all kinds together.
+        memory_bytes: memory of the host that waiting slots may take together.
+        at_once: slots that may be in use at the same time.
     """
 
     def __init__(self, sandbox: Sandbox, *, slots: int, memory_bytes: int, at_once: int) -> None:
         self.name = sandbox.name
         self.waiting_bytes = sandbox.waiting_bytes
         self.hits = self.misses = 0
-        """How often a slot waited for who asked for it, and how often none did."""
+        """Calls of `prepare` that returned a waiting slot, and those that made one."""
         self._sandbox = sandbox
         self._slots = slots
         self._memory_bytes = memory_bytes
         self._at_once = at_once
         self._kinds: dict[str, _Kind] = {}
-        """The one that was asked for last comes last."""
+        """By key; the most recently requested kind is last."""
         self._changed = threading.Condition()
         self._closed = False
         self._removing = 0
@@ -103,7 +103,7 @@ class WarmSlots(Sandbox):
         self._removers = ThreadPoolExecutor(_MAKERS, thread_name_prefix="warm-remove")
 
     def start(self) -> None:
-        """Begin to keep slots."""
+        """Start the thread that keeps slots."""
         self._keeper.start()
 
     def prepare(
@@ -114,7 +114,7 @@ class WarmSlots(Sandbox):
         trees: tuple[Tree, ...],
         image: str | None = None,
     ) -> Slot:
-        """See `Sandbox`: one that waits, or a new one."""
+        """See `Sandbox.prepare`: return a waiting slot of this kind, or a new one."""
         request = _Request(label, phases, trees, image)
         kind = self._arrival(request)
         while (slot := self._take(kind)) is not None:
@@ -164,11 +164,11 @@ class WarmSlots(Sandbox):
         return self._sandbox.kept_bytes(name)
 
     def drop_kept(self, name: str) -> None:
-        """See `Sandbox.drop_kept`; one that a waiting slot is made of stays."""
+        """See `Sandbox.drop_kept`; a root that a waiting slot uses stays."""
         self._sandbox.drop_kept(name)
 
     def sweep(self, label: str) -> int:
-        """See `Sandbox.sweep`; slots that wait are no left-overs."""
+        """See `Sandbox.sweep`; waiting slots are not removed."""
         return self._sandbox.sweep(label)
 
     def check(self) -> None:
@@ -176,24 +176,24 @@ class WarmSlots(Sandbox):
         self._sandbox.check()
 
     def waiting(self) -> int:
-        """Return how many slots wait for their go."""
+        """Return how many slots wait."""
         with self._changed:
             return sum(len(kind.waiting) for kind in self._kinds.values())
 
     def settle(self) -> None:
-        """Return when nothing that was used is left to destroy."""
+        """Wait until every returned slot is destroyed."""
         with self._changed:
             self._changed.wait_for(lambda: not self._removing)
 
     def retire(self) -> None:
-        """Destroy what waits, and keep nothing from now on; what is in use goes on."""
+        """Destroy waiting slots, and keep none from now on; slots in use are not affected."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self.distrust()
 
     def distrust(self) -> None:
-        """Destroy what waits: something of the platform's broke, and these may be broken too."""
+        """Destroy waiting slots after a platform fault: they may be broken too."""
         with self._changed:
             waiting = [slot for kind in self._kinds.values() for slot, _ in kind.waiting]
             for kind in self._kinds.values():
@@ -204,7 +204,7 @@ class WarmSlots(Sandbox):
     def close(self) -> None:
         """See `Sandbox.close`."""
         self.retire()
-        # First the backend: it ends what is being made, or destroyed, as well.
+        # The backend first: it also ends slots that are being made or destroyed.
         self._sandbox.close()
         self._makers.shutdown(cancel_futures=True)
         self._removers.shutdown()
@@ -212,9 +212,9 @@ class WarmSlots(Sandbox):
             self._keeper.join()
 
     def give_back(self, slot: Slot) -> None:
-        """Destroy a slot that was used, in the background unless there are many."""
+        """Destroy a used slot, in the background unless there are many already."""
         with self._changed:
-            # Whoever waited for the run to end before it made the next one.
+            # Wake the thread that waits for a run to end before it makes the next slot.
             for kind in self._kinds.values():
                 kind.quiet_until = 0.0
             self._changed.notify_all()
@@ -269,7 +269,7 @@ class WarmSlots(Sandbox):
                     self._changed.wait(self._pause(time.monotonic()))
 
     def _plan(self, now: float) -> list[Slot]:
-        """Have made what is missing, and return what is too much or too old."""
+        """Start to make missing slots; return those that are too many or too old."""
         kinds = list(self._kinds.values())
         wishes = [
             Wish(
@@ -307,7 +307,7 @@ class WarmSlots(Sandbox):
         try:
             slot = self._make(kind) if not self._closed else None
         except SandboxError as error:
-            # Nobody waits for it who could be told; who asks for such a slot hears it.
+            # No caller is waiting; the next `prepare` of this kind raises the error.
             if not self._closed:
                 log.warning("sandbox.warm.failed", error=error.message)
         with self._changed:
@@ -325,7 +325,7 @@ class WarmSlots(Sandbox):
             self._removing += 1
             crowded = self._removing > _MAX_REMOVALS
         if not crowded:
-            # After `close` the backend destroys what is left.
+            # After `close` the backend has destroyed it.
             with contextlib.suppress(RuntimeError):
                 self._removers.submit(self._destroy, slot)
                 return
@@ -343,7 +343,7 @@ class WarmSlots(Sandbox):
 
 
 class _LeasedSlot(Slot):
-    """A slot in use, whose destruction is the pool's business."""
+    """A slot in use; `destroy` returns it to the pool, which destroys it."""
 
     def __init__(self, slot: Slot, pool: WarmSlots) -> None:
         self._slot = slot
@@ -370,7 +370,7 @@ class _LeasedSlot(Slot):
         self._slot.kill()
 
     def destroy(self) -> None:
-        """Kill at once, so that nothing runs on; the rest is done in the background."""
+        """Kill at once, so that nothing keeps running; the pool does the rest."""
         with self._lock:
             first, self._given_back = not self._given_back, True
         if first:
