@@ -46,7 +46,7 @@ class Lookout:
         self._looked_from: str | None = None
         """The own node in the line when the last listing set its watches."""
         self._passed_on: set[str] = set()
-        """Skipped entries for which this executor has left the line once, so that others see them."""
+        """Skipped entries for which this executor has left the line once already."""
         session.on_lost(self.wake)
 
     # --- listing --------------------------------------------------------------

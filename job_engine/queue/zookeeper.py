@@ -317,7 +317,10 @@ class _Taking:
         self._reading = Reading(session.client, read)
 
     def claims(self) -> list[QueueClaim] | None:
-        """Wait for the claims; None: another executor was faster. Without a job, no entry exists."""
+        """Wait for the claims; None: another executor was faster.
+
+        The `job_id` of a claim whose entry was gone is empty.
+        """
         registration = self._registration
         if not self._pending.outcome().unless_lost(SessionLostError).done:
             return None

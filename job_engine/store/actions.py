@@ -1,4 +1,4 @@
-"""What executors told of their actions."""
+"""Descriptions of actions, as executors have published them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from job_engine.store.base import Clock, Database
 from job_engine.store.tables import actions
 
 REMEMBERED_S: Final = 1.0
-"""Seconds that a description which was looked up is taken for the newest: every job that is
-created asks for one. What this process itself is told counts at once."""
+"""Seconds for which a description is cached, because every new job needs one. What this
+process itself stores applies at once."""
 _MAX_TERMS: Final = 64
-"""Executors whose terms are kept of an action, those that told last."""
+"""Executors whose terms are kept for an action; the most recent ones."""
 _REMEMBERED: Final = 1_000
-"""Names that are remembered."""
+"""Names in the cache."""
 
 
 class Actions:
-    """Descriptions of actions, by name; the newest word on each counts.
+    """Descriptions of actions by name; a new one replaces the last, of whichever executor.
 
-    Terms are each executor's own, and kept beside those of others.
+    Only `terms` are kept for each executor separately.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Actions:
         self._lock = threading.Lock()
 
     def publish(self, descriptions: Sequence[ActionDescription], *, opens: bool = False) -> None:
-        """Store descriptions, over what was known of the same names.
+        """Store descriptions in place of earlier ones of the same names.
 
-        What was restricted stays so, unless this `opens` it: an executor's key must not let
-        everybody create what is the administrators'.
+        A restricted action stays restricted unless `opens` is true: an executor's key must
+        not be able to open an administrators' action to everybody.
         """
         told = {description.name: description for description in descriptions}
 
@@ -82,7 +82,7 @@ class Actions:
         return [ActionDescription.model_validate(row) for row in rows]
 
     def get(self, name: str) -> ActionDescription | None:
-        """Return what is known of one action; of what another process told, within a second."""
+        """Return the description of an action, up to `REMEMBERED_S` old; None: there is none."""
         generation, now_s = self._generation, self._monotonic_s()
         until_s, known = self._known.get(name, (0.0, None))
         if now_s < until_s:
@@ -91,7 +91,7 @@ class Actions:
         row = self._database.glance(lambda c: c.execute(query).scalar())
         found = None if row is None else ActionDescription.model_validate(row)
         with self._lock:
-            # What was read before something was told may be what it was told over.
+            # A description that was read before the last `publish` may be the replaced one.
             if generation == self._generation:
                 if len(self._known) >= _REMEMBERED:
                     self._known.clear()
@@ -102,7 +102,7 @@ class Actions:
 def _over(
     before: Mapping[str, Any], description: ActionDescription, *, opens: bool
 ) -> ActionDescription:
-    """Return what is to be known of an action, after what was."""
+    """Return the description to store in place of an earlier one."""
     others = {k: v for k, v in before.get("terms", {}).items() if k not in description.terms}
     terms = list({**others, **description.terms}.items())[-_MAX_TERMS:]
     restricted = description.restricted or (bool(before.get("restricted")) and not opens)

@@ -1,9 +1,8 @@
 """The audit trail: who asked for what, on which resource, when, and in which request.
 
-Lines are written in the transaction of what they tell of, so that there are both or
-neither, and nothing changes one afterwards: there is no statement here that does. Old ones
-are forgotten. What executors and distributors report is no part of it; the feed of
-`events.py` and the jobs themselves tell that.
+A line is written in the transaction of the change that it records, so there are both or
+neither. Nothing changes a line afterwards; old ones are deleted. Reports of executors and
+distributors are no part of the trail: `jobs/events.py` and the jobs themselves have those.
 """
 
 from __future__ import annotations
@@ -21,37 +20,37 @@ from job_engine.store.many import Many
 from job_engine.store.tables import audit
 
 FORGET_BATCH: Final = 1_000
-"""Lines that one transaction forgets, so that nobody waits for long."""
+"""Lines deleted in one transaction, so that other writes do not wait long."""
 
 Also = Callable[[Connection], None]
-"""What belongs into the transaction of a write, whatever it is; raising undoes the write."""
+"""Runs in the transaction of a write, in addition to it; raising undoes the write."""
 
 
 def nothing(_connection: Connection) -> None:
-    """Do nothing besides."""
+    """Do nothing: an `Also` for writes that need none."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What somebody did, or tried."""
+    """One line of the trail: what somebody did, or tried to do."""
 
     name: str
     """`<type>.<what>`, such as `job.cancel`."""
     resource: str | None = None
     user_id: str | None = None
     document: Mapping[str, Any] = field(default_factory=dict)
-    """What else is told of it, as it stands in the event's document."""
+    """Further attributes of the event's document."""
 
 
 class Audit:
-    """Writes the trail, and bounds it."""
+    """Writes the trail, and deletes its old lines."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def append(self, connection: Connection, lines: Sequence[Line]) -> None:
-        """Add lines within somebody's transaction."""
+        """Add lines in the caller's transaction."""
         now_ms = self._clock()
         # A bulk create's lines share their document.
         documents = {id(line.document): line.document for line in lines}
@@ -63,11 +62,11 @@ class Audit:
         _APPEND.later(connection, [dict(zip(_COLUMNS, row, strict=True)) for row in rows])
 
     def record(self, line: Line) -> None:
-        """Add a line of its own, durably."""
+        """Add a line in a transaction of its own."""
         self._database.write(lambda c: self.append(c, [line]))
 
     def find(self, number: int, visible: ColumnElement[bool] | None) -> Document | None:
-        """Return the line of a number, where it is among the visible ones; None: all are."""
+        """Return a line by number if it is `visible`, else None; `visible` None: all lines are."""
         query = select(audit).where(audit.c.id == number)
         if visible is not None:
             query = query.where(visible)
@@ -75,7 +74,7 @@ class Audit:
         return None if row is None else assemble_line(row)
 
     def forget_older(self, than_s: float) -> int:
-        """Forget lines that are older than that many seconds; returns how many there were."""
+        """Delete lines older than `than_s` seconds; return how many there were."""
         before_ms = self._clock() - round(than_s * 1000)
         old = select(audit.c.id).where(audit.c.at_ms < before_ms).limit(FORGET_BATCH)
         forgotten = 0
@@ -101,7 +100,7 @@ def assemble_line(row: RowMapping) -> Document:
         "timestamp": at,
         "name": row["name"],
         **row["document"],
-        # Nobody edits or deletes one; who sees it is decided by what it is about.
+        # Nobody may edit or delete it, and its resource decides who sees it.
         "acl": normalise({"owners": [ADMIN]}),
     }
     if row["resource"] is not None:

@@ -14,17 +14,16 @@ from sqlalchemy import Connection, RowMapping
 T = TypeVar("T")
 
 Clock = Callable[[], int]
-"""Tells the time in epoch milliseconds; an argument, so that tests own it."""
+"""Returns the time in epoch milliseconds; an argument, so that tests control it."""
 
 Row = Mapping[str, Any] | RowMapping
 """A row by the names of its columns, as it was read or is about to be written."""
 
 Unit = Callable[[Connection], T]
-"""A piece of work in one transaction; what it raises undoes what it did, and only that."""
+"""A piece of work in one transaction. If it raises, its changes are undone, and only those."""
 
 EVENTS_TOPIC = "events/"
-"""What the topics begin with that are said after a commit made new events visible; what
-follows is the state that they tell of."""
+"""Prefix of the topics of new events; the state that an event reports follows it."""
 
 
 def system_clock_ms() -> int:
@@ -33,21 +32,21 @@ def system_clock_ms() -> int:
 
 
 def announce(connection: Connection, topic: str) -> None:
-    """Have the listeners told of `topic` once this transaction is committed."""
+    """Notify listeners of `topic` once this transaction is committed."""
     connection.info.setdefault("topics", set()).add(topic)
 
 
 def announced(connection: Connection) -> set[str]:
-    """Return the topics that were announced over a connection, and forget them."""
+    """Return the topics announced over a connection, and clear them."""
     topics: set[str] = connection.info.pop("topics", set())
     return topics
 
 
 class Database(ABC):
-    """Runs units of work; how reads and writes are scheduled is the backend's affair.
+    """Runs units of work; each backend decides how reads and writes are scheduled.
 
-    A backend promises that a write is durable when it returns, that the writes which
-    draw event ids commit in the order of those ids, and that a read sees a snapshot.
+    A backend guarantees that a write is durable when it returns, that writes commit in the
+    order of the event ids that they draw, and that a read sees a snapshot.
     """
 
     def __init__(self) -> None:
@@ -66,7 +65,7 @@ class Database(ABC):
         """Run `unit` on a snapshot and return its result."""
 
     def glance(self, unit: Unit[T]) -> T:
-        """Do as `read` for a unit of a single statement, for which a backend may do less."""
+        """Do as `read`, for a unit of a single statement, which may be cheaper."""
         return self.read(unit)
 
     @abstractmethod
@@ -82,7 +81,7 @@ class Database(ABC):
         self._listeners.append(listener)
 
     def unlisten(self, listener: Callable[[frozenset[str]], None]) -> None:
-        """Forget `listener`."""
+        """Remove `listener`."""
         self._listeners.remove(listener)
 
     def _publish(self, topics: frozenset[str]) -> None:

@@ -14,11 +14,11 @@ from job_engine.errors import NotFoundError
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 ABANDONED_S: Final = 3600.0
-"""Seconds without a byte after which an upload that is not complete was given up."""
+"""Seconds without a byte after which an incomplete upload counts as abandoned."""
 
 
 class BlobFiles:
-    """A content-addressed directory; what is in it under its digest is complete."""
+    """A content-addressed directory; every file in it is complete."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -29,7 +29,9 @@ class BlobFiles:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._incoming.mkdir(mode=0o700, exist_ok=True)
         for left in self._incoming.iterdir():
-            if time.time() - left.stat().st_mtime > ABANDONED_S:  # not another process's
+            if (
+                time.time() - left.stat().st_mtime > ABANDONED_S
+            ):  # or another process may be writing it
                 left.unlink(missing_ok=True)
 
     def receive(self) -> Incoming:
@@ -62,7 +64,7 @@ class BlobFiles:
 
 
 class Incoming:
-    """An upload on its way: write, then `complete`, then `adopt`; `discard` in any case."""
+    """An upload in progress: `write`, `complete`, `adopt`, and `discard` in any case."""
 
     def __init__(self, files: BlobFiles, directory: Path) -> None:
         self._files = files
@@ -87,11 +89,11 @@ class Incoming:
         return self._hash.hexdigest()
 
     def adopt(self) -> None:
-        """Put the complete file where its digest says."""
+        """Move the complete file to the place that its digest names."""
         self._files.adopt(self._path, self._hash.hexdigest())
 
     def discard(self) -> None:
-        """Forget what was not adopted."""
+        """Delete the file unless it was adopted."""
         self._file.close()
         self._path.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
-"""Who uploaded which bytes. The bytes themselves are files, named by their SHA-256.
+"""Uploads: who uploaded which bytes. The bytes are files, named by their SHA-256.
 
-One row an owner and digest, so that two people who upload the same bytes each have
-their own, and neither learns of the other.
+There is one row for each owner and digest, so that two people who upload the same bytes do
+not learn of each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from job_engine.store.tables import blobs
 
 
 class Blobs:
-    """The rows of blobs, in step with the directory of their files."""
+    """The rows of uploads, kept consistent with the directory of files."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -36,9 +36,9 @@ class Blobs:
     ) -> None:
         """Record an upload; `place` puts the file where it belongs.
 
-        It is called inside the transaction, so that a file and the last row that
-        names it never come and go past each other. Uploading again changes nothing.
-        Raises `ForbiddenError` where all of the owner's would be more than `quota_bytes`.
+        It is called in the transaction, so that a file cannot be placed while its last row
+        is deleted. Repeating an upload changes nothing. Raises `ForbiddenError` if the
+        owner's uploads would exceed `quota_bytes`.
         """
 
         def unit(connection: Connection) -> None:
@@ -82,7 +82,7 @@ class Blobs:
         authorise: Callable[[Connection], None],
         remove: Callable[[], None],
     ) -> None:
-        """Forget one owner's upload; with the last one, `remove` deletes the file."""
+        """Delete one owner's upload; for the last owner, `remove` deletes the file."""
 
         def unit(connection: Connection) -> None:
             authorise(connection)

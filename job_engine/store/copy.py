@@ -1,4 +1,4 @@
-"""Moving a store to another database: everything that is in it, or nothing."""
+"""Copying a whole store to another database, all of it or nothing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _BATCH: Final = 500
 def copy(source: Store, target: Store) -> dict[str, int]:
     """Copy every row to an empty store, in one transaction; both are started.
 
-    Returns how many rows each table has. Nobody may write to the source meanwhile: stop
-    the API first. Raises `ConflictError` where the target is not empty, and
+    Returns how many rows each table has. The source must not change: stop the API
+    first. Raises `ConflictError` where the target is not empty, and
     `InvalidResourceError` for what its database cannot hold (a NUL in a text).
     """
 
     def unit(connection: Connection) -> dict[str, int]:
-        # Those that others refer to come first.
+        # In order of foreign keys.
         return {
             table.name: _copy_table(source.database, connection, table)
             for table in metadata.sorted_tables
@@ -46,7 +46,7 @@ def _copy_table(source: Database, target: Connection, table: Table) -> int:
 
 
 def _pages(source: Database, table: Table) -> Iterator[Sequence[RowMapping]]:
-    """Yield all rows, by their primary key: no read takes long, however large the table."""
+    """Yield all rows in pages by primary key, so that no read takes long."""
     key = list(table.primary_key)
     query = select(table).order_by(*key).limit(_BATCH)
     page = query
@@ -57,7 +57,7 @@ def _pages(source: Database, table: Table) -> Iterator[Sequence[RowMapping]]:
 
 
 def _go_on_counting(target: Connection, table: Table) -> None:
-    """Have numbers that the server draws begin after those that were copied."""
+    """Advance the server's sequence beyond the copied numbers."""
     column = table.autoincrement_column
     if column is None:
         return

@@ -1,4 +1,4 @@
-"""Numbers that are drawn once, and secrets that are made once."""
+"""The incarnation counter, and secrets that are generated once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from job_engine.store.tables import counters, jobs, secrets
 
 _INCARNATION = "incarnation"
 MAX_INCARNATION = 2**53
-"""Far above what is ever drawn, and exact in every reader's JSON."""
+"""Far above any real one, and exact in JSON readers that use doubles."""
 
 
 class Counters:
@@ -24,14 +24,14 @@ class Counters:
         self._clock = clock
 
     def draw_incarnation(self) -> int:
-        """Draw an incarnation above all that were drawn, and above all fences.
+        """Draw an incarnation that is greater than all earlier ones, and than all fences.
 
-        After the store was restored from a backup its counter lags behind what was
-        drawn since, and behind the fences of claims made since; a claim of the next
-        incarnation must be newer than all of them. Those claims went with the newer
-        store, and a wiped ZooKeeper has forgotten its incarnation; what is left that
-        nobody can put back is the time, in milliseconds: no incarnation is below it.
-        Raises `InvalidResourceError` where a fence that nobody drew leaves none.
+        After the store was restored from a backup, its counter lags behind what was drawn
+        since the backup, and a claim of the next incarnation must be newer than claims made
+        under those. They are lost with the newer store, and ZooKeeper may have lost its
+        incarnation too. The clock cannot be restored, so an incarnation is never less than
+        the time in epoch milliseconds. Raises `InvalidResourceError` if a fence with an
+        invented incarnation leaves no greater number.
         """
 
         def unit(connection: Connection) -> int:
@@ -69,9 +69,9 @@ class Counters:
 
 
 def write_probe(connection: Connection) -> None:
-    """Write something, and take it back in the same transaction: nobody ever sees it.
+    """Write and undo a change in one transaction, to check that the database can write.
 
-    An empty transaction commits on a full disk as well.
+    An empty transaction would commit even on a full disk.
     """
     name = f"probe-{uuid.uuid4().hex}"
     connection.execute(insert(counters).values(name=name, value=0))

@@ -1,4 +1,4 @@
-"""Opening the store that a URL names."""
+"""Opens the store that a URL names, and imports only its backend."""
 
 from __future__ import annotations
 

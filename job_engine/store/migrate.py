@@ -1,4 +1,4 @@
-"""Bringing a database to the newest schema, from empty or from any earlier release."""
+"""Migrating a database to the newest schema, from empty or from any earlier release."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from job_engine.errors import StoreError
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
-# Alembic hands its context to `env.py` through module globals.
+# Alembic passes its context to `env.py` through module globals, so one migration at a time.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -25,11 +25,11 @@ def upgrade(
     *,
     revision: str = "head",
 ) -> None:
-    """Run every migration that is missing up to `revision`, all of them in one transaction.
+    """Run all missing migrations up to `revision`, in one transaction.
 
-    The transaction takes the write lock before it looks, so of two processes that
-    start together one migrates and the other finds it done. `lock` takes it where
-    beginning does not. Raises `StoreError` for a schema that this release does not know.
+    The transaction takes the write lock first, so that of two processes that start at the
+    same time only one migrates. `lock` takes it on databases where BEGIN does not. Raises
+    `StoreError` for a schema that this release does not know.
     """
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))

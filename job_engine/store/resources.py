@@ -1,7 +1,7 @@
 """Documents of every type but jobs: users, sessions, credentials, assignments, ….
 
-A row has the document, a secret that is no part of it, a key that is unique among its
-type, and a time to forget it at. What a type means is known above, in the API.
+A row has the document, a secret that is not part of it, a key that is unique within its
+type, and a time at which it is deleted. What a type means is defined in `job_engine.api.types`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from job_engine.store.tables import resources
 
 @dataclass(frozen=True)
 class Resource:
-    """A stored document, and what is stored beside it."""
+    """A document with its secret, key and time of deletion."""
 
     document: Document
     secret: str | None = None
@@ -48,7 +48,7 @@ class Resource:
 
 
 class Resources:
-    """Create, read, edit and delete; each write with the rows of its ACL."""
+    """Creates, reads, edits and deletes resources, with the rows of their ACLs."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -57,8 +57,8 @@ class Resources:
     def add(self, resource: Resource, also: Also = nothing) -> Document:
         """Store a new document, which has an id and a normalised ACL.
 
-        Raises `ConflictError` for an id or a key that exists, and what `also` raises,
-        which goes first.
+        `also` runs first. Raises `ConflictError` for an existing id or key, and what `also`
+        raises.
         """
 
         def make(connection: Connection) -> Resource:
@@ -68,7 +68,7 @@ class Resources:
         return self.add_made(make)
 
     def add_made(self, make: Callable[[Connection], Resource]) -> Document:
-        """Do as `add`, with what `make` makes in the transaction, of what it finds there."""
+        """Do as `add`, with the resource that `make` returns within the transaction."""
 
         def unit(connection: Connection) -> Document:
             resource = make(connection)
@@ -84,7 +84,7 @@ class Resources:
         return self.load(resource_id).document
 
     def load(self, resource_id: str) -> Resource:
-        """Return a document and what is stored beside it. Raises `NotFoundError`."""
+        """Return a resource. Raises `NotFoundError`."""
         return self._database.glance(lambda c: load_resource(c, resource_id))
 
     def find(self, type_name: str, key: str) -> Resource | None:
@@ -103,7 +103,7 @@ class Resources:
         change: Callable[[Resource], Resource],
         also: Callable[[Connection, Resource, Resource], None] = lambda *_: None,
     ) -> Document:
-        """Replace a document by what `change` makes of it; what that raises, the caller gets.
+        """Replace a resource by what `change` returns for it. Raises what `change` raises.
 
         `also` is called with the document before and after.
         """
@@ -142,19 +142,19 @@ class Resources:
         self._database.write(unit)
 
     def delete_where(self, condition: ColumnElement[bool]) -> Sequence[str]:
-        """Delete what matches a condition on the table, and return the ids."""
+        """Delete resources that match a condition on the table; return their ids."""
         return self._database.write(lambda c: delete_resources(c, condition))
 
     def forget_expired(self) -> None:
-        """Delete what had a time to be forgotten at, and is past it."""
+        """Delete resources whose time of deletion has passed."""
         expired = resources.c.expires_ms.is_not(None) & (resources.c.expires_ms <= self._clock())
-        # Seldom any, and a read holds nobody up.
+        # A read first: usually there are none, and reads do not block writers.
         if self._database.read(lambda c: c.execute(select(1).where(expired)).first()):
             self.delete_where(expired)
 
 
 def insert_resources(connection: Connection, new: Sequence[Resource], now_ms: int) -> None:
-    """Insert resources whose ids and keys nobody has, with the rows of their ACLs."""
+    """Insert resources with unused ids and keys, and the rows of their ACLs."""
     connection.execute(insert(resources), [_columns(item, now_ms, now_ms) for item in new])
     access.grant_many(connection, [(item.id, item.document["acl"]) for item in new])
 
@@ -162,7 +162,7 @@ def insert_resources(connection: Connection, new: Sequence[Resource], now_ms: in
 def replace_document(
     connection: Connection, document: Document, now_ms: int, expires_ms: int | None
 ) -> Document:
-    """Write a document of the engine's own over the stored one; its ACL stays as it is."""
+    """Replace a document for the engine itself; its ACL stays unchanged."""
     columns = _columns(Resource(document), 0, now_ms)
     changed = {"document": columns["document"], "updated_ms": now_ms, "expires_ms": expires_ms}
     here = resources.c.id == document["id"]
@@ -223,7 +223,7 @@ def load_resource(connection: Connection, resource_id: str, *, lock: bool = Fals
 
 
 _LOAD: Final = Rows(select(resources).where(resources.c.id == bindparam("id")))
-"""Run with every request, for its session."""
+"""Prepared, because every request reads its session."""
 
 
 def find_all(connection: Connection, condition: ColumnElement[bool]) -> Sequence[Resource]:
@@ -233,11 +233,11 @@ def find_all(connection: Connection, condition: ColumnElement[bool]) -> Sequence
 
 
 def hold(connection: Connection, ids: Collection[str]) -> None:
-    """Keep others from writing resources until this transaction ends.
+    """Lock resources against other writers until this transaction ends.
 
-    Where one transaction makes what rests on a resource and another takes that away, each
-    holds it first; so either the second sees what the first made, or the first sees
-    what is gone. (SQLite has one writer, and needs no such care.)
+    One transaction may create something that depends on a resource while another removes
+    the resource. Both lock it first, so that either the second sees what the first created,
+    or the first sees that the resource is gone. SQLite has one writer, and needs no lock.
     """
     rows = select(resources.c.id).where(resources.c.id.in_(sorted(ids))).order_by(resources.c.id)
     connection.execute(rows.with_for_update()).all()
@@ -254,7 +254,7 @@ def _refuse_taken(connection: Connection, resource: Resource, but: str | None = 
 
 
 def delete_resources(connection: Connection, condition: ColumnElement[bool]) -> Sequence[str]:
-    """Delete what matches a condition on the table, with its rights, and return the ids."""
+    """Delete resources that match a condition, with the rows of their ACLs; return the ids."""
     ids = connection.execute(select(resources.c.id).where(condition)).scalars().all()
     if ids:
         connection.execute(delete(resources).where(resources.c.id.in_(ids)))

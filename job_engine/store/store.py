@@ -1,4 +1,4 @@
-"""The store: every repository over one database."""
+"""The `Store`, which holds every repository over one database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored jobs within a transaction: read to decide on, changed, deleted, and told of."""
+"""Reading, changing and deleting stored jobs within a transaction, with what depends on them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from job_engine.store.many import Rows
 from job_engine.store.tables import jobs
 
 WHOLE: Final = Rows(select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids")
-"""All that is stored of some jobs."""
+"""Whole rows of jobs, by id."""
 
 DELETED: Final = (
     *("seq", "id", "action", "priority", "state", "entry", "share", "version", "notifies"),
 )
-"""Columns that a deletion decides by."""
+"""Columns that a deletion needs."""
 
 
 def row_of(connection: Connection, job_id: str) -> RowMapping:
-    """Return a job's row, locked for the rest of the transaction where several write at once.
+    """Return a job's row, locked until the transaction ends on databases with several writers.
 
     Raises `NotFoundError`.
     """
@@ -42,7 +42,7 @@ def row_of(connection: Connection, job_id: str) -> RowMapping:
 def write_row(
     connection: Connection, row: RowMapping, columns: dict[str, Any], now_ms: int
 ) -> Document:
-    """Write columns where nobody else has moved the job meanwhile, with the event."""
+    """Write columns and the event, unless somebody else has changed the job in the meantime."""
     unmoved = and_(
         jobs.c.seq == row["seq"],
         jobs.c.state == row["state"],
@@ -65,7 +65,7 @@ def write_row(
 
 
 def delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int) -> None:
-    """Delete jobs of which `DELETED` was read, and tell who has to know."""
+    """Delete jobs, given their `DELETED` columns, with their events and callbacks."""
     if not rows:
         return
     seqs = [row["seq"] for row in rows]
@@ -74,7 +74,7 @@ def delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int)
     connection.execute(delete(jobs).where(jobs.c.seq.in_(seqs)))
     waited = [row for row in rows if row["state"] == JobState.QUEUED and row["entry"] is not None]
     fairness.settle(connection, waited, [0.0] * len(waited))
-    # Who carries or runs an unfinished one has to let go of it, as after a cancel.
+    # As after a cancel, the leader removes its entry, and its executor stops it.
     ended = [{**row, "state": JobState.CANCELED} for row in unfinished]
     events.append_many(connection, now_ms, ended)
 
@@ -82,7 +82,7 @@ def delete_rows(connection: Connection, rows: Sequence[RowMapping], now_ms: int)
 def notify_callbacks(
     connection: Connection, rows: Sequence[Any], now_ms: int, state: JobState | None = None
 ) -> None:
-    """Write what those of these jobs that have callbacks tell of the state they are in now."""
+    """Queue messages about the current states of those jobs that have callbacks."""
     ids = [row["id"] for row in rows if row["notifies"]]
     if ids:
         outbox.enqueue(connection, ids, now_ms, insert_jobs, state)
@@ -91,7 +91,7 @@ def notify_callbacks(
 def _settle_shares(
     connection: Connection, before: RowMapping, after: Mapping[str, Any], now_ms: int
 ) -> None:
-    """Charge the share of a job that was fed and is over; give one that is ready its lane."""
+    """Charge the share of a fed job that has ended, or open the lane of one that is ready."""
     over = JobState(after["state"]).is_final or after["entry"] is None
     if over and before["entry"] is not None:
         ran = before["state"] == JobState.RUNNING and before["claimed_ms"] is not None

@@ -1,8 +1,8 @@
-"""Jobs as executors see them: claims and fenced reports.
+"""Claims of executors.
 
-`decide_claim` is the pure function that answers; here its decisions are written, each
-by a statement that only meets the row it was decided on (one-outcome). What reports
-write is in `reports.py`.
+The pure function `decide_claim` decides; this module writes the decisions, each by a
+statement that only matches the row it was decided on (one-outcome). `reports.py` writes
+reports.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from job_engine.store.tables import jobs
 
 
 class Claims:
-    """Batches of claims and reports, each batch in one transaction."""
+    """Answers batches of claims and of reports, each batch in one transaction."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -47,7 +47,8 @@ class Claims:
     def claim(self, request: ClaimRequest, by: str | None = None) -> Sequence[ClaimReply]:
         """Answer claims in their order; the same job may be among them twice.
 
-        `by` is who asks: `updated-by` names them, and nobody else may report on the run.
+        `by` is the executor's identity: it becomes `updated-by`, and nobody else may report on
+        the run.
         """
         return self.submit_claim(request, by).result()
 
@@ -68,16 +69,16 @@ class Claims:
 
         return self._database.submit(unit)
 
-    def report(self, told: Sequence[Report], by: str | None = None) -> Sequence[ReportReceipt]:
+    def report(self, batch: Sequence[Report], by: str | None = None) -> Sequence[ReportReceipt]:
         """Write reports in their order; one that is refused writes nothing."""
-        return self.submit_report(told, by).result()
+        return self.submit_report(batch, by).result()
 
     def submit_report(
-        self, told: Sequence[Report], by: str | None = None
+        self, batch: Sequence[Report], by: str | None = None
     ) -> Future[Sequence[ReportReceipt]]:
         """Do as `report`, without waiting."""
         return self._database.submit(
-            lambda connection: reports.write(connection, told, by, self._clock())
+            lambda connection: reports.write(connection, batch, by, self._clock())
         )
 
 
@@ -87,21 +88,21 @@ def _ability(request: ClaimRequest) -> Ability:
 
 @dataclass
 class _Batch:
-    """Claims that are decided one after the other, then written together."""
+    """A batch of claims, decided one after another and then written together."""
 
     rows: dict[str, Row]
-    """Each job as the claims so far leave it."""
+    """Each job's row after the claims decided so far."""
     by: str | None
     now_ms: int
     ability: Ability
     claimed: list[tuple[Row, Row]] = field(default_factory=list)
-    """What claims that run write, after the row that it is written on top of."""
+    """Pairs of old and new row, for claims that run."""
     failed: list[tuple[Row, Row]] = field(default_factory=list)
-    """The same of jobs that their claim ends."""
+    """The same for jobs that end with their claim."""
     moved: list[Row] = field(default_factory=list)
-    """Those of them that are in another state then, as they are then."""
+    """New rows of jobs that change their state."""
     unmoved: list[Row] = field(default_factory=list)
-    """The same as they were before."""
+    """Old rows of the same jobs."""
 
     def answer(self, claim: Claim) -> ClaimReply:
         """Decide one claim."""
@@ -114,7 +115,7 @@ class _Batch:
         if decision.failure is not None:
             row = self._note(self.failed, row, self._end(row, decision.failure, decision.verdict))
         elif runs and (job.state is not JobState.RUNNING or job.fence != claim.fence):
-            # Otherwise it is the same claim again, which has written all that it writes.
+            # Otherwise the same claim was repeated, and everything is written already.
             row = self._note(self.claimed, row, self._start(row, claim, decision))
         return ClaimReply(
             job=claim.job_id,
@@ -129,21 +130,21 @@ class _Batch:
         for statement, decided in ((_CLAIM, self.claimed), (_FAIL, self.failed)):
             values = [{**{guard: row[name] for name, guard in _OLD}, **new} for row, new in decided]
             if statement.run(connection, values) != len(values):
-                # Only where several write at once. All of it is undone; the same claims
-                # may be made again, and are then answered by what is there.
+                # Only with several writers. The whole batch is undone; the executor repeats
+                # the claims, which are then answered from the new rows.
                 raise ConflictError("Somebody else wrote to a claimed job; claim again.")
         events.append_many(connection, self.now_ms, self.moved)
         tally.replace(connection, self.unmoved, self.moved)
         notify_callbacks(connection, self.moved, self.now_ms)
-        # A claimer may be faster than the leader with its word that the job was pushed.
+        # An executor may claim a job before the leader has recorded its entry.
         fairness.charge(connection, [row for row, _ in self.claimed if row["entry"] is None])
-        # One that its claim failed was fed for nothing.
+        # A job that its claim has failed is not charged for a run.
         unrun = [row for row, _ in self.failed if row["entry"]]
         fairness.settle(connection, unrun, [0.0] * len(unrun))
         starts.count(connection, self.now_ms, Counter(row["action"] for row, _ in self.claimed))
 
     def _note(self, decided: list[tuple[Row, Row]], row: Row, new: Row) -> Row:
-        """Note what is to be written, and return the row as it is then."""
+        """Note the columns to write, and return the resulting row."""
         decided.append((row, new))
         after = self.rows[row["id"]] = {**row, **new}
         if new["state"] != row["state"]:
@@ -195,7 +196,7 @@ _OLD: Final = [(name, f"old_{name}") for name in _GUARDS]
 
 
 def _where_unmoved(names: Sequence[str]) -> Many:
-    """Return the update of these columns of rows that are as they were when they were read."""
+    """Return an update of these columns that matches only rows unchanged since they were read."""
     unmoved = [jobs.c[name].is_not_distinct_from(bindparam(old)) for name, old in _OLD[1:]]
     return Many(update(jobs).where(jobs.c.seq == bindparam("old_seq"), *unmoved), names)
 

@@ -1,7 +1,7 @@
-"""Rows of `jobs` and CIMI documents: the one pair of functions that knows both.
+"""Conversion between rows of the table `jobs` and CIMI documents.
 
-`FIELDS` says which column is the truth for which attribute; every other attribute is
-in the row's JSON. `assemble` and `split` undo each other.
+`FIELDS` lists the attributes that are stored in columns; all others are in the row's JSON.
+`assemble` and `split` are inverse to each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from job_engine.model.timestamps import format_ms, parse_ms
 from job_engine.store.base import Document
 
 ENTRIES_PATH: Final = "/job/entries/"
-"""What a queue entry's name follows in the `tags` of a pushed job."""
+"""Prefix of a queue entry's name in the `tags` of a pushed job."""
 
 
 class Kind(Enum):
@@ -32,7 +32,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Field:
-    """An attribute whose truth is a column."""
+    """An attribute that is stored in a column."""
 
     name: str
     column: str
@@ -77,13 +77,13 @@ def assemble(row: RowMapping | Mapping[str, Any]) -> Document:
             document[name] = format_ms(value) if is_date else value
     document.update(row["document"])
     if row["entry"] is not None and "tags" not in document:
-        # Until a client edits the tags, they say where the job is in the queue.
+        # Until a client edits the tags, they hold the path of the job's queue entry.
         document["tags"] = [ENTRIES_PATH + row["entry"]]
     return document
 
 
 def split(document: Document) -> dict[str, Any]:
-    """Make the columns of a valid CIMI document; those of the engine itself are not among them."""
+    """Return the columns of a valid CIMI document, without the engine's own columns."""
     columns: dict[str, Any] = {}
     for field in FIELDS:
         value = document.get(field.name)
@@ -99,7 +99,7 @@ def split(document: Document) -> dict[str, Any]:
 
 
 def new_row(document: Document) -> dict[str, Any]:
-    """Make the columns of a job that is created: `split`, and the engine's own at their start."""
+    """Return the columns of a new job: those of `split`, and the engine's own columns."""
     priority = document.get("priority")
     return {
         **split(document),
@@ -116,7 +116,7 @@ def new_row(document: Document) -> dict[str, Any]:
 
 
 def to_job(row: RowMapping | Mapping[str, Any], *, whole: bool = True) -> Job:
-    """Make the value that the engine decides by; its `document` is empty unless `whole`."""
+    """Return a row as a `Job`; its `document` is empty unless `whole`."""
     fence = None
     if row["fence_czxid"] is not None:
         fence = Fence(row["fence_incarnation"], row["fence_czxid"])

@@ -1,4 +1,4 @@
-"""The rules of a client's edit: what it may change of a job, and what follows from it."""
+"""Rules for edits by clients: which attributes may change, and what follows from a change."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from job_engine.store.jobs.documents import split
 from job_engine.store.jobs.transitions import settle, touch
 
 _GUARDED: Final = ("state", "progress", "status-message", "output", "return-code")
-"""What only the holder of the claim may write while a job runs under a fence."""
+"""Attributes that only the holder of the claim may write while a job runs under a fence."""
 
 _UNSETTLED: Final = ("seq", "id", "share", "created_ms", "created_by", "not_before_ms")
-"""Columns that an edit leaves as they are. `not-before` is the engine's after creation:
+"""Columns that an edit never changes. After creation the engine alone writes `not-before`:
 retries set it, and claims clear it."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What an edit makes of a document."""
+    """The result of an edit, before it is written."""
 
     document: Document
     claims: bool = False
-    """Whether it is a foreign consumer's claim: an edit to RUNNING."""
+    """Whether it is the claim of a foreign consumer: an edit to RUNNING."""
 
 
 def refuse_fenced(row: RowMapping, before: Document, after: Document) -> None:
-    """Raise `ConflictError` for an edit of what only the holder of a fenced claim may write."""
+    """Raise `ConflictError` for an edit that only the holder of the claim may make (fenced)."""
     if row["fence_czxid"] is None or row["state"] != JobState.RUNNING:
         return
     changed = [name for name in _GUARDED if before.get(name) != after.get(name)]
@@ -45,10 +45,10 @@ def refuse_fenced(row: RowMapping, before: Document, after: Document) -> None:
 def edited(
     row: RowMapping, before: Document, edit: Edit, by: str | None, now_ms: int
 ) -> dict[str, Any]:
-    """Return the columns that an edit writes, at a time that `change_time` gave."""
+    """Return the columns that an edit writes; the time comes from `change_time`."""
     after = dict(edit.document)
     if after.get("tags") == before.get("tags") and "tags" not in row["document"]:
-        after.pop("tags", None)  # still what the queue says, not what a client wants
+        after.pop("tags", None)  # they still are the path of the queue entry
     columns = {k: v for k, v in split(after).items() if k not in _UNSETTLED}
     columns = settle(row, columns, now_ms)
     columns |= {**touch(now_ms, by), "given_priority": None}
@@ -56,16 +56,16 @@ def edited(
         columns |= {"fence_incarnation": None, "fence_czxid": None, "resumed": False}
         columns |= {"claimed_by": by, "claimed_ms": now_ms, "not_before_ms": None}
     elif _is_left_to_agents(columns):
-        # Or it would fill the window until an agent comes; whoever meets the entry
-        # in the queue is told that it is not due, and consumes it.
+        # Otherwise it would occupy the window until an agent takes it. An executor that
+        # claims the entry is answered `not-due`, and consumes it.
         columns["entry"] = None
     return columns
 
 
 def change_time(row: RowMapping, now_ms: int) -> int:
-    """Return the time, and in any case a later one than of the row's last change.
+    """Return the current time, or one millisecond after the row's last change if that is later.
 
-    So `updated` grows with every edit, within a millisecond and with a clock set back.
+    So `updated` grows with every edit, also within a millisecond or after the clock was set back.
     """
     return max(now_ms, int(row["updated_ms"]) + 1)
 

@@ -1,7 +1,7 @@
 """Events: one for each creation, change of state and deletion of a job.
 
-They are written in the transaction of the change itself. Ids grow, and none becomes
-visible after a greater one, because the transactions that draw them commit in order.
+They are written in the transaction of the change. Ids become visible in increasing order,
+because the transactions that draw them commit in that order.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from job_engine.store.many import Many, Rows
 from job_engine.store.tables import events, inline, is_ready, jobs
 
 KEPT: Final = 100_000
-"""Newest events that can be resumed from; older ones are trimmed."""
+"""Events that are kept, and can be resumed from; older ones are deleted."""
 _TRIM_EVERY: Final = 1024
 FEW: Final = 16
-"""Most new jobs that leaders are told of one by one."""
+"""New jobs that a summary for leaders lists individually, at most."""
 
 
 _NEWEST: Final = Rows(select(func.max(events.c.id)))
@@ -48,7 +48,7 @@ _LEFT: Final = Rows(
         events.c.entry.is_not(None),
     )
 )
-"""Of what was cancelled, deleted, expired, or ended by a client."""
+"""Queue entries of jobs that were cancelled, deleted, expired, or ended by a client."""
 _BECAME: Final = Rows(
     select(jobs.c.id.label("job"), *jobs.c["action", "priority", "version"])
     .where(is_ready(), jobs.c.id == events.c.job, _new, events.c.state == inline("QUEUED"))
@@ -70,29 +70,29 @@ class EventPage:
 
     events: Sequence[StoredEvent]
     upto: int
-    """Everything up to this id has been looked at; the next page begins after it."""
+    """The last id that was considered; the next page begins after it."""
     more: bool
     """Whether the page was full, so that there may be more already."""
 
 
 @dataclass(frozen=True)
 class ChangePage:
-    """What happened since an event."""
+    """A summary of what happened after an event."""
 
     changes: Changes
     upto: int
-    """Everything up to this id is in it."""
+    """The last id that is included."""
 
 
 def append(
     connection: Connection, at_ms: int, row: Row, state: JobState, entry: str | None
 ) -> None:
-    """Add the event of a job that is in `state` from now on, with this entry."""
+    """Add the event of a job that changes to `state`, with its queue entry."""
     append_many(connection, at_ms, [{**row, "state": state, "entry": entry}])
 
 
 def append_many(connection: Connection, at_ms: int, rows: Sequence[Row]) -> None:
-    """Add the events of jobs whose rows are these from now on, in order."""
+    """Add the events of jobs with these new rows, in order."""
     if not rows:
         return
     _APPEND.later(
@@ -109,7 +109,7 @@ def append_many(connection: Connection, at_ms: int, rows: Sequence[Row]) -> None
             for row in rows
         ],
     )
-    # The first of a connection, and then one now and then: to look each time costs more.
+    # Trimming at a connection's first event and then now and then: each time would cost more.
     untrimmed = connection.info.get("untrimmed", _TRIM_EVERY) + len(rows)
     if untrimmed >= _TRIM_EVERY:
         _TRIM.later(connection, [{"kept": KEPT}])
@@ -125,7 +125,7 @@ def newest_id(connection: Connection) -> int:
 
 
 class Events:
-    """Reading the stream."""
+    """Reads events."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -142,7 +142,7 @@ class Events:
         states: Collection[str] = (),
         limit: int = 500,
     ) -> EventPage:
-        """Return up to `limit` events with greater ids; empty filters let all through."""
+        """Return up to `limit` events after an id; an empty filter matches all."""
         query = select(events).where(events.c.id > event_id).order_by(events.c.id).limit(limit)
         if actions:
             query = query.where(events.c.action.in_(actions))
@@ -156,11 +156,11 @@ class Events:
         found = [StoredEvent(row["id"], _event(row)) for row in rows]
         if len(found) == limit:
             return EventPage(found, found[-1].id, more=True)
-        # What the filters passed over is not looked at again with the next page.
+        # Events that the filters left out are not read again with the next page.
         return EventPage(found, max(event_id, newest), more=False)
 
     def changes(self, event_id: int) -> ChangePage:
-        """Return what all events with greater ids come to."""
+        """Return a summary of all events after an id."""
 
         def unit(connection: Connection) -> ChangePage:
             found = _KINDS.all(connection, after=event_id)
@@ -175,7 +175,7 @@ class Events:
                     CancelledEntry(action=action, entry=entry)
                     for action, entry in _LEFT.all(connection, after=event_id)
                 ],
-                # All that became QUEUED of an action, or none: the rest would be forgotten.
+                # All new jobs of an action or none: a leader must not miss the rest.
                 new=[
                     NewJob(job=job, action=action, priority=priority, version=version)
                     for job, action, priority, version in became

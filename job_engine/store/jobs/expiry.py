@@ -1,4 +1,4 @@
-"""Jobs that are worth nothing any more: those that still wait when their `expiry` passes."""
+"""Failing jobs that still wait when their `expiry` passes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from job_engine.store.jobs.transitions import finished_blind, message_columns
 from job_engine.store.tables import is_expiring, jobs
 
 _BATCH: Final = 500
-"""Jobs that one transaction fails, so that it holds nobody else up for long."""
+"""Jobs failed in one transaction, so that other writes do not wait long."""
 
 _RETURNED: Final = (
     *("id", "action", "priority", "share", "version", "state", "entry"),
@@ -25,9 +25,9 @@ _RETURNED: Final = (
 
 
 class Expiry:
-    """Fails what has expired. A job that runs is bounded by its action's timeout instead.
+    """Fails expired jobs. Running jobs are bounded by their action's timeout instead.
 
-    An executor that claims an expired job before it is found here is told so: `decide_claim`.
+    If an executor claims an expired job first, `decide_claim` fails it.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -57,7 +57,7 @@ class Expiry:
             .returning(*jobs.c[_RETURNED])
         )
         rows = connection.execute(statement).mappings().all()
-        # With its entry, so that the leader takes it out of the queue.
+        # The event has the entry, so that the leader removes it from the queue.
         events.append_many(connection, now_ms, rows)
         tally.move(connection, rows, JobState.QUEUED)
         notify_callbacks(connection, rows, now_ms)

@@ -1,9 +1,8 @@
-"""Jobs as distributors see them: what to push, what was pushed, and what nobody can run.
+"""What distributors do with jobs: push them, record entries, fail those nobody can run.
 
-The feed costs what the window costs, not what the backlog does (bounded-window): it
-deals turns out to the first lanes (`fair_share/fairness.py`), and reads no more of each than its
-turns. A retry that is not due is in another index, `jobs_retrying`, and moves over when
-its time has come.
+The cost of a feed depends on the window, not on the backlog (bounded-window): it deals turns
+to the first lanes (`fair_share/fairness.py`), and reads as many jobs of a lane as it has
+turns. A retry that is not due is in another index, `jobs_retrying`, until it is.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from job_engine.store.many import Many, Rows
 from job_engine.store.tables import holds_entry, is_ready, is_retrying, jobs
 
 PAGE: Final = 1000
-"""Recorded entries that one page holds."""
+"""Recorded entries in a page."""
 _PROMOTED: Final = 1000
-"""Retries found due at once; the rest follows with the next feed."""
+"""Due retries that one feed makes ready, at most."""
 _ORPHANS: Final = 500
-"""Jobs that one transaction fails."""
+"""Jobs failed in one transaction."""
 
 
 class Feed:
@@ -45,9 +44,9 @@ class Feed:
     def feed(self, action: str, window: int, newest_version: int = ANY_VERSION) -> FeedReply:
         """Return what to push now: by priority, then whose turn it is, then by age.
 
-        A job is in it while fewer than `window` waiting entries of its action, those
-        before it in the reply included, are as urgent or more. Jobs and entries of a
-        version beyond `newest_version`, which nobody alive can run, are passed over.
+        A job is included while fewer than `window` waiting entries of its action are as
+        urgent or more, counting jobs before it in the reply. Jobs and entries with a version
+        above `newest_version` are ignored, because no live executor can run them.
         """
         now_ms = self._clock()
         while True:
@@ -57,16 +56,17 @@ class Feed:
             if due:
                 self._database.write(lambda c: _promote(c, action, now_ms))
             if refill.empty:
-                # What waited there was cancelled, or edited away: met once, and never again.
+                # The jobs of these lanes were cancelled or edited; close the lanes.
                 self._database.write(partial(fairness.close_empty, keys=refill.empty))
             if not due and (refill.complete or not refill.empty):
                 return reply
 
     def pushed(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
-        """Record entries of jobs that wait and have none. True: the job has this entry.
+        """Record entries of waiting jobs that have none. True: the job has this entry now.
 
-        Also where it had it before: after a lost reply it is said again; and its claimer
-        may have been faster. A leader takes an entry that is refused out of the queue.
+        That includes a job that had it already, because the leader repeats the message after
+        a lost reply, and the entry's claim may have recorded it. The leader removes a refused
+        entry from the queue.
         """
         return self.submit_pushed(entries).result()
 
@@ -90,11 +90,11 @@ class Feed:
         return self._database.submit(unit)
 
     def cleared(self, entries: Sequence[EntryItem]) -> Sequence[bool]:
-        """Forget entries that are gone, where jobs still have them. True: written.
+        """Clear entries that are gone, if their jobs still have them. True: written.
 
-        A job that runs under a claim of that entry has lost it with the entry: it goes
-        back to QUEUED, counted as an interruption, and keeps its fence, so that what
-        the old run still says is refused. One that a foreign consumer runs stays.
+        A job that runs under a claim of such an entry has lost the claim. It is QUEUED again,
+        which counts as an interruption, and keeps its fence, so that later reports of the old
+        run are refused. A job that a foreign consumer runs is left alone.
         """
 
         def unit(connection: Connection) -> Sequence[bool]:
@@ -110,7 +110,7 @@ class Feed:
         return RecordedEntries(entries=items, next=items[-1].job if len(items) == limit else None)
 
     def fail_orphans(self, live_actions: Sequence[str], grace_s: float) -> int:
-        """Fail unpushed jobs of actions that nobody has, and return how many there were."""
+        """Fail unpushed jobs of actions that no executor has; return how many there were."""
         before_ms = self._clock() - round(grace_s * 1000)
         failed = 0
         for action in self._database.read(_unpushed_actions):
@@ -121,14 +121,14 @@ class Feed:
         return failed
 
     def forget_caught_up(self) -> None:
-        """Forget the shares that owe nothing any more, and for which nothing waits."""
+        """Delete lanes of shares that owe nothing and have nothing waiting."""
         if self._database.read(lambda c: c.execute(fairness.caught_up).first()):
             self._database.write(fairness.forget_caught_up)
 
     def _fail(self, action: str, before_ms: int, connection: Connection) -> int:
         now_ms = self._clock()
         failed = 0
-        # One that is not due yet has not waited for anybody so far.
+        # A job that is not due yet has not waited for an executor.
         due = is_retrying() & (jobs.c.not_before_ms <= before_ms)
         for condition in (is_ready(), due):
             found = (
@@ -181,7 +181,7 @@ _HOT: Final = (
     *("seq", "id", "action", "priority", "share", "version"),
     *("state", "entry", "not_before_ms", "execution_mode", "fence_czxid", "audience"),
 )
-"""Columns that the writes here decide by."""
+"""Columns that the writes in this module need."""
 
 _NAMED: Final = Rows(
     select(*jobs.c[_HOT]).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids"
@@ -198,10 +198,10 @@ _RECORD: Final = Many(
 
 
 def _record(row: dict[str, Any] | None, entry: str, recorded: list[dict[str, Any]]) -> bool:
-    """Decide whether a job takes an entry; notes in `recorded` if it is to be written."""
+    """Return whether a job has this entry; append to `recorded` what has to be written."""
     if row is None:
         return False
-    # One that waits for a retry was claimed, and its entry consumed, before this was said.
+    # A job that waits for a retry was claimed, and its entry consumed, before this message.
     waits = row["entry"] is None and row["not_before_ms"] is None
     if waits and (row["state"] == JobState.QUEUED or _runs_off_the_record(row)):
         row["entry"] = entry
@@ -210,7 +210,7 @@ def _record(row: dict[str, Any] | None, entry: str, recorded: list[dict[str, Any
 
 
 def _runs_off_the_record(row: dict[str, Any]) -> bool:
-    """Whether a foreign consumer was faster with its claim than the leader with its word."""
+    """Return whether a foreign consumer claimed the job before its entry was recorded."""
     foreign = row["fence_czxid"] is None and row["execution_mode"] != ExecutionMode.PULL
     return bool(foreign and row["state"] == JobState.RUNNING)
 
@@ -233,14 +233,14 @@ def _clear(connection: Connection, item: EntryItem, now_ms: int) -> bool:
         events.append(connection, now_ms, row, JobState.QUEUED, None)
         tally.move(connection, [{**row, "state": JobState.QUEUED}], JobState.RUNNING)
     after = {**row, "entry": None, "state": JobState.QUEUED}
-    # It is charged again when it is fed again.
+    # Refunded, because it is charged again with the next feed.
     fairness.settle(connection, [after], [0.0])
     fairness.open_lanes(connection, [after])
     return True
 
 
 def _promote(connection: Connection, action: str, now_ms: int) -> None:
-    """Make retries ready whose time has come."""
+    """Make due retries ready."""
     due = (
         select(jobs.c.seq)
         .where(is_retrying(), jobs.c.action == action, jobs.c.not_before_ms <= now_ms)
@@ -255,7 +255,7 @@ def _promote(connection: Connection, action: str, now_ms: int) -> None:
 
 
 def _unpushed_actions(connection: Connection) -> Sequence[str]:
-    """Return the actions of unpushed jobs, by hopping through the index from one to the next."""
+    """Return the actions of unpushed jobs, by skipping through the index."""
     found: set[str] = set()
     for condition in (is_ready(), is_retrying()):
         query = select(func.min(jobs.c.action)).where(condition)

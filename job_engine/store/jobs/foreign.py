@@ -1,8 +1,8 @@
 """Jobs that foreign consumers run: those that edit a job to RUNNING, without a fence.
 
-Such a run has no claim that the store could tell from a newer one. A consumer that dies
-after it consumed its entry, or before the leader had recorded that, leaves a job that is
-RUNNING and that nothing carries. What is left to go by is that nobody touches it.
+Such a run has no fence. A consumer that dies after it consumed its entry, or before the
+leader had recorded the entry, leaves a RUNNING job without an entry. The only sign is that
+nobody changes the job any more (decision 10 in docs/decisions).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from job_engine.store.tables import inline, jobs
 MONITORED: Final = "monitor"
 """Tag of bulk jobs that a monitor keeps up to date (docs/cimi.md §6.4)."""
 LIMIT: Final = 100
-"""Runs that are looked at with one reconcile; the rest has its turn with the next."""
+"""Runs that one reconcile considers, at most."""
 
 _ROW: Final = (
     *("seq", "id", "action", "priority", "share", "version", "state"),
@@ -31,17 +31,17 @@ _ROW: Final = (
 
 
 class ForeignRuns:
-    """Finds the runs that say nothing, and queues them again."""
+    """Finds silent runs, and queues their jobs again."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def silent(self, action: str, silent_s: float) -> Sequence[ForeignRun]:
-        """Return the runs of `action` that nobody has touched for so long, the oldest first.
+        """Return the runs of `action` without a change for `silent_s` seconds, the oldest first.
 
-        Left alone are jobs of pull mode, whose agents may take any time between two
-        words, and bulk jobs under a monitor, which run on with nobody in charge.
+        Jobs in pull mode are excluded, because agents may be silent for any time, and so are
+        bulk jobs under a monitor, which run without a consumer.
         """
         query = silent(action, self._clock() - round(silent_s * 1000))
         rows = self._database.read(lambda c: c.execute(query).all())
