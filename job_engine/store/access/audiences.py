@@ -1,8 +1,8 @@
-"""Who sees which jobs: jobs with the same rights for the same principals are an audience.
+"""Audiences: jobs with equal ACLs share one set of rows with rights.
 
-A job names its audience by a digest of its ACL, and the rights of an audience are written
-once, however many jobs it has. So a search for somebody is one for a few audiences, and
-what they see can be counted without looking at it: see `jobs/tally.py`.
+A job names its audience by a digest of its ACL, and the rights of an audience are stored
+once, however many jobs it has. So a search for a user is one for a few audiences, and the
+jobs that they see can be counted without reading them (`jobs/tally.py`; decision 14).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _ADMIT: Final = Many(
 def audience_of(acl: AnyAcl) -> str:
     """Return the audience of a normalised ACL.
 
-    Of 160 bits: nobody finds two ACLs with the same, and so the way to somebody else's.
+    The digest has 160 bits, so nobody can construct an ACL with the audience of another one.
     """
     written = json.dumps(acl, separators=(",", ":"), sort_keys=True).encode()
     return hashlib.blake2b(written, digest_size=20).hexdigest()
 
 
 def admit(connection: Connection, acls: Mapping[str, Acl]) -> None:
-    """Write the rights of audiences, given with their normalised ACLs, where they are not yet."""
+    """Write the rights of audiences, given by their normalised ACLs, unless they exist."""
     known: Collection[str] = ()
     if len(acls) > 1:
         written = select(audiences.c.audience).where(audiences.c.audience.in_(acls)).distinct()
@@ -47,7 +47,7 @@ def admit(connection: Connection, acls: Mapping[str, Acl]) -> None:
         for audience, acl in acls.items()
         if audience not in known
         for principal, right in rights_by_principal(acl).items()
-        if principal != ADMIN  # whose rights do not come from rows
+        if principal != ADMIN  # admins have every right without rows
     ]
     _ADMIT.later(connection, rows)
 
@@ -55,7 +55,7 @@ def admit(connection: Connection, acls: Mapping[str, Acl]) -> None:
 def within(
     audience: ColumnElement[Any], claims: Collection[str], right: Right
 ) -> ColumnElement[bool]:
-    """Say that somebody with these claims has `right` on what is of the audience in a column."""
+    """Return the condition that one of `claims` has `right` on the audience in a column."""
     held = select(audiences.c.audience).where(
         and_(
             audiences.c.principal.in_(sorted(claims)),
@@ -66,7 +66,7 @@ def within(
 
 
 def unused(connection: Connection, after: str, limit: int) -> Sequence[tuple[str, bool]]:
-    """Return up to `limit` audiences after one, and whether no job has each."""
+    """Return up to `limit` audiences after one, each with whether it has no jobs."""
     some = (
         select(audiences.c.audience)
         .where(audiences.c.audience > after)
@@ -81,7 +81,7 @@ def unused(connection: Connection, after: str, limit: int) -> Sequence[tuple[str
 
 
 def forget(connection: Connection, names: Sequence[str]) -> int:
-    """Forget those of these audiences that no job has, and return how many rows that were."""
+    """Delete those of these audiences that have no jobs; return the number of rows."""
     nobodys = ~exists().where(jobs.c.audience == audiences.c.audience)
     gone = connection.execute(delete(audiences).where(audiences.c.audience.in_(names), nobodys))
     uncounted = ~exists().where(jobs.c.audience == job_counts.c.audience)

@@ -1,7 +1,7 @@
-"""What an executor needs for the jobs that it runs, as conditions on rows.
+"""What an executor may read: the jobs that it runs, and what those refer to, as SQL conditions.
 
-Its key sees nothing else. A job's payload is text to us: whatever text of it is a digest,
-or the name of an assignment, is taken for a reference.
+Its key sees nothing else. The store does not parse payloads: any digest or assignment name
+that occurs in a payload counts as a reference.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ _assignment_name: Final = resources.c.document["name"].as_string()
 
 @dataclass(frozen=True)
 class ExecutorScope:
-    """What executors see of a type, beside what its ACLs let them see."""
+    """What executors may read of one resource type, beside what ACLs allow."""
 
     needed: Callable[[str], ColumnElement[bool]]
-    """Says that somebody needs a row."""
+    """Returns the condition that an executor needs a row."""
     named: Callable[[str], ColumnElement[bool]]
-    """Says that a row is that of an id."""
+    """Returns the condition that a row has an id."""
 
     def includes(self, connection: Connection, executor: str, resource_id: str) -> bool:
-        """Whether somebody needs a resource."""
+        """Return whether an executor needs a resource."""
         query = select(1).where(self.named(resource_id), self.needed(executor)).limit(1)
         return connection.execute(query).first() is not None
 
 
 def runs(executor: str) -> ColumnElement[bool]:
-    """Say that a job runs under a claim of somebody's."""
+    """Return the condition that a job runs under a claim of an executor."""
     return and_(jobs.c.state == inline("RUNNING"), jobs.c.claimed_by == executor)
 
 
 def needs_assignment(executor: str) -> ColumnElement[bool]:
-    """Say that a row of `resources`, an assignment, is named by a job that somebody runs."""
-    # JSON may spell a name in escapes; then which name it is cannot be told here.
+    """Return the condition that an assignment is named by a job that an executor runs."""
+    # JSON may write a name with escapes, which SQL cannot decode: then any name matches.
     named = or_(_mentions(_assignment_name), jobs.c.payload.contains("\\u", autoescape=True))
     return exists().where(runs(executor), or_(_mentions(_assignment_digest), named))
 
 
 def needs_blob(executor: str) -> ColumnElement[bool]:
-    """Say that a blob is named by a job that somebody runs, or by such a job's assignment."""
+    """Return the condition that a blob is named by such a job, or by its assignment."""
     bundle = exists().where(
         resources.c.type == inline("assignment"),
         _assignment_digest == literal("sha256:") + blobs.c.digest,
@@ -56,7 +56,7 @@ def needs_blob(executor: str) -> ColumnElement[bool]:
 
 
 def _mentions(text: ColumnElement[Any]) -> ColumnElement[bool]:
-    # The one way to look for a column's text within a text that every database has.
+    # Every database has `replace`, unlike a search for another column's text.
     return func.replace(jobs.c.payload, text, "") != jobs.c.payload
 
 

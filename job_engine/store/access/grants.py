@@ -1,4 +1,4 @@
-"""Who may do what, as rows: the part of access control that queries are narrowed by."""
+"""Rights on resources as rows of the table `access`, by which searches are restricted."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from job_engine.store.tables import access
 
 
 def grant(connection: Connection, resource: str, acl: Acl) -> None:
-    """Write what a normalised ACL gives, for a resource that has no rows yet."""
+    """Write the rights of a normalised ACL, for a resource without rows."""
     grant_many(connection, [(resource, acl)])
 
 
 def grant_many(connection: Connection, acls: Sequence[tuple[str, Acl]]) -> None:
-    """`grant`, for several resources at once."""
+    """Do as `grant`, for several resources."""
     rows = [
         {"principal": principal, "resource": resource, "rights": int(rights)}
         for resource, acl in acls
         for principal, rights in rights_by_principal(acl).items()
-        if principal != ADMIN  # whose rights do not come from rows
+        if principal != ADMIN  # admins have every right without rows
     ]
     if rows:
         connection.execute(insert(access), rows)
 
 
 def regrant(connection: Connection, resource: str, acl: Acl) -> None:
-    """Replace what was written for a resource."""
+    """Replace the rights on a resource."""
     revoke(connection, access.c.resource == resource)
     grant(connection, resource, acl)
 
@@ -42,9 +42,9 @@ def revoke(connection: Connection, which: ColumnElement[bool]) -> None:
 def allowed(
     resource: ColumnElement[Any], claims: Collection[str], right: Right
 ) -> ColumnElement[bool]:
-    """Say that somebody with these claims has `right` on the resource of that id column.
+    """Return the condition that one of `claims` has `right` on the resource in an id column.
 
-    A sub-query that stands alone, so that a plain user's few rows can lead the search.
+    An uncorrelated sub-query, so that the database may start from a user's few rows.
     """
     held = select(access.c.resource).where(
         and_(

@@ -1,17 +1,17 @@
-"""Fair share: whose turn it is among those who wait for the same action at the same priority.
+"""Fair share by start-time fair queueing, among jobs of the same action and priority.
 
-Each share (a job's `parent`, else who created it) has a virtual time in such a queue: the
-thread seconds that it was given there, over its weight. Whoever has the smallest is next.
-A job is charged with its action's cost when it is fed, and with the difference when it is
-known how long it really took. A share that had nothing waiting joins where the next one
-stands by what its jobs really took, so nobody saves turns up by being idle, and what
-others have in the queue by then is not held against who has nothing there (start-time
-fair queueing; Goyal, Vin and Cheng, "Start-time Fair Queuing", SIGCOMM 1996).
+Each share (a job's `parent`, else its creator) has a virtual time in such a queue: the thread
+seconds that it was given there, over its weight. The share with the smallest is next. A job
+is charged with its action's cost when it is fed, and with the difference when it has ended.
+A share that had nothing waiting joins at the settled virtual time of the next one (counting
+what its jobs really took, not what is still in the queue). So idle shares do not save turns
+up, and jobs that others have in the queue already are not held against a newcomer. Source:
+Goyal, Vin and Cheng, "Start-time Fair Queuing", SIGCOMM 1996.
 
-The table `lanes` holds the virtual times: every ready job has the lane of its action,
-priority, share and version there. So a refill looks at as many lanes as it feeds jobs,
-however many jobs and shares wait. Whatever makes a job ready calls `open_lanes`, whatever
-records its entry calls `charge`; both in the same transaction.
+The table `lanes` holds the virtual times: every ready job belongs to the lane of its action,
+priority, share and version. So a refill reads as many lanes as it feeds jobs, however many
+jobs and shares wait. Whatever makes a job ready calls `open_lanes`, and whatever records its
+entry calls `charge`, in the same transaction.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from job_engine.store.many import Many, Rows
 from job_engine.store.tables import actions, frontiers, is_ready, jobs, lanes, shares
 
 DEFAULT_WEIGHT: Final = 1.0
-"""Weight of a share that nobody has given another."""
+"""Weight of a share for which none was set."""
 DEFAULT_COST_S: Final = 1.0
-"""Cost of an action that nobody has published."""
+"""Cost, in thread seconds, of an action that no executor has published."""
 _VARIABLES: Final = 500
-"""Values in one list of a statement; a database has a limit."""
+"""Values in one list of a statement, for which databases have a limit."""
 
 
-# --- what waits -----------------------------------------------------------------
+# --- lanes of waiting jobs ------------------------------------------------------
 
 
 def is_ready_row(row: Row) -> bool:
-    """Say of a row what `is_ready` says in SQL."""
+    """Do as `is_ready` in SQL, for a row that was read."""
     return bool(
         row["state"] == JobState.QUEUED
         and row["entry"] is None
@@ -63,10 +63,10 @@ def is_ready_row(row: Row) -> bool:
 
 
 def open_lanes(connection: Connection, rows: Iterable[Row]) -> None:
-    """Make sure that those of `rows` that are ready have a lane.
+    """Ensure that the ready ones among `rows` have an open lane.
 
-    A share that joins a queue starts where the one that is next stands, or ahead of
-    that if it is still ahead from before.
+    A share that joins a queue starts at the virtual time of the next one, or at its own
+    earlier one if that is greater.
     """
     keys = dict.fromkeys(Key.of(row) for row in rows if is_ready_row(row))
     for queue in dict.fromkeys(key.queue for key in keys):
@@ -97,7 +97,7 @@ def _lanes_of(connection: Connection, queue: Queue, names: Sequence[str]) -> dic
 
 
 def _place(found: Mapping[Key, _Found], share: str, start_s: float) -> dict[str, Any]:
-    """Return where a share stands that has nothing ready, by what was found of its lanes."""
+    """Return the virtual time at which a share opens a lane."""
     mine = [lane for key, lane in found.items() if key.share == share]
     return {
         "new_virtual_s": max([start_s, *(lane.virtual_s for lane in mine)]),
@@ -111,7 +111,7 @@ def _in_lane(key: Key) -> dict[str, Any]:
 
 
 def _start_s(connection: Connection, queue: Queue) -> float:
-    """Return where the share that is next stands; while none waits, where the last one stood."""
+    """Return the settled virtual time of the next share, or the frontier if none waits."""
     start_s = _NEXT.scalar(connection, **queue._asdict())
     return _frontier_s(connection, queue) if start_s is None else float(start_s)
 
@@ -120,12 +120,12 @@ def _frontier_s(connection: Connection, queue: Queue) -> float:
     return float(_FRONTIER.scalar(connection, **queue._asdict()) or 0.0)
 
 
-# --- what was fed ---------------------------------------------------------------
+# --- charging -------------------------------------------------------------------
 
 
 def charge(connection: Connection, rows: Sequence[Row]) -> None:
-    """Charge the shares of jobs that got their entry just now, in the order of `rows`."""
-    # Rows are many and lanes few: what can be done once a lane is.
+    """Charge the shares of jobs that have just got their entries, in the order of `rows`."""
+    # Grouped by lane, because there are many rows and few lanes.
     fed: dict[Queue, dict[Key, int]] = {}
     for key, count in Counter(map(Key.of, reversed(rows))).items():
         fed.setdefault(key.queue, {})[key] = count
@@ -143,10 +143,10 @@ def charge(connection: Connection, rows: Sequence[Row]) -> None:
 
 
 def settle(connection: Connection, rows: Sequence[Row], taken_s: Sequence[float]) -> None:
-    """Charge what the runs of fed jobs took, in place of what they were expected to.
+    """Replace the expected costs of fed jobs by the seconds that their runs took.
 
-    `taken_s` is 0 for a job that will not run after all, or will be fed again. A share
-    that nothing waits for any more keeps what it owes, and forgets what it is owed.
+    `taken_s` is 0 for a job that will not run, or will be fed again. A share with nothing
+    waiting keeps what it owes, but not what it is owed.
     """
     of_keys: dict[Key, list[float]] = {}
     for row, took_s in zip(rows, taken_s, strict=True):
@@ -177,7 +177,7 @@ def settle(connection: Connection, rows: Sequence[Row], taken_s: Sequence[float]
 
 
 def _let_time_pass(connection: Connection, queue: Queue, names: Sequence[str]) -> None:
-    """While nobody waits nobody is kept from anything, so nobody owes anything."""
+    """Forget what shares owe while nobody waits, because then nobody was kept waiting."""
     if _NEXT.scalar(connection, **queue._asdict()) is not None:
         return
     found = _lanes_of(connection, queue, names)
@@ -187,7 +187,7 @@ def _let_time_pass(connection: Connection, queue: Queue, names: Sequence[str]) -
 
 
 def _advance(connection: Connection, queue: Queue, by_s: Mapping[str, tuple[float, float]]) -> None:
-    """Move shares on, by what they are charged and by what of it is settled."""
+    """Advance shares by (charged, settled) seconds of virtual time."""
     values = [
         {"in_action": queue.action, "in_priority": queue.priority, "in_share": name}
         | {"by_s": by, "settled_by_s": settled}
@@ -203,10 +203,10 @@ def _set_frontier(connection: Connection, queue: Queue, virtual_s: float) -> Non
 
 
 def close_empty(connection: Connection, keys: Iterable[Key]) -> None:
-    """Close the lanes in which nothing is ready; forget those that are not ahead.
+    """Close lanes without ready jobs, and delete those not ahead of the frontier.
 
-    A lane that is ahead of the frontier is kept, so that its share does not get rid of
-    what it owes by letting its backlog run empty for a moment.
+    A lane ahead of it is kept, so that a share cannot lose what it owes by letting its
+    backlog run empty for a moment.
     """
     values = [_in_lane(key) for key in keys]
     _CLOSE.later(connection, values)
@@ -214,11 +214,11 @@ def close_empty(connection: Connection, keys: Iterable[Key]) -> None:
 
 
 def forget_caught_up(connection: Connection) -> None:
-    """Forget the closed lanes that the others have caught up with."""
+    """Delete closed lanes that are not ahead of the frontier any more."""
     connection.execute(delete(lanes).where(_is_caught_up()))
 
 
-# --- what they are charged by ---------------------------------------------------
+# --- weights and costs ----------------------------------------------------------
 
 
 def weights_of(connection: Connection, names: Sequence[str]) -> dict[str, float]:
@@ -230,7 +230,7 @@ def weights_of(connection: Connection, names: Sequence[str]) -> dict[str, float]
 
 
 def cost_of(connection: Connection, action: str) -> float:
-    """Return the seconds of one thread that a run of an action is expected to take."""
+    """Return the expected cost of one run of an action, in thread seconds."""
     cost_s = _COST.scalar(connection, action=action)
     return DEFAULT_COST_S if cost_s is None else float(cost_s)
 
@@ -243,7 +243,7 @@ def _batches(names: Sequence[str]) -> Iterable[Sequence[str]]:
 
 
 def _is_caught_up() -> ColumnElement[bool]:
-    """Closed, and not ahead of the frontier."""
+    """Select closed lanes that are not ahead of the frontier."""
     frontier = (
         select(frontiers.c.virtual_s)
         .where(frontiers.c.action == lanes.c.action, frontiers.c.priority == lanes.c.priority)
@@ -304,4 +304,4 @@ _MOVE_FRONTIER: Final = Many(
 _CLOSE: Final = Many(update(lanes).where(*_here, lanes.c.ready, ~_waits).values(ready=False))
 _FORGET: Final = Many(delete(lanes).where(*_here, _is_caught_up()))
 caught_up: Final = select(lanes.c.share).where(_is_caught_up()).limit(1)
-"""Finds a closed lane that the others have caught up with, if there is one."""
+"""Selects one closed lane that is not ahead of the frontier, if there is any."""

@@ -1,4 +1,4 @@
-"""What to push now: as many jobs as the window has room for, each at its share's turn."""
+"""Choosing the jobs to push: as many as the window has room for, in the order of turns."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from job_engine.store.many import Rows
 from job_engine.store.tables import is_ready, is_retrying, is_waiting, jobs, lanes, shares
 
 ANY_VERSION: Final = 2**31 - 1
-"""Newer than every job."""
+"""A version above that of every job."""
 COUNTED: Final = 2000
-"""Waiting entries that are counted, also where the window is smaller."""
+"""Waiting entries that are counted, at most."""
 
 
 class Refill:
-    """One answer to a leader. `empty` tells the lanes in which nothing was found."""
+    """One refill for a leader; `empty` has the lanes in which no job was found."""
 
     def __init__(self, action: str, window: int, newest_version: int) -> None:
         self.empty: list[Key] = []
         self.complete = True
-        """Whether all the lanes that could matter were looked at."""
+        """Whether all lanes that could matter were read."""
         self._action = action
         self._window = window
         self._newest_version = newest_version
         self._chosen: list[FeedItem] = []
 
     def choose(self, connection: Connection) -> FeedReply:
-        """Return what to push, and what comes after it."""
+        """Return the jobs to push, whether more wait, and when the next retry is due."""
         counted = max(self._window, COUNTED)
         asked = {"action": self._action, "newest_version": self._newest_version}
         priorities = [row[0] for row in _WAITING.all(connection, **asked, most=counted)]
-        # Each turn is taken by one lane, so lanes beyond the window have none.
+        # Each turn goes to one lane, so no more lanes than the window is large can have one.
         ready = _LANES.all(connection, **asked, most=self._window + 1)
         found = [Lane(Key(*row[:4]), *row[4:]) for row in ready]
         self.complete = len(found) <= self._window
         cost_s = cost_of(connection, self._action)
         full = False
-        ahead = 0  # waiting entries that are as urgent, or more
+        ahead = 0  # waiting entries that are at least as urgent
         for priority, group in groupby(found, key=lambda lane: lane.key.priority):
             while ahead < len(priorities) and priorities[ahead] <= priority:
                 ahead += 1
@@ -68,7 +68,7 @@ class Refill:
                 break
             read |= _next_jobs(connection, missing)
             for lane in in_turn:
-                # Fewer than asked for: that is all it has, and its other turns pass on.
+                # The lane has fewer jobs than turns, so its other turns go to other lanes.
                 if len(read.get(lane.key, ())) < missing.get(lane.key, 0):
                     lane.waiting = len(read[lane.key])
         self.empty += [lane.key for lane in in_turn if lane.waiting == 0]
@@ -77,7 +77,7 @@ class Refill:
 
 
 def _next_jobs(connection: Connection, wanted: dict[Key, int]) -> dict[Key, list[str]]:
-    """Return the ids of so many jobs of each lane, the oldest first; fewer where there are."""
+    """Return the ids of up to so many jobs of each lane, the oldest first."""
     found: dict[Key, list[str]] = {key: [] for key in wanted}
     single = [key for key, count in wanted.items() if count == 1]
     if single:
@@ -138,8 +138,7 @@ def _oldest_of_each() -> Select[Any]:
 def _most_urgent_waiting() -> Select[Any]:
     """Return the priorities of the first waiting entries, in order.
 
-    More of them are not needed: whatever is less urgent than all of these finds the
-    window full.
+    More are not needed: a job that is less urgent than all of these finds the window full.
     """
     return (
         select(jobs.c.priority)

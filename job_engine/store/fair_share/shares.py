@@ -1,4 +1,4 @@
-"""The weights of shares: how much of a queue's turns each is given, against the others."""
+"""The weights of shares, which divide a queue's turns among them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from job_engine.store.base import Database
 from job_engine.store.tables import shares
 
 PAGE: Final = 1000
-"""Shares that one page holds."""
+"""Shares in a page."""
 
 
 class Shares:
     """Weights that somebody has set; every other share has the weight 1.
 
-    The feed reads them whenever it deals out turns, so a new one applies to what waits.
+    The feed reads them whenever it deals out turns, so a new weight applies to waiting jobs.
     """
 
     def __init__(self, database: Database) -> None:

@@ -1,4 +1,4 @@
-"""How many jobs were started, by slots of time: what waiting times are estimated from."""
+"""Counts of started jobs by time slot, from which waiting times are estimated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from job_engine.store.many import Many
 from job_engine.store.tables import starts
 
 SLOT_MS: Final = 10_000
-"""Length of a slot."""
+"""Length of a time slot, in milliseconds."""
 
 
 _ADD: Final = Many(
@@ -25,7 +25,7 @@ _ADD: Final = Many(
 
 
 def count(connection: Connection, now_ms: int, started: Mapping[str, int]) -> None:
-    """Add jobs of some actions that were started now."""
+    """Count jobs that were started now, by action."""
     slot = now_ms // SLOT_MS
     for action, number in started.items():
         added = {"in_action": action, "in_slot": slot, "more": number}

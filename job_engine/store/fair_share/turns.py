@@ -1,4 +1,4 @@
-"""Whose turn it is, as a function of who waits: the arithmetic of fair shares."""
+"""Dealing out turns to lanes: the pure arithmetic of fair share."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from job_engine.store.base import Row
 
 
 class Queue(NamedTuple):
-    """Jobs among which turns are taken."""
+    """The jobs of one action and priority, among which shares take turns."""
 
     action: str
     priority: int
 
 
 class Key(NamedTuple):
-    """What names a lane."""
+    """The key of a lane."""
 
     action: str
     priority: int
@@ -39,19 +39,20 @@ class Key(NamedTuple):
 
 @dataclass
 class Lane:
-    """A lane while turns are dealt out."""
+    """A lane, while turns are dealt out; times are virtual seconds."""
 
     key: Key
     virtual_s: float
     weight: float
     waiting: int | None = None
-    """How many jobs wait in it; None: as many as you like."""
+    """Jobs that wait in it; None: an unlimited number."""
 
 
 def deal(lanes_: Sequence[Lane], turns: int, cost_s: float) -> list[Lane]:
-    """Deal out up to `turns` turns; returns whose each one is, in order.
+    """Deal out up to `turns` turns; return the lane of each, in order.
 
-    Ties go to the lane that comes first, and a lane has no more turns than jobs.
+    A turn costs `cost_s` thread seconds. Ties go to the lane that comes first, and a lane
+    gets no more turns than it has jobs.
     """
     heap = [
         (lane.virtual_s, n, lane)

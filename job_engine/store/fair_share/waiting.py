@@ -1,4 +1,4 @@
-"""Where a job stands in line, and how fast the line moves: the arithmetic of `estimate.py`."""
+"""Queue positions and start rates: the pure arithmetic of `estimate.py`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Final
 from job_engine.store.fair_share.starts import SLOT_MS
 
 MEASURED_SLOTS: Final = 30
-"""Slots of time that a rate is measured over: five minutes."""
+"""Time slots over which a rate is measured: five minutes."""
 _HALF_SLOTS: Final = 6
-"""After so many slots (a minute) what was measured weighs half as much."""
+"""Half-life of a measurement, in slots: a minute."""
 _SHORTEST_S: Final = 1.0
-"""A rate is not taken from less time than that."""
+"""Shortest time, in seconds, that a rate is computed from."""
 
 
 @dataclass(frozen=True)
 class OtherLane:
-    """A lane of somebody else, in the same queue."""
+    """A lane of another share in the same queue."""
 
     waiting: int | None
     """How many jobs wait in it; None: more than were counted."""
     virtual_s: float
     weight: float
     before: bool = False
-    """Whether it comes first where the virtual times are equal."""
+    """Whether it comes first if the virtual times are equal."""
 
 
 def turns_before(until_s: float, lane: OtherLane, cost_s: float) -> int:
@@ -38,7 +38,7 @@ def turns_before(until_s: float, lane: OtherLane, cost_s: float) -> int:
         turns = math.inf if (lane.virtual_s, not lane.before) < (until_s, True) else 0.0
     else:
         passed = (until_s - lane.virtual_s) * lane.weight / cost_s
-        # Rounded, so that a turn at the very same time is not one for a last digit.
+        # Rounded, so that floating-point noise does not add a turn at the very same time.
         passed = round(passed, 6)
         turns = max(0.0, math.floor(passed) + 1.0 if lane.before else math.ceil(passed))
     if lane.waiting is not None:
@@ -53,7 +53,7 @@ def ahead_in_queue(
     cost_s: float,
     others: Iterable[OtherLane],
 ) -> int:
-    """Return how many jobs of its queue have their turn before a job.
+    """Return how many jobs of the queue have their turn before a job.
 
     `own_ahead` of them are in its own lane; `others` are the lanes of the others.
     """
@@ -62,11 +62,11 @@ def ahead_in_queue(
 
 
 def start_rate(slots: Mapping[int, int], now_ms: int, since_ms: int) -> float | None:
-    """Return how many jobs are started in a second; None where nothing is known.
+    """Return how many jobs are started in a second; None if that is unknown.
 
-    `slots` has the number of jobs that were started in each slot of time. Since
-    `since_ms` somebody has waited: an empty slot says that nothing moves. An empty one
-    before that only says that nothing was there to start.
+    `slots` has the number of jobs started in each time slot. A job has waited since
+    `since_ms`, so an empty slot after that counts as no progress; an empty slot before
+    that may only mean that there was nothing to start.
     """
     current = now_ms // SLOT_MS
     started = elapsed_s = weight_s = 0.0
@@ -88,10 +88,10 @@ def start_rate(slots: Mapping[int, int], now_ms: int, since_ms: int) -> float | 
 
 
 def extrapolated(read: int, first_seq: int, last_seq: int, seq: int) -> int:
-    """Return about how many jobs of a lane are ahead of one that is beyond those read.
+    """Estimate how many jobs of a lane are ahead of a job that was not read.
 
-    The `read` first ones have numbers from `first_seq` to `last_seq` among all jobs;
-    the others are taken to lie as close together as they do.
+    The `read` first jobs have numbers from `first_seq` to `last_seq` among all jobs; the
+    others are assumed to have the same density.
     """
     if seq <= last_seq or last_seq <= first_seq:
         return read

@@ -1,7 +1,7 @@
-"""Creates that may be sent again: the second one answers with what the first one made.
+"""Idempotency keys: a repeated create answers with the jobs that the first one created.
 
-The key is stored in the transaction of the jobs, so there are both or neither; and it is
-a primary key, so of two requests at once only one creates anything.
+The key is stored in the transaction that creates the jobs, so there are both or neither. It
+is a primary key, so of two requests at the same time only one creates jobs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from job_engine.store.jobs.inserts import insert_jobs
 from job_engine.store.tables import idempotency_keys as keys
 
 KEPT_MS: Final = 24 * 3_600_000
-"""How long a key is remembered."""
+"""Milliseconds for which a key is remembered."""
 _BATCH: Final = 500
 
 
@@ -31,7 +31,7 @@ class KeyReusedError(StoreError):
 
 @dataclass(frozen=True)
 class OnceKey:
-    """What makes two requests the same one: whose, under which key, and what is asked."""
+    """Identifies a request: whose it is, its key, and a digest of what it asks for."""
 
     owner: str
     key: str
@@ -39,16 +39,16 @@ class OnceKey:
 
 
 class Idempotency:
-    """Keys of creates, and the jobs that were made under them."""
+    """Stores keys with the ids of the jobs that were created under them."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def find(self, once: OnceKey) -> Sequence[str] | None:
-        """Return the ids of the jobs that were made under a key; None for a new key.
+        """Return the ids of the jobs that were created under a key; None for a new key.
 
-        Raises `KeyReusedError` where the same key came with another request.
+        Raises `KeyReusedError` if the key was used for another request.
         """
         return self._database.read(lambda c: _find(c, once, self._clock()))
 
@@ -57,7 +57,7 @@ class Idempotency:
     ) -> Sequence[str] | None:
         """Store new jobs as `Jobs.add_many` does, unless the key is known.
 
-        Returns the ids of those that were made before; None when they are made now.
+        Returns the ids of the jobs created earlier, or None if they are created now.
         Raises `KeyReusedError`, and what `Jobs.add_many` raises.
         """
 
@@ -73,7 +73,7 @@ class Idempotency:
         return self._database.write(unit)
 
     def forget_old(self) -> int:
-        """Forget keys that are old enough, and return how many there were."""
+        """Delete old keys; return how many there were."""
         before_ms = self._clock() - KEPT_MS
         forgotten = 0
         while self._database.read(lambda c: c.execute(_old(before_ms, 1)).first()):
@@ -91,12 +91,12 @@ def _find(connection: Connection, once: OnceKey, now_ms: int) -> Sequence[str] |
 
 
 def _remember(connection: Connection, once: OnceKey, ids: Sequence[str], now_ms: int) -> None:
-    connection.execute(delete(keys).where(_is(once)))  # an old one, not yet forgotten
+    connection.execute(delete(keys).where(_is(once)))  # an old key that is not deleted yet
     row = {"owner": once.owner, "key": once.key, "digest": once.digest}
     try:
         connection.execute(insert(keys).values(**row, jobs=list(ids), created_ms=now_ms))
     except IntegrityError as error:
-        # Only where several write at once: the other request has just made the jobs.
+        # Only with several writers: the other request has just created the jobs.
         raise ConflictError("The same request is being served; send it again.") from error
 
 

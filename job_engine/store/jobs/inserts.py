@@ -1,4 +1,4 @@
-"""New jobs: their rows, and all that comes with them in the same transaction."""
+"""Inserting jobs, with their rights, events, lanes and numbers, in one transaction."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _store(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         )
         return
     try:
-        # A savepoint, for PostgreSQL answers nothing more in a transaction that failed.
+        # A savepoint, because PostgreSQL refuses further statements in a failed transaction.
         with connection.begin_nested():
             _INSERT.run(connection, written)
     except IntegrityError as error:
@@ -64,7 +64,7 @@ def _store(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _taken(connection: Connection, rows: Sequence[dict[str, Any]]) -> Any:
-    """Return which of several ids exists."""
+    """Return one of the ids that exists already."""
     known = select(jobs.c.id).where(jobs.c.id.in_([row["id"] for row in rows])).limit(1)
-    # None: one id is twice among them.
+    # None exists: one id is among them twice.
     return connection.execute(known).scalar() or "another one of the same request"

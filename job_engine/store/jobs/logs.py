@@ -1,7 +1,7 @@
-"""The logs and streams of jobs: what their runs said, for people to read.
+"""Logs and streams of jobs.
 
-A stream is the log's lines with notes between them: what programs can read, such as a test
-that has passed. An offset says how many of each have been seen.
+A log has lines for people. A stream has the same lines, and between them notes for programs,
+such as a test that has passed. An offset counts the lines and notes before it.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from job_engine.store.many import Many, Rows
 from job_engine.store.tables import job_log, job_notes, jobs
 
 MAX_LINES: Final = 10_000
-"""Lines that a job's log keeps; what comes after is dropped, and the last line says so."""
+"""Lines of a job's log that are kept; the last one says that the rest was dropped."""
 MAX_LINE_CHARS: Final = 4_000
 MAX_NOTES: Final = 6_000
-"""Notes that a job's stream keeps."""
+"""Notes of a job's stream that are kept."""
 MAX_NOTE_CHARS: Final = 16_000
 LOG: Final = "log"
-"""The kind of what is a line of the log."""
+"""The kind of a stream's item that is a line of the log."""
 LOG_TOPIC: Final = "log"
-"""Announced when some job's log or stream has grown."""
+"""Topic that is announced when the log or stream of any job has grown."""
 
 _OFFSET: Final = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
 class Offset:
-    """A place in a stream: after so many lines and so many notes."""
+    """A position in a stream: after so many lines and so many notes."""
 
     line: int = 0
     note: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Offset | None:
-        """Read what `str` wrote; None for anything else."""
+        """Parse what `str` wrote; return None for anything else."""
         match = _OFFSET.fullmatch(text)
         return cls(int(match[1]), int(match[2])) if match else None
 
@@ -51,10 +51,10 @@ class Offset:
 
 @dataclass(frozen=True)
 class StreamItem:
-    """A line of the log, or a note; `text` is JSON but for a line."""
+    """A line of the log, or a note, whose `text` is JSON."""
 
     offset: Offset
-    """The place after it."""
+    """The position after it."""
     kind: str
     text: str
     staff: bool
@@ -62,7 +62,7 @@ class StreamItem:
 
 @dataclass(frozen=True)
 class StreamPage:
-    """Part of a stream, and the place after all that was looked at for it."""
+    """A page of a stream, and the position at which the next page begins."""
 
     items: Sequence[StreamItem]
     next: Offset
@@ -70,7 +70,7 @@ class StreamPage:
 
 @dataclass(frozen=True)
 class LogPage:
-    """Lines, and the `after` of the next page."""
+    """A page of lines, and the `after` of the next page."""
 
     lines: Sequence[str]
     next: int
@@ -79,7 +79,7 @@ class LogPage:
 def append(
     connection: Connection, job_seq: int, lines: Sequence[str], notes: Sequence[JobNote] = ()
 ) -> None:
-    """Add lines to a job's log, and notes to its stream, each up to their limits."""
+    """Append lines to a job's log, and notes to its stream, up to the limits of each."""
     before = _LAST_LINE.scalar(connection, seq=job_seq) or 0 if lines or notes else 0
     if lines:
         _append_lines(connection, job_seq, before, lines)
@@ -106,7 +106,7 @@ def _append_notes(
     connection: Connection, job_seq: int, last_line: int, notes: Sequence[JobNote]
 ) -> None:
     last = _LAST_NOTE.scalar(connection, seq=job_seq) or 0
-    # Whatever is told is in the job's results as well: what is too much is dropped.
+    # More notes are dropped: the job's results have the same information.
     kept = [note for note in notes if len(note.data) <= MAX_NOTE_CHARS][: MAX_NOTES - last]
     if last >= MAX_NOTES or not kept:
         return
@@ -137,7 +137,7 @@ _ADD_NOTES: Final = Many(insert(job_notes), ("job_seq", "n", "line", "kind", "st
 
 
 class Logs:
-    """Reading logs."""
+    """Reads logs and streams."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -155,7 +155,7 @@ class Logs:
         return LogPage([row.line for row in rows], rows[-1].n if rows else after)
 
     def stream(self, job_id: str, after: Offset, *, staff: bool, limit: int = 1000) -> StreamPage:
-        """Return lines and notes of a job that follow an offset, in the order they were told.
+        """Return lines and notes of a job that follow an offset, in order.
 
         Without `staff`, notes for those who manage the job are left out.
         """
@@ -181,8 +181,8 @@ class Logs:
 def _in_order(
     after: Offset, lines: Sequence[Any], notes: Sequence[Any], limit: int
 ) -> list[StreamItem]:
-    """Put each note behind the line that it was told after."""
-    # A page that is full says nothing of what comes after its end.
+    """Merge notes and lines, each note after the line that it followed."""
+    # If one of the pages is full, what follows its last item is unknown.
     if len(lines) == limit:
         notes = [note for note in notes if note.line <= lines[-1].n]
     if len(notes) == limit:

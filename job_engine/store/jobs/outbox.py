@@ -1,11 +1,11 @@
-"""The outbox: what jobs have to tell to whom, written when there is something to tell.
+"""The outbox: messages of webhooks, written in the transaction that changes a job.
 
-A message is written in the very transaction that makes a job what the message says, so
-none is lost and none invented. It is two rows: the delivery, a resource that its owners
-read, and the entry of the outbox, there as long as it still has to be sent. In the same
-transaction a job of the action that sends is made, unless one waits already.
+So no message is lost, and none reports a change that was undone. A message has two rows: the
+delivery, a resource that its owners read, and an entry of the outbox, which exists while the
+message has to be sent. The same transaction creates a job of the action that sends messages,
+unless one is waiting already.
 
-A job without callbacks costs a look at a column that was read in any case.
+Jobs without callbacks cost nothing: a column that was read anyway says so.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from job_engine.store.tables import is_ready, is_retrying, is_waiting, jobs, web
 from job_engine.webhooks import Destination
 
 RETRY: Final = RetryPolicy(max_attempts=16, backoff_s=4.0, max_backoff_s=6 * 3600.0)
-"""When a message that did not arrive is sent again: the last time about a day later."""
+"""When a message that did not arrive is sent again; the last attempt is about a day later."""
 _PRIORITY: Final = 100
 _MESSAGE_CHARS: Final = 2_000
-"""Characters of a status message that are told."""
-_TOLD: Final = (
+"""Characters of the status message in a webhook."""
+_REPORTED: Final = (
     *("id", "action", "state", "progress", "status-message", "return-code"),
     *("name", "tags", "parent", "parent-job", "target-resource", "resubmitted-from"),
     *("created", "updated", "started", "duration"),
 )
-"""What a message says of its job: enough to know whether to ask for the rest."""
+"""Attributes of the job in a webhook; receivers read the rest from the API."""
 
 Create = Callable[[Connection, Sequence[Document], int], object]
-"""Inserts jobs: `insert_jobs`, which stands above this module and is handed in."""
+"""`insert_jobs`, passed in to avoid an import cycle."""
 
 
 def enqueue(
@@ -51,9 +51,9 @@ def enqueue(
     create: Create,
     state: JobState | None = None,
 ) -> None:
-    """Write what these jobs, which all have callbacks, tell about the state they are in.
+    """Queue messages about the current state of these jobs, all of which have callbacks.
 
-    `state` is said instead for jobs that are about to be deleted.
+    For jobs that are about to be deleted, `state` is reported instead.
     """
     rows = connection.execute(select(jobs).where(jobs.c.id.in_(ids))).mappings().all()
     deliveries = [
@@ -73,7 +73,7 @@ def enqueue(
 
 
 def new_entry(delivery: Document, due_ms: int) -> dict[str, Any]:
-    """Make the columns of what has to be sent, from now on and as often as it may be."""
+    """Return the columns of an outbox entry with all its attempts left."""
     return {
         "id": delivery["id"],
         "destination": turn_of(delivery),
@@ -87,27 +87,27 @@ def new_entry(delivery: Document, due_ms: int) -> dict[str, Any]:
 
 
 def turn_of(delivery: Document) -> str:
-    """Return whose turn a message takes: its creator's first, then its destination's.
+    """Return the key by which messages take turns: creator first, then destination.
 
-    Otherwise who names a thousand hosts would have a thousand turns.
+    By destination alone, a creator with a thousand hosts would have a thousand turns.
     """
     creator = str(delivery["created-by"]).replace(" ", "_")
     return f"{creator} {Destination.parse(delivery['url'])}"
 
 
 def ensure_sender(connection: Connection, due_ms: int, now_ms: int, create: Create) -> None:
-    """Have a job of the sending action waiting that is due by then.
+    """Ensure that a job of the sending action waits and is due by `due_ms`.
 
-    One that runs does not count: it may have looked for the last time already.
+    A running one does not count: it may have taken its last messages already.
     """
     if connection.execute(senders(due_ms)).first() is None:
         create(connection, [_sender(due_ms, now_ms)], now_ms)
 
 
 def senders(due_ms: int) -> Select[Any]:
-    """Return the senders that wait, and are due by then."""
+    """Select a waiting job of the sending action that is due by `due_ms`."""
     in_time = or_(jobs.c.not_before_ms.is_(None), jobs.c.not_before_ms <= due_ms)
-    # One query a partial index: for all three together the backlog would be read.
+    # One query for each partial index: a single one would read the whole backlog.
     found = [
         select(jobs.c.id).where(condition, jobs.c.action == ACTION, in_time)
         for condition in (is_ready(), is_waiting(), is_retrying())
@@ -133,13 +133,13 @@ def _sender(due_ms: int, now_ms: int) -> Document:
 
 
 def _delivery(row: dict[str, Any], callback: Document, now_ms: int) -> Document:
-    """Make the delivery of one message; its uuid is the message's id for ever."""
+    """Return the delivery of one message; its uuid is the message's id in every attempt."""
     job = assemble(row)
     kind = f"job.{str(job['state']).lower()}"
-    told = {name: job[name] for name in _TOLD if name in job}
-    if "status-message" in told:
-        told["status-message"] = told["status-message"][:_MESSAGE_CHARS]
-    body = {"type": kind, "timestamp": format_ms(now_ms), "data": told}
+    data = {name: job[name] for name in _REPORTED if name in job}
+    if "status-message" in data:
+        data["status-message"] = data["status-message"][:_MESSAGE_CHARS]
+    body = {"type": kind, "timestamp": format_ms(now_ms), "data": data}
     return {
         "id": f"webhook-delivery/{uuid.uuid4()}",
         "job": job["id"],
@@ -156,6 +156,6 @@ def _delivery(row: dict[str, Any], callback: Document, now_ms: int) -> Document:
 
 
 def _acl(acl: Acl) -> Acl:
-    """Show a delivery to who both manages its job and sees its data: it has the one in it."""
+    """Return the ACL of a delivery: for those who manage the job and see its data."""
     managers = sorted({*acl.get("manage", [])} & {*acl.get("view-data", [])})
     return normalise({"owners": acl["owners"], "view-acl": managers, "manage": managers})

@@ -1,7 +1,7 @@
-"""Reports: what executors say of the jobs that they have claimed.
+"""Reports of executors about claimed jobs: progress, ends, retries and releases.
 
-Every report is one statement that names its fence (fenced), and one that is refused writes
-nothing. A job's end comes after its progress, whatever the order in a batch.
+Every report is one statement that names its fence (fenced); a refused one writes nothing.
+In a batch, progress is written before ends, whatever their order.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from job_engine.store.many import Many, Rows
 from job_engine.store.tables import inline, jobs
 
 MAX_WAIT_S: Final = 366 * 86_400.0
-"""Longest that a retry waits for its time."""
+"""Longest delay of a retry, in seconds."""
 
 
 def write(
     connection: Connection, reports: Sequence[Report], by: str | None, now_ms: int
 ) -> Sequence[ReportReceipt]:
-    """Write reports in their order, and say of each what became of it."""
+    """Write reports in their order; return a receipt for each."""
     rows = _NAMED.by_id(connection, ids=[report.job for report in reports])
     batch = _Batch(rows, by, now_ms)
     receipts = [batch.take(report) for report in reports]
@@ -42,14 +42,14 @@ _REPORTED: Final = (
     *("execution_mode", "fence_incarnation", "fence_czxid", "claimed_ms", "notifies", "audience"),
     "claimed_by",
 )
-"""Columns that reports are decided by."""
+"""Columns that deciding on reports needs."""
 _NAMED: Final = Rows(
     select(*jobs.c[_REPORTED]).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids"
 )
 
 
 def _fenced(values: Mapping[str, Any]) -> Many:
-    """Return the statement of a report, with what every kind of report may say."""
+    """Return the fenced statement of one kind of report."""
     message: ColumnElement[Any] = func.coalesce(bindparam("message"), jobs.c.status_message)
     now: ColumnElement[Any] = bindparam("now_ms")
     return Many(
@@ -76,7 +76,7 @@ def _fenced(values: Mapping[str, Any]) -> Many:
 
 
 _elapsed_s: Final[ColumnElement[Any]] = (bindparam("now_ms") - jobs.c.started_ms) // 1000
-# In the order in which they are written: a job's end comes after its progress.
+# In the order in which they are written: progress before ends.
 _REPORT: Final = {
     ReportKind.PROGRESS: _fenced({}),
     ReportKind.FINISH: _fenced(
@@ -100,18 +100,18 @@ _REPORT: Final = {
 
 @dataclass
 class _Batch:
-    """Reports that are decided one after the other, then written together."""
+    """A batch of reports, decided one after another and then written together."""
 
     rows: dict[str, dict[str, Any]]
-    """Each job as the reports so far leave it."""
+    """Each job's row after the reports decided so far."""
     by: str | None
     now_ms: int
     values: dict[ReportKind, list[dict[str, Any]]] = field(default_factory=dict)
     lines: list[tuple[int, Report]] = field(default_factory=list)
-    """Reports that add to the log or the stream of the job in that row."""
+    """Reports with log lines or notes, by the job's `seq`."""
     changed: list[dict[str, Any]] = field(default_factory=list)
     over: list[dict[str, Any]] = field(default_factory=list)
-    """Jobs whose run has used up its turn."""
+    """Rows of jobs whose run has ended, to be charged to their share."""
 
     def take(self, report: Report) -> ReportReceipt:
         """Decide one report."""
@@ -122,14 +122,14 @@ class _Batch:
         if row["state"] != JobState.RUNNING or row["fence_czxid"] is None or fence != report.fence:
             return ReportReceipt.FINAL if JobState(row["state"]).is_final else ReportReceipt.LOST
         if None not in (self.by, row["claimed_by"]) and self.by != row["claimed_by"]:
-            return ReportReceipt.LOST  # a fence can be guessed; whose key claimed the job cannot
+            return ReportReceipt.LOST  # fences can be guessed, so check whose key claimed the job
         values = {**_values(report, self.now_ms), "by": self.by, "now_ms": self.now_ms}
         values["old_seq"] = row["seq"]
         self.values.setdefault(report.kind, []).append(values)
         if report.log or report.events:
             self.lines.append((row["seq"], report))
         if report.kind is ReportKind.FINISH:
-            # Whoever says so consumes the entry: nobody else has to be told of it.
+            # The executor that reports it consumes the entry, so the event needs no entry.
             row |= {"state": values["end"], "entry": None}
         elif report.kind is ReportKind.RETRY:
             row |= {"entry": None, "not_before_ms": values["due_ms"]}
@@ -146,7 +146,7 @@ class _Batch:
         for kind, statement in _REPORT.items():
             values = self.values.get(kind, [])
             if statement.run(connection, values) != len(values):
-                # As for claims: only where several write at once, and all of it is undone.
+                # Only with several writers; the whole batch is undone, as for claims.
                 raise ConflictError("Somebody else wrote to a reported job; report again.")
         for seq, report in self.lines:
             logs.append(connection, seq, report.log, report.events)

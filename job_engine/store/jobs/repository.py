@@ -1,4 +1,4 @@
-"""Jobs as API clients see them: create, read, edit, cancel, delete."""
+"""The repository of jobs for API clients: create, read, edit, cancel, delete."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from job_engine.store.tables import is_unfinished, jobs
 
 EDIT_OF_FINAL: Final = "edit is not allowed in final state"
 BATCH: Final = 500
-"""Jobs that one transaction deletes or cancels, so that it holds nobody else up for long."""
+"""Jobs deleted or cancelled in one transaction, so that other writes do not wait long."""
 
 AUDIENCES: Final = 500
-"""Audiences that are looked at in one go, whether they still have jobs."""
+"""Audiences that are checked for jobs in one transaction."""
 
 _EVER_S: Final = 10_000 * 366 * 86_400.0
-"""Longer ago than anything; a larger number has no room in a column."""
+"""Longest age in seconds; larger numbers do not fit a column."""
 
 FollowUp = Callable[[Document], Document | None]
-"""Makes a further job of one that was cancelled, where it needs one."""
+"""Returns a further job to create for a cancelled one, or None."""
 
 Authorise = Callable[[Document], None]
-"""Looks at the stored document, and raises to refuse."""
+"""Checks the stored document, and raises to refuse."""
 
 
 class Jobs:
-    """The documents. Every write is durable, with its event, when it returns."""
+    """Jobs as CIMI documents. Every write is durable, with its event, when it returns."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._audience = ""  # the last that was looked at, whether it has jobs
+        self._audience = ""  # the last one that was checked
 
     # --- reading ---------------------------------------------------------------
 
@@ -68,10 +68,10 @@ class Jobs:
         return self.add_many([document])[0]
 
     def add_many(self, documents: Sequence[Document], also: Also = nothing) -> Sequence[Document]:
-        """Store new jobs, all or none, in their order, and do `also` in the transaction.
+        """Store new jobs in order, all or none, and run `also` in the transaction.
 
-        The documents are valid, have an `id` and a normalised `acl`, and get their
-        times here. Raises `ConflictError` for an id that exists.
+        The documents have to be valid, with an `id` and a normalised `acl`; times are set
+        here. Raises `ConflictError` for an existing id.
         """
 
         def unit(connection: Connection) -> Sequence[Document]:
@@ -97,7 +97,7 @@ class Jobs:
         a conflict; then `change` makes the new document. An edit to RUNNING is a
         foreign consumer's claim: it clears the fence. Any other edit of what a fenced
         claim holder writes is a conflict while the job runs.
-        `also` belongs to the transaction, and is given both documents.
+        `also` runs in the transaction, with both documents.
         Raises `NotFoundError`, `ConflictError`, and what the functions raise.
         """
 
@@ -127,8 +127,8 @@ class Jobs:
     ) -> Document:
         """Move an unfinished job to CANCELED; `authorise` may refuse.
 
-        `follow_up` may make a further job of the cancelled one, in the same transaction;
-        `also` is done in it too.
+        `follow_up` may return a further job, which the same transaction creates; `also` runs
+        in it too.
         Raises `NotFoundError`, and what `authorise` raises, which also has to refuse
         final jobs.
         """
@@ -163,10 +163,10 @@ class Jobs:
         self._database.write(unit)
 
     def delete_where(self, condition: ColumnElement[bool]) -> int:
-        """Delete the jobs that match, in batches, and return how many there were.
+        """Delete the jobs that match, in batches; return how many there were.
 
-        They are looked for as a search is, within its time: what has no index would hold
-        every writer up.
+        They are selected by reads with a time limit: without an index, selecting them in
+        the write transaction would block all writers.
         """
         deleted = 0
         after = 0
@@ -187,7 +187,7 @@ class Jobs:
         )
 
     def forget_audiences(self) -> int:
-        """Forget rights on jobs that are gone, some at a time; returns how many rows that were."""
+        """Delete rights of audiences without jobs, some at a time; return the number of rows."""
         seen = self._database.read(lambda c: unused(c, self._audience, AUDIENCES))
         self._audience = seen[-1][0] if len(seen) == AUDIENCES else ""
         names = [name for name, is_unused in seen if is_unused]
@@ -226,7 +226,7 @@ class Jobs:
     def _delete_batch(
         self, condition: ColumnElement[bool], seqs: Sequence[int], connection: Connection
     ) -> int:
-        # What has changed meanwhile, and matches no more, stays.
+        # Jobs that have changed in the meantime and match no more are kept.
         query = select(*jobs.c[DELETED]).where(jobs.c.seq.in_(seqs), condition)
         rows = connection.execute(query.order_by(jobs.c.seq)).mappings().all()
         delete_rows(connection, rows, self._clock())

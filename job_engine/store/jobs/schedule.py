@@ -1,4 +1,4 @@
-"""Jobs that the engine creates by itself: one a tick, and one at a time."""
+"""Periodic jobs: one for each tick of an action, and one unfinished at a time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from job_engine.store.tables import is_unfinished, jobs, schedules
 
 
 class Schedules:
-    """The newest tick of each action, and the jobs of the ticks."""
+    """Creates periodic jobs, and remembers the newest tick of each action."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def schedule(self, action: str, tick_ms: int, make: Callable[[], Document]) -> ScheduleReply:
-        """Create the job of one tick, made with `make`, unless nothing has to be created.
+        """Create the job of a tick with `make`, unless none is needed.
 
-        That is so when this tick or a later one had its job, and while an earlier
-        scheduled job of the action is unfinished.
+        None is needed if this tick or a later one had its job, or an earlier scheduled job
+        of the action is unfinished.
         """
 
         def unit(connection: Connection) -> ScheduleReply:
@@ -46,7 +46,7 @@ class Schedules:
 
 def _create(connection: Connection, document: Document, tick_ms: int, now_ms: int) -> str:
     job_id: str = insert_jobs(connection, [document], now_ms)[0]["id"]
-    # Unique by two indexes: this tick of the action, and an unfinished one of it.
+    # Two unique indexes back this up: one job a tick, and one unfinished job an action.
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(scheduled_tick_ms=tick_ms))
     return job_id
 

@@ -1,4 +1,4 @@
-"""What follows by itself when a job changes (docs/cimi.md §3.4)."""
+"""Columns that follow from a change of a job (docs/cimi.md §3.4)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _KEPT: Final = 50_000
 
 def truncate(message: str) -> str:
     """Cut the middle out of a message that is too long."""
-    if len(message) * 2 <= MAX_MESSAGE:  # no character is more than two units
+    if len(message) * 2 <= MAX_MESSAGE:  # a character has two code units at most
         return message
     units = message.encode("utf-16-le", "surrogatepass")
     if len(units) <= MAX_MESSAGE * 2:
         return message
     head, tail = units[: _KEPT * 2], units[-_KEPT * 2 :]
-    # A pair that the cut went through is half a character: drop it.
+    # Drop surrogates whose pair was cut apart.
     return "\n...\n".join(part.decode("utf-16-le", "ignore") for part in (head, tail))
 
 
 def touch(now_ms: int, by: str | None) -> dict[str, Any]:
-    """Say when and by whom a row was changed."""
+    """Return the columns that say when and by whom a row was changed."""
     return {"updated_ms": now_ms, "updated_by": by}
 
 
 def settle(row: RowMapping, columns: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
-    """Return `columns` of an edited row with what follows from them."""
+    """Return `columns` of an edited row, and the columns that follow from them."""
     settled = dict(columns)
     state = JobState(settled["state"])
     if settled["status_message"] is not None:
@@ -59,7 +59,7 @@ def finished(row: RowMapping | Mapping[str, Any], state: JobState, now_ms: int) 
 
 
 def finished_blind(state: JobState, now_ms: int) -> dict[str, Any]:
-    """`finished`, for a statement that does not know the row it meets."""
+    """Do as `finished`, in SQL expressions, where the row is not known."""
     elapsed = (now_ms - jobs.c.started_ms) // 1000
     return {
         "state": state,

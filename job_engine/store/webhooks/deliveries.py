@@ -1,10 +1,9 @@
-"""Deliveries of webhooks as their sender sees them: take what is due, say what became of it.
+"""Deliveries for the action that sends webhooks: take due messages, settle their results.
 
-A message that was handed out is held by the claim it was handed out under. So an executor
-that dies with messages in its hands leaves them to the next claim of its job, at once and
-without a time of their own (fenced), and what a stale one still says is refused. Whatever
-happens, a message that was not seen to arrive is sent again: at least once, always under
-the same id.
+A message that was handed out is held by the claim of the sending job (fenced). If the
+executor dies, the next claim of the job gets the message at once, without a lease of its own,
+and results of the stale claim are refused. A message whose arrival was not reported is sent
+again under the same id: delivery is at least once.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from job_engine.store.webhooks.turns import Turns, free
 
 @dataclass(frozen=True)
 class DueMessage:
-    """A message that was handed out, and what it is signed with."""
+    """A message that was handed out, with the secret that signs it."""
 
     delivery: Document
     attempt: int
@@ -52,22 +51,22 @@ class DueMessage:
 
 
 class Deliveries:
-    """The outbox, from its other end."""
+    """Hands out messages of the outbox, and takes in results."""
 
     def __init__(
         self, database: Database, clock: Clock, luck: Callable[[], float] = random.random
     ) -> None:
-        """`luck`, from 0 to 1, is drawn for each wait."""
+        """`luck` returns a random number from 0 to 1, drawn for each delay."""
         self._database = database
         self._clock = clock
         self._luck = luck
-        # Who was served last, and which of their destinations: the next batch goes on there.
+        # Remembers the last creator and destination; the next batch continues there.
         self._turns = Turns()
 
     def take(self, claim: Claimed, *, closing: bool = False) -> Sequence[DueMessage]:
         """Hand out what is due, creator by creator and destination by destination in turn.
 
-        Where nothing is, or the sender is closing, another sender is made for what is left.
+        If nothing is due, or the sender is closing, another sending job is created for the rest.
         Raises `ConflictError` unless the claim is the newest of a job that sends.
         """
 
@@ -83,7 +82,7 @@ class Deliveries:
         return self._database.write(unit)
 
     def settle(self, claim: Claimed, results: Sequence[SendResult]) -> Sequence[bool]:
-        """Write what became of messages; false for those that are no longer the claim's.
+        """Write the results of messages; false for messages that the claim no longer holds.
 
         Raises `ConflictError` as `take` does.
         """
@@ -96,7 +95,7 @@ class Deliveries:
         return self._database.write(unit)
 
     def replay(self, delivery_id: str, authorise: Callable[[Document], None]) -> Document:
-        """Have a delivery sent again, at once and as often as a new one.
+        """Have a delivery sent again at once, with as many attempts as a new one.
 
         Raises `NotFoundError`, and what `authorise` raises.
         """
@@ -114,12 +113,12 @@ class Deliveries:
         return self._database.write(unit)
 
     def watch_over(self) -> None:
-        """Have a sender made for what waits, where a cancelled or failed one left it behind."""
+        """Create a sending job for messages that a cancelled or failed one left behind."""
         if self._database.read(lambda c: c.execute(select(outbox.c.id).limit(1)).first()) is None:
             return
 
         def unit(connection: Connection) -> None:
-            # One that runs comes to it, or has another made.
+            # A running one takes them, or creates the next one.
             if connection.execute(running_senders()).first() is None:
                 _free_lost(connection, None)
                 self._hand_over(connection, self._clock())
@@ -127,7 +126,7 @@ class Deliveries:
         self._database.write(unit)
 
     def _hand_over(self, connection: Connection, now_ms: int) -> None:
-        """Have a sender made for what is left, and for when it is due."""
+        """Create a sending job for the remaining messages, for the time when they are due."""
         left = select(func.min(outbox.c.due_ms)).where(outbox.c.taken_by.is_(None))
         due_ms = connection.execute(left).scalar()
         if due_ms is not None:
@@ -144,7 +143,7 @@ class Deliveries:
             "attempts": outbox.c.attempts + 1,
             "tries_left": outbox.c.tries_left - 1,
         }
-        # Another process may be choosing the same: who writes first has it.
+        # Another process may choose the same messages; the first to write gets them.
         here = free(outbox.c.id.in_(chosen))
         taking = update(outbox).where(here).values(mine).returning(outbox.c.id)
         chosen = list(connection.execute(taking).scalars())
@@ -159,7 +158,7 @@ class Deliveries:
                 end(connection, document, now_ms, "its secret was deleted")
             else:
                 taken.append(DueMessage(document, row["attempts"], secret))
-        # Whose delivery somebody has deleted has nothing to send.
+        # A message whose delivery was deleted is not sent.
         orphans = set(chosen) - {row["id"] for row in rows}
         connection.execute(delete(outbox).where(outbox.c.id.in_(orphans)))
         return taken or self._take(connection, claim, now_ms)
@@ -185,17 +184,17 @@ def _runs_under(fence: Fence) -> ColumnElement[bool]:
 
 
 def running_senders() -> Select[Any]:
-    """Return the senders that run."""
-    # By its state first: there are as many of those as threads, and any number of an action.
+    """Select a running job of the sending action."""
+    # By state first: few jobs run, but the action may have any number of jobs.
     running = jobs.c.state == inline("RUNNING")
     return select(jobs.c.id).where(running, jobs.c.action == ACTION).limit(1)
 
 
 def _free_lost(connection: Connection, asking: str | None) -> None:
-    """Free what is held by claims that have ended, and by the one that asks for more.
+    """Free messages held by claims that have ended, and by the claim that asks for more.
 
-    A sender has told of all it was given before it asks again, so what it still holds was
-    in an answer that it never got.
+    A sender reports all its messages before it asks again, so what it still holds was in a
+    reply that it never received.
     """
     runs = exists().where(
         jobs.c.id == outbox.c.taken_by,

@@ -1,4 +1,4 @@
-"""What became of messages that were handed out: delivered, given up, or to be sent again."""
+"""Writing results of messages: delivered, given up, or to be sent again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from job_engine.store.tables import webhook_outbox as outbox
 from job_engine.store.webhooks.turns import free
 
 KEPT_MS: Final = 7 * 86_400_000
-"""How long a delivery is kept after it has ended."""
+"""Milliseconds for which a delivery is kept after it has ended."""
 SHOWN: Final = 20
-"""Newest attempts that a delivery shows."""
+"""Attempts that a delivery lists; the newest ones."""
 GONE: Final = 410
-"""What a receiver answers that never wants to hear of it again."""
+"""The status with which a receiver ends all attempts of a message."""
 BUSY: Final = frozenset({429, 502, 503, 504})
-"""Answers that are about the receiver, and not about the message."""
+"""Statuses that are about the receiver, not about the message."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Claimed:
     job: str
     fence: Fence
     by: str | None = None
-    """Who made it; None: anybody."""
+    """The executor that holds it; None: any."""
 
 
 @dataclass
 class Settlement:
-    """Results that are written together."""
+    """Writes the results of one batch."""
 
     connection: Connection
     claim: Claimed
@@ -48,7 +48,7 @@ class Settlement:
     luck: Callable[[], float]
 
     def write(self, results: Sequence[SendResult]) -> list[bool]:
-        """Write each one that is still the claim's."""
+        """Write the results whose messages the claim still holds; return which these are."""
         rows = self._held([result.delivery for result in results])
         arrived = {
             rows[r.delivery]["destination"] for r in results if r.delivery in rows and _ok(r)
@@ -92,7 +92,7 @@ class Settlement:
         replace_document(self.connection, document, self.now_ms, None)
         away = result.status is None or result.status in BUSY
         if away and row["destination"] not in arrived:
-            # Nobody is there: one knocks again, and the others need not.
+            # The receiver is unreachable: one message is tried again soon, the others wait.
             same = free(outbox.c.destination == row["destination"], outbox.c.due_ms < due_ms)
             self.connection.execute(update(outbox).where(same).values(due_ms=due_ms))
 
@@ -121,7 +121,7 @@ def _noted(document: Document, result: SendResult, now_ms: int) -> Document:
 
 
 def end(connection: Connection, document: Document, now_ms: int, error: str | None) -> None:
-    """Take a delivery out of the outbox, as delivered or, with an error, as failed."""
+    """End a delivery as delivered, or with an error as failed, and remove its outbox entry."""
     connection.execute(delete(outbox).where(outbox.c.id == document["id"]))
     dropped = ("next-attempt", "error")
     after = {k: v for k, v in document.items() if k not in dropped}

@@ -1,4 +1,4 @@
-"""Whose message is sent next: creators take turns, and of a creator's the destinations do."""
+"""Choosing messages to send: creators take turns, and each creator's destinations do."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from job_engine.model.webhooks import BATCH
 from job_engine.store.tables import webhook_outbox as outbox
 
 DESTINATIONS: Final = 64
-"""Destinations that one batch is chosen from."""
+"""Destinations of which one batch has messages, at most."""
 
 
 class Turns:
-    """Remembers between batches where the round goes on. Used by the store's writer alone."""
+    """A round robin that continues from batch to batch; for the store's writer alone."""
 
     def __init__(self) -> None:
         self._after = ""
         self._served: dict[str, str] = {}
 
     def choose(self, connection: Connection, now_ms: int) -> list[str]:
-        """Return what to send: a round for each creator, until the batch is full.
+        """Return ids of messages to send: one creator after another, until the batch is full.
 
-        Of a creator's, one for each destination in turn. So a receiver that has ten thousand
-        messages waiting, and does not answer, delays the others by no more than its turns;
-        and so does a creator who names ten thousand receivers.
+        Each creator's destinations take turns too. So neither a receiver with ten thousand
+        waiting messages that does not answer, nor a creator with ten thousand receivers,
+        delays others by more than its turns.
         """
         creators = _creators_after(connection, self._after)
         queues: dict[str, deque[tuple[str, list[str]]]] = {}
@@ -35,7 +35,7 @@ class Turns:
         for creator in creators:
             last, most = self._served.get(creator, ""), DESTINATIONS // len(creators)
             for destination in _destinations_after(connection, creator, last, most):
-                served[creator] = destination  # where nothing is due, the next look goes on there
+                served[creator] = destination  # continue there, also if nothing was due
                 here = free(outbox.c.destination == destination, outbox.c.due_ms <= now_ms)
                 due = select(outbox.c.id).where(here).order_by(outbox.c.due_ms).limit(BATCH)
                 if ids := list(connection.execute(due).scalars()):
@@ -56,13 +56,13 @@ class Turns:
 
 
 def free(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the condition of messages that no claim holds."""
+    """Return the condition for messages that no claim holds."""
     return and_(outbox.c.taken_by.is_(None), *conditions)
 
 
 def _creators_after(connection: Connection, after: str) -> list[str]:
-    """Return the creators that follow one, and then from the first, by hops."""
-    # What comes after a blank, with which their destinations begin.
+    """Return creators after one, wrapping around, by skipping through the index."""
+    # Keys are "<creator> <destination>"; this skips all destinations of a creator.
     found = _hop(connection, after + "!", lambda name: name.partition(" ")[0] + "!")
     return [name.partition(" ")[0] for name in found]
 
@@ -70,7 +70,7 @@ def _creators_after(connection: Connection, after: str) -> list[str]:
 def _destinations_after(
     connection: Connection, creator: str, after: str, limit: int
 ) -> Sequence[str]:
-    """Return a creator's destinations that follow one, and then from the first, by hops."""
+    """Return a creator's destinations after one, wrapping around, by skipping through the index."""
     ours = and_(outbox.c.destination >= creator, outbox.c.destination < creator + "!")
     return _hop(connection, after, lambda name: name, max(1, limit), ours)
 
