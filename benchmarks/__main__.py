@@ -68,7 +68,7 @@ def main(
     engine and its peer, and stops them again: ZooKeeper (`default-jre-headless` and
     `libzookeeper-java`, or a release on the PATH), Redis (`redis-server`), PostgreSQL
     (`postgresql`; 15 is what the tests run on). The peers
-    come with `pip install 'job-engine[bench]'`. A peer that is not installed is named,
+    come with `pip install '.[bench]'`. A peer that is not installed is named,
     and our figure is given all the same.
 
     * **claim_flat**: a claim with a million jobs waiting, over one with a thousand

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from benchmarks.figures import Figure
 
-REMEDY: Final = "Charts need matplotlib. Try: pip install 'job-engine[bench]'"
+REMEDY: Final = "Charts need matplotlib. Try: pip install '.[bench]'"
 
 
 def available() -> bool:

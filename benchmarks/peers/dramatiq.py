@@ -34,7 +34,7 @@ def missing() -> list[str]:
     """What has to be installed before this peer can be measured."""
     lacking = missing_redis()
     if any(importlib.util.find_spec(module) is None for module in ("dramatiq", "redis")):
-        lacking.append("dramatiq is not installed. Try: pip install 'job-engine[bench]'")
+        lacking.append("dramatiq is not installed. Try: pip install '.[bench]'")
     return lacking
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from typing import Annotated
-
 import typer
 
 from job_engine.cli import (
@@ -23,31 +20,21 @@ from job_engine.cli import (
     stores,
     submit,
 )
-from job_engine.cli.options import settings_command
+from job_engine.cli.options import settings_command, version_option
 from job_engine.cli.up.command import up
-from job_engine.cli.up.settings import UpSettings
-from job_engine.settings import ApiSettings
+from job_engine.settings import ApiSettings, UpSettings
 
 app = typer.Typer(
     name="job-engine",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_show_locals=False,
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"job-engine {version('job-engine')}")
-        raise typer.Exit
-
-
 @app.callback()
 def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
+    version: bool = version_option(),
 ) -> None:
     """A distributed job engine for grading code that nobody trusts."""
 

@@ -12,10 +12,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from job_engine.errors import JobEngineError, MissingDependencyError
+from job_engine.cli.options import load_settings
+from job_engine.errors import ConfigurationError, JobEngineError, MissingDependencyError
 from job_engine.queue.local import find_zookeeper
 from job_engine.sandbox.factory import make_sandbox
-from job_engine.settings import PolicySettings, SandboxSettings
+from job_engine.settings import (
+    CONFIG,
+    ApiSettings,
+    DistributorSettings,
+    ExecutorSettings,
+    PolicySettings,
+    SandboxSettings,
+    UpSettings,
+    unknown_variables,
+)
 
 CONTROLLERS = ("cpu", "memory", "pids")
 
@@ -41,17 +51,37 @@ class Finding:
 
 def machine() -> Iterator[Finding]:
     """Check everything but the API, most basic things first."""
-    for check in (
-        _python,
-        _zookeeper,
-        _docker,
-        _bubblewrap,
-        _cgroups,
-        _sandbox,
-    ):
-        yield check()
-    yield policy(SandboxSettings())
+    yield _python()
+    yield _zookeeper()
+    told = settings()
+    yield told
+    if told.status is not Status.MISSING:  # the sandboxes go by them
+        for check in (_docker, _bubblewrap, _cgroups, _sandbox):
+            yield check()
+        yield policy(load_settings(SandboxSettings))
     yield from _programs()
+
+
+def settings() -> Finding:
+    """Check what environment and file say, for every process that reads them."""
+    kinds = (ApiSettings, DistributorSettings, ExecutorSettings, UpSettings)
+    wrong: list[str] = []
+    for kind in kinds:
+        try:
+            load_settings(kind)
+        except ConfigurationError as error:
+            wrong.append(error.message)
+    slips, others = unknown_variables()
+    wrong += [f"{name} is no setting; did you mean {meant}?" for name, meant in slips.items()]
+    if wrong:
+        told = " ".join(dict.fromkeys(wrong))
+        return Finding("settings", Status.MISSING, told, "nothing starts until that is mended")
+    if others:
+        told = f"{', '.join(others)}: no setting of the engine's, and ignored"
+        return Finding("settings", Status.WARN, told)
+    file = os.environ.get(CONFIG)
+    where = f"from {file} and the environment" if file else "from the environment"
+    return Finding("settings", Status.OK, f"can be read, {where}")
 
 
 def _python() -> Finding:
@@ -194,7 +224,7 @@ def port_is_free(host: str, number: int) -> bool:
 
 def sandbox_refusal(name: str) -> str | None:
     """Return why this backend cannot be used here, or None when it can."""
-    return _refusal(lambda: make_sandbox(SandboxSettings(sandbox=name)))
+    return _refusal(lambda: make_sandbox(load_settings(SandboxSettings, {"sandbox": name})))
 
 
 def _refusal(make: Callable[[], object]) -> str | None:

@@ -16,17 +16,15 @@ from typing import Annotated, Final
 import requests
 import typer
 from kazoo.client import KazooClient
-from pydantic import Field
 
 from job_engine.cli.exits import errors_as_exits
 from job_engine.cli.local_engine import LocalEngine, save_secret
 from job_engine.cli.options import load_settings
-from job_engine.cli.up.settings import DEFAULT_DATA_DIR
 from job_engine.cli.zookeeper import zookeeper_client
 from job_engine.client import Api
 from job_engine.client.credentials import login_credentials
 from job_engine.errors import ApiError, ApiUnavailableError, ConfigurationError
-from job_engine.settings import ConnectionSettings, ZooKeeperAccess
+from job_engine.settings import DEFAULT_DATA_DIR, ClientSettings
 
 RETRY_S: Final = 10.0
 
@@ -44,16 +42,6 @@ DataDir = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
-
-class ClientSettings(ConnectionSettings, ZooKeeperAccess):
-    """What the commands that talk to an engine read."""
-
-    data_dir: Path | None = Field(None, description="Data directory of a local engine.")
-    zk_hosts: str | None = Field(None, description="ZooKeeper servers, for `executor`.")
-    login_file: Path = Field(
-        Path("~/.config/job-engine/login.json"), description="Where `login` keeps its key."
-    )
 
 
 @dataclass(frozen=True)

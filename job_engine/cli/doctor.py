@@ -9,13 +9,13 @@ from rich.text import Text
 
 from job_engine.cli import checks, text
 from job_engine.cli.checks import Finding, Status
-from job_engine.cli.connection import ApiUrl, ClientSettings, DataDir, find_target, open_api
+from job_engine.cli.connection import ApiUrl, DataDir, find_target, open_api
 from job_engine.cli.options import load_settings
-from job_engine.cli.up.settings import UpSettings
 from job_engine.cli.zookeeper import zookeeper_client
-from job_engine.errors import ApiUnavailableError, JobEngineError
+from job_engine.errors import ApiUnavailableError, ConfigurationError, JobEngineError
 from job_engine.queue.fleet import list_executors
 from job_engine.queue.security import open_to_anybody
+from job_engine.settings import ClientSettings, UpSettings
 
 STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.MISSING: "bold red"}
 
@@ -41,12 +41,18 @@ def doctor(api_url: ApiUrl = None, data_dir: DataDir = None) -> None:
 def _all(api_url: str | None, data_dir: DataDir) -> Iterator[Finding]:
     yield from checks.machine()
     api = _api(api_url, data_dir)
-    if api.status is not Status.OK:
-        settings = load_settings(UpSettings)
-        yield checks.port(settings.host, settings.port or 8020)
+    if api.status is not Status.OK and (told := _settings_of_up()) is not None:
+        yield checks.port(told.host, told.port or 8020)
     yield api
     if (queue := _queue(api_url, data_dir)) is not None:
         yield queue
+
+
+def _settings_of_up() -> UpSettings | None:
+    try:
+        return load_settings(UpSettings)
+    except ConfigurationError:
+        return None  # said already
 
 
 def _queue(api_url: str | None, data_dir: DataDir) -> Finding | None:
@@ -59,7 +65,7 @@ def _queue(api_url: str | None, data_dir: DataDir) -> Finding | None:
         with zookeeper_client(hosts, access) as client:
             alive = len(list_executors(client))
             exposed = open_to_anybody(client) if access.zk_auth else []
-    except ApiUnavailableError:
+    except (ApiUnavailableError, ConfigurationError):
         return None  # said already
     except JobEngineError as error:
         return Finding("queue", Status.WARN, error.message)

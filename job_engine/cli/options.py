@@ -24,6 +24,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
@@ -31,10 +32,9 @@ import typer
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from pydantic_settings import SettingsError
 
 from job_engine.errors import ConfigurationError, JobEngineError
-from job_engine.settings import ENV_PREFIX, Settings
+from job_engine.settings import CONFIG, Settings, unknown_variables, variable_of
 
 S = TypeVar("S", bound=Settings)
 
@@ -68,9 +68,18 @@ def settings_command(
     """Add a command to `app` that takes every setting as a flag and calls `run` with them."""
 
     def command(**flags: Any) -> None:
-        run_or_exit(lambda: run(load_settings(settings_class, flags)))
+        flags.pop("version", None)
+
+        def load_and_run() -> None:
+            settings = load_settings(settings_class, flags)
+            refuse_slips()
+            run(settings)
+
+        run_or_exit(load_and_run)
 
     parameters = list(_parameters(settings_class))
+    if name is None:  # a program of its own
+        parameters.append(_parameter("version", bool, version_option()))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     app.command(name, help=about, epilog=_secrets_help(settings_class))(command)
@@ -87,15 +96,27 @@ def load_settings(settings_class: type[S], flags: Mapping[str, Any] | None = Non
         if not Path(config).is_file():
             raise ConfigurationError(f"--config: there is no file {config}.")
         # Handed on as a variable: settings read it, and so do the processes started from here.
-        os.environ[f"{ENV_PREFIX}CONFIG"] = str(config)
+        os.environ[CONFIG] = str(config)
     fields = settings_class.model_fields
     try:
         return settings_class(**{name: _parsed(fields[name], raw) for name, raw in given.items()})
     except ValidationError as error:
-        lines = [f"{_where(detail['loc'])}: {detail['msg']}" for detail in error.errors()]
+        lines = [_told(given, detail) for detail in error.errors(include_input=False)]
         raise ConfigurationError("; ".join(lines)) from None
-    except SettingsError as error:
-        raise ConfigurationError(str(error)) from None
+
+
+def refuse_slips() -> None:
+    """Warn of variables that begin with our prefix and are no settings.
+
+    Raises `ConfigurationError` for those that look like a setting with a slip in its name:
+    one that means to forbid something would else forbid nothing.
+    """
+    slips, others = unknown_variables()
+    for variable in others:
+        print(f"warning: {variable} is no setting, and is ignored.", file=sys.stderr)
+    if slips:
+        told = [f"{name} is no setting; did you mean {meant}?" for name, meant in slips.items()]
+        raise ConfigurationError(" ".join(told))
 
 
 def run_or_exit(run: Callable[[], None]) -> None:
@@ -113,14 +134,22 @@ def _fail(error: JobEngineError, code: int) -> None:
     raise typer.Exit(code)
 
 
+def version_option() -> Any:
+    """Return the flag `--version`, which ends the program."""
+    return typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"job-engine {version('job-engine')}")
+        raise typer.Exit
+
+
 def flag_of(name: str) -> str:
     """Return the flag of a setting."""
     return f"--{name.replace('_', '-')}"
-
-
-def variable_of(name: str) -> str:
-    """Return the environment variable of a setting."""
-    return f"{ENV_PREFIX}{name.upper()}"
 
 
 def _parameters(settings_class: type[Settings]) -> Iterator[inspect.Parameter]:
@@ -226,9 +255,19 @@ def _parsed(field: FieldInfo, raw: Any) -> Any:
     return raw
 
 
-def _where(location: tuple[int | str, ...]) -> str:
+def _told(given: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
+    """Say which setting is wrong, where it was said, and what is expected; never its value."""
+    location = detail["loc"]
     name = str(location[0]) if location else "settings"
-    return f"{flag_of(name)} ({variable_of(name)})"
+    where = f"{flag_of(name)} ({variable_of(name)})"
+    config = os.environ.get(CONFIG)
+    if config and name not in given and variable_of(name) not in os.environ:
+        where = f"{name} in {config}"
+    inside = "".join(f"[{part}]" for part in location[1:])
+    expected = str(detail["msg"])
+    if detail["type"] in ("list_type", "dict_type") and variable_of(name) in os.environ:
+        expected += ", written as JSON"
+    return f"{where}{inside}: {expected}"
 
 
 def _secrets_help(settings_class: type[Settings]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -118,9 +119,15 @@ def action(
     restricted: bool = False,
     needs: tuple[type[Any], ...] = (),
 ) -> Callable[[Callable[[Context[Any]], Result | None]], Action[Any]]:
-    """Make an action of a function; the arguments are the attributes of `Action`."""
+    """Make an action of a function; the arguments are the attributes of `Action`.
+
+    Raises `TypeError`, where it is used, for what is no function of one argument.
+    """
+    if not isinstance(name, str):
+        raise TypeError('the decorator takes the action\'s name: @action("count_words")')
 
     def make(function: Callable[[Context[Any]], Result | None]) -> Action[Any]:
+        _require_runnable(function)
         body = {
             "__doc__": function.__doc__,
             "__module__": function.__module__,
@@ -139,3 +146,14 @@ def action(
         return made
 
     return make
+
+
+def _require_runnable(function: object) -> None:
+    if not inspect.isfunction(function):
+        raise TypeError(f"@action goes above a function, not above {function!r}")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{function.__name__} is async; an action is a plain function, in a thread")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise TypeError(f"{function.__name__} has to take one argument, the context") from None

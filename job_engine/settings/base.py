@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
+import yaml
 from pydantic import Field
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 
+from job_engine.errors import ConfigurationError
+
 ENV_PREFIX = "JOB_ENGINE_"
+CONFIG: Final = f"{ENV_PREFIX}CONFIG"
+_FOR_TESTS: Final = f"{ENV_PREFIX}TEST_"
+_ALIKE: Final = 0.85
+"""How much of a name has to be as in a known one for it to be taken for a slip."""
 
 
 class Settings(BaseSettings):
@@ -39,8 +50,100 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags win over the environment, the environment over the YAML file."""
-        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
-        config = os.environ.get(f"{ENV_PREFIX}CONFIG")
-        if config:
-            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=Path(config)))
+        sources: list[PydanticBaseSettingsSource] = [init_settings, _Variables(settings_cls)]
+        if config := os.environ.get(CONFIG):
+            sources.append(InitSettingsSource(settings_cls, dict(read_config(Path(config)))))
         return tuple(sources)
+
+
+class _Variables(EnvSettingsSource):
+    """The environment; a structure that is no JSON is named, and its value is not shown."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """See `EnvSettingsSource`."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            raise ConfigurationError(
+                f'{variable_of(field_name)} is no JSON: a list is written ["a", "b"], a mapping '
+                '{"a": "b"}.'
+            ) from None
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
+def read_config(file: Path) -> Mapping[str, Any]:
+    """Return the settings in a YAML file, which serves all processes.
+
+    Raises `ConfigurationError` for a file that is not there, is no mapping, or has a name
+    that no process knows: a policy with a slip in it must not be taken for none. No value is
+    shown, for some are secrets.
+    """
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise ConfigurationError(
+            f"The settings in {file} ({CONFIG}) cannot be read: {error.strerror}."
+        ) from error
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file} ({CONFIG}) is no text in UTF-8.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigurationError(
+            f"{file}{where} is no YAML: {getattr(error, 'problem', None) or 'it cannot be parsed'}."
+        ) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{file} ({CONFIG}) has to be a mapping of settings to values.")
+    known = known_settings()
+    unknown = [
+        f"{name!r} is no setting{_instead(str(name), known)}"
+        for name in content
+        if name not in known
+    ]
+    if unknown:
+        raise ConfigurationError(f"{file}: {'; '.join(unknown)}.")
+    return content
+
+
+def known_settings() -> frozenset[str]:
+    """Names of all settings, of whatever process."""
+    return frozenset(name for kind in _kinds(Settings) for name in kind.model_fields)
+
+
+def _kinds(of: type[Settings]) -> Iterator[type[Settings]]:
+    yield of
+    for kind in of.__subclasses__():
+        yield from _kinds(kind)
+
+
+def unknown_variables() -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Return variables of the environment that no process knows.
+
+    First those that are a slip, with the variable that was meant; then others, which
+    somebody else may have put there (Kubernetes does, for a service of our name).
+    """
+    known = known_settings()
+    slips: dict[str, str] = {}
+    others: list[str] = []
+    for variable in sorted(os.environ):
+        name = variable.removeprefix(ENV_PREFIX).lower()
+        if not variable.startswith(ENV_PREFIX) or variable == CONFIG or name in known:
+            continue
+        if variable.startswith(_FOR_TESTS):
+            continue
+        if alike := get_close_matches(name, known, n=1, cutoff=_ALIKE):
+            slips[variable] = variable_of(alike[0])
+        else:
+            others.append(variable)
+    return slips, tuple(others)
+
+
+def _instead(name: str, known: frozenset[str]) -> str:
+    alike = get_close_matches(name.lower().replace("-", "_"), known, n=1)
+    return f"; did you mean {alike[0]!r}?" if alike else ""

@@ -40,7 +40,7 @@ def _database(url: URL) -> Database:
     if url.get_backend_name() == "postgresql":
         if not importlib.util.find_spec("psycopg"):
             raise MissingDependencyError(
-                "PostgreSQL needs its driver: pip install 'job-engine[postgres]'."
+                "PostgreSQL needs its driver: pip install 'psycopg[binary]>=3.2'."
             )
         if not url.database:
             raise ConfigurationError("A PostgreSQL URL names a database: postgresql://HOST/NAME.")

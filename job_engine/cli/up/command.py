@@ -12,7 +12,6 @@ from job_engine.cli.local_engine import EngineConfig, LocalEngine, RunInfo
 from job_engine.cli.up.admin import FirstPassword, first_password, keep_key
 from job_engine.cli.up.child import Child, Output
 from job_engine.cli.up.curl import let_curl_in
-from job_engine.cli.up.settings import UpSettings
 from job_engine.cli.up.setup import configure
 from job_engine.cli.up.supervisor import Stopped, Supervisor
 from job_engine.cli.zookeeper import zookeeper_client
@@ -21,7 +20,7 @@ from job_engine.errors import ApiError, ConfigurationError, QueueError
 from job_engine.log import configure as configure_log
 from job_engine.queue.fleet import list_executors
 from job_engine.queue.local import LocalZooKeeper
-from job_engine.settings import STOP_GRACE_S, ZooKeeperAccess
+from job_engine.settings import STOP_GRACE_S, UpSettings, ZooKeeperAccess
 
 START_TIMEOUT_S = 60.0
 SERVICE_STOP_TIMEOUT_S = 1.5 * STOP_GRACE_S

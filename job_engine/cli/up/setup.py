@@ -6,9 +6,9 @@ from typing import Literal
 
 from job_engine.cli.checks import port_is_free, sandbox_refusal
 from job_engine.cli.local_engine import EngineConfig, LocalEngine, new_engine_id
-from job_engine.cli.up.settings import UpSettings
 from job_engine.errors import ConfigurationError, SandboxRefusedError
 from job_engine.queue.local import free_port
+from job_engine.settings import UpSettings
 
 BASE_IMAGE = "job-engine-base"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from job_engine.cli.checks import Status, policy
+import pytest
+
+from job_engine.cli.checks import Status, machine, policy, settings
 from job_engine.settings import PolicySettings
 
 
@@ -21,3 +23,19 @@ def test_grants_are_warned_of() -> None:
     granted = policy(PolicySettings(allow_kvm=True, allow_profiles=["own-root"]))
     assert granted.status is Status.WARN
     assert "granted: /dev/kvm, own-root" in granted.detail
+
+
+def test_wrong_settings_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_ENGINE_LOG_LEVEL", "INFO")
+    assert settings().status is Status.OK
+    monkeypatch.setenv("JOB_ENGINE_OF_SOMEBODY", "x")
+    assert settings().status is Status.WARN
+    monkeypatch.setenv("JOB_ENGINE_THREDS", "5")
+    monkeypatch.setenv("JOB_ENGINE_MAX_CPUS", "many")
+    told = settings()
+    assert told.status is Status.MISSING
+    assert "did you mean JOB_ENGINE_THREADS?" in told.detail
+    assert told.detail.count("JOB_ENGINE_MAX_CPUS") == 1
+    names = [finding.name for finding in machine()]
+    assert "settings" in names
+    assert "policy" not in names

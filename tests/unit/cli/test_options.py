@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,85 @@ def test_an_error_of_ours_ends_without_a_traceback() -> None:
     result = runner.invoke(app, [])
     assert result.exit_code == 1
     assert result.output == "error: It broke: mend it.\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "settings.yaml"
+    monkeypatch.setenv("JOB_ENGINE_CONFIG", str(file))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("max_memory_byte: 5", "'max_memory_byte' is no setting; did you mean 'max_memory_bytes'?"),
+        ("max-memory-bytes: 5", "did you mean 'max_memory_bytes'?"),
+        ("quite_something: 5", "'quite_something' is no setting."),
+        ("- allow_images", "has to be a mapping"),
+        ("port: 1\nallow_images: [a: b", "settings.yaml, line 2 is no YAML"),
+        ("port: hunter2", "port in "),
+        ("port: [hunter2", "is no YAML"),
+        ("hosts: hunter2", "hosts in "),
+        ("hosts: [[hunter2]]", "hosts in "),
+    ],
+)
+def test_a_mistake_in_the_file_stops_the_start_and_shows_no_value(
+    config: Path, text: str, told: str
+) -> None:
+    config.write_text(text)
+    code, output = run(sample=[])
+    assert code == 2
+    assert told in output
+    assert "hunter2" not in output
+
+
+@pytest.mark.parametrize("missing", ["nowhere.yaml", "."])
+def test_a_file_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    config: Path, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOB_ENGINE_CONFIG", str(config.parent / missing))
+    code, output = run(sample=[])
+    assert code == 2
+    assert "JOB_ENGINE_CONFIG" in output
+
+
+def test_the_file_serves_all_processes(config: Path) -> None:
+    config.write_text("executors: 2\nlogin_file: /x\nallow_kvm: true\naudit_s: 5\nreconcile_s: 9\n")
+    made: list[Sample] = []
+    assert run(sample=made) == (0, "")
+    assert len(made) == 1
+
+
+def test_a_slip_in_a_variable_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_ENGINE_ALLOW_IMAGE", '["hunter2"]')
+    code, output = run(sample=[])
+    assert code == 2
+    assert "JOB_ENGINE_ALLOW_IMAGE is no setting; did you mean JOB_ENGINE_ALLOW_IMAGES?" in output
+    assert "hunter2" not in output
+
+
+def test_a_variable_of_somebody_else_is_named_and_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JOB_ENGINE_PORT_8020_TCP_ADDR", "10.0.0.1")
+    code, output = run(sample=[])
+    assert (code, output) == (
+        0,
+        "warning: JOB_ENGINE_PORT_8020_TCP_ADDR is no setting, and is ignored.\n",
+    )
+
+
+@pytest.mark.parametrize("name", ["HOSTS", "WEIGHTS"])
+def test_a_structure_that_is_no_json_says_how_it_is_written(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"JOB_ENGINE_{name}", "hunter2")
+    code, output = run(sample=[])
+    assert code == 2
+    assert f'JOB_ENGINE_{name} is no JSON: a list is written ["a", "b"]' in output
+    assert "hunter2" not in output
+
+
+def test_a_program_of_its_own_has_a_version() -> None:
+    assert run("--version", sample=[]) == (0, f"job-engine {version('job-engine')}\n")

@@ -11,9 +11,9 @@ import pytest
 from job_engine.cli.checks import cgroup_controllers, port_is_free
 from job_engine.cli.local_engine import LocalEngine
 from job_engine.cli.up.command import child_environment
-from job_engine.cli.up.settings import UpSettings
 from job_engine.cli.up.setup import configure
 from job_engine.errors import ConfigurationError
+from job_engine.settings import UpSettings
 
 
 def settings(**changes: object) -> UpSettings:

@@ -10,10 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from job_engine.cli.app import app
-from job_engine.cli.connection import ClientSettings
-from job_engine.cli.options import variable_of
-from job_engine.cli.up.settings import UpSettings
-from job_engine.settings import ApiSettings, DistributorSettings, ExecutorSettings
+from job_engine.settings import (
+    ApiSettings,
+    ClientSettings,
+    DistributorSettings,
+    ExecutorSettings,
+    UpSettings,
+    variable_of,
+)
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import Field, SecretStr
 
-from job_engine.settings import ZooKeeperAccess
+from job_engine.settings.connections import ZooKeeperAccess
 
 DEFAULT_DATA_DIR: Final = Path("~/.local/share/job-engine")
 

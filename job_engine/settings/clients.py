@@ -1,0 +1,19 @@
+"""What the commands that talk to an engine can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from job_engine.settings.connections import ConnectionSettings, ZooKeeperAccess
+
+
+class ClientSettings(ConnectionSettings, ZooKeeperAccess):
+    """What the commands that talk to an engine read."""
+
+    data_dir: Path | None = Field(None, description="Data directory of a local engine.")
+    zk_hosts: str | None = Field(None, description="ZooKeeper servers, for `executor`.")
+    login_file: Path = Field(
+        Path("~/.config/job-engine/login.json"), description="Where `login` keeps its key."
+    )
