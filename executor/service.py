@@ -16,10 +16,10 @@ from executor.reporter import Reporter
 from executor.run import Run
 from executor.scratch import Scratch
 from executor.watchdog import STUCK_S, Watchdog
-from executor.workers import Workers, outcome_of
+from executor.workers import Workers, outcome_of, outcome_of_interrupted
 from job_engine import __version__
 from job_engine.client import Api, event_stream
-from job_engine.errors import Cancelled, ClaimLost, Drained, QueueError
+from job_engine.errors import Cancelled, ClaimLost, Drained, QueueError, TimedOut
 from job_engine.log import get_logger
 from job_engine.model import SUPPORTED_VERSION, ExecutionMode, Job, JobState
 from job_engine.model.protocol.actions import ActionDescription
@@ -253,6 +253,10 @@ class Executor:
         last_resort.daemon = True
         last_resort.start()
         try:
+            if isinstance(run.interruption, TimedOut):
+                # Its outcome is known. Run again, it would only end the next executor too.
+                self._reporter.end(run, outcome_of_interrupted(run))
+                self._reporter.stop(LEAST_FLUSH_S)
             # Ending the session releases the claim; the job runs again under a newer fence.
             self._session.stop(timeout_s=1.0)
             if self._sandbox is not None:

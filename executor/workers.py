@@ -8,10 +8,10 @@ import random
 import threading
 
 from executor.board import Board
-from executor.outcome import Outcome, decide_outcome, retry_of
+from executor.outcome import Ended, Outcome, decide_outcome, retry_of
 from executor.reporter import Reporter
 from executor.run import Run
-from job_engine.errors import JobEngineError, PlatformFaultError
+from job_engine.errors import Interruption, JobEngineError, PlatformFaultError
 from job_engine.log import bound, get_logger
 from job_engine.model import Fault, verdict_of
 from job_engine.plugins import RetryPolicy
@@ -63,12 +63,9 @@ def outcome_of(run: Run) -> Outcome:
     """
     ended = run.execute()
     try:
-        if isinstance(ended, Exception):
+        if isinstance(ended, BaseException) and not isinstance(ended, Interruption):
             _log_error(run, ended)
-        retry = retry_of(run.job, run.action.retry)
-        return decide_outcome(
-            ended, run.interruption, run.job.attempts, retry, luck=random.random()
-        )
+        return _decided(run, ended)
     except BaseException:
         # An exception whose own `__str__` raises must not end this thread.
         log.exception("job.undecided", job=run.job.id, error=type(ended).__name__)
@@ -76,7 +73,17 @@ def outcome_of(run: Run) -> Outcome:
         return decide_outcome(fault, run.interruption, run.job.attempts, RetryPolicy())
 
 
-def _log_error(run: Run, error: Exception) -> None:
+def outcome_of_interrupted(run: Run) -> Outcome:
+    """Decide what becomes of a run that was ordered to end and does not."""
+    return _decided(run, run.interruption)
+
+
+def _decided(run: Run, ended: Ended) -> Outcome:
+    retry = retry_of(run.job, run.action.retry)
+    return decide_outcome(ended, run.interruption, run.job.attempts, retry, luck=random.random())
+
+
+def _log_error(run: Run, error: BaseException) -> None:
     """Log what an action raised, as a warning where the platform is at fault.
 
     The engine's own errors explain themselves; any other is logged with its traceback.

@@ -42,6 +42,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "action: it has 5 s after `should_stop()` is true, or its sandbox is closed.",
     "executor.exit": "The process ends, and its jobs run again elsewhere. Its supervisor has to "
     "start it again; `job-engine up` does.",
+    "executor.threads_left": "An action left threads behind, which end with this process. Mend the "
+    "action that starts them: it has to end them too, or make them daemons.",
     "drain.not_withdrawn": "The order to drain is still in ZooKeeper: an executor that starts "
     "under the same name within its session timeout may drain at once. Start it again then.",
     # --- ZooKeeper ---

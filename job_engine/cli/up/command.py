@@ -20,7 +20,7 @@ from job_engine.errors import ApiError, ConfigurationError, QueueError
 from job_engine.log import configure as configure_log
 from job_engine.queue.fleet import list_executors
 from job_engine.queue.local import LocalZooKeeper
-from job_engine.settings import STOP_GRACE_S, UpSettings, ZooKeeperAccess
+from job_engine.settings import STOP_GRACE_S, UpSettings, ZooKeeperAccess, unknown_variables
 
 START_TIMEOUT_S = 60.0
 SERVICE_STOP_TIMEOUT_S = 1.5 * STOP_GRACE_S
@@ -239,10 +239,12 @@ def child_environment(ours: dict[str, str], settings: UpSettings) -> dict[str, s
     # These mean something else to a child, or are not its business.
     for_up_only = {"ADMIN_PASSWORD", "SANDBOX", "THREADS", "NAME", "PORT", "HOST", "DATA_DIR"}
     prefix = settings.model_config["env_prefix"]
+    _, others = unknown_variables()
     inherited = {
         name: value
         for name, value in os.environ.items()
         if name.removeprefix(prefix) not in for_up_only or not name.startswith(prefix)
+        if name not in others  # warned of already
     }
     ours = {"LOG_LEVEL": settings.log_level, "LOG_FORMAT": settings.log_format, **ours}
     return {
