@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
-from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from job_engine.errors import ConfigurationError, JobEngineError
-from job_engine.settings import CONFIG, Settings, unknown_variables, variable_of
+from job_engine.settings import CONFIG, Settings, load, unknown_variables, variable_of
+from job_engine.settings.loading import flag_of, is_secret
 
 S = TypeVar("S", bound=Settings)
 
@@ -98,11 +98,7 @@ def load_settings(settings_class: type[S], flags: Mapping[str, Any] | None = Non
         # Handed on as a variable: settings read it, and so do the processes started from here.
         os.environ[CONFIG] = str(config)
     fields = settings_class.model_fields
-    try:
-        return settings_class(**{name: _parsed(fields[name], raw) for name, raw in given.items()})
-    except ValidationError as error:
-        lines = [_told(given, detail) for detail in error.errors(include_input=False)]
-        raise ConfigurationError("; ".join(lines)) from None
+    return load(settings_class, {name: _parsed(fields[name], raw) for name, raw in given.items()})
 
 
 def refuse_slips() -> None:
@@ -147,11 +143,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def flag_of(name: str) -> str:
-    """Return the flag of a setting."""
-    return f"--{name.replace('_', '-')}"
-
-
 def _parameters(settings_class: type[Settings]) -> Iterator[inspect.Parameter]:
     yield _parameter(
         _CONFIG,
@@ -165,7 +156,7 @@ def _parameters(settings_class: type[Settings]) -> Iterator[inspect.Parameter]:
         ),
     )
     for name, field in settings_class.model_fields.items():
-        if not _is_secret(field):
+        if not is_secret(field):
             yield _parameter(name, _type_of(field), _option(name, field))
 
 
@@ -241,10 +232,6 @@ def _is_list(field: FieldInfo) -> bool:
     return any(get_origin(kind) in (list, tuple, set, frozenset) for kind in _kinds(field))
 
 
-def _is_secret(field: FieldInfo) -> bool:
-    return SecretStr in _kinds(field)
-
-
 def _parsed(field: FieldInfo, raw: Any) -> Any:
     """A flag's text as pydantic wants it: structures are JSON, all else it parses itself."""
     if isinstance(raw, str) and _metavar(field) == "JSON":
@@ -255,27 +242,12 @@ def _parsed(field: FieldInfo, raw: Any) -> Any:
     return raw
 
 
-def _told(given: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
-    """Say which setting is wrong, where it was said, and what is expected; never its value."""
-    location = detail["loc"]
-    name = str(location[0]) if location else "settings"
-    where = f"{flag_of(name)} ({variable_of(name)})"
-    config = os.environ.get(CONFIG)
-    if config and name not in given and variable_of(name) not in os.environ:
-        where = f"{name} in {config}"
-    inside = "".join(f"[{part}]" for part in location[1:])
-    expected = str(detail["msg"])
-    if detail["type"] in ("list_type", "dict_type") and variable_of(name) in os.environ:
-        expected += ", written as JSON"
-    return f"{where}{inside}: {expected}"
-
-
 def _secrets_help(settings_class: type[Settings]) -> str | None:
     """Secrets come from the environment or the YAML file only; the help says so."""
     lines = [
         f"{variable_of(name)}: {field.description}"
         for name, field in settings_class.model_fields.items()
-        if _is_secret(field)
+        if is_secret(field)
     ]
     if not lines:
         return None

@@ -17,6 +17,7 @@ from job_engine.settings.base import (
 from job_engine.settings.clients import ClientSettings
 from job_engine.settings.connections import ConnectionSettings, ServiceSettings, ZooKeeperAccess
 from job_engine.settings.grading import GradingSettings
+from job_engine.settings.loading import load
 from job_engine.settings.sandbox import PolicySettings, SandboxSettings
 from job_engine.settings.services import STOP_GRACE_S, DistributorSettings, ExecutorSettings
 from job_engine.settings.up import DEFAULT_DATA_DIR, UpSettings
@@ -37,6 +38,7 @@ __all__ = [
     "Settings",
     "UpSettings",
     "ZooKeeperAccess",
+    "load",
     "unknown_variables",
     "variable_of",
 ]
