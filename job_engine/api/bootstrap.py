@@ -19,8 +19,13 @@ from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
 from job_engine.api.services import Services
 from job_engine.api.types.credential import key_resource
 from job_engine.api.types.group import BUILT_IN, group_document
-from job_engine.api.types.user import user_resource
-from job_engine.errors import ConflictError
+from job_engine.api.types.user import (
+    MAX_PASSWORD,
+    MIN_PASSWORD,
+    check_password,
+    user_resource,
+)
+from job_engine.errors import ConfigurationError, ConflictError, InvalidResourceError
 from job_engine.log import get_logger
 from job_engine.model.acl import ADMIN, ANON
 from job_engine.store.resources import Resource
@@ -49,6 +54,13 @@ def _make_admin(services: Services) -> str | None:
         return None
     given = services.settings.admin_password
     password = secrets.token_urlsafe(15) if given is None else given.get_secret_value()
+    try:
+        check_password(password)
+    except InvalidResourceError:
+        # An empty variable, which is easily come by, must not let everybody in.
+        raise ConfigurationError(
+            f"JOB_ENGINE_ADMIN_PASSWORD has to have {MIN_PASSWORD} to {MAX_PASSWORD} characters."
+        ) from None
     user = user_resource(ADMIN_NAME, services.passwords.hash(password), [ADMIN])
     try:
         services.store.resources.add(user)

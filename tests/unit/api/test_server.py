@@ -16,12 +16,13 @@ import httpx
 from tests.support.engine import free_port
 
 
-def start(data_dir: Path, port: int) -> subprocess.Popen[str]:
+def start(data_dir: Path, port: int, **settings: str) -> subprocess.Popen[str]:
     environment = {
         **os.environ,
         "JOB_ENGINE_DATA_DIR": str(data_dir),
         "JOB_ENGINE_PORT": str(port),
         "PYTHONUNBUFFERED": "1",
+        **{f"JOB_ENGINE_{name.upper()}": value for name, value in settings.items()},
     }
     return subprocess.Popen(
         [sys.executable, "-m", "job_engine.api"],
@@ -30,6 +31,13 @@ def start(data_dir: Path, port: int) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def refused(data_dir: Path, **settings: str) -> tuple[int, str, str]:
+    """Return how a server ended that could not start, what it said, and what it logged."""
+    process = start(data_dir, free_port(), **settings)
+    said, logged = process.communicate(timeout=30)
+    return process.returncode, said, logged
 
 
 def stop(process: subprocess.Popen[str]) -> tuple[str, str, float]:
@@ -97,3 +105,12 @@ def test_a_stop_under_a_client_that_trickles_is_quiet(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert seconds < 10
     assert "Traceback" not in logged
+
+
+def test_what_it_cannot_start_with_is_told_without_a_traceback(tmp_path: Path) -> None:
+    told = "error: --rate-per-s (JOB_ENGINE_RATE_PER_S): Input should be"
+    code, said, logged = refused(tmp_path, rate_per_s="many")
+    assert (code, said, logged[: len(told)], logged.count("\n")) == (2, "", told, 1)
+    code, said, logged = refused(tmp_path, admin_password="")
+    told = "error: JOB_ENGINE_ADMIN_PASSWORD has to have 8 to 1000 characters.\n"
+    assert (code, said, logged) == (2, "", told)
