@@ -12,6 +12,7 @@ from typing import Final
 from kazoo.exceptions import NoAuthError, NoNodeError
 from kazoo.recipe.election import Election
 
+from job_engine.client import unwelcome
 from job_engine.errors import (
     ApiError,
     LeadershipLostError,
@@ -26,7 +27,7 @@ from job_engine.queue.session import ZK_ERRORS
 log = get_logger(__name__)
 
 REFUSED_S: Final = 5.0
-"""Wait after ZooKeeper refused this process; an operator has to fix that."""
+"""Wait after ZooKeeper or the API refused this process; an operator has to fix that."""
 
 PAUSE_S: Final = 0.5
 """Wait after ZooKeeper or the API gave no answer."""
@@ -83,6 +84,8 @@ class Term:
             # and the window without a bound (bounded-window).
             self._known = False
             log.warning("leader.api_failed", election=self._name, error=error.message)
+            if unwelcome(error):
+                return REFUSED_S
         return PAUSE_S
 
 

@@ -12,7 +12,7 @@ from executor.outcome import Disposal
 from executor.prefetch import Prefetch
 from executor.reporter import Reporter
 from executor.skips import Skips
-from job_engine.client import Api
+from job_engine.client import Api, unwelcome
 from job_engine.errors import (
     ApiError,
     ApiUnavailableError,
@@ -258,7 +258,12 @@ class Claimer:
             self._reporter.let_go(claims, Disposal.RELEASE)
             self._stopping.wait(PAUSE_S)
         except ApiError as error:
-            self._settle_apart(claims, error)
+            if unwelcome(error):
+                # Every claim would be refused: none is made until the API takes our actions.
+                self._known_to_api = False
+                self._reporter.let_go(claims, Disposal.RELEASE)
+            else:
+                self._settle_apart(claims, error)
         except Exception:
             # A claim that is not released would block its job until this session ends.
             log.exception("claims.failed")

@@ -13,7 +13,7 @@ from executor.outcome import Disposal, Outcome
 from executor.pending import PendingReport, batches
 from executor.run import Run
 from executor.skips import BrokenHere
-from job_engine.client import Api
+from job_engine.client import Api, unwelcome
 from job_engine.errors import (
     ApiError,
     ApiUnavailableError,
@@ -185,7 +185,10 @@ class Reporter:
         except ApiUnavailableError as error:
             self._give_up(batch, error)
         except ApiError as error:
-            self._send_apart(batch, error)
+            if unwelcome(error):
+                self._give_up(batch, error)
+            else:
+                self._send_apart(batch, error)
         else:
             for pending, receipt in zip(batch, receipts, strict=True):
                 self._settle(pending, receipt)

@@ -3,7 +3,8 @@
 Modules log with `log = get_logger(__name__)` and `log.info("job.claimed", job=…)`:
 the first argument is the event, which never changes once released; the fields may grow.
 `with bound(request_id=…)` adds fields to every record that is made inside, whoever logs it.
-A warning or an error is followed by what it means and what to do (`job_engine.remedies`).
+A warning or an error is followed by what it means and what to do (`job_engine.remedies`), and
+is said once in half a minute while it stays the same.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,7 +21,7 @@ from typing import Any, Final, Literal
 
 from job_engine.remedies import DEFECT, LIBRARIES, REMEDIES
 
-LIBRARY_REPEATS_S: Final = 30.0
+REPEATS_S: Final = 30.0
 _bound: ContextVar[Mapping[str, Any] | None] = ContextVar("bound", default=None)
 
 
@@ -111,25 +113,33 @@ def _remedy(record: logging.LogRecord) -> str | None:
 
 
 class SeldomFilter(logging.Filter):
-    """Lets a library say the same thing once in `every_s` seconds, however often it tries."""
+    """Lets the same warning or error through once in `every_s` seconds.
+
+    What is tried again and again until somebody mends it would else fill the disk.
+    """
 
     def __init__(self, every_s: float) -> None:
         super().__init__()
         self._every_s = every_s
+        self._lock = threading.Lock()
         self._said_at: dict[str, float] = {}
+        self._forgot_at = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter`."""
-        message = record.getMessage()
-        said_at = self._said_at.get(message)
-        if said_at is not None and record.created - said_at < self._every_s:
-            return False
-        # Two or three messages make a repetition; what has not come for long is forgotten.
-        self._said_at = {
-            known: at for known, at in self._said_at.items() if record.created - at < self._every_s
-        }
-        self._said_at[message] = record.created
-        return True
+        if record.levelno < logging.WARNING:
+            return True
+        said, now = f"{record.name} {record.getMessage()} {_fields(record)}", record.created
+        with self._lock:
+            if now - self._forgot_at >= self._every_s:
+                self._said_at = {
+                    line: at for line, at in self._said_at.items() if now - at < self._every_s
+                }
+                self._forgot_at = now
+            if now - self._said_at.get(said, float("-inf")) < self._every_s:
+                return False
+            self._said_at[said] = now
+            return True
 
 
 def _text(value: Any) -> str:
@@ -142,8 +152,7 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     """Send all records of the process to standard error, in the given style."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handler.addFilter(SeldomFilter(REPEATS_S))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("kazoo").setLevel(logging.WARNING)
-    # It tries once or twice a second for as long as ZooKeeper is away, and says so each time.
-    logging.getLogger("kazoo.client").addFilter(SeldomFilter(LIBRARY_REPEATS_S))
     logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +10,13 @@ from typing import Annotated
 import typer
 
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, SUBMITTER, TEACHER
-from job_engine.cli.connection import ApiUrl, DataDir, connected
+from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
 from job_engine.cli.local_engine import save_secret
 from job_engine.cli.login import read_password
-from job_engine.cli.text import print_json
+from job_engine.cli.text import age, clean, console, cut, one_line, print_json, table
 from job_engine.cli.up.admin import API_KEY_TEMPLATE
 from job_engine.model.acl import ADMIN
+from job_engine.model.timestamps import parse_ms
 
 users = typer.Typer(no_args_is_help=True, help="People who log in with a password.")
 credentials = typer.Typer(no_args_is_help=True, help="API keys for programs.")
@@ -107,6 +109,55 @@ def add_credential(
         return
     save_secret(output.absolute(), key)
     print(f"{key['key']} is in {output}")
+
+
+@credentials.command("list")
+def list_credentials(
+    api_url: ApiUrl = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Show the API keys that you may see, the newest first."""
+    with connected(api_url, data_dir) as api:
+        found = api.search("credential", orderby="created:desc", last=10_000).resources
+    keys = [resource.data for resource in found]
+    if as_json:
+        print_json(keys)
+        return
+    now_ms = time.time() * 1000
+    shown = table("ID", "AGE", "EXPIRES", "ROLES", "NAME")
+    for key in keys:
+        expiry = key.get("expiry")
+        shown.add_row(
+            clean(key["id"]),
+            age((now_ms - parse_ms(key["created"])) / 1000),
+            _expires(parse_ms(expiry) - now_ms) if expiry else "never",
+            _roles(key["claims"]["roles"]),
+            cut(one_line(key.get("name", ""))),
+        )
+    console().print(shown)
+
+
+@credentials.command("revoke")
+def revoke_credentials(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY…", help="As `credential list` says.")],
+    api_url: ApiUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Revoke API keys: they, and the sessions that rest on them, end with the next request."""
+    with connected(api_url, data_dir) as api:
+        for key in keys:
+            full = key if key.startswith("credential/") else f"credential/{key}"
+            api.delete(full)
+            print(f"{full} is revoked")
+
+
+def _expires(left_ms: float) -> str:
+    return "expired" if left_ms <= 0 else f"in {age(left_ms / 1000)}"
+
+
+def _roles(claims: list[str]) -> str:
+    """Name the roles among a key's claims as `--role` does; of others, only their groups."""
+    names = {group: role.value for role, group in GROUPS.items()}
+    return ", ".join(names[claim] for claim in claims if claim in names) or "none"
 
 
 def _groups(roles: list[Role]) -> list[str]:

@@ -17,6 +17,7 @@ from job_engine.cli import (
     logs,
     replay,
     shares,
+    status,
     stores,
     submit,
 )
@@ -60,6 +61,7 @@ app.add_typer(assignments.app, name="assignment")
 app.add_typer(executors.app, name="executor")
 app.add_typer(shares.app, name="share")
 app.add_typer(stores.app, name="store")
+app.command()(status.status)
 app.command()(doctor.doctor)
 app.command()(login.login)
 app.command()(login.logout)

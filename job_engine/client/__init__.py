@@ -14,7 +14,7 @@ from job_engine.client.events import (
     follow_job,
 )
 from job_engine.client.jobs import Job, JobFailedError
-from job_engine.client.refusals import RefusedError, UnansweredError
+from job_engine.client.refusals import RefusedError, UnansweredError, unwelcome
 
 __all__ = [
     "Api",
@@ -29,4 +29,5 @@ __all__ = [
     "follow_events",
     "follow_job",
     "job_document",
+    "unwelcome",
 ]

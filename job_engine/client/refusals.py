@@ -30,5 +30,13 @@ class RefusedError(ApiError, NuvlaError):  # type: ignore[misc]
         return self.response.headers.get("X-Request-ID")
 
 
+def unwelcome(error: ApiError) -> bool:
+    """Whether the API refuses whoever asks, and not what was asked.
+
+    The key was revoked, then, has expired, or lacks the role.
+    """
+    return isinstance(error, RefusedError) and error.status == 403
+
+
 class UnansweredError(ApiUnavailableError, requests.ConnectionError):
     """The API gave no answer, and what was asked for may have been done nevertheless."""

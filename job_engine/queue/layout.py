@@ -10,6 +10,7 @@ DRAIN: Final = f"{ENGINE}/drain"
 LINE: Final = f"{ENGINE}/line"
 EXECUTORS: Final = "/executors"
 ELECTION: Final = "/election"
+_FEED: Final = "feed:"
 
 
 def entries(root: str) -> str:
@@ -38,7 +39,12 @@ def election(action: str) -> str:
     Not at the action's bare name: the Nuvla job engine's distributor, which creates jobs
     and pushes none, holds that one for as long as it lives (docs/cimi.md §6.5).
     """
-    return f"{ELECTION}/feed:{action}"
+    return f"{ELECTION}/{_FEED}{action}"
+
+
+def action_of_election(child: str) -> str | None:
+    """Return what a child of `ELECTION` is the election for; None: one of somebody else."""
+    return child.removeprefix(_FEED) if child.startswith(_FEED) else None
 
 
 def drain(name: str) -> str:

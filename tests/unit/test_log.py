@@ -67,18 +67,21 @@ def test_what_nobody_foresaw_is_called_a_defect(formatter: logging.Formatter) ->
     assert DEFECT not in record(formatter, logging.INFO, "unforeseen.failed")
 
 
-def test_a_library_says_the_same_once_in_a_while() -> None:
+def test_the_same_trouble_is_said_once_in_a_while() -> None:
     seldom = SeldomFilter(30.0)
 
-    def passes(message: str, at_s: float) -> bool:
-        made = logging.makeLogRecord({"msg": message, "created": at_s})
-        return seldom.filter(made)
+    def passes(message: str, at_s: float, level: int = logging.WARNING, **fields: object) -> bool:
+        made = {"msg": message, "created": at_s, "levelno": level, "fields": fields}
+        return seldom.filter(logging.makeLogRecord(made))
 
     assert [passes("dropped", at_s) for at_s in (0.0, 1.0, 29.9, 30.0, 31.0)] == [
         *(True, False, False),
         *(True, False),
     ]
     assert passes("established", 31.0)
+    assert [passes("refused", 31.0, job=job) for job in (1, 2, 1)] == [True, True, False]
+    assert passes("claimed", 31.0, logging.INFO)
+    assert passes("claimed", 31.0, logging.INFO)
 
 
 def test_a_library_that_cannot_connect_is_explained() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import requests
 
 from executor.board import Board
 from executor.breaker import Breaker
@@ -14,7 +15,7 @@ from executor.outcome import Disposal, Outcome, decide_outcome
 from executor.pending import CHARACTERS, PendingReport, batches
 from executor.reporter import Reporter
 from executor.run import Run
-from job_engine.client import Api
+from job_engine.client import Api, RefusedError
 from job_engine.errors import ApiError, QueueError, SessionLostError
 from job_engine.model.protocol.claims import Report, ReportKind, ReportReceipt, ReportRequest
 from job_engine.plugins import Result, RetryPolicy
@@ -31,10 +32,17 @@ class SmallApi:
 
     def __init__(self) -> None:
         self.closed = False
+        self.revoked = False
+        self.asked = 0
         self.taken: list[Report] = []
 
     def report(self, request: ReportRequest) -> list[ReportReceipt]:
         """See `Api`."""
+        self.asked += 1
+        if self.revoked:
+            answer = requests.Response()
+            answer.status_code = 403
+            raise RefusedError("The API refused (403): no credentials", answer)
         body = request.model_dump_json()
         if self.closed or len(body) > LIMIT:
             raise ApiError("The API refused (413): too large")
@@ -148,6 +156,18 @@ def test_an_api_that_refuses_everything_counts_as_down(parts: Parts, tmp_path: P
     parts.reporter.start()
     eventually(lambda: parts.queue.released == [over.claim.entry])
     assert parts.breaker.open
+    assert going_on.interruption is not None
+
+
+def test_whose_key_is_revoked_gives_everything_back_and_asks_once(
+    parts: Parts, tmp_path: Path
+) -> None:
+    parts.api.revoked = True
+    going_on, *over = [parts.running(n, tmp_path) for n in range(4)]
+    parts.end(*over)
+    parts.reporter.start()
+    eventually(lambda: len(parts.queue.released) == 3)
+    assert (parts.api.asked, parts.breaker.open) == (1, True)
     assert going_on.interruption is not None
 
 
