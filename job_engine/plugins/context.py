@@ -61,7 +61,8 @@ class Context(Protocol[P_co]):
     def need(self, kind: type[T]) -> T:
         """Return the executor's collaborator of this type, named in the action's `needs`.
 
-        `job_engine.sandbox.Sandbox` and `job_engine.client.Api` are such types.
+        `job_engine.sandbox.Sandbox`, `job_engine.client.Api` and
+        `job_engine.settings.ExecutorSettings` are such types.
         """
 
     def lend(self, close: Callable[[], None]) -> AbstractContextManager[None]:

@@ -7,3 +7,7 @@ the operator does not allow; the `egress` modules are the only way out of a slot
 What must hold: a phase that asks for what the backend cannot give is refused
 (fail-closed), no path of the host is shared, and whatever comes out is hostile (no-trust).
 """
+
+from job_engine.sandbox.base import Sandbox
+
+__all__ = ["Sandbox"]

@@ -20,6 +20,7 @@ from job_engine.settings import SandboxSettings
 from tests.contract.sandbox import bubblewrap_host, docker_host
 from tests.support.engine import ADMIN_PASSWORD, Engine, eventually
 from tests.support.grading import RIGHT, add_assignment, submission
+from tests.support.pages import DOCS, blocks
 
 REPORTED = """
 name: reported
@@ -59,7 +60,11 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, zk_hosts: str) -> Ite
     settings = make_settings()
     given = {"sandbox": settings.sandbox, "default_image": settings.default_image}
     with Engine(tmp_path, zk_hosts) as engine:
+        actions = tmp_path / "actions"
+        actions.mkdir()
+        (actions / "run_c.py").write_text(blocks(DOCS / "plugin-author.md")[1])
         engine.start(
+            actions_dir=actions,
             bundle_cache_dir=tmp_path / "bundles",
             **{key: value for key, value in given.items() if value},
         )
@@ -91,6 +96,12 @@ def test_a_report_command_reaches_the_api_with_a_token_for_its_job_alone(
     told = output["phases"][1]
     assert told["verdict"] == "ok", told["output"]
     assert "from the report phase" in log_of(api, job)
+
+    # And the action with a sandbox from the page for authors, since this engine runs.
+    source = "#include <stdio.h>\nint main(void) { return putchar(getchar() + 1) != 'B'; }"
+    job = engine.submit(api, "run_c", {"source": source, "text": "A"})
+    engine.wait_final(api, 2)
+    assert (api.get(job).data["state"], api.get(job).data["output"]) == ("SUCCESS", "B")
 
 
 @pytest.mark.parametrize(

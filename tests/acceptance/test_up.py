@@ -22,11 +22,11 @@ import requests
 from job_engine.errors import MissingDependencyError
 from job_engine.queue.local import find_zookeeper
 from tests.conftest import require
+from tests.support.pages import DOCS, blocks
 
 pytestmark = [pytest.mark.zookeeper, pytest.mark.timeout(180)]
 
 SCRIPT = Path(sys.executable).with_name("job-engine")
-DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
 
 
@@ -35,11 +35,6 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> N
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
         time.sleep(0.05)
-
-
-def blocks(page: Path) -> list[str]:
-    """The Python on a page, as it stands there."""
-    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 class Engine:
@@ -156,6 +151,33 @@ def test_the_action_of_the_plugin_page_runs(shared: Engine) -> None:
     refused = shared.run("job", "add", "count_words", "--payload", '{"text": 5}')
     assert refused.returncode == 5
     assert "text" in refused.stderr
+
+
+def test_status_says_what_there_is(shared: Engine) -> None:
+    said = shared.json("status")
+    assert said["problems"] == []
+    (noop,) = [action for action in said["actions"] if action["action"] == "noop"]
+    assert (noop["executors"], noop["threads"], noop["queued"]) == (1, 4, 0)
+    assert noop["leader"]
+    waiting = shared.json("job", "add", "nobody_has_this")["id"]
+    told = shared.run("status")
+    assert told.returncode == 1
+    assert "1 job of nobody_has_this wait, and no live executor has that action" in told.stdout
+    assert shared.run("job", "cancel", waiting).returncode == 0
+    assert shared.run("status").returncode == 0
+
+
+def test_a_key_is_listed_and_revoked(shared: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "key.json"
+    made = shared.run("credential", "add", "--role", "executor", "--days", "90", "-o", str(file))
+    assert made.returncode == 0, made.stderr
+    key = json.loads(file.read_text())["key"]
+    (line,) = [line for line in shared.run("credential", "list").stdout.splitlines() if key in line]
+    assert re.fullmatch(rf"{key} +\d+ s +in 89 d +executor *", line)
+    assert "secret" not in json.dumps(shared.json("credential", "list"))
+    assert shared.run("credential", "revoke", key).stdout == f"{key} is revoked\n"
+    assert shared.run("credential", "revoke", key).returncode == 5
+    assert key not in shared.run("credential", "list").stdout
 
 
 def test_a_killed_child_is_replaced_and_the_job_still_ends(engine: Engine) -> None:

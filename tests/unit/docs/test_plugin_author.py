@@ -61,9 +61,7 @@ class Run:
 
 @pytest.fixture
 def text() -> str:
-    blocks = BLOCK.findall(PAGE.read_text())
-    assert len(blocks) == 1
-    return str(blocks[0])
+    return str(BLOCK.findall(PAGE.read_text())[0])
 
 
 @pytest.fixture
@@ -91,3 +89,10 @@ def test_it_does_what_the_page_says(action: Action[Any]) -> None:
 def test_it_fails_with_a_message_for_people(action: Action[Any]) -> None:
     with pytest.raises(ActionFailedError, match="no words"):
         run(action, {"text": " "})
+
+
+def test_every_whole_action_on_the_page_can_be_loaded(tmp_path: Path) -> None:
+    whole = [block for block in BLOCK.findall(PAGE.read_text()) if "@action" in block]
+    for number, block in enumerate(whole):
+        (tmp_path / f"page_{number}.py").write_text(block)
+    assert {"count_words", "run_c"} <= set(load_actions(tmp_path))
