@@ -55,8 +55,11 @@ def logout() -> None:
             )
             api.delete(kept["key"])
             api.close()
-        except (ApiError, ApiUnavailableError):
+        except ApiUnavailableError:
             print(f"{kept['url']} does not answer: the key is forgotten here only.")
+            return
+        except ApiError:
+            print(f"{kept['url']} did not know the key any more: it is forgotten here too.")
             return
     print(f"Logged out of {kept['url']}.")
 
