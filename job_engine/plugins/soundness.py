@@ -52,7 +52,7 @@ def _of_payload(action: Action[Any]) -> Iterator[str]:
 
 def _of_numbers(action: Action[Any]) -> Iterator[str]:
     for name, value in (("timeout_s", action.timeout_s), ("cost", action.cost)):
-        if not _is_number(value) or value <= 0:
+        if not _is_number(value) or not value:
             yield f"has {name}={value!r}, which has to be a number above 0"
     retry: object = action.retry
     if not isinstance(retry, RetryPolicy):
@@ -62,7 +62,7 @@ def _of_numbers(action: Action[Any]) -> Iterator[str]:
         yield f"has max_attempts={retry.max_attempts!r}, which has to be 1 or more"
     for name in ("backoff_s", "max_backoff_s", "jitter"):
         value = getattr(retry, name)
-        if not _is_number(value) or value < 0 or (name == "jitter" and value > 1):
+        if not _is_number(value) or (name == "jitter" and value > 1):
             above = "from 0 to 1" if name == "jitter" else "and not below 0"
             yield f"has {name}={value!r}, which has to be a number {above}"
 
@@ -84,9 +84,10 @@ def _of_schedule(schedule: object) -> Iterator[str]:
     elif schedule.cron is not None:
         if len(schedule.cron.split()) != 5 or not croniter.is_valid(schedule.cron):
             yield f"has the schedule {schedule.cron!r}, which is no cron line of five fields"
-    elif not _is_number(schedule.interval_s) or schedule.interval_s < 1:
+    elif schedule.interval_s is None or not _is_number(schedule.interval_s, least=1):
         yield f"has interval_s={schedule.interval_s!r}, which has to be a number of 1 or more"
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+def _is_number(value: object, least: float = 0) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= least
