@@ -89,5 +89,6 @@ def _of_schedule(schedule: object) -> Iterator[str]:
 
 
 def _is_number(value: object, least: float = 0) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= least
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and value >= least
