@@ -8,7 +8,13 @@ from typing import Any, Final
 
 from starlette.responses import PlainTextResponse, Response
 
-from job_engine.api.errors import MalformedJsonError, RequestError, body_of, status_of
+from job_engine.api.errors import (
+    MalformedJsonError,
+    MethodNotAllowedError,
+    RequestError,
+    body_of,
+    status_of,
+)
 from job_engine.errors import JobEngineError
 
 _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -29,6 +35,8 @@ def error_response(
 ) -> Response:
     """Write an error; `close` ends the connection, because the rest of a body was not read."""
     headers = {"Connection": "close"} if close else {}
+    if isinstance(error, MethodNotAllowedError):
+        headers["Allow"] = ", ".join(error.allowed)
     if isinstance(error, RequestError) and error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, MalformedJsonError):

@@ -28,7 +28,10 @@ MAX_DEPTH: Final = 100
 """Nested objects and arrays that a body may have; storing and writing them has limits too."""
 _INT64: Final = 2**63
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-"""An escaped NUL in JSON, but not an escaped backslash before the same letters."""
+"""A NUL as JSON writes it, and not a backslash before the letters."""
+_JSON: Final = "application/json"
+_CAME_AS: Final = ", and this one came as {}: send it with 'Content-Type: application/json'"
+"""What whoever leaves the header to curl has to be told."""
 _SMALL: Final = 16 * 1024
 """Bytes that are parsed on the event loop; more would delay every other request."""
 
@@ -49,12 +52,15 @@ class Call:
     request_id: str | None = None
     body: Any = None
     form: Mapping[str, list[str]] = field(default_factory=dict)
+    media_type: str = _JSON
+    """What the body is, without parameters."""
 
     def json_object(self) -> dict[str, Any]:
         """Return the body as an object. Raises `InvalidResourceError` for anything else."""
         if not isinstance(self.body, dict):
+            came = "" if _is_json(self.media_type) else _CAME_AS.format(self.media_type[:100])
             raise InvalidResourceError(
-                "resource does not satisfy defined schema:\nthe body must be a JSON object"
+                f"resource does not satisfy defined schema:\nthe body must be a JSON object{came}"
             )
         return self.body
 
@@ -76,17 +82,17 @@ def status_map(status: int, message: str, resource_id: str, **more: Any) -> Repl
 
 
 async def make_call(request: Request, services: Services, who: Identity = ANONYMOUS) -> Call:
-    """Parse a request; `who` may be filled in later. Raises `MalformedJsonError`."""
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    """Read the request; `who` may be told later. Raises `MalformedJsonError`."""
+    headers = request.headers
+    media_type = _media_type(headers.get("content-type", ""))
     raw = await request.body()
     query = request.scope["query_string"].decode("utf-8", "replace")
     if len(raw) + len(query) <= _SMALL:
         body, form, params = _parse(raw, media_type, query)
     else:
         body, form, params = await run_in_threadpool(_parse, raw, media_type, query)
-    headers = request.headers
-    scheme = headers.get("x-forwarded-proto", request.scope["scheme"])
-    host = headers.get("x-forwarded-host") or headers.get("host") or request.url.netloc
+    scheme = _first(headers.get("x-forwarded-proto")) or request.scope["scheme"]
+    host = _first(headers.get("x-forwarded-host")) or headers.get("host") or request.url.netloc
     return Call(
         services=services,
         who=who,
@@ -95,12 +101,27 @@ async def make_call(request: Request, services: Services, who: Identity = ANONYM
         params=params,
         headers=headers,
         base_uri=f"{scheme}://{host}/api/",
-        secure=scheme == "https",
+        secure=scheme.lower() == "https",
         address=services.address_of(request),
         request_id=bound_field("request_id"),
         body=body,
         form=form,
+        media_type=media_type,
     )
+
+
+def _media_type(header: str) -> str:
+    """Return what a body is, without parameters; JSON where nobody says."""
+    return header.partition(";")[0].strip().lower() or _JSON
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == _JSON or media_type.endswith("+json")
+
+
+def _first(header: str | None) -> str:
+    """Return the first of a list: what the proxy next to the client has added."""
+    return (header or "").partition(",")[0].strip()
 
 
 def _parse(raw: bytes, media_type: str, query: str) -> tuple[Any, Mapping[str, list[str]], Params]:
@@ -111,7 +132,7 @@ def _parse(raw: bytes, media_type: str, query: str) -> tuple[Any, Mapping[str, l
         form = parse_qs(raw.decode("utf-8", "replace"), keep_blank_values=True)
         if any("\0" in text for texts in form.items() for text in (texts[0], *texts[1])):
             raise NulError
-    elif raw and (media_type == "application/json" or media_type.endswith("+json")):
+    elif raw and _is_json(media_type):
         body = parse_json(raw)
     return body, form, parse_params(query, form)
 
@@ -124,39 +145,56 @@ def parse_json(raw: bytes) -> Any:
     nested more than `MAX_DEPTH` deep.
     """
     try:
+        # Decoded here: `json` would guess at UTF-16, and lets unpaired surrogates pass.
+        text = raw.decode("utf-8-sig")
         value = json.loads(
-            raw, parse_constant=_refuse, parse_float=_finite, parse_int=_small_integer
+            text, parse_constant=_refuse, parse_float=_finite, parse_int=_small_integer
         )
-        _limit_depth(value)
-        if rb"\u" in raw:  # only escapes can make an unpaired surrogate or a NUL
-            text = json.dumps(value, ensure_ascii=False)
-            text.encode()
-            if _NUL.search(text):
-                raise ValueError("NUL")
+        limit_depth(value)
+        if r"\u" in text:  # there is no other way to an unpaired surrogate, or to a NUL
+            _check_characters(json.dumps(value, ensure_ascii=False))
+    except _UnstorableError as error:
+        raise MalformedJsonError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise MalformedJsonError("It is not in UTF-8.") from error
     except (ValueError, RecursionError) as error:
         raise MalformedJsonError from error
     return value
 
 
+class _UnstorableError(ValueError):
+    """A value that may be JSON, but none that can be kept: says which."""
+
+
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+    raise _UnstorableError(f"{constant} is no number that JSON has.")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        _refuse(text)
+        raise _UnstorableError("A number is too large.")
     return number
 
 
 def _small_integer(text: str) -> int:
     number = int(text)
     if not -_INT64 <= number < _INT64:
-        _refuse(text)
+        raise _UnstorableError("An integer has more than 64 bits; send it as a text.")
     return number
 
 
-def _limit_depth(value: Any) -> None:
+def _check_characters(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _UnstorableError("A text has one half of a surrogate pair.") from error
+    if _NUL.search(text):
+        raise _UnstorableError("A text has a NUL character.")
+
+
+def limit_depth(value: Any) -> None:
+    """Raise `ValueError` for what is nested more than `MAX_DEPTH` deep."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
@@ -168,4 +206,4 @@ def _limit_depth(value: Any) -> None:
         if not level:
             return
     if any(isinstance(inner, dict | list) for inner in level):
-        raise ValueError("nested too deep")
+        raise _UnstorableError(f"It is nested more than {MAX_DEPTH} deep.")

@@ -44,14 +44,19 @@ class ProblemsError(InvalidResourceError):
 class MalformedJsonError(RequestError):
     """Malformed JSON in request body."""
 
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(f"{MalformedJsonError.__doc__} {reason}".strip())
+
 
 class MethodNotAllowedError(RequestError):
     """The resource does not know this method."""
 
     status = 405
 
-    def __init__(self, method: str, path: str) -> None:
+    def __init__(self, method: str, path: str, allowed: Sequence[str] = ()) -> None:
         super().__init__(f"invalid method ({method.lower()}) for {path}", path)
+        self.allowed = allowed
+        """Methods that it does know, for the header that HTTP asks for (RFC 9110 §15.5.6)."""
 
 
 class UnknownActionError(RequestError):

@@ -49,7 +49,9 @@ _LOCATION_HEADER: Final[Json] = {
 _TAG_HEADER: Final[Json] = {
     "ETag": {"description": "The version that this is, for `If-Match`.", "schema": STRING}
 }
-_PLAIN: Final[Json] = {"text/plain": {"schema": {"const": "Malformed JSON in request body."}}}
+_PLAIN: Final[Json] = {
+    "text/plain": {"schema": {"type": "string", "pattern": r"^Malformed JSON in request body\."}}
+}
 
 
 Responses = dict[int | str, Json]
