@@ -74,7 +74,7 @@ def paths(registry: Mapping[str, ResourceType]) -> Json:
 def _on_collection(name: str, kind: ResourceType, *, templated: bool) -> Json:
     page = {"200": answer(200, ref(f"{name}-collection"))}
     item: Json = {}
-    if _has(kind, "query"):
+    if kind.knows("query"):
         item["get"] = _operation(
             name,
             f"search-{name}",
@@ -90,9 +90,9 @@ def _on_collection(name: str, kind: ResourceType, *, templated: bool) -> Json:
             {**page, **errors((), body=True)},
             body=form,
         )
-    if _has(kind, "add"):
+    if kind.knows("add"):
         item["post"] = _add(name, templated=templated)
-    if _has(kind, "bulk_delete") and kind.collection.bulk_delete is not None:
+    if kind.knows("bulk_delete"):
         item["delete"] = _operation(
             name,
             f"delete-many-{name}",
@@ -135,7 +135,7 @@ def _add(name: str, *, templated: bool) -> Json:
 def _on_resource(name: str, kind: ResourceType) -> Json:
     whole = {"200": document(name)}
     item: Json = {}
-    if _has(kind, "get"):
+    if kind.knows("get"):
         item["get"] = _operation(
             name,
             f"get-{name}",
@@ -143,7 +143,7 @@ def _on_resource(name: str, kind: ResourceType) -> Json:
             {**whole, **errors((404,), body=False)},
             parameters=[_ID, _SELECT],
         )
-    if _has(kind, "edit"):
+    if kind.knows("edit"):
         removed = {**_SELECT, "description": "Attributes to delete, before the body is merged."}
         item["put"] = _operation(
             name,
@@ -151,10 +151,13 @@ def _on_resource(name: str, kind: ResourceType) -> Json:
             "Edit: the body is merged into the document.",
             {**whole, **errors((404, 409, 412), body=True)},
             parameters=[_ID, removed, _IF_MATCH],
-            body={"application/json": {"schema": ref(f"{name}-edit")}},
+            body={
+                "application/json": {"schema": ref(f"{name}-edit")},
+                "application/json-patch+json": {"schema": ref("json-patch")},
+            },
             required=True,
         )
-    if _has(kind, "delete"):
+    if kind.knows("delete"):
         item["delete"] = _operation(
             name,
             f"delete-{name}",
@@ -273,9 +276,3 @@ def _operation(
     if body is not None:
         described["requestBody"] = {"content": body, "required": required}
     return described
-
-
-def _has(kind: ResourceType, request: str) -> bool:
-    """Return whether a type implements a request, instead of answering 405."""
-    known = getattr(type(kind), request) is not getattr(ResourceType, request)
-    return known and request not in kind.refused

@@ -24,7 +24,8 @@ def describe(app: FastAPI, registry: Mapping[str, ResourceType]) -> Json:
         for operation in item.values():
             operation["responses"] = _completed(operation)
     for path, item in cimi.paths(registry).items():
-        document["paths"].setdefault(path, {}).update(item)
+        # What a route of its own describes, such as an upload, it knows best.
+        document["paths"][path] = {**item, **document["paths"].get(path, {})}
     components: dict[str, Any] = document.setdefault("components", {})
     schemas: Json = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Final
 
@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 from job_engine.api.access import keep_editable, project, rights, rights_held, select
 from job_engine.api.audit import record, record_edit
 from job_engine.api.call import Call, Reply
+from job_engine.api.changes import Change, change_of, is_patch
+from job_engine.api.children import for_children
 from job_engine.api.collections import run_query
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.etags import etag_of, require_match
@@ -85,12 +87,12 @@ class JobType(ResourceType):
         return Reply(select(seen, call.params.select), headers={"ETag": tag})
 
     def edit(self, call: Call, resource_id: str) -> Reply:
-        """Merge the body into a job that is not final, and return all of it."""
-        body = call.json_object()
+        """Change a job that is not final as the body asks for, and return all of it."""
+        asked = change_of(call)
         edited = call.services.store.jobs.edit(
             resource_id,
             partial(_may, call.who, EDIT),
-            lambda before: _merge(call, before, body),
+            lambda before: _merge(call, before, asked),
             call.who.user_id,
             partial(_record_edit, call),
         )
@@ -204,10 +206,10 @@ def _may(who: Identity, needed: Right, document: Document) -> None:
     check(rights(who, document), needed, document["id"])
 
 
-def _record_edit(call: Call, connection: Connection, before: Document, after: Document) -> None:
-    """Record an edit in the audit trail, unless it only repeats a foreign consumer's progress."""
-    if not _PROGRESS.issuperset(call.json_object()):
-        record_edit(call, connection, before, after)
+def _tell_edit(call: Call, connection: Connection, before: Document, after: Document) -> None:
+    """Tell of an edit, unless it is what a foreign consumer says again and again of its run."""
+    if is_patch(call) or not _PROGRESS.issuperset(call.json_object()):
+        tell_edit(call, connection, before, after)
 
 
 def _offered(who: Identity, document: Document, operation: str) -> None:
@@ -216,14 +218,15 @@ def _offered(who: Identity, document: Document, operation: str) -> None:
         raise refuse(document["id"])
 
 
-def _merge(call: Call, before: Document, body: Document) -> Edit:
-    """Make the new document of an edit (docs/cimi.md §1.9, §3.5)."""
+def _merge(call: Call, before: Document, asked: Callable[[Document], Change]) -> Edit:
+    """Make the new document of an edit (specs/cimi-api.md §1.9, §3.5)."""
     held = rights(call.who, before)
     require_match(call, before, held)
-    kept = keep_editable(body, held)
+    change = asked(project(before, held, call.services.store.clock()))
+    kept = keep_editable(change.body, held)
     ignored = _FIXED if call.who.is_admin else _FIXED | _ADMIN_ONLY
     kept = {k: v for k, v in kept.items() if k not in ignored}
-    removed = set(keep_editable(dict.fromkeys(call.params.select or ()), held))
+    removed = set(keep_editable(dict.fromkeys(change.removed), held))
     removed -= _UNDELETABLE if call.who.is_admin else _UNDELETABLE | _ADMIN_ONLY
     after = {k: v for k, v in before.items() if k not in removed} | kept
     if isinstance(after.get("payload"), dict):
@@ -231,12 +234,12 @@ def _merge(call: Call, before: Document, body: Document) -> Edit:
     if "acl" in kept:
         after["acl"] = normal(kept["acl"])
     validate(JobSchema, after, before["id"])
-    # A client that sends the whole document back repeats RUNNING, which is no claim.
-    echoed = "id" in body and before["state"] == JobState.RUNNING
+    # A whole document that is sent back says RUNNING too, and means nothing by it.
+    echoed = "id" in change.body and before["state"] == JobState.RUNNING
     return Edit(after, claims=kept.get("state") == JobState.RUNNING and not echoed)
 
 
 def require_post(call: Call, resource_id: str) -> None:
     """Refuse to change a job by GET: a link must not be able to."""
     if call.method != "POST":
-        raise MethodNotAllowedError(call.method, call.path)
+        raise MethodNotAllowedError(call.method, call.path, ["POST"])

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, and_
 from job_engine.api.access import keep_editable, project, rights, rights_held, select
 from job_engine.api.audit import record, record_stored_edit
 from job_engine.api.call import Call, Reply
+from job_engine.api.changes import Change, change_of
 from job_engine.api.etags import etag_of, require_match
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
-from job_engine.api.schema import invalid, validate
+from job_engine.api.schema import MOST_PROBLEMS, invalid, validate
 from job_engine.api.types.base import ResourceType, bulk_deleted, check, created, deleted
 from job_engine.errors import InvalidResourceError
 from job_engine.model.acl import EDIT, VIEW, Right, normalise
@@ -78,14 +79,15 @@ class StoredType(ResourceType):
         return Reply(select(seen, call.params.select), headers={"ETag": tag})
 
     def edit(self, call: Call, resource_id: str) -> Reply:
-        """Merge the body into a document, and return all of it."""
-        body = call.json_object()
+        """Change a document as the body asks for, and return all of it."""
+        asked = change_of(call)
 
         def change(before: Resource) -> Resource:
             held = rights(call.who, before.document)
             check(held, EDIT, resource_id)
             require_match(call, before.document, held)
-            return self.edited(call, before, merged(before.document, body, held, call, self.fixed))
+            seen = project(before.document, held, call.services.store.clock())
+            return self.edited(call, before, merged(before.document, asked(seen), held, self.fixed))
 
         def also(connection: Connection, before: Resource, after: Resource) -> None:
             self.edited_too(call, connection, before, after)
@@ -147,13 +149,11 @@ def may_delete(call: Call, document: Document) -> None:
     require_match(call, document, held)
 
 
-def merged(
-    before: Document, body: Document, held: Right, call: Call, fixed: frozenset[str]
-) -> Document:
-    """Merge an edit's body into a document (docs/cimi.md §1.9)."""
+def merged(before: Document, change: Change, held: Right, fixed: frozenset[str]) -> Document:
+    """Make an edit's change to a document (specs/cimi-api.md §1.9)."""
     ignored = fixed | {*_SERVER_SET, "created-by"}
-    kept = {k: v for k, v in keep_editable(body, held).items() if k not in ignored}
-    removed = set(call.params.select or ()) - _UNDELETABLE - ignored
+    kept = {k: v for k, v in keep_editable(change.body, held).items() if k not in ignored}
+    removed = change.removed - _UNDELETABLE - ignored
     after = {k: v for k, v in before.items() if k not in removed} | kept
     if "acl" in kept:
         after["acl"] = normal_acl(kept["acl"])
@@ -173,15 +173,15 @@ def template_of(body: Document, allowed: frozenset[str]) -> Document:
 
     The body is `{"template": {"href": …, …}}`, with the common attributes beside it.
     """
-    unknown = body.keys() - {"template", "name", "description", "tags", "parent", "acl"}
-    if unknown:
-        raise invalid([f"{min(unknown)}: unknown attribute"])
-    template = body.get("template")
-    if not isinstance(template, dict) or not isinstance(template.get("href"), str):
-        raise invalid(["template/href: is required"])
-    unknown = template.keys() - allowed - {"href"}
-    if unknown:
-        raise invalid([f"template/{min(unknown)}: unknown attribute"])
+    given = body.get("template")
+    template: Document = given if isinstance(given, dict) else {}
+    known = {"template", "name", "description", "tags", "parent", "acl"}
+    problems = [] if isinstance(template.get("href"), str) else ["template/href: is required"]
+    unknown = [f"template/{name}" for name in sorted(template.keys() - allowed - {"href"})]
+    unknown += sorted(body.keys() - known)
+    problems += [f"{name}: unknown attribute" for name in unknown[:MOST_PROBLEMS]]
+    if problems:
+        raise invalid(problems)
     return template
 
 

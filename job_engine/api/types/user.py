@@ -15,6 +15,7 @@ from job_engine.api.access import rights
 from job_engine.api.audit import record
 from job_engine.api.auth.revocation import end_sessions, revoke_groups, revoke_user
 from job_engine.api.call import Call, Reply, status_map
+from job_engine.api.changes import is_patch
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations, links
@@ -83,10 +84,10 @@ class UserType(StoredType):
 
         API keys with a removed role end too: their rights were fixed when they were created.
         """
-        body = call.json_object()
+        body = {} if is_patch(call) else call.json_object()
         if call.who.is_admin and "password" in body:
-            # Hashed before the write, because all writes wait for the store's writer.
-            hashed = hash_password(call, body["password"])
+            # Hashed here: the store's writer, which everybody waits for, is no place for it.
+            hashed = _Hashed(hash_password(call, body["password"]))
             call = replace(call, body={**body, "password": hashed})
         reply = super().edit(call, resource_id)
         call.services.sessions.changed()
@@ -100,7 +101,11 @@ class UserType(StoredType):
             for key in ("roles", "state", "acl"):
                 document[key] = before.document[key]
         after = super().edited(call, before, document)
-        return after if hashed is None else replace(after, secret=hashed)
+        if hashed is None:
+            return after
+        if not isinstance(hashed, _Hashed):
+            raise invalid(["password: a JSON Patch cannot change it"])
+        return replace(after, secret=str(hashed))
 
     def edited_too(
         self, call: Call, connection: Connection, before: Resource, after: Resource
@@ -126,7 +131,7 @@ class UserType(StoredType):
     def _change_password(self, call: Call, resource_id: str) -> Reply:
         """Take `current-password` and `new-password`; every session of the user ends."""
         if call.method != "POST":
-            raise MethodNotAllowedError(call.method, call.path)
+            raise MethodNotAllowedError(call.method, call.path, ["POST"])
         user = call.services.store.resources.load(resource_id)
         check(rights(call.who, user.document), Right.MANAGE, resource_id)
         body = call.json_object()
@@ -153,6 +158,10 @@ class UserType(StoredType):
 
         call.services.store.resources.edit(user.id, change, also)
         call.services.sessions.changed()
+
+
+class _Hashed(str):
+    """A password as it is stored: no body can say that it is one."""
 
 
 def _operations(document: Document, held: Right, who: Identity) -> Operations:
