@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -51,26 +52,21 @@ from job_engine.store.factory import open_store
 
 log = get_logger(__name__)
 
-COMPRESSED_FROM_BYTES: Final = 1024
-"""Smaller responses are not compressed: it would cost more than it saves."""
-COMPRESSION_LEVEL: Final = 4
-"""gzip's level: higher ones take twice as long, and hardly make JSON smaller."""
-NOT_COMPRESSED: Final = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
-"""Event streams, which must not be buffered, and uploads, most of which are compressed."""
-
-
-ROUTERS: Final = (
-    job_stream.router,
-    messages.executors,
-    messages.distributors,
-    health.router,
-    engine.router,
-    webhooks.router,
-    events.router,
-    blobs.router,
-    greengrader.router,
+PACKED_FROM_BYTES: Final = 1024
+"""Answers that are smaller are not packed: it would cost more than it saves."""
+PACK_LEVEL: Final = 4
+"""JSON hardly gets smaller above it, and takes twice as long."""
+_ASKED_WITH: Final = (
+    *("Content-Type", "Content-Encoding", "If-Match", "Idempotency-Key", "bulk"),
+    *("Last-Event-ID", "X-Request-ID", "Range"),
 )
-"""FastAPI's own routes, asked in this order, before those of resource types."""
+_TOLD: Final = (
+    *("Location", "ETag", "Retry-After", "X-Request-ID", "Idempotency-Replayed"),
+    *("Content-Disposition", "Content-Range"),
+)
+"""Headers that pages of another origin may send, and read."""
+NOT_PACKED: Final = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
+"""Event streams, which nothing may hold back, and uploads, which mostly are packed."""
 
 
 def create_app(
@@ -128,12 +124,19 @@ def _lifespan(
         finally:
             await run_in_threadpool(store.stop)
 
-    return lifespan
-
-
-def _middleware(app: FastAPI, settings: ApiSettings) -> Sequence[Middleware]:
-    """Return what every request passes, outermost first."""
-    return (
+    registry = make_registry(types)
+    app = _Application(
+        title="Job Engine",
+        version=job_engine.__version__,
+        lifespan=lifespan,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: "-".join([*map(str, route.tags), route.name]),
+    )
+    app.around = [
+        *_for_browsers(settings.cors_origins),
         Middleware(RequestIdMiddleware),
         Middleware(_CompressionMiddleware),
         Middleware(RateLimitMiddleware, services=lambda: app.state.services),
@@ -165,8 +168,24 @@ def _openapi(app: FastAPI, registry: Mapping[str, ResourceType]) -> dict[str, An
     return app.openapi_schema
 
 
-class _CompressionMiddleware:
-    """Compresses responses to GET and PUT.
+def _for_browsers(origins: Sequence[str]) -> Sequence[Middleware]:
+    """Let pages of these origins read answers; outermost, for errors too are answers to them."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_credentials=True,
+            allow_methods=["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"],
+            allow_headers=_ASKED_WITH,
+            expose_headers=_TOLD,
+        )
+    ]
+
+
+class _PackWhatIsRead:
+    """Packs answers to who reads; those to who writes are short, and come by the thousand.
 
     Responses to writes are short and frequent. So are those to distributors, and random ids
     hardly get smaller.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
+from sqlalchemy import Connection
+
 from job_engine.api.access import project, rights_found, seen_by, select
 from job_engine.api.call import Call
 from job_engine.api.errors import QueryError
@@ -24,10 +26,12 @@ def run_query(
     source: Source,
     operations: Callable[[Document, Right, Identity], Operations] = common_operations,
     more: Callable[[Sequence[Document]], Mapping[str, Document]] | None = None,
+    read: Callable[[Callable[[Connection], Page]], Page] | None = None,
 ) -> Page:
     """Run the query that the parameters ask for.
 
-    `more` tells of documents, by their ids, what is not stored.
+    `more` tells of documents, by their ids, what is not stored. `read` reads where the
+    documents are, if that is not the store.
     Raises `QueryError` for too large a window, `TooManySearchesError` when too many search.
     """
     params = call.params
@@ -45,8 +49,8 @@ def run_query(
     )
     # The engine's own services are not subject to the limit on searches.
     served_first = everything or EXECUTOR in call.who.claims
-    with nullcontext() if served_first else call.services.searches.admit(call.who.creator):
-        page = call.services.store.database.read(
+    with nullcontext() if served_first else call.services.searches.turn(call.who.creator):
+        page = (read or call.services.store.database.read)(
             lambda connection: run(connection, seen, query, now_ms)
         )
     added = {} if more is None else more(page.documents)

@@ -61,7 +61,7 @@ def parse_params(query_string: str, form: Mapping[str, Sequence[str]]) -> Params
         first=max(1, _first_int(values.get("first", ())) or 1),
         last=_first_int(values.get("last", ())),
         filters=tuple(filters),
-        orderby=tuple(_order(item) for item in _few("orderby", values)),
+        orderby=tuple(order for item in _few("orderby", values) if (order := _order(item))[0]),
         select=frozenset(selected) if "select" in values else None,
         aggregation=tuple(_few("aggregation", values)),
         after=max(0, _first_int(values.get("after", ())) or 0),
@@ -94,7 +94,7 @@ def _first_int(values: Iterable[str]) -> int | None:
 
 
 def _order(item: str) -> tuple[str, bool]:
-    name, _, direction = item.rpartition(":")
-    if name and direction in ("asc", "desc"):
+    name, colon, direction = item.rpartition(":")
+    if colon and direction in ("asc", "desc"):
         return name, direction == "desc"
     return item, False

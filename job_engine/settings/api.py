@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, StringConstraints
 
 from job_engine.settings.webhooks import PlainWebhooks
+
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")]
+"""Where a page comes from, as browsers say it: no path, no slash at the end, no `*`."""
 
 
 class ApiSettings(PlainWebhooks):
@@ -51,6 +55,11 @@ class ApiSettings(PlainWebhooks):
         "`X-Forwarded-For` headers are believed, such as that of a reverse proxy that "
         "authenticates; empty: nobody's. Such a proxy has to remove the first from what it is "
         "sent.",
+    )
+    cors_origins: list[Origin] = Field(
+        [],
+        description="Origins (`https://lms.example.org`) whose pages may use the API from "
+        "browsers, with the session of whoever looks at them; empty: none but its own.",
     )
     audit_s: float = Field(
         30 * 86_400.0, gt=0, description="Seconds that lines of the audit trail are kept."

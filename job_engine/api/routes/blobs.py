@@ -119,6 +119,7 @@ _CONTENT: Final[Responses] = {
 }
 
 
+@router.head("/{digest}/content", include_in_schema=False)
 @router.get(
     "/{digest}/content",
     summary="Download the bytes.",
@@ -141,6 +142,8 @@ def _file(call: Call, digest: str) -> Response:
         headers={
             "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
             "X-Content-Type-Options": "nosniff",
+            # With the time of the file a cache would make up how long it may keep it.
+            "Cache-Control": "private, no-cache",
         },
     )
 

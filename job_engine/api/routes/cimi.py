@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -17,21 +17,22 @@ from job_engine.api.errors import MethodNotAllowedError, UnknownRouteError
 from job_engine.api.identity import STRANGER
 from job_engine.api.routes.common import respond, services_of
 from job_engine.api.types.base import ResourceType
-from job_engine.api.types.entry_point import ENTRY_POINT, entry_point
+from job_engine.api.types.entry_point import ENTRY_POINT, edit_entry_point, entry_point
 
 METHODS: Final = ["GET", "PUT", "POST", "DELETE", "PATCH"]
 
-_ON_COLLECTION: Final[Mapping[str, Callable[[ResourceType, Call], Reply]]] = {
-    "GET": lambda kind, call: kind.query(call),
-    "PUT": lambda kind, call: kind.query(call),
-    "POST": lambda kind, call: kind.add(call),
-    "DELETE": lambda kind, call: kind.bulk_delete(call),
+_ON_COLLECTION: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("GET", "HEAD", "PUT"), "query"),
+    "POST": "add",
+    "DELETE": "bulk_delete",
 }
-_ON_RESOURCE: Final[Mapping[str, Callable[[ResourceType, Call, str], Reply]]] = {
-    "GET": lambda kind, call, id_: kind.get(call, id_),
-    "PUT": lambda kind, call, id_: kind.edit(call, id_),
-    "DELETE": lambda kind, call, id_: kind.delete(call, id_),
+"""What a type is asked for by each method; the server keeps the body of an answer to HEAD."""
+_ON_RESOURCE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("GET", "HEAD"), "get"),
+    "PUT": "edit",
+    "DELETE": "delete",
 }
+_READ: Final = ("GET", "HEAD")
 
 
 def cimi_routes(registry: Mapping[str, ResourceType]) -> list[Route]:
@@ -41,26 +42,27 @@ def cimi_routes(registry: Mapping[str, ResourceType]) -> list[Route]:
     would do for them costs as much as creating a job.
     """
     routes = [route for name, kind in registry.items() for route in _of_type(name, kind)]
-    return [*routes, *_of_entry_point(registry), *_of_the_rest()]
+    return [*routes, *_of_entry_point(registry), *_of_the_rest(registry)]
 
 
 def _of_type(name: str, kind: ResourceType) -> list[Route]:
     """Return the routes of one type."""
+    on_all, on_one = _allowed(kind, _ON_COLLECTION), _allowed(kind, _ON_RESOURCE)
 
     async def on_collection(request: Request) -> Response:
         call = await _call(request)
-        handler = _ON_COLLECTION.get(call.method)
-        if handler is None:
-            raise MethodNotAllowedError(call.method, call.path)
-        return await _serve(request, call, lambda call: handler(kind, call))
+        if call.method not in _ON_COLLECTION:
+            raise MethodNotAllowedError(call.method, call.path, on_all)
+        handle: Callable[[Call], Reply] = getattr(kind, _ON_COLLECTION[call.method])
+        return await _serve(request, call, handle, on_all)
 
     async def on_resource(request: Request) -> Response:
         call = await _call(request)
-        handler = _ON_RESOURCE.get(call.method)
-        if handler is None:
-            raise MethodNotAllowedError(call.method, call.path)
+        if call.method not in _ON_RESOURCE:
+            raise MethodNotAllowedError(call.method, call.path, on_one)
+        handle: Callable[[Call, str], Reply] = getattr(kind, _ON_RESOURCE[call.method])
         resource_id = f"{name}/{request.path_params['uuid']}"
-        return await _serve(request, call, lambda call: handler(kind, call, resource_id))
+        return await _serve(request, call, lambda call: handle(call, resource_id), on_one)
 
     async def on_operation(request: Request) -> Response:
         call = await _call(request)
@@ -76,21 +78,32 @@ def _of_type(name: str, kind: ResourceType) -> list[Route]:
     ]
 
 
+def _allowed(kind: ResourceType, requests: Mapping[str, str]) -> Sequence[str]:
+    """Return the methods that a type answers, of its collection or of one resource."""
+    return [method for method, request in requests.items() if kind.knows(request)]
+
+
 def _of_entry_point(registry: Mapping[str, ResourceType]) -> list[Route]:
-    async def read(request: Request) -> Response:
-        if request.method != "GET":
-            raise MethodNotAllowedError(request.method, request.url.path)
-        services = services_of(request)
-        call = await make_call(request, services, await services.identify(request))
-        return json_response(entry_point(call, list(registry)))
+    answers = {**dict.fromkeys(_READ, entry_point), "PUT": edit_entry_point}
 
-    return [Route(f"/api/{ENTRY_POINT}", read, methods=METHODS)]
+    async def on_entry_point(request: Request) -> Response:
+        call = await _call(request)
+        answer = answers.get(call.method)
+        if answer is None:
+            raise MethodNotAllowedError(call.method, call.path, list(answers))
+        return await _serve(request, call, lambda call: answer(call, list(registry)))
+
+    return [Route(f"/api/{ENTRY_POINT}", on_entry_point, methods=METHODS)]
 
 
-def _of_the_rest() -> list[Route]:
-    async def preflight(_request: Request) -> Response:
+def _of_the_rest(registry: Mapping[str, ResourceType]) -> list[Route]:
+    async def preflight(request: Request) -> Response:
         # The contract's body cannot be: HTTP has none with a 204, and h11 enforces it.
-        return Response(status_code=204)
+        name, *further = request.path_params["path"].split("/")
+        known: Sequence[str] = METHODS
+        if name in registry and len(further) < 2:
+            known = _allowed(registry[name], _ON_RESOURCE if further else _ON_COLLECTION)
+        return Response(status_code=204, headers={"Allow": ", ".join([*known, "OPTIONS"])})
 
     async def other(request: Request) -> Response:
         await _call(request)
@@ -117,15 +130,27 @@ async def _call(request: Request) -> Call:
     return await make_call(request, services_of(request))
 
 
-async def _serve(request: Request, call: Call, handle: Callable[[Call], Reply]) -> Response:
-    """Find out who asks, and answer, in one thread: to change to another costs more than either."""
+async def _serve(
+    request: Request,
+    call: Call,
+    handle: Callable[[Call], Reply],
+    allowed: Sequence[str] = (),
+) -> Response:
+    """Find out who asks, and answer, in one thread: to change to another costs more than either.
+
+    `allowed` are the methods that are answered there.
+    """
     services = services_of(request)
 
     def serve() -> Reply:
         who = services.identify_here(request)
         if who.user_id is not None:
             call.params.check()
-        return handle(replace(call, who=who))
+        try:
+            return handle(replace(call, who=who))
+        except MethodNotAllowedError as error:
+            error.allowed = error.allowed or allowed
+            raise
 
     if getattr(request.state, STRANGER, False):
         reply = await anyio.to_thread.run_sync(serve, limiter=services.strangers)

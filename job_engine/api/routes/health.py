@@ -21,12 +21,14 @@ _READY: Final[Json] = {
 }
 
 
+@router.head("/live", include_in_schema=False)
 @router.get("/live")
 async def live() -> dict[str, str]:
     """The process answers."""
     return {"status": "live"}
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses={200: answer(200, _READY)})
 async def ready(services: Shared) -> Response:
     """It can serve: the store's writer answers; else 503, and what is not ready."""

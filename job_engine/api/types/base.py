@@ -59,6 +59,15 @@ class ResourceType(ABC):
     refused: ClassVar[frozenset[str]] = frozenset()
     """Requests that answer 405 although the base class implements them."""
 
+    def knows(self, request: str) -> bool:
+        """Whether one of the requests below, by its name, is answered with anything but 405."""
+        if request == "bulk_delete" and self.collection.bulk_delete is None:
+            return False
+        if request == "add" and self.collection.add is None:
+            return False
+        known = getattr(type(self), request) is not getattr(ResourceType, request)
+        return known and request not in self.refused
+
     # --- requests -------------------------------------------------------------
 
     def query(self, call: Call) -> Reply:

@@ -42,6 +42,10 @@ class BlobType(ResourceType):
     collection: ClassVar[Collection] = Collection(query=(USER,), add=(USER,))
     schema: ClassVar[type[Schema]] = BlobSchema
 
+    def knows(self, request: str) -> bool:
+        """Uploads are added too, by a route of their own."""
+        return request == "add" or super().knows(request)
+
     def query(self, call: Call) -> Reply:
         """Search among one's own uploads; admins among all."""
         return self.query_source(call, BLOBS, blob_operations)

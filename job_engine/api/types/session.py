@@ -156,7 +156,7 @@ class SessionType(StoredType):
         `extended`, which asks for subgroups, is accepted; groups have no subgroups here.
         """
         if call.method != "POST":
-            raise MethodNotAllowedError(call.method, call.path)
+            raise MethodNotAllowedError(call.method, call.path, ["POST"])
         self._managed(call, resource_id)
         claim = call.json_object().get("claim")
         if not isinstance(claim, str):

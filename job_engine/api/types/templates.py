@@ -9,13 +9,17 @@ from pydantic import ConfigDict
 
 from job_engine.api.access import select
 from job_engine.api.call import Call, Reply
+from job_engine.api.collections import run_query
+from job_engine.api.identity import Identity
+from job_engine.api.operations import Operations
 from job_engine.api.schema import Common, Schema
 from job_engine.api.types.base import Collection, ResourceType
 from job_engine.errors import NotFoundError
-from job_engine.model.acl import ADMIN, ANON, normalise
+from job_engine.model.acl import ADMIN, ANON, Right, normalise
 from job_engine.model.timestamps import format_ms
 from job_engine.store.base import Document
-from job_engine.store.search.query import Page
+from job_engine.store.fixed import FixedDocuments
+from job_engine.store.source import resources_of
 
 
 class TemplateSchema(Common):
@@ -34,13 +38,13 @@ class TemplateType(ResourceType):
     schema: ClassVar[type[Schema]] = TemplateSchema
     templates: ClassVar[Mapping[str, Mapping[str, Any]]]
 
+    def __init__(self) -> None:
+        self._fixed = FixedDocuments(lambda: [self._document(name) for name in self.templates])
+
     def query(self, call: Call) -> Reply:
-        """Return every template; there are too few to search."""
-        documents = [self._document(name) for name in self.templates]
-        first = call.params.first - 1
-        page = documents[first : call.params.last]
-        chosen = [select(document, call.params.select) for document in page]
-        return self.collection_reply(call, Page(len(documents), chosen))
+        """Search among the templates."""
+        source = resources_of(self.name)
+        return self.collection_reply(call, run_query(call, source, _none, read=self._fixed.read))
 
     def get(self, call: Call, resource_id: str) -> Reply:
         """Return one template."""
@@ -60,6 +64,11 @@ class TemplateType(ResourceType):
             "acl": normalise({"owners": [ADMIN], "view-acl": [ANON]}),
             **self.templates[name],
         }
+
+
+def _none(_document: Document, _held: Right, _who: Identity) -> Operations:
+    """Return no operations: nobody edits or deletes a template."""
+    return []
 
 
 class SessionTemplateType(TemplateType):

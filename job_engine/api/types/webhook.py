@@ -57,7 +57,7 @@ class WebhookDeliveryType(StoredType):
     """The collection `webhook-delivery`: written by the engine, read by managers of the job."""
 
     name: ClassVar[str] = "webhook-delivery"
-    collection: ClassVar[Collection] = Collection(query=(USER,))
+    collection: ClassVar[Collection] = Collection(query=(USER,), add=None)
     schema: ClassVar[type[Schema]] = DeliverySchema
     refused: ClassVar[frozenset[str]] = frozenset({"add", "edit", "delete"})
 
@@ -76,7 +76,7 @@ class WebhookDeliveryType(StoredType):
 
     def _replay(self, call: Call, resource_id: str) -> Reply:
         if call.method != "POST":
-            raise MethodNotAllowedError(call.method, call.path)
+            raise MethodNotAllowedError(call.method, call.path, ["POST"])
 
         def authorise(document: Document) -> None:
             check(rights(call.who, document), Right.MANAGE, resource_id)
