@@ -1,14 +1,18 @@
 """uvicorn's HTTP protocol with limits on the size and time of a request's head.
 
-httptools collects a head without limits of its own. Malformed HTTP is answered with an error
-in the same form as any other.
+httptools gathers a request's head until it is complete, however long that gets and takes.
+What is not HTTP is answered in the form of every other error. Who offers to go on in another
+protocol is answered in this one (RFC 9110 §7.8), as Java's HttpClient and `curl --http2` do
+with every first request; httptools takes what follows its headers for that other protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
+from array import array
 from typing import Any, Final
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from job_engine.api.answers import error_response
@@ -26,7 +30,9 @@ ONCE: Final = frozenset(
         *(b"nuvla-authn-info", b"idempotency-key", b"if-match"),
     }
 )
-"""Headers that may occur only once: a proxy might read another one than this server does."""
+"""Headers of which a second one may be read by somebody else than the first."""
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+"""Headers that say how long a body is."""
 
 
 class HeadTooLongError(RequestError):
@@ -45,18 +51,47 @@ class BadHttpError(RequestError):
     """Invalid HTTP request received."""
 
 
+class _Parser(HttpRequestParser):
+    """Reads on behind the headers of a request that offers another protocol."""
+
+    def __init__(self, protocol: BoundedHttpProtocol) -> None:
+        super().__init__(protocol)
+        self._protocol = protocol
+
+    def feed_data(self, data: bytes | bytearray | memoryview | array[int]) -> None:
+        """Parse what came."""
+        while True:
+            try:
+                super().feed_data(data)
+            except HttpParserUpgrade as upgrade:
+                data = memoryview(data)[upgrade.args[0] :]
+                framing = self._protocol.offer_declined()
+                if framing:
+                    # A head of the same body, for a parser that thinks it has seen it all.
+                    super().feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
+                    self._protocol.body_follows()
+            else:
+                return
+
+
 class BoundedHttpProtocol(HttpToolsProtocol):
     """Closes a connection whose request head is too long or takes too long."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = _Parser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
         self._head_bytes: int | None = None
         """Bytes of the head so far; None from the end of a head to the next request."""
         self._waiting_since_s: float | None = None
         """When the head began, on the event loop's clock; None: it is complete."""
         self._watch: asyncio.TimerHandle | None = None
         self._problem: RequestError | None = None
-        """Why the current request is refused; None: it is not."""
+        """Why the request that is read now is refused."""
+        self._declined: tuple[Any, ...] | None = None
+        """What is known of a request that offered another protocol, while its body is found."""
+        self._has_body = False
+        """Whether that request has one."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit for the first request."""
@@ -89,12 +124,37 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """End the head's limits; `BodyMiddleware` has those of the body."""
         self._head_bytes = self._waiting_since_s = None
+        if self._declined is not None:
+            return
         self._check_headers()
+        self._has_body = self.parser.should_upgrade() and bool(self._framing())
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Finish a request, unless its body is still to be found."""
+        if not self._has_body:
+            super().on_message_complete()
+
+    def offer_declined(self) -> bytes:
+        """Return the headers of a request's body, which is to be read after all."""
+        if not self._has_body:
+            return b""
+        self._declined = (self.url, self.headers, self.scope, self.expect_100_continue)
+        self._has_body = False
+        return b"".join(name + b": " + value + b"\r\n" for name, value in self._framing())
+
+    def body_follows(self) -> None:
+        """Go on with the request whose body comes now."""
+        assert self._declined is not None
+        self.url, self.headers, self.scope, self.expect_100_continue = self._declined
+        self._declined = None
 
     def send_400_response(self, msg: str) -> None:
         """Answer malformed HTTP."""
         self._refuse(self._problem or BadHttpError(msg))
+
+    def _framing(self) -> list[tuple[bytes, bytes]]:
+        return [(name, value) for name, value in self.headers if name in _FRAMING]
 
     @property
     def _idle(self) -> bool:

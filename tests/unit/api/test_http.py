@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +127,42 @@ def test_every_unknown_attribute_of_a_template_is_named(api: Client) -> None:
 
 def test_an_order_by_nothing_is_none(api: Client) -> None:
     assert api(ADMIN, "GET", "job?orderby=:desc,,created").status_code == 200
+
+
+# --- who offers another protocol ---------------------------------------------------
+
+OFFER = (
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+)
+BODY = b'{"action": "offered"}'
+AGAIN = b"GET /api/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"Content-Length: 21\r\n", BODY),
+        (b"Transfer-Encoding: chunked\r\n", b"15\r\n" + BODY + b"\r\n0\r\n\r\n"),
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 2, 1000])
+def test_who_offers_another_protocol_is_answered_in_this_one(
+    api: Client, framing: bytes, body: bytes, pieces: int
+) -> None:
+    """As Java's HttpClient does, and `curl --http2`: the body is not lost, nor a request."""
+    head = b"POST /api/job HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    who = f"nuvla-authn-info: {ADMIN}\r\n".encode()
+    post = head + who + OFFER + framing + b"\r\n" + body
+    get = b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n" + OFFER + b"\r\n"
+    sent = post + get + post + AGAIN
+    size = -(-len(sent) // pieces)
+    with socket.create_connection(("127.0.0.1", api.running.server.port), timeout=30) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(sent), size):
+            raw.sendall(sent[start : start + size])
+        answers = b"".join(iter(lambda: raw.recv(65_536), b""))
+    statuses = re.findall(rb"HTTP/1\.1 ([0-9]+)", answers)
+    assert statuses == [b"201", b"200", b"201", b"200"], answers
 
 
 # --- pages of other origins --------------------------------------------------------
