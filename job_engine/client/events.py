@@ -165,6 +165,8 @@ def follow_job(api: Api, job: str, after: str | None = None) -> Iterator[Seen]:
                 if response.status_code < 500:
                     accepted(response)
                 response.raise_for_status()
+                if response.status_code == requests.codes.no_content:
+                    return  # its end was seen before
                 for event_id, kind, data in named_events(response):
                     last = event_id or last
                     if data:

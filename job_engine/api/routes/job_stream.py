@@ -1,8 +1,11 @@
 """The stream of one job: log, phases and tests as they happen, as server-sent events.
 
-It continues after the offset in `Last-Event-ID` or `offset`, else from the start, and ends
-with the job. Whoever may read the job may follow it; events for staff go only to those who
-manage the job or may edit it.
+It goes on after the offset in `Last-Event-ID` or `offset`, else from the start, and ends
+with the job. A browser then connects again by itself, as the one that has seen the end, and
+is answered 204, which keeps it from doing so for ever.
+
+Who may read the job may follow it; what a run tells for staff goes to those who manage the
+job or may edit it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 
 from job_engine.api.access import project, rights_held
 from job_engine.api.call import Call, make_call
@@ -39,7 +43,13 @@ _WAITED_FOR: Final[dict[str, float]] = {
     **dict.fromkeys(map(str, JobState), 0.0),
 }
 _SHOWN: Final[tuple[str, ...]] = ("state", "progress", "status-message", "return-code")
-_STREAM: Final[Responses] = {200: answer(200, {"type": "string"}, "text/event-stream"), **also(404)}
+_END: Final = "end"
+"""The last event, and its id."""
+_STREAM: Final[Responses] = {
+    200: answer(200, {"type": "string"}, "text/event-stream"),
+    204: answer(204, None),
+    **also(404),
+}
 
 
 class BadOffsetError(RequestError):
@@ -59,15 +69,17 @@ async def job_stream(
     who: Caller,
     offset: Annotated[str | None, Query()] = None,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
-) -> EventSourceResponse:
+) -> Response:
     """Stream `log`, `phase`, `test`, `output` and `job` events, and `end` when it is over."""
     told = last_event_id or offset
-    after = Offset() if told is None else Offset.parse(told)
+    after = Offset() if told is None or told == _END else Offset.parse(told)
     if after is None:
         raise BadOffsetError
     call = await make_call(request, services, who)
     job = f"job/{uuid}"
-    await run_in_threadpool(_look, call, job)  # raises before the stream has begun
+    await run_in_threadpool(_look, call, job)  # refuses now, and not within the stream
+    if told == _END:
+        return Response(status_code=204)
     return EventSourceResponse(
         _follow(call, job, after),
         ping=KEEPALIVE_S,
@@ -107,7 +119,7 @@ async def _follow(call: Call, job: str, after: Offset) -> AsyncIterator[ServerSe
                 after = page.next
                 continue
             if document["state"] in FINAL_STATES:
-                yield _event("end", json.dumps(now, ensure_ascii=False))
+                yield _event(_END, json.dumps(now, ensure_ascii=False), _END)
                 return
             try:
                 await asyncio.wait_for(waiter.woken.wait(), POLL_S)
@@ -119,8 +131,8 @@ async def _follow(call: Call, job: str, after: Offset) -> AsyncIterator[ServerSe
         services.streams.leave(waiter)
 
 
-def _event(kind: str, data: str) -> bytes:
-    return ServerSentEvent(data=data, event=kind).encode()
+def _event(kind: str, data: str, event_id: str | None = None) -> bytes:
+    return ServerSentEvent(data=data, event=kind, id=event_id).encode()
 
 
 def _encode(item: StreamItem) -> bytes:

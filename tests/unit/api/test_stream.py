@@ -85,19 +85,27 @@ def test_lines_and_events_come_in_the_order_they_were_told(told: Run) -> None:
     assert kinds(events) == ["phase", "log", "test", "test", "log", "output", "log", "end"]
     assert [data["line"] for kind, data, _ in events if kind == "log"] == ["one", "two", "three"]
     assert [id_ for _, _, id_ in events if id_] == [
-        *("0.1", "1.1", "1.2", "1.3", "2.3", "2.4", "3.4")
+        *("0.1", "1.1", "1.2", "1.3", "2.3", "2.4", "3.4", "end")
     ]
     assert events[0][0] == "job"
-    assert events[-1] == ("end", events[0][1], None)
+    assert events[-1] == ("end", events[0][1], "end")
     assert events[0][1]["state"] == "SUCCESS"
 
 
 def test_a_stream_goes_on_from_any_offset(told: Run) -> None:
     whole = [event for event in told.read(LMS) if event[2]]
-    for index, (_, _, offset) in enumerate(whole):
+    for index, (_, _, offset) in enumerate(whole[:-1]):
         assert [e for e in told.read(LMS, f"?offset={offset}") if e[2]] == whole[index + 1 :]
     resumed = told.read(LMS, "?offset=0.0", **{"Last-Event-ID": "2.4"})
-    assert [event for event in resumed if event[2]] == whole[-1:]
+    assert [event for event in resumed if event[2]] == whole[-2:]
+
+
+def test_who_has_seen_the_end_is_told_not_to_come_again(told: Run) -> None:
+    """A browser's EventSource connects again, unless it is answered 204."""
+    seen = {"Last-Event-ID": "end"}
+    reply = told.api(LMS, "GET", f"{told.job}/stream", headers=seen)
+    assert (reply.status_code, reply.content) == (204, b"")
+    assert told.api(ANON, "GET", f"{told.job}/stream", headers=seen).status_code == 403
 
 
 def test_what_is_for_staff_does_not_reach_who_may_only_read(told: Run) -> None:
