@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import anyio.to_thread
@@ -65,6 +66,7 @@ _TOLD: Final = (
     *("Content-Disposition", "Content-Range"),
 )
 """Headers that pages of another origin may send, and read."""
+_NO_GZIP: Final = re.compile(rb"gzip\s*;\s*q=0(\.0*)?\s*(,|$)", re.IGNORECASE)
 NOT_PACKED: Final = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
 """Event streams, which nothing may hold back, and uploads, which mostly are packed."""
 
@@ -202,8 +204,15 @@ class _PackWhatIsRead:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reads = scope["type"] == "http" and scope["method"] in ("GET", "PUT")
-        compresses = reads and not scope["path"].startswith(engine.PREFIX)
-        await (self._compressed if compresses else self._app)(scope, receive, send)
+        packs = reads and not scope["path"].startswith(engine.PREFIX) and not _refuses_gzip(scope)
+        await (self._packing if packs else self._app)(scope, receive, send)
+
+
+def _refuses_gzip(scope: Scope) -> bool:
+    """Whether a client says `gzip;q=0`, which what packs takes for yes (RFC 9110 §12.5.3)."""
+    return any(
+        name == b"accept-encoding" and _NO_GZIP.search(value) for name, value in scope["headers"]
+    )
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

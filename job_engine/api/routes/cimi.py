@@ -114,7 +114,11 @@ def _of_the_rest(registry: Mapping[str, ResourceType]) -> list[Route]:
             return RedirectResponse(f"/api/{ENTRY_POINT}", 302)
         raise UnknownRouteError(resource_id=request.url.path)
 
-    async def redirect(_request: Request) -> Response:
+    async def redirect(request: Request) -> Response:
+        path = request.url.path
+        if request.method not in _READ or path.startswith("//"):
+            # Whoever follows there would take the entry point for the answer.
+            raise UnknownRouteError("unknown resource: the API is under /api/", path)
         # Clients of GreenGrader ask whether it runs, and do not follow.
         location = {"Location": f"/api/{ENTRY_POINT}"}
         return json_response({"message": "Server is running"}, 302, location)

@@ -129,6 +129,25 @@ def test_an_order_by_nothing_is_none(api: Client) -> None:
     assert api(ADMIN, "GET", "job?orderby=:desc,,created").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/"), ("POST", "//api/job"), ("GET", "//api/job"), ("PUT", "/x")]
+)
+def test_nobody_is_led_to_the_entry_point_by_mistake(api: Client, method: str, path: str) -> None:
+    """A URL of one slash too many: a client that follows would take what it reads for a job."""
+    reply = api.http.request(method, f"{api.running.url}{path}")
+    refused(reply, 404, "unknown resource: the API is under /api/")
+
+
+def test_gzip_that_is_refused_is_not_sent(api: Client) -> None:
+    for accepted, packed in (
+        ("gzip;q=0", None),
+        ("br, gzip; q=0.0, identity", None),
+        ("gzip;q=0.5", "gzip"),
+    ):
+        reply = api.http.get("/openapi.json", headers={"accept-encoding": accepted})
+        assert reply.headers.get("content-encoding") == packed
+
+
 # --- who offers another protocol ---------------------------------------------------
 
 OFFER = (
