@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Final
-from urllib.parse import quote
 
 from fastapi import APIRouter
 from python_multipart.exceptions import FormParserError
@@ -16,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 
 from job_engine.api.audit import line_of
+from job_engine.api.body import UnknownEncodingError
 from job_engine.api.call import Call, make_call, status_map
 from job_engine.api.errors import RequestError, TooLargeError
 from job_engine.api.http.uploads import FIELD, MultipartFile
@@ -79,13 +79,17 @@ async def upload(request: Request, services: Shared, who: Caller) -> Response:
 async def _upload(request: Request, services: Services, who: Identity, limit: int) -> Response:
     allow(who, USER)  # before the first byte is stored
     _check_length(request, limit)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        # Whether the bytes or what they unpack to is the file, only the sender knows.
+        raise UnknownEncodingError("an upload is not unpacked: send it without Content-Encoding")
     media_type = request.headers.get("content-type", OCTET_STREAM)
-    if media_type.startswith(("application/json", "application/x-www-form-urlencoded")):
+    kind = media_type.lower()
+    if kind.startswith(("application/json", "application/x-www-form-urlencoded")):
         raise RequestError(f"a blob is uploaded as {OCTET_STREAM}, or as a multipart form's file")
     incoming = await run_in_threadpool(services.blob_files.receive)
     try:
         name = request.query_params.get("name")
-        if media_type.startswith("multipart/form-data"):
+        if kind.startswith("multipart/form-data"):
             part = await _receive_form(request, incoming, limit, media_type)
             media_type, name = part.media_type or OCTET_STREAM, name or part.filename
         else:
@@ -134,13 +138,12 @@ async def content(digest: str, request: Request, services: Shared, who: Caller) 
 
 def _file(call: Call, digest: str) -> Response:
     document = visible_blob(call, f"blob/{digest}")
-    name = quote(str(document.get("name", digest)), safe="")
     return FileResponse(
         call.services.blob_files.path(digest),
         # Served as a download, so that an upload never runs as a page of this origin.
         media_type=OCTET_STREAM,
+        filename=str(document.get("name", "")).rpartition("/")[2] or digest,
         headers={
-            "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
             "X-Content-Type-Options": "nosniff",
             # With the time of the file a cache would make up how long it may keep it.
             "Cache-Control": "private, no-cache",

@@ -135,8 +135,10 @@ class UserType(StoredType):
         user = call.services.store.resources.load(resource_id)
         check(rights(call.who, user.document), Right.MANAGE, resource_id)
         body = call.json_object()
-        current, new = text_of(body, "current-password"), body.get("new-password")
-        check_password(new)
+        current, new = body.get("current-password", ""), body.get("new-password")
+        if not isinstance(current, str):
+            raise invalid(["current-password: must be a string"])
+        check_password(new, "new-password")
         limiter = call.services.limiter
         limiter.check(resource_id, call.address)
         if not call.services.passwords.verify(user.secret, current):
@@ -201,7 +203,7 @@ def hash_password(call: Call, password: Any) -> str:
     return call.services.passwords.hash(password)
 
 
-def check_password(password: Any) -> None:
+def check_password(password: Any, attribute: str = "password") -> None:
     """Raise `InvalidResourceError` for a password that is too short or too long."""
     if not isinstance(password, str) or not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
-        raise invalid([f"password: must have {MIN_PASSWORD} to {MAX_PASSWORD} characters"])
+        raise invalid([f"{attribute}: must have {MIN_PASSWORD} to {MAX_PASSWORD} characters"])

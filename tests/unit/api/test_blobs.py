@@ -57,7 +57,8 @@ def test_up_and_down(api: Client) -> None:
         reply = api(who, "GET", f"{blob}/content")
         assert reply.content == b"hello"
         assert reply.headers["content-type"] == "application/octet-stream"
-        assert "attachment" in reply.headers["content-disposition"]
+        assert reply.headers["content-disposition"] == 'attachment; filename="b.zip"'
+        assert reply.headers["cache-control"] == "private, no-cache"
         assert reply.headers["x-content-type-options"] == "nosniff"
 
 
@@ -93,6 +94,30 @@ def test_forms(api: Client) -> None:
     refused(api(JANE, "POST", "blob", files={"other": b"z"}), 400, "no field `file`")
     broken = {"content-type": "multipart/form-data; boundary=x"}
     refused(api(JANE, "POST", "blob", content=b"nonsense", headers=broken), 400, "multipart")
+
+
+def test_a_forms_type_is_read_in_any_case(api: Client) -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nin\r\n--x--\r\n'
+    )
+    headers = {"content-type": "Multipart/Form-Data; boundary=x"}
+    blob = api(JANE, "POST", "blob", content=body, headers=headers).json()["resource-id"]
+    assert api(JANE, "GET", f"{blob}/content").content == b"in"
+
+
+def test_an_upload_is_not_unpacked(api: Client) -> None:
+    headers = {**OCTETS, "content-encoding": "gzip"}
+    refused(api(JANE, "POST", "blob", content=b"x", headers=headers), 415, "Content-Encoding")
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "content"),
+    [("0-0", 206, b"h"), ("-2", 206, b"lo"), ("2-", 206, b"llo"), ("9-", 416, b"")],
+)
+def test_parts_are_downloaded(api: Client, asked: str, status: int, content: bytes) -> None:
+    blob = upload(api, JANE, b"hello")
+    reply = api(JANE, "GET", f"{blob}/content", headers={"range": f"bytes={asked}"})
+    assert (reply.status_code, reply.content) == (status, content)
 
 
 def test_other_bodies_are_no_uploads(api: Client) -> None:

@@ -152,7 +152,8 @@ def test_changing_ones_password(api: Client, one: Client, other: Client) -> None
     for current, status in (({}, 403), ({"current-password": "wrong"}, 403)):
         refused(one(ANON, "POST", path, {**new, **current}), status, "invalid credentials")
     short = {"current-password": PASSWORD, "new-password": "short"}
-    refused(one(ANON, "POST", path, short), 400, "8 to 1000 characters")
+    refused(one(ANON, "POST", path, short), 400, "new-password: must have 8 to 1000 characters")
+    refused(one(ANON, "POST", path, {"current-password": 1}), 400, "\ncurrent-password: must be")
     refused(api(JANE, "POST", path, {"current-password": PASSWORD, **new}), 403, "invalid")
     refused(one(ANON, "GET", path), 405, "invalid method")
     ok(one(ANON, "POST", path, {"current-password": PASSWORD, **new}))
