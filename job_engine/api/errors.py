@@ -71,6 +71,12 @@ class UnknownRouteError(RequestError):
     status = 404
 
 
+class RequestForbiddenError(RequestError, ForbiddenError):
+    """credentials required"""
+
+    status = 403
+
+
 class PreconditionFailedError(RequestError):
     """The resource is no longer what `If-Match` names; read it again, then decide anew."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 import zlib
@@ -11,10 +12,18 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from job_engine.api.answers import error_response
-from job_engine.api.errors import RequestError, TooLargeError
+from job_engine.api.errors import (
+    CREDENTIALS_REQUIRED,
+    RequestError,
+    RequestForbiddenError,
+    TooLargeError,
+)
 from job_engine.api.identity import STRANGER
 
-UPLOAD_PATH = "/api/blob"
+UPLOAD_PATH: Final = "/api/blob"
+LOGIN_PATH: Final = "/api/session"
+DRAIN_S: Final = 10.0
+"""Seconds that what is refused may go on to arrive."""
 BODY_S: Final = 120.0
 """Seconds in which a body has to arrive; a slow one would hold a connection and its memory."""
 IDLE_S: Final = 20.0
@@ -58,6 +67,11 @@ class BodyMiddleware:
             unpacked = _unpacker(_header(scope, b"content-encoding"))
             body = await _read(_impatient(receive, BODY_S), unpacked, limit)
         except RequestError as error:
+            if isinstance(error, TooLargeError):
+                await drain(scope, receive, self._max_bytes)
+                if limit < self._max_bytes and scope["path"] != LOGIN_PATH:
+                    # To log in helps, as clients that do so by themselves have to be told.
+                    error = RequestForbiddenError(CREDENTIALS_REQUIRED)
             await error_response(error, close=True)(scope, receive, send)
             return
         if body is None:
@@ -69,9 +83,26 @@ class BodyMiddleware:
         return min(self._max_bytes, STRANGERS_BYTES) if stranger else self._max_bytes
 
 
-def _check_length(length: bytes, limit: int) -> None:
-    """Refuse a body whose `Content-Length` is too large, before any of it is read."""
-    if length.isdigit() and int(length) > limit:
+async def drain(scope: Scope, receive: Receive, limit: int) -> None:
+    """Read on for a while, so that a client that is still sending gets to see the answer.
+
+    Closing on it would reset the connection: an expired session would look like a broken
+    network, and nobody would log in again. Who asks before sending has sent nothing.
+    """
+    if _header(scope, b"expect") == b"100-continue":
+        return
+    with contextlib.suppress(TimeoutError, RuntimeError):
+        async with asyncio.timeout(DRAIN_S):
+            while limit > 0:
+                message = await receive()
+                limit -= len(message.get("body", b""))
+                if not message.get("more_body", False):  # it is whole, or its sender is gone
+                    return
+
+
+def _check_length(told: bytes, limit: int) -> None:
+    """Refuse a body that says itself that it is too large, before any of it is read."""
+    if told.isdigit() and int(told) > limit:
         raise _too_large(limit)
 
 

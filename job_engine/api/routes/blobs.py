@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -11,11 +9,11 @@ from fastapi import APIRouter
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from job_engine.api.audit import line_of
-from job_engine.api.body import UnknownEncodingError
+from job_engine.api.body import UnknownEncodingError, drain
 from job_engine.api.call import Call, make_call, status_map
 from job_engine.api.errors import RequestError, TooLargeError
 from job_engine.api.http.uploads import FIELD, MultipartFile
@@ -33,9 +31,6 @@ from job_engine.store.blob_files import Incoming
 router = APIRouter(prefix="/api/blob", tags=["blob"])
 
 OCTET_STREAM = "application/octet-stream"
-DRAIN_S = 10.0
-"""Seconds for which the rest of a refused upload is read."""
-
 
 _BYTES: Final[Json] = {"type": "string", "format": "binary"}
 _UPLOAD: Final[Json] = {
@@ -72,7 +67,7 @@ async def upload(request: Request, services: Shared, who: Caller) -> Response:
     try:
         return await _upload(request, services, who, limit)
     except JobEngineError:
-        await _drain(request, limit)
+        await drain(request.scope, request.receive, limit)
         raise
 
 
@@ -149,21 +144,6 @@ def _file(call: Call, digest: str) -> Response:
             "Cache-Control": "private, no-cache",
         },
     )
-
-
-async def _drain(request: Request, limit: int) -> None:
-    """Read the rest for a while, so that a client that is still sending sees the response.
-
-    Closing the connection at once would reset it: an expired session would look like a
-    network failure, and the client would not log in again.
-    """
-    drained = 0
-    with contextlib.suppress(ClientDisconnect, TimeoutError, RuntimeError):
-        async with asyncio.timeout(DRAIN_S):
-            async for chunk in request.stream():
-                drained += len(chunk)
-                if drained > limit:
-                    return
 
 
 def _check_length(request: Request, limit: int) -> None:

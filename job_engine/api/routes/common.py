@@ -13,10 +13,9 @@ from starlette.responses import Response
 
 from job_engine.api.answers import json_response
 from job_engine.api.call import Reply, parse_json
-from job_engine.api.errors import CREDENTIALS_REQUIRED, MalformedJsonError
+from job_engine.api.errors import CREDENTIALS_REQUIRED, MalformedJsonError, RequestForbiddenError
 from job_engine.api.identity import Identity
 from job_engine.api.services import Services
-from job_engine.api.types.base import RequestForbiddenError
 
 
 def services_of(request: Request) -> Services:

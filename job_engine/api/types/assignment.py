@@ -12,9 +12,10 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import Field, StringConstraints
 
 from job_engine.api.call import Call
+from job_engine.api.errors import RequestForbiddenError
 from job_engine.api.identity import EXECUTOR, TEACHER
 from job_engine.api.schema import Common, Given, NonBlank, Schema, invalid
-from job_engine.api.types.base import Collection, RequestForbiddenError
+from job_engine.api.types.base import Collection
 from job_engine.api.types.stored import StoredType
 from job_engine.errors import ArchiveError, AssignmentError, NotFoundError
 from job_engine.grading.bundles import document_of

@@ -14,6 +14,7 @@ from job_engine.api.errors import (
     CREDENTIALS_REQUIRED,
     MethodNotAllowedError,
     RequestError,
+    RequestForbiddenError,
     UnknownActionError,
 )
 from job_engine.api.identity import Identity
@@ -156,12 +157,6 @@ class ResourceType(ABC):
         if not call.params.filters:
             raise RequestError("Bulk request should contain a non empty cimi filter.")
         self.require(call, (ADMIN, *(self.collection.bulk_delete or ())))
-
-
-class RequestForbiddenError(RequestError, ForbiddenError):
-    """credentials required"""
-
-    status = 403
 
 
 def refuse(resource_id: str) -> ForbiddenError:

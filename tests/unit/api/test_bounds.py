@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 from job_engine.api.concurrency.limit import ConcurrencyLimit
 from job_engine.api.errors import TooManySearchesError
-from job_engine.api.http.body import STRANGERS_BYTES
+from job_engine.api.services import COOKIE
+from job_engine.api.turns import Turns
 from job_engine.model.protocol.actions import ActionDescription
 from job_engine.settings import ApiSettings
 from tests.unit.api.people import add_user, log_in_as
@@ -46,6 +48,25 @@ def test_strangers_may_say_little(api: Client) -> None:
     refused(reply, 413, str(STRANGERS_BYTES))
     job = {"action": "noop", "description": "y" * STRANGERS_BYTES}
     assert api(LMS, "POST", "job", job).status_code == 201
+
+
+@pytest.mark.parametrize("size", [STRANGERS_BYTES, 900_000])
+@pytest.mark.parametrize("whole", [True, False])
+def test_whose_session_is_over_is_told_to_log_in(api: Client, size: int, whole: bool) -> None:
+    """A client that logs in again by itself does so after a 403, and after nothing else."""
+    body = json.dumps({"jobs": [{"action": "noop", "description": "y" * size}]}).encode()
+    content = body if whole else iter([body[:100], body[100:]])
+    headers = {"content-type": "application/json", "bulk": "yes", "cookie": f"{COOKIE}=gone"}
+    reply = api.http.post("/api/job", content=content, headers=headers)
+    refused(reply, 403, "credentials required")
+
+
+@pytest.mark.parametrize("path", ["job", "blob"])
+def test_who_asks_before_sending_is_refused_before_sending(api: Client, path: str) -> None:
+    head = f"POST /api/{path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+    with socket.create_connection(("127.0.0.1", api.running.server.port), timeout=30) as raw:
+        raw.sendall(f"{head}Content-Length: 100000\r\n\r\n".encode())
+        assert raw.recv(100).startswith(b"HTTP/1.1 403 ")
 
 
 def test_filters_of_who_may_not_search_are_not_read(api: Client) -> None:
