@@ -28,7 +28,7 @@ MAX_DEPTH: Final = 100
 """Nested objects and arrays that a body may have; storing and writing them has limits too."""
 _INT64: Final = 2**63
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-"""A NUL as JSON writes it, and not a backslash before the letters."""
+"""An escaped NUL in JSON, but not an escaped backslash before the same letters."""
 _JSON: Final = "application/json"
 _CAME_AS: Final = ", and this one came as {}: send it with 'Content-Type: application/json'"
 """What whoever leaves the header to curl has to be told."""
@@ -82,7 +82,7 @@ def status_map(status: int, message: str, resource_id: str, **more: Any) -> Repl
 
 
 async def make_call(request: Request, services: Services, who: Identity = ANONYMOUS) -> Call:
-    """Read the request; `who` may be told later. Raises `MalformedJsonError`."""
+    """Parse a request; `who` may be filled in later. Raises `MalformedJsonError`."""
     headers = request.headers
     media_type = _media_type(headers.get("content-type", ""))
     raw = await request.body()
@@ -151,7 +151,7 @@ def parse_json(raw: bytes) -> Any:
             text, parse_constant=_refuse, parse_float=_finite, parse_int=_small_integer
         )
         limit_depth(value)
-        if r"\u" in text:  # there is no other way to an unpaired surrogate, or to a NUL
+        if r"\u" in text:  # only escapes can make an unpaired surrogate or a NUL
             _check_characters(json.dumps(value, ensure_ascii=False))
     except _UnstorableError as error:
         raise MalformedJsonError(str(error)) from error
