@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 import anyio.to_thread
@@ -53,22 +53,38 @@ from job_engine.store.factory import open_store
 
 log = get_logger(__name__)
 
-PACKED_FROM_BYTES: Final = 1024
-"""Answers that are smaller are not packed: it would cost more than it saves."""
-PACK_LEVEL: Final = 4
-"""JSON hardly gets smaller above it, and takes twice as long."""
-_ASKED_WITH: Final = (
+COMPRESSED_FROM_BYTES: Final = 1024
+"""Smaller responses are not compressed: it would cost more than it saves."""
+COMPRESSION_LEVEL: Final = 4
+"""gzip's level: higher ones take twice as long, and hardly make JSON smaller."""
+NOT_COMPRESSED: Final = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
+"""Event streams, which must not be buffered, and uploads, most of which are compressed."""
+_NO_GZIP: Final = re.compile(rb"gzip\s*;\s*q=0(\.0*)?\s*(,|$)", re.IGNORECASE)
+"""How a client refuses gzip, which `GZipMiddleware` takes for yes (RFC 9110 §12.5.3)."""
+
+_CORS_REQUEST_HEADERS: Final = (
     *("Content-Type", "Content-Encoding", "If-Match", "Idempotency-Key", "bulk"),
     *("Last-Event-ID", "X-Request-ID", "Range"),
 )
-_TOLD: Final = (
+"""Headers that pages of another origin may send."""
+_CORS_RESPONSE_HEADERS: Final = (
     *("Location", "ETag", "Retry-After", "X-Request-ID", "Idempotency-Replayed"),
     *("Content-Disposition", "Content-Range"),
 )
-"""Headers that pages of another origin may send, and read."""
-_NO_GZIP: Final = re.compile(rb"gzip\s*;\s*q=0(\.0*)?\s*(,|$)", re.IGNORECASE)
-NOT_PACKED: Final = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
-"""Event streams, which nothing may hold back, and uploads, which mostly are packed."""
+"""Headers that pages of another origin may read."""
+
+ROUTERS: Final = (
+    job_stream.router,
+    messages.executors,
+    messages.distributors,
+    health.router,
+    engine.router,
+    webhooks.router,
+    events.router,
+    blobs.router,
+    greengrader.router,
+)
+"""FastAPI's own routes, asked in this order, before those of resource types."""
 
 
 def create_app(
@@ -126,24 +142,34 @@ def _lifespan(
         finally:
             await run_in_threadpool(store.stop)
 
-    registry = make_registry(types)
-    app = _Application(
-        title="Job Engine",
-        version=job_engine.__version__,
-        lifespan=lifespan,
-        openapi_url="/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=lambda route: "-".join([*map(str, route.tags), route.name]),
-    )
-    app.around = [
-        *_for_browsers(settings.cors_origins),
+    return lifespan
+
+
+def _middleware(app: FastAPI, settings: ApiSettings) -> Sequence[Middleware]:
+    """Return what every request passes, outermost first."""
+    return (
+        *_cors(settings.cors_origins),
         Middleware(RequestIdMiddleware),
         Middleware(_CompressionMiddleware),
         Middleware(RateLimitMiddleware, services=lambda: app.state.services),
         Middleware(NulMiddleware),
         Middleware(BodyMiddleware, max_bytes=settings.max_body_bytes),
+    )
+
+
+def _cors(origins: Sequence[str]) -> Sequence[Middleware]:
+    """Return what lets pages of these origins read responses, errors of the others included."""
+    if not origins:
+        return ()
+    return (
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_credentials=True,
+            allow_methods=["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"],
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
+        ),
     )
 
 
@@ -170,24 +196,8 @@ def _openapi(app: FastAPI, registry: Mapping[str, ResourceType]) -> dict[str, An
     return app.openapi_schema
 
 
-def _for_browsers(origins: Sequence[str]) -> Sequence[Middleware]:
-    """Let pages of these origins read answers; outermost, for errors too are answers to them."""
-    if not origins:
-        return []
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_credentials=True,
-            allow_methods=["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"],
-            allow_headers=_ASKED_WITH,
-            expose_headers=_TOLD,
-        )
-    ]
-
-
-class _PackWhatIsRead:
-    """Packs answers to who reads; those to who writes are short, and come by the thousand.
+class _CompressionMiddleware:
+    """Compresses responses to GET and PUT.
 
     Responses to writes are short and frequent. So are those to distributors, and random ids
     hardly get smaller.
@@ -203,13 +213,14 @@ class _PackWhatIsRead:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reads = scope["type"] == "http" and scope["method"] in ("GET", "PUT")
-        packs = reads and not scope["path"].startswith(engine.PREFIX) and not _refuses_gzip(scope)
-        await (self._packing if packs else self._app)(scope, receive, send)
+        reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD", "PUT")
+        compresses = (
+            reads and not scope["path"].startswith(engine.PREFIX) and not _refuses_gzip(scope)
+        )
+        await (self._compressed if compresses else self._app)(scope, receive, send)
 
 
 def _refuses_gzip(scope: Scope) -> bool:
-    """Whether a client says `gzip;q=0`, which what packs takes for yes (RFC 9110 §12.5.3)."""
     return any(
         name == b"accept-encoding" and _NO_GZIP.search(value) for name, value in scope["headers"]
     )

@@ -49,7 +49,7 @@ def run_query(
     )
     # The engine's own services are not subject to the limit on searches.
     served_first = everything or EXECUTOR in call.who.claims
-    with nullcontext() if served_first else call.services.searches.turn(call.who.creator):
+    with nullcontext() if served_first else call.services.searches.admit(call.who.creator):
         page = (read or call.services.store.database.read)(
             lambda connection: run(connection, seen, query, now_ms)
         )

@@ -23,7 +23,7 @@ from job_engine.api.identity import STRANGER
 UPLOAD_PATH: Final = "/api/blob"
 LOGIN_PATH: Final = "/api/session"
 DRAIN_S: Final = 10.0
-"""Seconds that what is refused may go on to arrive."""
+"""Seconds for which the rest of a refused body is read."""
 BODY_S: Final = 120.0
 """Seconds in which a body has to arrive; a slow one would hold a connection and its memory."""
 IDLE_S: Final = 20.0
@@ -70,7 +70,7 @@ class BodyMiddleware:
             if isinstance(error, TooLargeError):
                 await drain(scope, receive, self._max_bytes)
                 if limit < self._max_bytes and scope["path"] != LOGIN_PATH:
-                    # To log in helps, as clients that do so by themselves have to be told.
+                    # Clients that log in again by themselves do so after a 403 only.
                     error = RequestForbiddenError(CREDENTIALS_REQUIRED)
             await error_response(error, close=True)(scope, receive, send)
             return
@@ -84,10 +84,11 @@ class BodyMiddleware:
 
 
 async def drain(scope: Scope, receive: Receive, limit: int) -> None:
-    """Read on for a while, so that a client that is still sending gets to see the answer.
+    """Read the rest for a while, so that a client that is still sending sees the response.
 
-    Closing on it would reset the connection: an expired session would look like a broken
-    network, and nobody would log in again. Who asks before sending has sent nothing.
+    Closing the connection at once would reset it: an expired session would look like a
+    network failure, and the client would not log in again. A client that waits for
+    `100 Continue` sends nothing more.
     """
     if _header(scope, b"expect") == b"100-continue":
         return
@@ -100,9 +101,9 @@ async def drain(scope: Scope, receive: Receive, limit: int) -> None:
                     return
 
 
-def _check_length(told: bytes, limit: int) -> None:
-    """Refuse a body that says itself that it is too large, before any of it is read."""
-    if told.isdigit() and int(told) > limit:
+def _check_length(length: bytes, limit: int) -> None:
+    """Refuse a body whose `Content-Length` is too large, before any of it is read."""
+    if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
 
 

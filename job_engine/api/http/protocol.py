@@ -1,9 +1,11 @@
 """uvicorn's HTTP protocol with limits on the size and time of a request's head.
 
-httptools gathers a request's head until it is complete, however long that gets and takes.
-What is not HTTP is answered in the form of every other error. Who offers to go on in another
-protocol is answered in this one (RFC 9110 §7.8), as Java's HttpClient and `curl --http2` do
-with every first request; httptools takes what follows its headers for that other protocol.
+httptools collects a head without limits of its own. Malformed HTTP is answered with an error
+in the same form as any other.
+
+A client that offers another protocol, as Java's HttpClient and `curl --http2` do with their
+first request, is answered in HTTP/1.1 (RFC 9110 §7.8). httptools would take the body of such
+a request for the other protocol.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ ONCE: Final = frozenset(
         *(b"nuvla-authn-info", b"idempotency-key", b"if-match"),
     }
 )
-"""Headers of which a second one may be read by somebody else than the first."""
+"""Headers that may occur only once: a proxy might read another one than this server does."""
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 """Headers that say how long a body is."""
 

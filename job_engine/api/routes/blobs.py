@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from job_engine.api.audit import line_of
-from job_engine.api.body import UnknownEncodingError, drain
 from job_engine.api.call import Call, make_call, status_map
 from job_engine.api.errors import RequestError, TooLargeError
+from job_engine.api.http.body import UnknownEncodingError, drain
 from job_engine.api.http.uploads import FIELD, MultipartFile
 from job_engine.api.identity import Identity
 from job_engine.api.openapi.answers import Responses, answer, errors

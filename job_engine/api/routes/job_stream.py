@@ -1,11 +1,11 @@
 """The stream of one job: log, phases and tests as they happen, as server-sent events.
 
-It goes on after the offset in `Last-Event-ID` or `offset`, else from the start, and ends
-with the job. A browser then connects again by itself, as the one that has seen the end, and
-is answered 204, which keeps it from doing so for ever.
+It continues after the offset in `Last-Event-ID` or `offset`, else from the start, and ends
+with the job. Whoever may read the job may follow it; events for staff go only to those who
+manage the job or may edit it.
 
-Who may read the job may follow it; what a run tells for staff goes to those who manage the
-job or may edit it.
+A browser's EventSource connects again after the end, with the id of the last event: 204 is
+what stops it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ async def job_stream(
         raise BadOffsetError
     call = await make_call(request, services, who)
     job = f"job/{uuid}"
-    await run_in_threadpool(_look, call, job)  # refuses now, and not within the stream
+    await run_in_threadpool(_look, call, job)  # raises before the stream has begun
     if told == _END:
         return Response(status_code=204)
     return EventSourceResponse(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Final
 
-from job_engine.api.audit import tell_stored_edit
+from job_engine.api.audit import record_stored_edit
 from job_engine.api.call import Call, Reply
 from job_engine.api.changes import change_of
 from job_engine.api.operations import links
@@ -66,7 +66,7 @@ def edit_entry_point(call: Call, type_names: Sequence[str]) -> Reply:
     store = call.services.store.resources
     with suppress(ConflictError):  # stored already
         store.add(Resource(_first()))
-    store.edit(ENTRY_POINT, change, partial(tell_stored_edit, call))
+    store.edit(ENTRY_POINT, change, partial(record_stored_edit, call))
     return entry_point(call, type_names)
 
 

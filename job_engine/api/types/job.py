@@ -14,7 +14,6 @@ from job_engine.api.access import keep_editable, project, rights, rights_held, s
 from job_engine.api.audit import record, record_edit
 from job_engine.api.call import Call, Reply
 from job_engine.api.changes import Change, change_of, is_patch
-from job_engine.api.children import for_children
 from job_engine.api.collections import run_query
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.etags import etag_of, require_match
@@ -206,10 +205,10 @@ def _may(who: Identity, needed: Right, document: Document) -> None:
     check(rights(who, document), needed, document["id"])
 
 
-def _tell_edit(call: Call, connection: Connection, before: Document, after: Document) -> None:
-    """Tell of an edit, unless it is what a foreign consumer says again and again of its run."""
+def _record_edit(call: Call, connection: Connection, before: Document, after: Document) -> None:
+    """Record an edit in the audit trail, unless it only repeats a foreign consumer's progress."""
     if is_patch(call) or not _PROGRESS.issuperset(call.json_object()):
-        tell_edit(call, connection, before, after)
+        record_edit(call, connection, before, after)
 
 
 def _offered(who: Identity, document: Document, operation: str) -> None:
@@ -219,7 +218,7 @@ def _offered(who: Identity, document: Document, operation: str) -> None:
 
 
 def _merge(call: Call, before: Document, asked: Callable[[Document], Change]) -> Edit:
-    """Make the new document of an edit (specs/cimi-api.md §1.9, §3.5)."""
+    """Make the new document of an edit (docs/cimi.md §1.9, §3.5)."""
     held = rights(call.who, before)
     require_match(call, before, held)
     change = asked(project(before, held, call.services.store.clock()))
@@ -234,7 +233,7 @@ def _merge(call: Call, before: Document, asked: Callable[[Document], Change]) ->
     if "acl" in kept:
         after["acl"] = normal(kept["acl"])
     validate(JobSchema, after, before["id"])
-    # A whole document that is sent back says RUNNING too, and means nothing by it.
+    # A client that sends the whole document back repeats RUNNING, which is no claim.
     echoed = "id" in change.body and before["state"] == JobState.RUNNING
     return Edit(after, claims=kept.get("state") == JobState.RUNNING and not echoed)
 

@@ -150,7 +150,7 @@ def may_delete(call: Call, document: Document) -> None:
 
 
 def merged(before: Document, change: Change, held: Right, fixed: frozenset[str]) -> Document:
-    """Make an edit's change to a document (specs/cimi-api.md §1.9)."""
+    """Make an edit's change to a document (docs/cimi.md §1.9)."""
     ignored = fixed | {*_SERVER_SET, "created-by"}
     kept = {k: v for k, v in keep_editable(change.body, held).items() if k not in ignored}
     removed = change.removed - _UNDELETABLE - ignored

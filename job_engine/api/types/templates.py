@@ -19,7 +19,7 @@ from job_engine.model.acl import ADMIN, ANON, Right, normalise
 from job_engine.model.timestamps import format_ms
 from job_engine.store.base import Document
 from job_engine.store.fixed import FixedDocuments
-from job_engine.store.source import resources_of
+from job_engine.store.search.source import resources_of
 
 
 class TemplateSchema(Common):

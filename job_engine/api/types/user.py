@@ -86,7 +86,7 @@ class UserType(StoredType):
         """
         body = {} if is_patch(call) else call.json_object()
         if call.who.is_admin and "password" in body:
-            # Hashed here: the store's writer, which everybody waits for, is no place for it.
+            # Hashed before the write, because all writes wait for the store's writer.
             hashed = _Hashed(hash_password(call, body["password"]))
             call = replace(call, body={**body, "password": hashed})
         reply = super().edit(call, resource_id)

@@ -13,8 +13,8 @@ import pytest
 
 from job_engine.api.concurrency.limit import ConcurrencyLimit
 from job_engine.api.errors import TooManySearchesError
+from job_engine.api.http.body import STRANGERS_BYTES
 from job_engine.api.services import COOKIE
-from job_engine.api.turns import Turns
 from job_engine.model.protocol.actions import ActionDescription
 from job_engine.settings import ApiSettings
 from tests.unit.api.people import add_user, log_in_as
