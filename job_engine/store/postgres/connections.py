@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: how they are made, and how long what they do may take."""
+"""Connections to PostgreSQL, and the time limits of what they do."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from sqlalchemy import URL, Engine
 from job_engine.store.base import write_json
 
 BUSY_TIMEOUT_S: Final = 30.0
-"""Seconds to wait for another process that writes, or for a connection."""
+"""Seconds to wait for another writer, or for a free connection."""
 READ_LIMIT_S: Final = 10.0
-"""Seconds that one statement of a read may take: a search that takes longer would hold
-everybody's up."""
+"""Seconds that one statement of a read may take, because slow searches delay all others."""
 PAUSE_LIMIT_S: Final = 10.0
-"""Seconds that a process may be silent within a transaction: then the server ends it, so that
-one which was paused, or cut off, holds the others up no longer."""
+"""Seconds that a connection may be idle within a transaction before the server ends it, so that
+a process that was paused or cut off does not block the other writers."""
 
 _CONNECT: Final = {
     "connect_timeout": 30,
     "application_name": "job-engine",
-    # Half a minute after a cable was pulled, it is noticed.
+    # A broken network is noticed after half a minute.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 4,
@@ -31,7 +30,7 @@ _CONNECT: Final = {
 
 
 def make_engine(url: URL, connections: int, ready: Callable[[Any], None]) -> Engine:
-    """Return an engine with so many connections; 0: with one for each time it is asked."""
+    """Return an engine with a pool of `connections`; 0: a new connection each time."""
     pool: dict[str, Any] = {"poolclass": sa.NullPool}
     if connections:
         pool = {"pool_size": connections, "max_overflow": 0, "pool_timeout": BUSY_TIMEOUT_S}
@@ -39,7 +38,7 @@ def make_engine(url: URL, connections: int, ready: Callable[[Any], None]) -> Eng
         url,
         connect_args=_CONNECT,
         json_serializer=write_json,
-        # Values are people's, and digests of their passwords: no error may repeat them.
+        # Values are private, and include password hashes: errors must not contain them.
         hide_parameters=True,
         **pool,
     )
@@ -48,36 +47,36 @@ def make_engine(url: URL, connections: int, ready: Callable[[Any], None]) -> Eng
 
 
 def ready_to_read(raw: Any) -> None:
-    """Have a connection see snapshots, change nothing, and give up what takes too long."""
+    """Set a connection to read-only snapshots, with a time limit for statements."""
     _set(raw, statement_timeout=READ_LIMIT_S, idle_in_transaction_session_timeout=PAUSE_LIMIT_S)
     raw.execute("SET default_transaction_isolation = 'repeatable read'")
     raw.execute("SET default_transaction_read_only = on")
     raw.commit()
-    # The driver's own transactions begin with a way to the server of their own, wanted or not.
+    # The driver would begin transactions with a round trip of their own.
     raw.autocommit = True
 
 
 def ready_to_write(raw: Any) -> None:
-    """Have a connection wait for its turn only so long, and answer what is on the disk."""
+    """Set a connection to durable commits, with a time limit for locks."""
     _set(raw, lock_timeout=BUSY_TIMEOUT_S, idle_in_transaction_session_timeout=PAUSE_LIMIT_S)
-    # Whatever is the server's default: what is answered is on its disk.
+    # Whatever the server's default is: a commit must be on disk when it returns.
     raw.execute(
         "SELECT set_config('synchronous_commit', 'on', false) "
         "WHERE current_setting('synchronous_commit') = 'off'"
     )
     raw.commit()
-    # The driver's own transactions begin with a way to the server of their own.
+    # As above.
     raw.autocommit = True
 
 
 def ready_to_listen(raw: Any) -> None:
-    """Have a connection hear of what is announced at once."""
+    """Set a connection to autocommit, so that notifications arrive at once."""
     raw.autocommit = True
 
 
 def _set(raw: Any, **limits_s: float) -> None:
     for name, limit_s in limits_s.items():
         raw.execute(f"SET {name} = {round(limit_s * 1000)}")
-    # Compiling a search of a person's takes longer than running it.
+    # JIT compilation of a search takes longer than running it.
     raw.execute("SET jit = off")
     raw.commit()

@@ -1,4 +1,4 @@
-"""What went wrong with PostgreSQL: whether to try again, and what somebody is told of it."""
+"""Errors of PostgreSQL: which of them to retry, and what callers see of them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from job_engine.store.postgres.connections import READ_LIMIT_S
 from job_engine.store.sending import BatchError, LateError
 
 FIRST_WAIT_S: Final = 0.05
-"""Seconds, at most, until it is tried a second time."""
+"""Longest delay, in seconds, before the second attempt."""
 ATTEMPTS: Final = 5
-"""How often a transaction is tried that the server gave up, or that lost its connection."""
+"""Attempts of a transaction that the server aborted, or that lost its connection."""
 
 
 class ConnectionLostError(StoreError):
@@ -30,11 +30,11 @@ class OutcomeUnknownError(StoreError):
 
 
 def persistently(attempt: Callable[[], T], which: Callable[[BaseException], bool]) -> T:
-    """Try, and some times more after an error of `which`."""
+    """Call `attempt`, and repeat it after errors for which `which` is true."""
     again = Retrying(
         retry=retry_if_exception(which),
         stop=stop_after_attempt(ATTEMPTS),
-        # At once, it would meet again whom it has just made way for.
+        # With a delay, or it would collide with the same transaction again.
         wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=2.0),
         reraise=True,
     )
@@ -49,7 +49,7 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection is gone, or there was none to be had."""
+    """Return whether the connection was lost, or could not be made."""
     cause = cause_of(error)
     if isinstance(cause, ConnectionLostError | pg.IdleInTransactionSessionTimeout):
         return True
@@ -59,7 +59,7 @@ def is_lost(error: BaseException) -> bool:
 
 
 def undoes_all(error: BaseException) -> bool:
-    """Whether with a unit all of its transaction is over, and not only that part of it."""
+    """Return whether an error of one unit has ended the whole transaction."""
     return isinstance(error, BatchError) or _is_given_up(error)
 
 
@@ -70,12 +70,12 @@ def _is_given_up(error: BaseException) -> bool:
 
 
 def may_run_again(error: BaseException) -> bool:
-    """Whether nothing was committed, for a reason that may have passed."""
+    """Return whether nothing was committed, for a reason that may be temporary."""
     return isinstance(error, LateError) or _is_given_up(error) or is_lost(error)
 
 
 def reason_of(error: Exception) -> str:
-    """Say what the server said, without statements and values."""
+    """Return the server's message, without statements and values."""
     cause = cause_of(error)
     if isinstance(cause, psycopg.Error) and cause.diag.message_primary:
         return cause.diag.message_primary
@@ -83,7 +83,7 @@ def reason_of(error: Exception) -> str:
 
 
 def explained(error: Exception) -> Exception:
-    """Return what somebody is told who asked for what failed so."""
+    """Return the error that the caller of a failed unit gets."""
     cause = cause_of(error)
     match cause:
         case sa.exc.TimeoutError():

@@ -1,7 +1,7 @@
-"""What one process commits, told to the others: PostgreSQL's NOTIFY and LISTEN.
+"""Notifying other processes of commits, by PostgreSQL's NOTIFY and LISTEN.
 
-It only wakes them, so that they look at once; a notice that is lost, with the connection it
-would have come over, costs the time until they look by themselves.
+A notice only wakes them early. If one is lost with its connection, they find the news with
+their next poll.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ log = get_logger(__name__)
 
 CHANNEL: Final = "job_engine"
 RECONNECT_S: Final = 1.0
-"""Seconds between two attempts to hear of the others again."""
+"""Seconds between two attempts to connect again."""
 _LOOK_UP_S: Final = 5.0
-"""Seconds after which one who listens sees, at the latest, that it has to stop."""
+"""Seconds after which the listening thread notices a stop, at the latest."""
 _EVERYTHING: Final = frozenset(EVENTS_TOPIC + state for state in JobState)
 
 
 class Notices:
-    """Tells the topics of this process's commits, and calls `hear` with those of the others."""
+    """Sends the topics of this process's commits, and calls `hear` with those of the others."""
 
     def __init__(self, engine: Engine, hear: Callable[[frozenset[str]], None]) -> None:
-        """`engine` makes connections that commit by themselves, each for this one purpose."""
+        """`engine` makes autocommit connections without a pool."""
         self._engine = engine
         self._hear = hear
-        # Notices come back to who sent them, and its own listeners were told already.
+        # PostgreSQL also notifies the sender, whose listeners were called already.
         self._name = uuid.uuid4().hex
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Listen from now on. Raises what the driver raises where it cannot."""
+        """Start to listen. Raises the driver's error if that fails."""
         connection = self._listen()
         self._thread = threading.Thread(
             target=self._run, args=(connection,), name="store-notices", daemon=True
@@ -50,9 +50,9 @@ class Notices:
         self._thread.start()
 
     def saying(self, topics: Collection[str]) -> Sequence[str]:
-        """Return what has the other processes told of `topics` after the commit, in SQL.
+        """Return SQL statements that notify the other processes of `topics` with the commit.
 
-        Topics are the engine's own words; no text of anybody else's is in them.
+        Topics are constants of the engine, so they are safe in SQL.
         """
         return [self._saying(*sorted(topics))] if topics else []
 
@@ -60,7 +60,7 @@ class Notices:
         return f"NOTIFY {CHANNEL}, '{' '.join([self._name, *topics])}'"
 
     def stop(self) -> None:
-        """Stop to listen. Idempotent."""
+        """Stop listening. Idempotent."""
         self._stopping.set()
         if self._thread is None:
             return
@@ -68,7 +68,7 @@ class Notices:
             with self._engine.connect() as connection:
                 connection.exec_driver_sql(self._saying())
         except sa.exc.SQLAlchemyError:
-            log.debug("notices.not_woken")  # it looks up by itself
+            log.debug("notices.not_woken")  # the thread notices the stop by itself
         self._thread.join()
         self._thread = None
 
@@ -83,13 +83,13 @@ class Notices:
             listening = self._listen_again()
 
     def _listen_again(self) -> Connection | None:
-        """Connect, however long that takes; None once told to stop."""
+        """Connect again, however long that takes; return None once stopped."""
         while not self._stopping.wait(RECONNECT_S):
             try:
                 connection = self._listen()
             except sa.exc.SQLAlchemyError:
                 continue
-            # Whatever was said meanwhile was not heard.
+            # Notices in the meantime were lost.
             self._hear(_EVERYTHING)
             return connection
         return None
@@ -104,7 +104,7 @@ class Notices:
         return connection
 
     def _follow(self, raw: Any) -> None:
-        """Hear what is told until told to stop; raises when the connection is lost."""
+        """Receive notices until stopped. Raises when the connection is lost."""
         while not self._stopping.is_set():
             for notice in raw.notifies(timeout=_LOOK_UP_S):
                 sender, *topics = notice.payload.split(" ")

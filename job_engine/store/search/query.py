@@ -1,4 +1,4 @@
-"""Searching documents: filter, order, page, count and aggregations, for every source alike."""
+"""Answering queries over any source: filter, order, page, count and aggregations."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _ATTRIBUTE: Final = re.compile(r"[A-Za-z@][A-Za-z0-9_:@-]*(?:[./][A-Za-z@][A-Za-
 
 
 FEW: Final = 5_000
-"""Documents that are looked at one by one, rather than all that match a filter."""
+"""Up to so many visible documents a search starts from them rather than from the filter."""
 _TOO_COMPLEX: Final = re.compile(
     r"too large|too many|parser stack overflow|tables in a join|too complex|out of range"
     r"|stack depth limit"
 )
-"""How SQLite, and PostgreSQL, say that a statement is beyond their limits."""
+"""Errors of SQLite and PostgreSQL that mean that a statement exceeds their limits."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked for. `claims` are those of the caller; None sees everything."""
+    """A query. `claims` are those of the caller; None sees everything."""
 
     filter: Filter | None = None
     offset: int = 0
@@ -48,12 +48,12 @@ class Query:
 
     @property
     def needs(self) -> Right:
-        """The right without which something of it must not be answered."""
+        """The right that the caller needs on a document to query by these attributes."""
         return _needed(self.names)
 
     @property
     def names(self) -> frozenset[str]:
-        """The attributes that it looks at, each by the first step of its path."""
+        """The top-level attributes that the query uses."""
         names = set() if self.filter is None else set(attributes_of(self.filter))
         names.update(name for name, _ in self.orderby)
         names.update(item.partition(":")[2] for item in self.aggregations)
@@ -62,7 +62,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Page:
-    """What was found; `count` is before paging."""
+    """A page of documents; `count` is the number that match, before paging."""
 
     count: int
     documents: Sequence[Document]
@@ -87,7 +87,7 @@ def _run(connection: Connection, source: Source, query: Query, now_ms: int) -> P
     if job_counts.can_count(source, query.filter) and not _asks_for_reserved(source, query):
         count = job_counts.count(connection, query.filter, query.claims, query.needs, now_ms)
     condition = condition_of(source, query, now_ms, _lead(connection, source, query, count, now_ms))
-    # Statements of clients are not worth remembering: no two are alike.
+    # Not cached, because hardly any two statements of clients are the same.
     options: dict[str, Any] = {"compiled_cache": None}
     if count is None:
         every = select(func.count()).select_from(source.table).where(condition)
@@ -113,22 +113,22 @@ def page_of(source: Source, query: Query, condition: ColumnElement[bool]) -> Sel
 
 
 class Lead(Enum):
-    """What a search starts from: the database would have to guess."""
+    """Where a search starts; a hint, because the database cannot estimate it well."""
 
     FILTER = "filter"
-    """What matches; each is looked at whether the caller sees it."""
+    """From documents that match the filter; then check whether the caller sees them."""
     CALLER = "caller"
-    """What the caller sees; each is looked at whether it matches."""
+    """From documents that the caller sees; then check whether they match."""
     EITHER = "either"
-    """As the database likes."""
+    """The database decides."""
 
 
 def _lead(
     connection: Connection, source: Source, query: Query, count: int | None, now_ms: int
 ) -> Lead:
-    """Start from what the caller sees where that is little, whatever the filter is.
+    """Decide where to start: from the caller's documents if those are few.
 
-    `count` is how many documents it finds, where that is known already.
+    `count` is the number of documents that match, if it is known already.
     """
     if query.claims is None or not source.counted:
         return Lead.EITHER
@@ -140,27 +140,28 @@ def _lead(
 def condition_of(
     source: Source, query: Query, now_ms: int, lead: Lead = Lead.EITHER
 ) -> ColumnElement[bool]:
-    """Return which rows a query is about.
+    """Return the condition for the rows that match a query.
 
-    Who may not see an attribute finds nothing by it: a filter would tell its value.
+    Rows in which the caller may not see a queried attribute do not match: a filter would
+    reveal its value.
     """
     conditions = [source.base]
     if query.filter is not None:
         matching = compile_filter(query.filter, source, now_ms)
-        conditions.append(_unled(matching) if lead is Lead.CALLER else matching)
+        conditions.append(_without_index(matching) if lead is Lead.CALLER else matching)
         if lead is not Lead.CALLER:
-            conditions += _indexed(source, query.filter)
+            conditions += _index_hints(source, query.filter)
     if query.claims is not None:
         seen = source.visible(query.claims, query.needs)
-        conditions.append(_unled(seen) if lead is Lead.FILTER else seen)
+        conditions.append(_without_index(seen) if lead is Lead.FILTER else seen)
         if source.reserved is not None and _asks_for_reserved(source, query):
             theirs = source.visible(query.claims, source.reserved.right)
-            conditions.append(_unled(or_(not_(source.reserved.rows), theirs)))
+            conditions.append(_without_index(or_(not_(source.reserved.rows), theirs)))
     return and_(*conditions)
 
 
 def _asks_for_reserved(source: Source, query: Query) -> bool:
-    """Whether a query of somebody is by what not everybody who sees a row may know of it."""
+    """Return whether a query uses attributes that are reserved in some rows."""
     reserved = source.reserved
     return (
         reserved is not None
@@ -169,13 +170,13 @@ def _asks_for_reserved(source: Source, query: Query) -> bool:
     )
 
 
-def _unled(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return a condition that no index is chosen by."""
+def _without_index(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition in a form for which no index is used."""
     return func.coalesce(condition, false())
 
 
-def _indexed(source: Source, tree: Filter | None) -> Iterable[ColumnElement[bool]]:
-    """Yield what leads to an index, and is true of whatever matches in any case."""
+def _index_hints(source: Source, tree: Filter | None) -> Iterable[ColumnElement[bool]]:
+    """Yield redundant conditions that let the database use an index."""
     items = tree.items if isinstance(tree, And) else (tree,) if tree is not None else ()
     compared = {
         item.attribute: item for item in items if isinstance(item, Compare) and item.op is Op.EQ
@@ -190,7 +191,7 @@ def _indexed(source: Source, tree: Filter | None) -> Iterable[ColumnElement[bool
 
 
 def _needed(names: Iterable[str]) -> Right:
-    """Return the right without which one of these attributes is not seen."""
+    """Return the right that is needed to see all of these attributes."""
     needed = Right.VIEW_META
     for name in names:
         if name == "acl":
@@ -207,8 +208,8 @@ def _ordered(source: Source, orderby: Sequence[tuple[str, bool]]) -> Iterable[Co
             raise InvalidFilterError(f"cannot order by {name!r}: it is no attribute")
         path = re.split(r"[./]", name)
         columns += [(c, descending) for c in _sorted_by(source, path, descending=descending)]
-    # Among equals the newest come first, or the oldest where the order begins upwards: as
-    # an index has them. Nor would it be used for a column that is named twice.
+    # Ties are broken by age, in the direction of the first attribute, as the indexes are
+    # ordered. A column that is named twice would keep an index from being used.
     upwards = bool(orderby) and not orderby[0][1]
     named = [column for column, _ in columns]
     columns += [(c, not upwards) for c in source.age if not any(c is other for other in named)]
@@ -220,7 +221,7 @@ def _ordered(source: Source, orderby: Sequence[tuple[str, bool]]) -> Iterable[Co
 def _sorted_by(
     source: Source, path: Sequence[str], *, descending: bool
 ) -> Iterable[ColumnElement[Any]]:
-    """Yield what an attribute is sorted by: numbers first, then texts, arrays by an extreme."""
+    """Yield sort keys of an attribute: numbers before texts, arrays by their extreme value."""
     column = source.column("/".join(path))
     if column is not None:
         text = source.kind("/".join(path)) is Kind.TEXT

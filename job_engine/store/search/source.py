@@ -1,4 +1,4 @@
-"""What can be searched: the rows of a collection, their attributes, who may see them."""
+"""Sources: the collections that can be searched, their attributes, and who sees which rows."""
 
 from __future__ import annotations
 
@@ -38,43 +38,43 @@ from job_engine.store.tables import SEARCHED_ACTION, audit, blobs, job_counts, j
 
 @dataclass(frozen=True)
 class Reserved:
-    """Attributes that, in some rows, are told to few who see everything else of them."""
+    """Attributes that in some rows only those with a certain right may search by."""
 
     names: frozenset[str]
     rows: ColumnElement[bool]
     right: Right
-    """Who has one of these may search by them in any row."""
+    """Rights of which one allows searching by them in any row."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A collection in the database."""
+    """A collection in the database, as the search sees it."""
 
     type_name: str
     table: Table
     fields: Mapping[str, Field]
-    """Attributes that are columns, by their name; every other one is in the JSON."""
+    """Attributes that are stored in columns, by name; all others are in the JSON."""
     assemble: Callable[[RowMapping], Document]
     visible: Callable[[Collection[str], Right], ColumnElement[bool]]
-    """Who with these claims has this right."""
+    """Returns the condition that claims have a right on a row."""
     base: ColumnElement[bool]
-    """What makes a row of the table one of this collection."""
+    """The condition for a row of the table to belong to the collection."""
     age: tuple[ColumnElement[Any], ...]
-    """What sorts rows by when they were made, no two alike."""
+    """Columns that sort rows by creation; unique together."""
     document: Column[Any] | None = None
     arrays: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
-    """Attributes of the JSON that are shown otherwise than stored, as JSON arrays."""
+    """Attributes of the JSON that are read in another form than stored, as JSON arrays."""
     computed: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
-    """Attributes that are texts made of columns."""
+    """Attributes that are texts computed from columns."""
     date_texts: frozenset[str] = frozenset()
-    """Attributes of the JSON that are timestamps, as the server writes them."""
+    """Attributes of the JSON that are timestamps in the server's format."""
     counted: bool = False
-    """Whether their number is kept, and `job_counts.py` can read it."""
+    """Whether the number of documents is kept, so that `job_counts.py` can count them."""
     spread: Mapping[str, tuple[str, ColumnElement[bool]]] = field(default_factory=dict)
-    """Attributes whose index has another one before what is sorted by, and a condition that
-    names every value of that: with it, the index sorts too."""
+    """Attributes whose index has another column between them and the sort columns, with a
+    condition that lists all values of that column, so that the index can sort."""
     again: Mapping[str, ColumnElement[str]] = field(default_factory=dict)
-    """Attributes that are compared a second time, as what an index of searches alone has."""
+    """Attributes that are also compared as an expression that only indexes for searches have."""
     reserved: Reserved | None = None
 
     def column(self, name: str) -> ColumnElement[Any] | None:
@@ -110,8 +110,8 @@ _shown_tags: Final = case(
     else_=member(jobs.c.document, "tags"),
 )
 
-# What hides a part of a verdict when it is read (`grading/results/student_view.py`) cannot do so
-# in SQL: a search by it, whatever it finds, would tell what is hidden.
+# Parts of a verdict are hidden when it is read (`grading/results/student_view.py`). SQL cannot
+# hide them, so a search by these attributes would reveal them.
 _VERDICTS: Final = Reserved(
     frozenset({"output", "status-message"}),
     (jobs.c.action == VERDICT_ACTION) | func.coalesce(contains(jobs.c.output, MARK), false()),
@@ -157,7 +157,7 @@ BLOBS: Final = Source(
         Field("name", "name"),
     ),
     assemble_blob,
-    # Owners see all of their own rows, and nobody else sees any.
+    # Only owners see their rows.
     lambda claims, _right: blobs.c.owner.in_(sorted(claims)),
     true(),
     (blobs.c.created_ms, blobs.c.digest),
@@ -179,7 +179,7 @@ EVENTS: Final = Source(
         Field("authn-info/user-id", "user_id"),
     ),
     assemble_line,
-    # Who sees a resource sees what was done to it, and everybody what they did themselves.
+    # Events of resources that the caller sees, and the caller's own.
     lambda claims, _right: or_(
         allowed(audit.c.resource, claims, Right.VIEW_DATA),
         exists().where(jobs.c.id == audit.c.resource, JOBS.visible(claims, Right.VIEW_DATA)),
