@@ -1,4 +1,4 @@
-"""Which flavour an assignment needs, by what its graded submissions have used."""
+"""Advice on the flavour that an assignment needs, from the usage of graded submissions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from job_engine.grading.results.model import PhaseSummary, Results
 from job_engine.sandbox.base import Limits, Verdict
 
 TIME_HEADROOM: Final = 1.5
-"""A time limit should be this many times what the slowest needed: machines are busy."""
+"""Factor between a time limit and the slowest run, because machines may be busy."""
 MEMORY_HEADROOM: Final = 1.25
 _BY_THEMSELVES: Final = (Verdict.OK, Verdict.EXIT, Verdict.SIGNAL)
 _TIMES: Final = ("wall_time_s", "cpu_time_s")
@@ -20,7 +20,7 @@ _TIMES: Final = ("wall_time_s", "cpu_time_s")
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """How one number is spread over all runs; 0 where nothing was observed."""
+    """The distribution of one number over all runs; 0 without observations."""
 
     p50: float
     p95: float
@@ -29,7 +29,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What one phase has used; runs that a limit ended say nothing of what it needs."""
+    """Usage of one phase; runs that a limit ended do not count, because they needed more."""
 
     phase: str
     runs: int
@@ -39,11 +39,11 @@ class Observed:
     cpu_time_s: Spread
     memory_bytes: Spread
     limits: Mapping[str, float]
-    """What it was allowed in the newest run."""
+    """Its limits in the newest run."""
 
 
 def observe(results: Iterable[Results]) -> list[Observed]:
-    """Return what each phase has used; `results` come newest first."""
+    """Return the usage of each phase; `results` are sorted newest first."""
     found: dict[str, list[PhaseSummary]] = {}
     limits: dict[str, Mapping[str, float]] = {}
     for one in results:
@@ -54,7 +54,7 @@ def observe(results: Iterable[Results]) -> list[Observed]:
 
 
 def smallest_that_fits(observed: Sequence[Observed], flavours: Mapping[str, Flavour]) -> str | None:
-    """Return the smallest flavour with room for all that was observed; None: none has it."""
+    """Return the smallest flavour that suffices for all phases, or None."""
     by_size = sorted(flavours.items(), key=lambda item: _size(item[1].limits))
     for name, flavour in by_size:
         if all(_fits(phase, flavour.limits) for phase in observed):

@@ -1,8 +1,8 @@
-"""From phases that ended to results: whose fault was it, and what is the score?
+"""Assembling results from the phases that have ended: the score, and who is at fault.
 
-One pure function. A submission that does not build or meets a limit is a result; tests
-that tell nothing readable are the harness's failure; a clone that failed is an error for
-whoever submitted.
+`assemble` is a pure function. A submission that does not build, or meets a limit, is a result.
+Tests without readable results are a failure of the harness. A failed clone is an error for the
+submitter (`clone_error`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RAN_TO_ITS_END = (Verdict.OK, Verdict.EXIT)
 def assemble(
     assignment: Assignment, plan: Plan, phases: Mapping[str, PhaseResult], receipt: Receipt
 ) -> Results:
-    """Return the results of a submission whose phases have ended (not clone's failure).
+    """Return the results of a submission whose phases have ended, except a failed clone.
 
     Raises `SandboxError` when the test phase is missing without a reason.
     """
@@ -59,7 +59,7 @@ def assemble(
     if test.verdict not in _RAN_TO_ITS_END:
         return _cut_short(assignment, plan, test, summaries, receipt)
     try:
-        reading = read_results(assignment.results.format, _found(assignment, test))
+        reading = read_results(assignment.results.format, _test_output(assignment, test))
     except HarnessError as error:
         return _broken(error, assignment, test, summaries, receipt)
     results = _graded(reading, assignment, summaries, receipt, test)
@@ -70,7 +70,7 @@ def assemble(
 
 
 def _on_stdout(assignment: Assignment) -> bool:
-    """Whether tests, of which some may be hidden, are told on standard output."""
+    """Return whether test results, of which some may be hidden, are on standard output."""
     return "-" in (assignment.results.stream, assignment.results.path)
 
 
@@ -82,22 +82,22 @@ def hidden_phases(plan: Plan, assignment: Assignment) -> frozenset[str]:
 
 def clone_error(result: PhaseResult, plan: Plan, git: GitSource) -> SubmissionError:
     """Return the error of a clone that failed, saying what to do about it."""
-    told = _last_lines(result.stderr)
+    output = _last_lines(result.stderr)
     if result.verdict is not Verdict.EXIT:
         why = explain(result, plan.limits("clone"))
         return SubmissionError(
             f"Cloning {git.url} {why}. Make the repository smaller, or upload an archive."
         )
     if result.exit_code == MISSING_FILES:
-        return SubmissionError(f"The repository lacks files that the assignment needs: {told}")
+        return SubmissionError(f"The repository lacks files that the assignment needs: {output}")
     what = f"the commit {git.commit}" if git.commit else f"'{git.wanted}'"
     return SubmissionError(
         f"Cannot fetch {what} of {git.url}. Check that the repository exists, may be read, and "
-        f"has it. git said: {told}"
+        f"has it. git said: {output}"
     )
 
 
-def _found(assignment: Assignment, test: PhaseResult) -> TestOutput:
+def _test_output(assignment: Assignment, test: PhaseResult) -> TestOutput:
     prefix = f"{RESULTS}/"
     return TestOutput(
         files={name.removeprefix(prefix): data for name, data in test.files.items()},
@@ -157,7 +157,7 @@ def _message(reading: Reading, max_score: float | None) -> str:
 
 
 def _why(program: PhaseResult | None) -> FinalVerdict:
-    """Return why points were lost: a limit that a split run's program met, or its answers."""
+    """Return why points were lost: a limit of a split run's program, or wrong answers."""
     if program is None:
         return FinalVerdict.WRONG_ANSWER
     return ENDED_BY.get(program.verdict, FinalVerdict.WRONG_ANSWER)
@@ -170,7 +170,7 @@ def _cut_short(
     summaries: list[PhaseSummary],
     receipt: Receipt,
 ) -> Results:
-    """Return the results of tests that a limit or a signal ended: those that finished count."""
+    """Return the results of tests ended by a limit or a signal: finished tests count."""
     message = f"The tests were ended: {explain(test, plan.limits('test'))}."
     if assignment.contract == "prairielearn":
         return _not_graded(assignment, plan, test, message, summaries, receipt)
@@ -200,7 +200,7 @@ def _not_graded(
     summaries: list[PhaseSummary],
     receipt: Receipt,
 ) -> Results:
-    """Return the results of a PrairieLearn grader that did not end by itself: none count."""
+    """Return the results of a PrairieLearn grader that was ended: no tests count."""
     if test.verdict is Verdict.WALL_TIME:
         seconds = plan.limits("test").wall_time_s
         message = f"Grading did not complete within the time limit of {seconds:g} seconds."
@@ -211,15 +211,15 @@ def _not_graded(
 
 
 def _finished(assignment: Assignment, test: PhaseResult) -> Reading:
-    """Return the tests that a run told of before it ended; no tests where there are none.
+    """Return the tests that a run reported before it was ended, perhaps none.
 
-    What it says of the whole, such as a score, counts for nothing: it is not whole.
+    Totals that it reported, such as a score, are ignored, because they are incomplete.
     """
-    found = replace(_found(assignment, test), cut_short=True)
+    output = replace(_test_output(assignment, test), cut_short=True)
     try:
         if assignment.results.stream is not None:
-            return read_results("stream", replace(found, path=assignment.results.stream))
-        return read_results(assignment.results.format, found)
+            return read_results("stream", replace(output, path=assignment.results.stream))
+        return read_results(assignment.results.format, output)
     except HarnessError:
         return Reading(total_known=False)
 
@@ -233,7 +233,7 @@ def _results(
     score: float | None,
     reading: Reading | None = None,
 ) -> Results:
-    """Return results of a run that did not come to its end, with the tests that it finished."""
+    """Return the results of an incomplete run, with the tests that it finished."""
     assignment, summaries, receipt = known
     reading = reading or Reading()
     max_score = reading.max_score
@@ -277,7 +277,7 @@ def _broken(
 
 
 def _visibility(phase: str, assignment: Assignment) -> Visibility:
-    # Not the program of a split run: it knows what hidden tests ask it.
+    # The output of a split run's program is hidden: it reveals the input of hidden tests.
     if phase in ("clone", "build") or (phase == "test" and assignment.results.output_visible):
         return Visibility.VISIBLE
     return Visibility.HIDDEN
@@ -286,11 +286,11 @@ def _visibility(phase: str, assignment: Assignment) -> Visibility:
 def _printed(
     summaries: list[PhaseSummary], assignment: Assignment, reading: Reading, *, whole: bool
 ) -> list[PhaseSummary]:
-    """Say who sees what the tests printed: the results do where the assignment does not.
+    """Set the visibility of the tests' output: as the results say, unless the assignment does.
 
-    Students see no hidden test in it, nor what may be part of one.
+    It is hidden if it may contain a hidden test, or part of one.
     """
-    told = reading.stdout_visibility
+    visibility = reading.stdout_visibility
     hidden = any(test.visibility is not Visibility.VISIBLE for test in reading.tests)
     if _on_stdout(assignment) and (hidden or not whole):
         return [
@@ -299,10 +299,10 @@ def _printed(
             else phase
             for phase in summaries
         ]
-    if told is Visibility.HIDDEN:
+    if visibility is Visibility.HIDDEN:
         return summaries
     return [
-        phase.model_copy(update={"visibility": told})
+        phase.model_copy(update={"visibility": visibility})
         if phase.name == "test" and phase.visibility is Visibility.HIDDEN
         else phase
         for phase in summaries
@@ -310,7 +310,7 @@ def _printed(
 
 
 def _last_lines(stderr: bytes) -> str:
-    """Return the end of git's own words, safe in a status message."""
+    """Return git's last lines of output, safe for a status message."""
     text = stderr[-2000:].decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()][-3:]
     joined = "; ".join(lines)

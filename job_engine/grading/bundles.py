@@ -1,9 +1,9 @@
 """The executor's cache of assignment bundles, by digest.
 
-A bundle is downloaded and parsed once, and kept as what a run needs: `assignment.yaml`
-and the clean tar of its tests. Threads and processes of one user share the directory:
-what is visible there is whole (it is renamed into place), nobody else may read it, and
-an entry in use may be evicted, since whoever uses it holds its file open.
+A bundle is downloaded and parsed once, and kept as `assignment.yaml` and a clean tar of its
+tests. Threads and processes of one user share the directory. Entries are renamed into place,
+so they are complete; nobody else may read them. An entry in use may be evicted, because its
+users have the files open.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Bundle:
     document: bytes
     """`assignment.yaml` as it was uploaded."""
     tests: IO[bytes]
-    """Clean tar of what lies under `tests/`, at its start."""
+    """Clean tar of the directory `tests/`, positioned at its start."""
 
 
 class BundleCache:
-    """Bundles on disk, up to a number of bytes; the least recently used go first."""
+    """A cache of bundles on disk, limited in bytes; evicts the least recently used."""
 
     def __init__(self, directory: Path, max_bytes: int, limits: ArchiveLimits) -> None:
         self._directory = directory
@@ -67,7 +67,7 @@ class BundleCache:
             max_entries=50_000,
             max_bytes=settings.max_bundle_bytes,
             max_file_bytes=settings.max_bundle_bytes,
-            # Bundles are staff's: they may well hold a large file of zeros.
+            # Bundles are written by staff, and may contain large files of zeros.
             ratio_free_bytes=settings.max_bundle_bytes,
         )
         return cls(settings.bundle_cache_dir, settings.bundle_cache_bytes, limits)
@@ -79,11 +79,11 @@ class BundleCache:
         source: BlobSource,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[Bundle]:
-        """Give the bundle, from the cache or from `source`.
+        """Open the bundle, from the cache or from `source`.
 
         `sleep` is called while another thread or process downloads the same bundle, and
-        may raise to give up. Raises `AssignmentError` for a bundle that is none, and
-        `PlatformFaultError` when it does not arrive whole.
+        may raise to give up. Raises `AssignmentError` for an invalid bundle, and
+        `PlatformFaultError` for an incomplete download.
         """
         if not DIGEST.fullmatch(digest):
             raise AssignmentError(f"{digest!r} is no digest of an assignment (sha256:<64 hex>).")
@@ -109,7 +109,7 @@ class BundleCache:
         except FileNotFoundError:
             return None
         with contextlib.suppress(FileNotFoundError):
-            # Named, since the kernel's own "now" stands still for milliseconds.
+            # An explicit time, because the kernel's clock for files has a coarse resolution.
             now = time.time_ns()
             os.utime(entry, ns=(now, now))
         return Bundle(digest, document, tests)
@@ -135,7 +135,7 @@ class BundleCache:
         return bundle
 
     def _convert(self, blob: IO[bytes], made: Path) -> None:
-        """Split the bundle into what a run needs."""
+        """Split the bundle into `assignment.yaml` and the tar of tests."""
         try:
             with unpack(blob, limits=self._limits, strip=True, spool_dir=made) as whole:
                 document, tests = _split(whole.stream, self._limits, made)
@@ -159,7 +159,7 @@ class BundleCache:
                 return
             if entry != self._entry(keep):
                 excess -= size
-                # Renamed first, so that nobody sees half of it.
+                # Renamed first, so that nobody sees a partly deleted entry.
                 gone = Path(tempfile.mkdtemp(prefix="old-", dir=self._directory))
                 with contextlib.suppress(FileNotFoundError):
                     entry.rename(gone / "entry")

@@ -1,4 +1,4 @@
-"""The names of assignments, as the API knows them."""
+"""Resolving names of assignments through the API."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ class ApiCatalogue:
         return None
 
     def publishes(self, digest: str) -> bool:
-        """Whether an assignment of this digest was added."""
+        """Return whether an assignment of this digest was published."""
         found = self._api.search("assignment", filter=f"digest='{digest}'", last=0)
         return bool(found.count)

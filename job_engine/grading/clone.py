@@ -1,9 +1,8 @@
-"""The clone phase: git inside a sandbox, told nothing by the repository.
+"""The clone phase: git in a sandbox, configured to run nothing that the repository names.
 
-The script is the engine's own; URL and ref come to it as environment variables, never as
-text of the script. What git learns of the repository cannot make it run anything: no
-hooks, templates, filters, submodules, file-system monitor, or protocols but http and https,
-and the sandbox reaches the repository's host and port, and nothing else.
+The script is the engine's own; URL and ref are environment variables, never part of the
+script's text. Hooks, templates, filters, submodules, the file-system monitor and all protocols
+but http and https are disabled, and the sandbox reaches only the repository's host and port.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ MISSING_FILES: Final = 66
 
 _COMMIT: Final = re.compile(rb"^([0-9a-f]{40}|[0-9a-f]{64})$", re.MULTILINE)
 
-# The credential helper is started by git with git's own pipe as standard input; the
-# phase's is kept as descriptor 3. One answer is read a call: up to an empty line.
+# git starts the credential helper with a pipe as standard input, so the phase's own input is
+# kept as descriptor 3. Each call of the helper reads one answer, up to an empty line.
 _SCRIPT: Final = r"""
 set -u
 umask 022
@@ -68,7 +67,7 @@ def clone_phase(
 ) -> PhaseSpec:
     """Return the phase that fetches from `source`'s host into the workspace at `target`.
 
-    It is the same for every submission from there; which one it is, `clone_env` says.
+    It is the same for all submissions from there; `clone_env` names the one to fetch.
     """
     host, port = source.address()
     return PhaseSpec(
@@ -83,7 +82,7 @@ def clone_phase(
 
 
 def clone_env(source: GitSource, *, keep_git: bool) -> dict[str, str]:
-    """Return what the phase is told with its go."""
+    """Return the variables that `go` adds to the phase's environment."""
     return {
         "SUBMISSION_URL": source.url,
         "SUBMISSION_REF": source.wanted,

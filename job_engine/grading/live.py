@@ -1,8 +1,8 @@
-"""What of a running submission is told at once: its phases, its tests, what it prints.
+"""Live events of a running submission: its phases, its tests and its output.
 
-Told as events of the job (`Context.event`), each marked when it is for staff alone: what
-the assignment, or a test, does not show to students. All of it is in the results as well,
-and bounded here: a flood is told up to a limit.
+They are events of the job's stream (`Context.event`). Events that the assignment or a test
+hides from students are marked for staff. All of it is in the results as well, so it is
+bounded here.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from job_engine.grading.results.tap import TapStream
 from job_engine.sandbox.base import FileGrew, PhaseOutput, PhaseResult, Verdict
 
 MAX_CHARS: Final = 65_536
-"""Characters of one phase's output that are told live."""
+"""Characters of one phase's output that are streamed."""
 MAX_TESTS: Final = 2_000
 _PIECE: Final = 4_000
 _MAX_TEST_OUTPUT: Final = 1_000
 _MAX_LINE_BYTES: Final = 64 * 2**10
-"""Longest line of a file that is read live."""
+"""Longest line of a file that is read while it grows."""
 _MAX_LINES: Final = 4 * MAX_TESTS
-"""Lines of a file that are read live, whatever they say."""
+"""Lines of a file that are read while it grows."""
 
 ReadLine = Callable[[str], TestResult | None]
-"""Takes a line; returns the test that it tells of, if it is one."""
+"""Parses a line; returns the test that it describes, or None."""
 
 
 class Emit(Protocol):
-    """Tells an event; `job_engine.plugins.Context.event` is one."""
+    """Emits an event; `job_engine.plugins.Context.event` is one."""
 
     def __call__(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
-        """Tell it."""
+        """Emit the event."""
 
 
 class Live:
-    """Tells of one run what there is to see of it so far."""
+    """Emits the live events of one run."""
 
     def __init__(self, assignment: Assignment, emit: Emit, hidden: frozenset[str]) -> None:
-        """`hidden` are the phases whose output is for staff."""
+        """`hidden` are the phases whose output only staff may see."""
         self._assignment = assignment
         self._emit = emit
         self._hidden = hidden
@@ -56,24 +56,25 @@ class Live:
         self._file = None if path is None else _TestFile(f"{RESULTS}/{path}")
 
     def started(self, phase: str) -> None:
-        """A phase began."""
+        """Emit that a phase has begun."""
         self._emit("phase", {"phase": phase, "state": "started"})
 
     def printed(self, output: PhaseOutput) -> None:
-        """A phase printed something."""
+        """Emit output of a phase."""
         lines = self._streams.setdefault((output.phase, output.stderr), _Lines())
         self._emit_output(output.phase, output.stderr, lines.feed(output.data))
 
     def grew(self, file: FileGrew) -> None:
-        """The file with the tests has gained something."""
+        """Emit the tests that were added to the results file."""
         if self._file is not None:
             for test in self._file.feed(file.data):
                 self._emit_test(test)
 
     def ended(self, result: PhaseResult, message: str) -> str:
-        """A phase ended; `message` says how, for a person. Returns what everybody may know.
+        """Emit that a phase has ended; return the message that students may see.
 
-        A harness's exit code tells how the hidden tests went.
+        `message` says how it ended. The exit code of a hidden phase is left out, because it
+        reveals whether hidden tests failed.
         """
         verdict = result.verdict
         if result.phase in self._hidden and verdict in (Verdict.OK, Verdict.EXIT):
@@ -105,7 +106,7 @@ class Live:
                 if (test := self._read_test(line)) is not None:
                     self._emit_test(test)
                     staff |= test.visibility is not Visibility.VISIBLE
-            # It has that test in it, or may; so may what follows.
+            # The output may contain that hidden test, or part of one; so may what follows.
             if staff or not text.endswith("\n"):
                 self._hidden |= {phase}
         staff = phase in self._hidden
@@ -132,7 +133,7 @@ class Live:
 
 
 class _Lines:
-    """Bytes that become text, whole lines at a time."""
+    """Decodes bytes to text, in whole lines."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -140,25 +141,25 @@ class _Lines:
 
     def feed(self, data: bytes, *, end: bool = False) -> str:
         text = self._rest + self._decoder.decode(data, final=end)
-        # Without an end of line in sight, what is there is told.
+        # A very long line is passed on in pieces.
         cut = len(text) if end or len(text) > _PIECE else text.rfind("\n") + 1
         self._rest = text[cut:]
         return text[:cut]
 
 
 class _TestFile:
-    """A file that gets a line of JSON as each test finishes, read as it grows."""
+    """Reads a file that grows by a line of JSON for each finished test."""
 
     def __init__(self, name: str) -> None:
-        """`name` is what a hand-over calls it."""
+        """`name` is the file's name in a hand-over."""
         self._name = name
         self._stream = TestStream()
         self._taken = self._lines = 0
         self._line = bytearray()
-        """What has come of a line so far, or its beginning where it is too long to be read."""
+        """The current line so far, or its beginning if it is too long."""
 
     def feed(self, data: bytes) -> Iterator[TestResult]:
-        """Take what comes next, and yield the tests of the lines that it ends."""
+        """Take the next bytes, and yield the tests of completed lines."""
         self._taken += len(data)
         if self._lines >= _MAX_LINES:
             return
@@ -173,9 +174,9 @@ class _TestFile:
         self._line += begun[: max(0, _MAX_LINE_BYTES + 1 - len(self._line))]
 
     def rest(self, result: PhaseResult) -> Iterator[TestResult]:
-        """Yield the tests of the lines that were not fed while the phase ran.
+        """Yield the remaining tests once the phase has ended.
 
-        The last line may lack its end, unless the phase was cut short.
+        The last line needs no newline, unless the phase was ended by a limit.
         """
         data = result.files.get(self._name, b"")[self._taken :]
         whole = result.verdict in (Verdict.OK, Verdict.EXIT)
@@ -183,7 +184,7 @@ class _TestFile:
 
 
 def _reader(assignment: Assignment) -> ReadLine | None:
-    """Return what reads tests off standard output, where the assignment has them there."""
+    """Return the parser for tests on standard output, if the assignment has them there."""
     match assignment.results.told_on_stdout:
         case "stream":
             return TestStream().feed

@@ -1,4 +1,4 @@
-"""Locks between threads and processes of one host, by a file each."""
+"""File locks between threads and processes of one host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _POLL_S: Final = 0.05
 
 @contextmanager
 def locked(file: Path, sleep: Callable[[float], None]) -> Iterator[None]:
-    """Hold the lock of `file`, which is made; the kernel frees that of a dead process.
+    """Hold the lock of `file`, which is created; the kernel releases it when the process ends.
 
     `sleep` is called, with seconds, while another holds it, and may raise to give up. Raises
     `OSError` where the file cannot be opened.

@@ -1,4 +1,4 @@
-"""One submission, graded: assignment, inputs, slot, phases, results."""
+"""The grading pipeline: from a payload to results, by way of a plan and a slot."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ _BLOCK: Final = 4096
 
 
 class Catalogue(Protocol):
-    """Where the names of assignments are known."""
+    """Resolves the names of published assignments."""
 
     def digest_of(self, name: str) -> str | None:
         """Return the digest of the newest bundle of that name; None: there is none."""
 
     def publishes(self, digest: str) -> bool:
-        """Whether a bundle of this digest was published as an assignment."""
+        """Return whether a bundle of this digest was published as an assignment."""
 
 
 @dataclass(frozen=True)
 class _Published:
-    """Bundles that were published: a submitter's own blob is no assignment to be graded by."""
+    """A source of published bundles only: a submitter's own upload must not grade."""
 
     blobs: BlobSource
     catalogue: Catalogue
@@ -76,7 +76,7 @@ class _Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Grader:
-    """What grading works with; holds nothing of a run, threads may share it."""
+    """Grades submissions; has no state of a run, so threads may share it."""
 
     sandbox: Sandbox
     blobs: BlobSource
@@ -87,15 +87,15 @@ class Grader:
     label: str
     """Owner of the slots, for `Sandbox.sweep`."""
     job_facts: JobFacts
-    """What the receipt tells of the job."""
+    """What the receipt says about the job."""
     access: ReportAccess | None = None
     """How report commands reach the API; None: they do not."""
 
     def grade(self, payload: GradePayload, watch: Watch) -> Results:
         """Grade one submission.
 
-        Raises `AssignmentError`, `SubmissionError` or `ArchiveError` for what whoever
-        created the job can mend, and `SandboxError` for a fault of the platform.
+        Raises `AssignmentError`, `SubmissionError` or `ArchiveError` for what the creator of
+        the job can fix, and `SandboxError` for a platform fault.
         """
         watch.progress(1, "assignment: fetching")
         digest = self._digest(payload.assignment)
@@ -176,7 +176,7 @@ class Grader:
         if clone is not None and submission.git is not None and not clone.ok:
             raise clone_error(clone, plan, submission.git)
         commit = commit_of(clone.stdout) if clone is not None else None
-        phases, slow = self._once_more(request, commit, phases, watch)
+        phases, slow = self._rerun_if_slow(request, commit, phases, watch)
         receipt = completed(receipt, images, commit or identity, slow)
         results = assemble(assignment, plan, phases, receipt)
         log.info("grading.done", verdict=results.verdict, score=results.score)
@@ -185,7 +185,7 @@ class Grader:
     def _run_sharded(
         self, request: _RunRequest, receipt: Receipt, identity: str, watch: Watch
     ) -> Results:
-        """Build once, and run the shards of the tests side by side."""
+        """Build once, then run the shards of the tests in parallel."""
         ended = run_shards(
             request.plan,
             request.inputs,
@@ -212,7 +212,7 @@ class Grader:
     def _set_up(
         self, assignment: Assignment, plan: Plan, flavour: Flavour, bundle: Bundle, watch: Watch
     ) -> Plan:
-        """Return the plan with the image that the assignment's setup makes."""
+        """Return the plan with the image from the assignment's setup, which runs if necessary."""
         tree = flavour.tree(TESTS)
         _check_tests(tree, bundle)
         watch.progress(6, "setup: running, or made already")
@@ -253,13 +253,13 @@ class Grader:
             due_in_s=(due - datetime.now(UTC)).total_seconds(),
         )
 
-    def _once_more(
+    def _rerun_if_slow(
         self, request: _RunRequest, commit: str | None, first: dict[str, PhaseResult], watch: Watch
     ) -> tuple[dict[str, PhaseResult], PhaseResult | None]:
-        """Run again, in a fresh slot, what was too slow by little: the second run counts.
+        """Run everything again in a new slot if the tests were slightly too slow.
 
-        Returns its phases, the tests held to their time, and the first run's tests; None
-        where one run was enough, or where the second did not get as far as the tests.
+        Returns the phases that count, and the first run's tests. The latter is None if one run
+        was enough, or the second did not reach the tests; then the first run counts.
         """
         test = first.get("test")
         if test is None:
@@ -271,14 +271,14 @@ class Grader:
         watch.log(f"test: {how}, by less than a tenth: everything is run once more")
         phases, _ = self._phases(request.again(commit), watch)
         if "test" not in phases:
-            # Its repository or its build may see to it that there is no second run.
+            # A submission must not avoid the verdict by breaking its second run.
             return {**first, "test": held_to(test, limits)}, None
         return {**phases, "test": held_to(phases["test"], limits)}, test
 
     def _phases(
         self, request: _RunRequest, watch: Watch
     ) -> tuple[dict[str, PhaseResult], Mapping[str, str]]:
-        """Run a slot to its end, and say in which images; it is destroyed whatever happens."""
+        """Run the phases in a new slot, which is always destroyed; return them and their images."""
         watch.progress(8, "sandbox: preparing")
         plan = request.plan
         live = Live(request.assignment, watch.event, hidden_phases(plan, request.assignment))
@@ -296,7 +296,7 @@ class Grader:
 
 @dataclass(frozen=True)
 class _RunRequest:
-    """What one run is asked for."""
+    """The arguments of one run in a slot."""
 
     assignment: Assignment
     plan: Plan
@@ -304,7 +304,7 @@ class _RunRequest:
     payload: GradePayload
 
     def again(self, commit: str | None) -> _RunRequest:
-        """The same once more, of the very commit that the first run had."""
+        """Return the request for a second run, of the same commit as the first."""
         for stream in self.inputs.trees.values():
             stream.seek(0)
         git = self.payload.submission.git
@@ -356,8 +356,8 @@ def _check_workspace(assignment: Assignment, tree: Tree, workspace: Unpacked) ->
             f"The submission lacks {', '.join(missing)}. The assignment needs "
             f"{', '.join(assignment.submission.files)} at these places."
         )
-    # What the sandbox cannot hold is not its fault. A file takes whole blocks, and so does a
-    # link with a long target; a directory takes an inode as they do.
+    # Checked here, so that a submission that is too large is not a fault of the sandbox. Files,
+    # and links with long targets, take whole blocks; directories take an inode as well.
     blocks = len(workspace.files) + workspace.links
     needed, inodes = workspace.size_bytes + _BLOCK * blocks, blocks + workspace.directories
     if needed > tree.size_bytes or inodes > tree.inodes // 2:

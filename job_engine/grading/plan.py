@@ -1,4 +1,4 @@
-"""What a slot is asked for: the phases, their trees, and who sees what.
+"""The plan of a submission: phases, trees, and which phase sees which tree.
 
 | phase  | workspace | tests     | results    | reaches               |
 |--------|-----------|-----------|------------|-----------------------|
@@ -7,8 +7,8 @@
 | test   | rw        | read-only | rw         | nothing               |
 | report | -         | -         | read-only  | the API, what it names |
 
-In a split run the test phase does not see the workspace. The program, its companion, sees that
-and nothing else; a tree that joins them is read-only for the program.
+In a split run the test phase does not see the workspace. Its companion, the program, sees the
+workspace and nothing else; a tree that joins the two is read-only for the program.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from job_engine.settings import GradingSettings
 TESTS: Final = "tests"
 RESULTS: Final = "results"
 PROGRAM: Final = "program"
-"""Name of the phase in which the program of a split run is."""
+"""Name of the phase that runs the program of a split run."""
 ENGINE: Final = "engine"
-"""What a contract's grader is told by the engine."""
+"""Tree with the files that the engine writes for a contract's grader."""
 
 _RESULTS_BYTES: Final = 16 * MIB
 _ENGINE_BYTES: Final = 4 * MIB
 _RESULTS_INODES: Final = 1_024
 _LIVE: Final = frozenset({"build", "test"})
-"""Phases whose output is told as it comes."""
+"""Phases whose output is streamed."""
 OVERRUN: Final = 0.1
-"""Part of their time that the tests may go over it before they are ended: whoever is too slow
-by less than that may have met a busy machine, and gets a second run."""
+"""Fraction by which tests may exceed their time before they are ended. Tests that are too slow
+by less than that may have run on a busy machine, and are run a second time."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ReportAccess:
     api_url: str
     job: str
     token: Callable[[], str]
-    """Gets the token that the command reads on standard input."""
+    """Returns the token that the command reads on standard input."""
 
     @property
     def reach(self) -> Reach:
@@ -74,24 +74,23 @@ class ReportAccess:
 
     @property
     def env(self) -> dict[str, str]:
-        """What the command is told about it."""
+        """Variables that the command finds it by."""
         return {"JOB_ENGINE_API_URL": self.api_url, "JOB_ENGINE_JOB": self.job}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `Sandbox.prepare` is called with."""
+    """The arguments of `Sandbox.prepare`, and the environment of `go`."""
 
     phases: tuple[PhaseSpec, ...]
     trees: tuple[Tree, ...]
     image: str | None
     env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """What is of this job alone, and so travels with the go: the same plan for every other
-    submission can be prepared ahead."""
+    """Variables of this job alone, which `go` adds, so that slots can be prepared in advance."""
 
     @property
     def specs(self) -> tuple[PhaseSpec, ...]:
-        """The phases, and the program behind the tests of a split run."""
+        """The phases, followed by the program of a split run."""
         return with_companions(self.phases)
 
     def limits(self, phase: str) -> Limits:
@@ -108,7 +107,8 @@ def make_plan(
 ) -> Plan:
     """Return the plan for one submission.
 
-    `git` where it has to be cloned; `access` where a report command may reach the API.
+    `git` is the repository to clone, if there is one; `access` lets a report command reach
+    the API.
     """
     flavour = flavours.get(assignment.flavour)
     if flavour is None:
@@ -135,7 +135,7 @@ def _workspace(assignment: Assignment) -> Mount:
 def _test(assignment: Assignment, flavour: Flavour) -> PhaseSpec:
     test, mounts = assignment.phases.test, assignment.mounts
     results = Mount(tree=RESULTS, target=mounts.results)
-    # The first one is where the phase begins.
+    # The first mount is the working directory.
     seen = [_workspace(assignment) if test.program is None else results]
     if test.sees_tests:
         seen.append(Mount(tree=TESTS, target=mounts.tests, read_only=True))
@@ -208,7 +208,7 @@ def _clone(
 
 def _results_tree(assignment: Assignment, flavour: Flavour) -> Tree:
     if assignment.contract == "prairielearn":
-        # There the results are a directory of the grader's whole workplace.
+        # PrairieLearn's results are a directory of the grader's whole working tree.
         return flavour.tree(RESULTS)
     return Tree(
         name=RESULTS,
@@ -241,7 +241,7 @@ def _phase(
     limits = assignment.phase_limits(phase, flavour)
     if name == "test":
         limits = replace(limits, overrun=OVERRUN)
-    # The workspace, where the phase sees it; else the results.
+    # The working directory is the workspace if the phase sees it, else the results.
     return PhaseSpec(
         name=name,
         command=phase.argv(),

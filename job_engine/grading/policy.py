@@ -1,8 +1,8 @@
 """The operator's policy: what an assignment may ask for, checked when it is loaded.
 
-One table, `CHECKS`. Each check yields what it refuses, with the place in the file that asks for
-it and the setting that would have to change. The sandboxes check again what they are asked for,
-so nothing here is the last wall; here is where whoever wrote the file learns of it, by line.
+`CHECKS` is the table of checks. Each yields refusals, with the place in the file and the setting
+that would have to change. The sandboxes check every request again, so this is not the last line
+of defence; its purpose is to name the line of the file.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from job_engine.sandbox.policy import is_listed, may_reach
 from job_engine.settings import GradingSettings, PolicySettings, Settings
 
 Identify = Callable[[str | None], Collection[str]]
-"""Returns all that an image may be listed as; None for the default image."""
+"""Returns the names by which an image may be allowed; the argument None is the default image."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One thing that an assignment asks for and may not have."""
+    """A request of an assignment that the policy does not allow."""
 
     path: Path
     problem: str
@@ -44,17 +44,17 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """An assignment, and what it is held against."""
+    """An assignment that is checked, with the policy and what else checks need."""
 
     assignment: Assignment
     flavour: Flavour
     policy: PolicySettings
     lines: Lines
     identify: Identify | None
-    """None: not where the images are, so only names that hold a digest can be judged."""
+    """None: the images are elsewhere, so only names with a digest can be checked."""
 
     def phases(self) -> Iterator[tuple[Path, Phase | ClonePhase | Program, Limits]]:
-        """Give each phase, and the program of a split run: its place, itself, its limits."""
+        """Yield path, phase and limits of each phase, and of the program of a split run."""
         phases = self.assignment.phases
         for name in ("clone", "build", "test", "report"):
             phase: Phase | ClonePhase | None = getattr(phases, name)
@@ -72,10 +72,10 @@ def load_assignment(
     policy: PolicySettings,
     identify: Identify | None = None,
 ) -> Assignment:
-    """Read `assignment.yaml`, and hold it against the operator's policy.
+    """Parse `assignment.yaml`, and check it against the operator's policy.
 
-    Raises `AssignmentError`, naming file and line of all that is wrong or refused, and
-    `SandboxError` when an image cannot be looked at.
+    Raises `AssignmentError` with the file and line of every problem and refusal, and
+    `SandboxError` when an image cannot be inspected.
     """
     assignment, lines = parse(text)
     assignment = _with_mapped_image(assignment, policy.image_map)
@@ -88,13 +88,13 @@ def load_assignment(
     )
     refused = [refusal for check in CHECKS for refusal in check(subject)]
     if refused:
-        told = [lines.error(refusal.path, refusal.problem).message for refusal in refused]
-        raise AssignmentError("\n".join(dict.fromkeys(told)))
+        messages = [lines.error(refusal.path, refusal.problem).message for refusal in refused]
+        raise AssignmentError("\n".join(dict.fromkeys(messages)))
     return assignment
 
 
 def _with_mapped_image(assignment: Assignment, images: Mapping[str, str | None]) -> Assignment:
-    """Put the operator's image in place of one that is known elsewhere by that name."""
+    """Replace an image that the operator maps to another one (setting `image_map`)."""
     name = assignment.image or ""
     for known in (name, name.partition(":")[0]):
         if known in images:

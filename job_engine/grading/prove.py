@@ -1,4 +1,4 @@
-"""An assignment, proved on its own reference solutions: each gets the marks that it must.
+"""Checking an assignment on its reference solutions: each must get the expected marks.
 
 `solutions/` beside the assignment has a directory for each. `model` must get every point,
 `empty` (made here, if it is not there) none, and any other what `expected.yaml` says:
@@ -34,7 +34,7 @@ _CLOSE: Final = 1e-6
 
 
 class Expectation(BaseModel):
-    """What a solution must get; a number alone is its score."""
+    """The expected result of a solution; a number alone is its score."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,23 +63,23 @@ class Solution:
 
     name: str
     directory: Path | None
-    """None: nothing is handed in but an empty file."""
+    """None: the submission is an empty file."""
     expected: Expectation
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What came of one solution."""
+    """The result of one solution, compared with what was expected."""
 
     solution: Solution
     got: str
     problems: tuple[str, ...]
-    """Empty: it got what it must."""
+    """Empty: the result is as expected."""
     results: Results | None = None
 
 
 class LocalBlobs:
-    """A content-addressed directory: a blob source, and a catalogue that publishes all of it."""
+    """A content-addressed directory: a blob source, and a catalogue in which all are published."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -96,7 +96,7 @@ class LocalBlobs:
         shutil.copyfile(self._directory / digest.removeprefix("sha256:"), target)
 
     def digest_of(self, name: str) -> str | None:
-        """See `Catalogue`: none has a name here."""
+        """See `Catalogue`: nothing has a name here."""
 
     def publishes(self, digest: str) -> bool:
         """See `Catalogue`."""
@@ -106,7 +106,7 @@ class LocalBlobs:
 def solutions_of(directory: Path) -> list[Solution]:
     """Return the solutions in a directory, `model` and `empty` first.
 
-    Raises `AssignmentError` for what is expected and not there, or there and not expected.
+    Raises `AssignmentError` if the directories and the expectations do not match.
     """
     expected = _expected(directory / EXPECTED)
     there = {path.name: path for path in sorted(directory.iterdir()) if path.is_dir()}

@@ -1,4 +1,4 @@
-"""The receipt: what exactly was graded by what; and holding a replay to an earlier one."""
+"""Receipts: what exactly was graded by what. Also checks that a replay matches its receipt."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from job_engine.sandbox.base import PhaseResult, Sandbox
 
 @dataclass(frozen=True, kw_only=True)
 class JobFacts:
-    """What is known of a job before its submission is graded."""
+    """Facts about a job that are known before its submission is graded."""
 
     executor: str
     attempts: int = 1
-    """This one included; others ended by a fault of the platform."""
+    """Number of this attempt, from 1; earlier ones ended with a platform fault."""
     interruptions: int = 0
-    """Runs that ended without a word."""
+    """Runs that ended without a report."""
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     """When the job was created."""
 
@@ -41,7 +41,7 @@ def make_receipt(
     plan: Plan,
     sandbox: Sandbox,
 ) -> Receipt:
-    """Return the receipt of a run that begins now, without what is known only once it ran."""
+    """Return the receipt of a run that begins now; `completed` adds what is known at its end."""
     runtime = sandbox.runtime()
     return Receipt(
         assignment=bundle.digest,
@@ -67,9 +67,10 @@ def make_receipt(
 def completed(
     receipt: Receipt, images: Mapping[str, str], identity: str, slow: PhaseResult | None
 ) -> Receipt:
-    """Return the receipt of a run that has ended, in these images, of this submission.
+    """Return the receipt of a run that has ended now.
 
-    `slow` is the test phase of a first run, where this was the second.
+    `identity` is the submission's digest or commit; `slow` is the test phase of the first run
+    if there was a second one.
     """
     rerun = None
     if slow is not None:
@@ -79,7 +80,7 @@ def completed(
 
 
 def hold_to(replay: Replay, receipt: Receipt) -> None:
-    """Raise `ReplayRefusedError` unless a run is asked of the sandbox that it once was."""
+    """Raise `ReplayRefusedError` unless assignment, tests, sandbox and limits are the same."""
     for name, then, now in (
         ("assignment", replay.assignment, receipt.assignment),
         ("tests", replay.tests, receipt.tests),
@@ -98,7 +99,7 @@ def hold_to(replay: Replay, receipt: Receipt) -> None:
 
 
 def hold_to_images(replay: Replay, images: Mapping[str, str]) -> None:
-    """Raise `ReplayRefusedError` unless every phase is to run in the image that it once did."""
+    """Raise `ReplayRefusedError` unless every phase runs in the same image as before."""
     for phase, now in images.items():
         if replay.images.get(phase) != now:
             raise ReplayRefusedError(

@@ -1,7 +1,7 @@
-"""Results on a terminal, with nothing in them that could drive it.
+"""Showing results on a terminal, without letting them control it.
 
-Text of results is hostile: it goes into `rich` as plain text (never as markup), and
-control characters are shown as what they are.
+Texts in results are hostile: `rich` gets them as plain text, never as markup, and control
+characters are made visible.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def safe(text: str, *, lines: int = _MAX_LINES) -> str:
 
 
 def score_table(results: Results, *, staff: bool = True) -> RenderableType:
-    """Return the results for people: outcome, phases, tests, and who it was graded by.
+    """Return the results as text and tables: outcome, phases, tests and receipt.
 
-    `staff` shows what students may not see (yet) as well.
+    With `staff`, what is hidden from students is shown too.
     """
     parts: list[RenderableType] = [_phases(results.phases)]
     seen = [test for test in results.tests if staff or test.visibility == "visible"]
@@ -59,7 +59,7 @@ def score_table(results: Results, *, staff: bool = True) -> RenderableType:
     parts += [text for phase in results.phases if (text := _failure(phase, staff)) is not None]
     if staff:
         parts += [Text(f"note: {safe(note, lines=1)}", style="yellow") for note in results.notes]
-    # Hidden tests would be worth the difference to the visible ones.
+    # A total would reveal the points of hidden tests.
     if staff or len(seen) == len(results.tests):
         parts.append(Text(safe(results.headline, lines=1), style=_STYLES[results.outcome]))
     parts.append(_receipt(results))
@@ -111,7 +111,7 @@ def _points(test: TestResult) -> str:
 
 
 def _failure(phase: PhaseSummary, staff: bool) -> Text | None:
-    """Return what a phase printed, where it explains why it did not end well."""
+    """Return a phase's output if the phase failed."""
     if _ok(phase) or not phase.output or not (staff or phase.visibility == "visible"):
         return None
     tail = "\n".join(phase.output.splitlines()[-_MAX_LINES:])

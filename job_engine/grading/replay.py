@@ -1,4 +1,4 @@
-"""Grading again exactly what was graded once, and saying what came out different."""
+"""Replaying a graded job, and comparing the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_TESTS = ("score", "max_score", "status", "visibility")
 
 
 def results_to_replay(job: Mapping[str, Any]) -> Results:
-    """Return what a `grade` job found. Raises `ReplayRefusedError` for a job without results."""
+    """Return the results of a `grade` job. Raises `ReplayRefusedError` if it has none."""
     if job.get("action") != "grade":
         raise ReplayRefusedError(f"{job['id']} is no grade job.")
     try:
@@ -44,18 +44,18 @@ def results_to_replay(job: Mapping[str, Any]) -> Results:
 def replay_payload(job: Mapping[str, Any], results: Results) -> dict[str, Any]:
     """Return the payload of a job that grades the same submission by the same assignment.
 
-    Whatever else its receipt names is held to by the executor, which runs it only so.
+    The executor refuses to run it unless everything else in the receipt is the same, too.
     """
     receipt = results.receipt
     payload = GradePayload.model_validate_json(job.get("payload", "{}"))
     made: dict[str, Any] = json.loads(payload.model_dump_json(exclude_none=True))
     made["assignment"] = receipt.assignment
     if payload.submission.git is not None:
-        # A branch may have moved since.
+        # Pin the commit, because a branch may have moved.
         made["submission"]["git"].pop("ref", None)
         made["submission"]["git"]["commit"] = receipt.submission
     if "created" in job:
-        # What a grader is told of the time stays the same.
+        # The grader gets the same time of submission.
         made["metadata"] = {"created_at": job["created"], **payload.metadata}
     made["replay"] = Replay(
         job=job["id"],
@@ -69,7 +69,7 @@ def replay_payload(job: Mapping[str, Any], results: Results) -> dict[str, Any]:
 
 
 def differences(then: Results, now: Results) -> list[str]:
-    """Return what came out different, a line each; times and outputs are not compared."""
+    """Return the differences, one a line; times and outputs are not compared."""
     found = list(_changes("", then, now, _COMPARED))
     for before, after in zip_longest(then.tests, now.tests):
         if before is None or after is None:

@@ -16,27 +16,27 @@ from job_engine.grading.submission import GitSource
 
 
 class GitSecret(BaseModel):
-    """One credential, and the only place that it is sent to."""
+    """A credential, with the only host and path that it may be sent to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
     """`host:port`."""
     path: Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f%]*$")] = "/"
-    """Only for repositories below this path; else every one on the host that it opens."""
+    """Only for repositories below this path; by default for all on the host."""
     username: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]+$")]
     password: SecretStr
     plain_http: bool = False
-    """Whether it may be sent over http, where anyone on the way can read it."""
+    """Whether it may be sent unencrypted, over http."""
 
 
 def git_secret(source: GitSource, file: Path | None) -> GitSecret | None:
     """Return the secret that `source` names, if it names one.
 
-    Raises `SubmissionError` for an unknown name and for a repository that the secret is
-    not meant for (else whoever creates jobs could have it sent to a host of theirs, or read
-    what others keep on its own), and
-    `ConfigurationError` for a file that others may read or that cannot be understood.
+    Raises `SubmissionError` for an unknown name, and for a repository that the secret is not
+    meant for: otherwise a submitter could have it sent to a host of their own, or read other
+    repositories on its host. Raises `ConfigurationError` for a file that others may read, or
+    that is invalid.
     """
     if source.credential is None:
         return None
@@ -59,16 +59,16 @@ def git_secret(source: GitSource, file: Path | None) -> GitSecret | None:
 
 
 def _lies_below(path: str, place: str) -> bool:
-    """Whether a URL's path is that of a place or below it, as any server would read it."""
+    """Return whether a URL's path is `place` or below it, however a server interprets it."""
     place = place.rstrip("/")
     plain = "%" not in path and posixpath.normpath(path) == path.rstrip("/")
     return not place or (plain and f"{path}/".startswith(f"{place}/"))
 
 
 def stdin_of(secret: GitSecret | None) -> bytes:
-    """Return what the clone phase reads for git's credential helper.
+    """Return the clone phase's input, which git's credential helper reads.
 
-    git may ask more than once (a redirect, a second fetch); each answer is used up.
+    It repeats the answer, because git may ask more than once (a redirect, a second fetch).
     """
     if secret is None:
         return b""
@@ -85,5 +85,5 @@ def _load(file: Path) -> dict[str, GitSecret]:
             raise ConfigurationError(f"{file}: expected credentials by name.")
         return {str(name): GitSecret.model_validate(entry) for name, entry in value.items()}
     except (OSError, yaml.YAMLError, ValidationError) as error:
-        # Nothing of the content: it would stand in a log.
+        # Without the content, which would end up in a log.
         raise ConfigurationError(f"{file} cannot be used: {type(error).__name__}.") from None

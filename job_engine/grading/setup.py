@@ -1,9 +1,9 @@
-"""An assignment's setup, run once: the root file system it makes is kept for submissions.
+"""Running an assignment's setup once; submissions then use the root file system that it made.
 
-The script of staff's is run as root of a root file system of its own, in a sandbox, with
-no network but the hosts that the operator names. What it made is kept by the sandbox under
-a name that follows from everything it was made from. Threads and processes that share
-`kept_roots_dir` make it once, under a lock, and know what is used least.
+The setup script runs in a sandbox, as root of a root file system of its own, and reaches only
+the hosts that the operator names. The sandbox keeps the result under a name derived from
+everything that it was made from. Threads and processes that share `kept_roots_dir` run a setup
+once, under a lock, and evict the least recently used results.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from job_engine.settings import GradingSettings, SandboxSettings
 PHASE: Final = "setup"
 _TESTS: Final = "tests"
 _REMEMBERED_S: Final = 300.0
-"""How long a setup that failed is not tried again, for each submission that waits."""
+"""Seconds for which a failed setup is not repeated."""
 _LAST_LINES: Final = 20
 _WALL_TIME_S: Final = 1200.0
 _MEMORY_BYTES: Final = 2 * 2**30
 _INODES: Final = 250_000
 _ENV: Final = {
     "DEBIAN_FRONTEND": "noninteractive",
-    # Distributions keep pip from their own directories; this root is for one assignment.
+    # Distributions forbid pip to change system directories; this root is for one assignment only.
     "PIP_BREAK_SYSTEM_PACKAGES": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_CACHE_DIR": "1",
@@ -61,7 +61,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class SetupRuns:
-    """Runs setups on one sandbox; holds nothing of a run, threads may share it."""
+    """Runs setups on one sandbox; has no state, so threads may share it."""
 
     sandbox: Sandbox
     settings: GradingSettings
@@ -81,11 +81,12 @@ class SetupRuns:
     ) -> str:
         """Return the name of the image that the setup makes, made now if need be.
 
-        `tree` is to hold the tests; `sleep` waits while another runs the same setup, `tell`
-        writes to the job's log, `show` tells staff what it printed, `lend` lets an interruption
-        end it. Raises `AssignmentError`, with the last lines of its output, when the setup fails.
+        `tree` will hold the tests. `sleep` is called while another thread runs the same setup,
+        `tell` writes to the job's log, `show` streams the output to staff, and `lend` lets an
+        interruption end the run. Raises `AssignmentError`, with the last lines of the output,
+        when the setup fails.
         """
-        assert assignment.setup is not None  # whoever asks has one
+        assert assignment.setup is not None  # callers check
         key = self._key(assignment, bundle)
         marker = self._markers() / key
         name = f"{KEPT_PREFIX}{key}"
@@ -120,8 +121,8 @@ class SetupRuns:
         return directory
 
     def _is_there(self, name: str, marker: Path) -> bool:
-        # Its name follows from all that it is made of; one that was in use when room was
-        # made has no marker any more.
+        # The name is derived from all inputs, so an existing root is the right one. A root that
+        # was in use when it was evicted has no marker any more.
         if self.sandbox.kept_bytes(name) is None:
             return False
         marker.touch()
@@ -154,7 +155,7 @@ class SetupRuns:
         result = ended[0]
         lines = _last_lines(result)
         tell(f"setup: {explain(result, spec.limits)}")
-        # It has the tests before it, and may well name them.
+        # The setup sees the tests, and may print their names.
         show(lines)
         log.info("setup.done", assignment=assignment.name, verdict=result.verdict.value)
         if not result.ok:
@@ -199,7 +200,7 @@ class SetupRuns:
         )
 
     def _evict(self, keep: str) -> None:
-        """Drop what was used longest ago until the rest fits."""
+        """Remove the least recently used roots until the rest fits."""
         used: list[tuple[float, int, Path]] = []
         for marker in self._markers().iterdir():
             if not marker.suffix:
@@ -225,7 +226,7 @@ def _raise_remembered(marker: Path) -> None:
 
 def _reach(host: str) -> Reach:
     name, _, port = host.rpartition(":")
-    # The operator's own, who may well have mirrors of packages at a private address.
+    # Trusted: the operator names these hosts, and package mirrors often have private addresses.
     return Reach(host=name, port=int(port), trusted=True)
 
 

@@ -1,8 +1,8 @@
-"""Compile once, test wide: shards of the tests side by side, each in a slot of its own.
+"""Shards: the tests of one submission run in several slots at the same time, after one build.
 
-What the build left in the workspace is taken out of its slot, as hostile as it is: regular
-files, within limits, packed anew. Each shard starts from that, is told its number, and runs
-the same command; their results are put together in order.
+The regular files that the build left in the workspace are taken out of its slot, within
+limits, and packed again as hostile input. Each shard starts from them, gets its number in a
+variable and runs the same command. The results are merged in the order of the shards.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from job_engine.model import FinalVerdict
 from job_engine.sandbox.base import WORKSPACE, Handover, Inputs, PhaseResult, PhaseSpec
 
 NUMBER: Final = "JOB_ENGINE_SHARD"
-"""Variable that tells a shard which one it is, from 1."""
+"""Variable with the number of the shard, from 1."""
 COUNT: Final = "JOB_ENGINE_SHARDS"
 MAX_BYTES: Final = 64 * 2**20
-"""Most bytes of a workspace that is handed to shards."""
+"""Most bytes of a workspace that is passed to shards."""
 MAX_FILES: Final = 10_000
 _STRICTEST_LAST: Final = (
     Visibility.VISIBLE,
@@ -44,13 +44,13 @@ RunSlot = Callable[[Plan, Inputs], tuple[Phases, Mapping[str, str]]]
 
 @dataclass(frozen=True, kw_only=True)
 class ShardedRun:
-    """How all of it ended."""
+    """The phases of a sharded run."""
 
     before: Mapping[str, PhaseResult]
     """The phases before the tests."""
     shards: tuple[Mapping[str, PhaseResult], ...]
-    """The tests, and the program of a split run, of each in order; none where the phases before
-    did not end well."""
+    """The tests of each shard, and the program of a split run, in order; empty if an earlier
+    phase failed."""
     images: Mapping[str, str]
     slow: PhaseResult | None = None
     """The first run of a shard that was run twice."""
@@ -61,7 +61,7 @@ def run_shards(
 ) -> ShardedRun:
     """Run the phases before the tests once, and the tests in `shards` slots.
 
-    Raises `SubmissionError` for a workspace that cannot be handed on, and `SandboxError`.
+    Raises `SubmissionError` for a workspace that cannot be passed to shards, and `SandboxError`.
     """
     first, test = plan.phases[:-1], plan.phases[-1:]
     before: dict[str, PhaseResult] = {}
@@ -77,8 +77,8 @@ def run_shards(
     wide = replace(plan, phases=test)
 
     def shard(number: int) -> _Shard:
-        told = {NUMBER: str(number), COUNT: str(shards)}
-        return _run_shard(wide, lambda: _inputs_of(wide, inputs, trees), told, run)
+        variables = {NUMBER: str(number), COUNT: str(shards)}
+        return _run_shard(wide, lambda: _inputs_of(wide, inputs, trees), variables, run)
 
     with ThreadPoolExecutor(min(shards, at_once), thread_name_prefix="shard") as pool:
         ended = list(pool.map(shard, range(1, shards + 1)))
@@ -91,17 +91,17 @@ def run_shards(
 
 
 _Shard = tuple[Phases, PhaseResult | None, Mapping[str, str]]
-"""How a shard ended, its tests' first run where it was run twice, and in which images."""
+"""The phases of a shard, its first test run if there were two, and the images."""
 
 
 def _run_shard(
-    plan: Plan, inputs: Callable[[], Inputs], told: Mapping[str, str], run: RunSlot
+    plan: Plan, inputs: Callable[[], Inputs], variables: Mapping[str, str], run: RunSlot
 ) -> _Shard:
-    """Run the tests that one shard is `told` of; a second time where they were just too slow."""
+    """Run the tests of one shard, a second time if they were slightly too slow."""
 
     def attempt() -> tuple[Phases, Mapping[str, str]]:
-        own = inputs()  # anew, for a run reads them up
-        env = {**own.env, "test": {**own.env.get("test", {}), **told}}
+        own = inputs()  # new streams, because a run consumes them
+        env = {**own.env, "test": {**own.env.get("test", {}), **variables}}
         phases, images = run(plan, replace(own, env=env))
         if "test" not in phases:
             raise SandboxError("The sandbox ended without running the tests.")
@@ -119,17 +119,16 @@ def _run_shard(
 def merge(parts: list[Results], declared: float | None) -> Results:
     """Return the results of all shards as one; they come in the order of the shards.
 
-    The score is the sum; so is the maximum where all tests tell theirs, else it is what the
-    assignment has `declared`. Who is at fault says the first shard that did not run to its
-    end.
+    The score is the sum. The maximum is the sum if all tests have one, else what the
+    assignment has `declared`. The first shard that did not run to its end decides the verdict.
     """
     broken = [(n, part) for n, part in enumerate(parts, 1) if part.outcome is not Outcome.GRADED]
     number, worst = broken[0] if broken else (1, parts[0])
     tests = [test for part in parts for test in part.tests]
     score = _sum([part.score for part in parts])
     max_score = _sum([part.max_score for part in parts])
-    told = bool(tests) and all(test.max_score is not None for test in tests) and not broken
-    if declared is not None and not told:
+    all_known = bool(tests) and all(test.max_score is not None for test in tests) and not broken
+    if declared is not None and not all_known:
         max_score = declared
     of = "" if max_score is None else f" of {max_score:g}"
     message = f"Score {score or 0:g}{of}." if not broken else f"Shard {number}: {worst.message}"
@@ -156,7 +155,7 @@ def merge(parts: list[Results], declared: float | None) -> Results:
 
 
 def _phases_of(parts: list[Results]) -> list[PhaseSummary]:
-    """Return what all shards share, once, and then each one's own under names of their own."""
+    """Return the shared phases once, then each shard's own, with the shard's number in the name."""
     shared = [phase for phase in parts[0].phases if phase.name not in _OF_SHARDS]
     tests = [
         phase.model_copy(update={"name": f"{phase.name}-{n}"})
@@ -168,9 +167,9 @@ def _phases_of(parts: list[Results]) -> list[PhaseSummary]:
 
 
 def _why(parts: list[Results]) -> FinalVerdict:
-    """Return why points were lost: the first limit that a split run's program met, or answers."""
-    told = (part.verdict for part in parts if part.verdict not in _BY_ANSWERS)
-    return next(told, None) or FinalVerdict.WRONG_ANSWER
+    """Return why points were lost: the first limit that a program met, or wrong answers."""
+    limits = (part.verdict for part in parts if part.verdict not in _BY_ANSWERS)
+    return next(limits, None) or FinalVerdict.WRONG_ANSWER
 
 
 def _sum(numbers: list[float | None]) -> float | None:
@@ -179,7 +178,7 @@ def _sum(numbers: list[float | None]) -> float | None:
 
 
 def _inputs_of(plan: Plan, inputs: Inputs, trees: Mapping[str, bytes]) -> Inputs:
-    """Return the inputs of these phases, each stream at its start and nobody else's."""
+    """Return the inputs of these phases, with new streams."""
     names = {phase.name for phase in plan.phases}
     seen = {mount.tree for spec in plan.specs for mount in spec.mounts}
     return Inputs(
@@ -190,13 +189,13 @@ def _inputs_of(plan: Plan, inputs: Inputs, trees: Mapping[str, bytes]) -> Inputs
 
 
 def _handing_on(phase: PhaseSpec) -> PhaseSpec:
-    """Return the phase with the workspace handed on at its end."""
+    """Return the phase with a hand-over of the workspace at its end."""
     handover = Handover(tree=WORKSPACE, max_bytes=MAX_BYTES, max_files=MAX_FILES)
     return replace(phase, handover=(handover,))
 
 
 def _packed(built: PhaseResult, scratch: Path) -> bytes:
-    """Return a clean tar of what a phase handed on of its workspace."""
+    """Return a clean tar of the workspace that a phase handed over."""
     if built.left_out:
         raise SubmissionError(
             f"After the phase {built.phase} the workspace holds {built.left_out[0]!a}, which "
@@ -207,7 +206,7 @@ def _packed(built: PhaseResult, scratch: Path) -> bytes:
     collector = Collector(limits, MAX_BYTES, scratch)
     try:
         for name, data in built.files.items():
-            # Which of them are programs was not told; a file that may be run harms nobody.
+            # The hand-over does not say which files are executable, so all of them are.
             collector.file(name.removeprefix(f"{WORKSPACE}/"), executable=True, chunks=[data])
         with collector.finish() as packed:
             return packed.stream.read()

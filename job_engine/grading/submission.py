@@ -1,4 +1,4 @@
-"""Where a submission comes from, as typed payload, and how it becomes the workspace."""
+"""The payload of a `grade` job, and turning its submission into a workspace."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class _Payload(BaseModel):
 
 
 class GitSource(_Payload):
-    """A repository, and what of it: a commit (best: it cannot move), a ref, or its HEAD."""
+    """A repository with a commit (recommended, because it is fixed), a ref, or neither for HEAD."""
 
     url: Annotated[str, StringConstraints(max_length=2048), AfterValidator(check_url)]
     commit: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")] | None = (
@@ -90,7 +90,7 @@ class GitSource(_Payload):
 
     @property
     def wanted(self) -> str:
-        """What is asked of the repository."""
+        """The commit or ref to fetch."""
         return self.commit or self.ref or "HEAD"
 
     def address(self) -> tuple[str, int]:
@@ -149,7 +149,7 @@ class Submission(_Payload):
 
 
 class Replay(_Payload):
-    """What an earlier receipt says a run has to be the same in, or not to be at all."""
+    """What has to be the same as in an earlier receipt; otherwise the run is refused."""
 
     job: Annotated[str, StringConstraints(max_length=64)]
     """The job that is replayed, for people."""
@@ -186,9 +186,9 @@ def workspace_of(
     strip: bool,
     scratch: Path,
 ) -> Iterator[Unpacked | None]:
-    """Give the clean tree of an archive or of inline files; None for git, which is cloned.
+    """Yield the clean tree of an archive or of inline files; None for git, which is cloned.
 
-    Raises `SubmissionError` or `ArchiveError` with a message for whoever submitted.
+    Raises `SubmissionError` or `ArchiveError` with a message for the submitter.
     """
     if submission.archive is not None:
         blob = scratch / "submission"

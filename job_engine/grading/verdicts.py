@@ -1,4 +1,4 @@
-"""Verdicts in words: what happened to a phase, with the limit that it met."""
+"""Explaining verdicts of phases in words, and reruns of tests that were slightly too slow."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ENDED_BY: Final[Mapping[Verdict, FinalVerdict]] = {
     Verdict.FILE_SIZE: FinalVerdict.DISK_LIMIT,
     Verdict.OUTPUT: FinalVerdict.OUTPUT_LIMIT,
 }
-"""The verdict on a submission whose tests did not run to their end."""
+"""The verdict on a submission, by the verdict of tests that were ended."""
 
 
 def explain(result: PhaseResult, limits: Limits) -> str:
-    """Return how the phase ended, for a person, in a few words."""
+    """Return in a few words how the phase ended, with the limit that it met."""
     match result.verdict:
         case Verdict.OK:
             return f"done in {result.wall_time_s:.1f} s"
@@ -57,7 +57,7 @@ def explain(result: PhaseResult, limits: Limits) -> str:
 
 
 def summarise(result: PhaseResult, limits: Limits, visibility: Visibility) -> PhaseSummary:
-    """Return what is stored of a phase."""
+    """Return the summary of a phase that is stored with the results."""
     printed = result.stdout
     if result.stderr:
         printed += b"\n" * bool(printed and not printed.endswith(b"\n")) + result.stderr
@@ -76,13 +76,13 @@ def summarise(result: PhaseResult, limits: Limits, visibility: Visibility) -> Ph
 
 
 def overshot(result: PhaseResult, limits: Limits) -> bool:
-    """Whether a phase took longer than it may, but ended by itself before it was ended."""
+    """Return whether a phase exceeded its time, but ended before it was killed."""
     by_itself = result.verdict in (Verdict.OK, Verdict.EXIT, Verdict.SIGNAL)
     return by_itself and held_to(result, limits).verdict is not result.verdict
 
 
 def held_to(result: PhaseResult, limits: Limits) -> PhaseResult:
-    """Return the result with the verdict that its times call for."""
+    """Return the result with a time verdict if it exceeded its time."""
     if result.verdict not in (Verdict.OK, Verdict.EXIT, Verdict.SIGNAL):
         return result
     if result.cpu_time_s > limits.cpu_time_s:

@@ -1,4 +1,4 @@
-"""YAML read strictly, with the line of every key, so that an error can name it."""
+"""Strict YAML parsing that records the line of every key, for error messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_BYTES: Final = 256 * 1024
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases: nine lines of them can stand for gigabytes."""
+    """A loader that refuses aliases: a few lines of them can expand to gigabytes."""
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class Lines:
-    """Where each key of a document stands."""
+    """The line of each key of a document."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -89,7 +89,7 @@ def validate(model: type[M], value: Any, lines: Lines) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        # All of them, a line each: whoever edits the file mends it in one go.
+        # All problems at once, one a line.
         problems = [_problem(model, detail, value, lines) for detail in error.errors()]
         raise AssignmentError("\n".join(dict.fromkeys(problems))) from None
 
@@ -107,13 +107,13 @@ def _problem(model: type[BaseModel], detail: Any, value: Any, lines: Lines) -> s
     key, colon, rest = message.partition(": ")
     named = (*path, *key.split("."))
     if colon and named in lines:
-        # What several keys together get wrong is told of the one that the message names.
+        # An error of several keys together is reported at the key that its message names.
         path, message = named, rest
     return lines.error(path, message[:1].lower() + message[1:]).message
 
 
 def _document_path(loc: tuple[str | int, ...], value: Any) -> Path:
-    """Drop what pydantic adds for branches of unions, which the document does not have."""
+    """Return the path in the document, without pydantic's names of union branches."""
     path: list[str | int] = []
     for step in loc:
         if isinstance(value, Mapping):
@@ -136,7 +136,7 @@ def _keys_at(model: type[BaseModel], path: Path) -> set[str]:
             return set()
         model = nested
         if field is not None and "dict[" in str(field.annotation):
-            next(steps, None)  # a key of the author's own
+            next(steps, None)  # a key of a mapping, chosen by the author
     return set(model.model_fields)
 
 

@@ -1,9 +1,8 @@
-"""Who sees what of a verdict: the one place that says what of it students do not get.
+"""The student's view of a verdict; no other module decides what students see of it.
 
-Staff, who manage the job or may edit it, see all of it. Whoever may only read it gets what
-`for_students` leaves: decided when it is read, for what is hidden until a due date is so
-until the clock says otherwise. What cannot be read as a verdict, and should be one, is not
-shown at all.
+Staff, who manage or may edit the job, see everything. Callers who may only read the job get
+the result of `for_students`. It is computed on reading, because the due date decides what is
+hidden. Output that should be a verdict but cannot be parsed is not shown at all.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ class StudentView:
     output: str | None
     """None: nothing."""
     message: str | None = None
-    """What the status message says instead; None: what it says already."""
+    """The status message to show instead; None: the stored one."""
 
 
 def view_for_students(action: str, output: str, now: datetime) -> StudentView | None:
-    """Return what of a job's output students get now; None: it is no verdict, they get it all."""
+    """Return the student's view of a job's output; None: not a verdict, shown unchanged."""
     is_object = output.lstrip().startswith("{")
     if not (is_object and (action == VERDICT_ACTION or MARK in output)):
         return None
@@ -73,16 +72,16 @@ def _of_results(output: str, now: datetime) -> StudentView:
 
 
 def for_students(results: Results, now: datetime) -> Results:
-    """Return what students see of results at a time (with an offset).
+    """Return what students see of results at the time `now` (with an offset).
 
-    Tests that are hidden then are left out, and the total with them: the difference to the
-    tests that are shown would tell their score. `withheld` says so.
+    Hidden tests are left out, and so is the total, because it would reveal their points.
+    `withheld` is true then.
     """
 
     def is_open(visibility: Visibility) -> bool:
         if visibility is Visibility.AFTER_DUE_DATE:
             return results.due is not None and now >= results.due
-        # Nothing here publishes grades: what waits for that is for staff to show.
+        # The engine does not publish grades, so `after_published` stays hidden.
         return visibility is Visibility.VISIBLE
 
     whole = is_open(results.visibility)
@@ -102,7 +101,7 @@ def for_students(results: Results, now: datetime) -> Results:
         seen = seen.model_copy(update={**nothing, "scoreboard": []})
     if not total:
         seen = seen.model_copy(update={"score": None, "max_score": None})
-        # A limit is said to whoever met it. Right or wrong is what the hidden tests know.
+        # A limit is reported to the student; whether answers are right would reveal hidden tests.
         if results.outcome is Outcome.GRADED:
             seen = seen.model_copy(update={"verdict": None, "fault": None})
     if not total or results.outcome is Outcome.HARNESS_FAILED:
@@ -115,9 +114,9 @@ def _test(test: TestResult) -> TestResult:
 
 
 def _phase(phase: PhaseSummary, shown: bool, *, total: bool) -> PhaseSummary:
-    """Return a phase without what it printed, unless that is `shown`.
+    """Return a phase without its output, unless that is `shown`.
 
-    A harness's exit code tells of all its tests, so it goes with their total.
+    The exit code of a harness depends on all its tests, so it is hidden like their total.
     """
     if not shown:
         phase = phase.model_copy(update={"output": ""})
