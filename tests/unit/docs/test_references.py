@@ -31,6 +31,14 @@ def test_every_file_that_is_named_exists() -> None:
     assert {pair for pair in gone if pair[1] not in _ELSEWHERE} == set()
 
 
+def test_every_module_on_the_map_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page)
+    assert named
+    places = (ROOT, ROOT / "job_engine")
+    assert [n for n in named if not any((place / n).exists() for place in places)] == []
+
+
 def test_every_section_that_is_cited_exists() -> None:
     page = (ROOT / "docs" / "cimi.md").read_text()
     sections = set(re.findall(r"^#+ (§\d+(?:\.\d+)?) ", page, re.MULTILINE))
