@@ -132,9 +132,15 @@ class Run:
         log.info("job.interrupted", job=self._job.id, why=type(interruption).__name__)
         if closers:
             # In a thread: many runs may be interrupted at once, and closing a sandbox takes time.
-            threading.Thread(
+            closer = threading.Thread(
                 target=_close_all, args=(closers,), name=f"close-{self._job.id}", daemon=True
-            ).start()
+            )
+            try:
+                closer.start()
+            except RuntimeError:
+                # No thread is to be had. This has to end all the same, and those after it
+                # (lost-means-stop).
+                _close_all(closers)
 
     def checkpoint(self) -> None:
         """Raise the interruption, if there is one."""
@@ -165,6 +171,8 @@ class Run:
         self.checkpoint()
         if self._scratch is None:
             try:
+                # It is gone where somebody tidied up, and every later run would break.
+                self._scratch_root.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._scratch = Path(tempfile.mkdtemp(prefix="job-", dir=self._scratch_root))
             except OSError as error:
                 raise PlatformFaultError(f"No scratch directory: {error}") from error

@@ -122,3 +122,24 @@ def test_a_flood_of_log_is_cut_with_a_word(tmp_path: Path) -> None:
 def test_what_needs_do_not_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlatformFaultError, match="needs"):
         make_run(tmp_path, echo).need(Path)
+
+
+def test_a_scratch_root_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "tidied" / "up", echo, '{"text": "hi"}')
+    assert run.execute() == Result(message="hi")
+
+
+def test_what_was_lent_is_closed_where_no_thread_is_to_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lost-means-stop: of many runs that are interrupted, the first must not spare the others."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    closed = threading.Event()
+    run = make_run(tmp_path, echo)
+    with run.lend(closed.set), monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        run.interrupt(ClaimLost())
+    assert closed.is_set()
