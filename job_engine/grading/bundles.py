@@ -30,6 +30,8 @@ from job_engine.settings import GradingSettings
 
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
+ABANDONED_S: Final = 3600.0
+"""Seconds after which who was making an entry, or removing one, and did no more was killed."""
 _CHUNK: Final = 256 * 1024
 _TESTS_FILE: Final = "tests.tar"
 
@@ -146,7 +148,8 @@ class BundleCache:
             shutil.copyfileobj(tests, out, _CHUNK)
 
     def _evict(self, keep: str) -> None:
-        """Remove the least recently used entries until the cache fits."""
+        """Remove the least recently used entries until the cache fits, and left-overs."""
+        self._clear_abandoned()
         entries: list[tuple[float, int, Path]] = []
         for entry in self._directory.iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -164,6 +167,14 @@ class BundleCache:
                 with contextlib.suppress(FileNotFoundError):
                     entry.rename(gone / "entry")
                 shutil.rmtree(gone, ignore_errors=True)
+
+    def _clear_abandoned(self) -> None:
+        """Remove what processes that were killed left behind."""
+        for left in [*self._directory.glob("new-*"), *self._directory.glob("old-*")]:
+            with contextlib.suppress(FileNotFoundError):
+                touched = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+                if time.time() - touched > ABANDONED_S:
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def document_of(bundle: IO[bytes], limits: ArchiveLimits | None = None) -> bytes:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from job_engine.errors import AssignmentError, PlatformFaultError
 from job_engine.grading.archive import ArchiveLimits, pack_directory
-from job_engine.grading.bundles import BundleCache, document_of
+from job_engine.grading.bundles import ABANDONED_S, BundleCache, document_of
 
 
 class Blobs:
@@ -191,3 +193,18 @@ def test_a_digest_that_is_none_never_becomes_a_path(tmp_path: Path) -> None:
 
 def test_a_bundle_is_checked_before_it_is_uploaded(tmp_path: Path) -> None:
     assert document_of(io.BytesIO(bundle(tmp_path))) == b"name: a\n"
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    blobs, bundles = Blobs(), cache(tmp_path)
+    for name, age_s in (("new-killed", ABANDONED_S + 60), ("old-killed", ABANDONED_S + 60)):
+        left = tmp_path / "cache" / name
+        left.mkdir(parents=True)
+        (left / "blob").write_bytes(b"half of one")
+        for path in (left / "blob", left):
+            os.utime(path, (time.time() - age_s, time.time() - age_s))
+    (tmp_path / "cache" / "new-alive").mkdir()
+    with bundles.open(blobs.add(bundle(tmp_path)), blobs):
+        pass
+    left_over = {path.name for path in (tmp_path / "cache").iterdir() if "-" in path.name}
+    assert left_over == {"new-alive"}
