@@ -47,6 +47,9 @@ DEFAULT_COST_S: Final = 1.0
 """Cost, in thread seconds, of an action that no executor has published."""
 _VARIABLES: Final = 500
 """Values in one list of a statement, for which databases have a limit."""
+LONGEST_S: Final = 3600.0
+"""Most that one run is charged. It is told by the clock of the host: who ran while that was put
+right, by a day perhaps, would wait for a day of everybody else's."""
 
 
 # --- lanes of waiting jobs ------------------------------------------------------
@@ -145,12 +148,12 @@ def charge(connection: Connection, rows: Sequence[Row]) -> None:
 def settle(connection: Connection, rows: Sequence[Row], taken_s: Sequence[float]) -> None:
     """Replace the expected costs of fed jobs by the seconds that their runs took.
 
-    `taken_s` is 0 for a job that will not run, or will be fed again. A share with nothing
-    waiting keeps what it owes, but not what it is owed.
+    `taken_s` is 0 for a job that will not run, or will be fed again, and counts up to
+    `LONGEST_S`. A share with nothing waiting keeps what it owes, but not what it is owed.
     """
     of_keys: dict[Key, list[float]] = {}
     for row, took_s in zip(rows, taken_s, strict=True):
-        of_keys.setdefault(Key.of(row), []).append(took_s)
+        of_keys.setdefault(Key.of(row), []).append(min(took_s, LONGEST_S))
     taken: dict[Queue, dict[str, list[float]]] = {}
     versions: dict[tuple[Queue, str], int] = {}
     for key, took in of_keys.items():

@@ -185,6 +185,24 @@ def test_a_tick_has_one_job_and_an_action_one_unfinished(store: Store) -> None:
     assert tick(2000) == (None, 2000)
 
 
+def test_a_clock_that_was_wrong_for_a_while_stops_no_schedule(store: Store, clock: Clock) -> None:
+    def tick(at_ms: int) -> str | None:
+        reply = store.schedules.schedule("clean", at_ms, lambda: document("clean"))
+        if reply.job is not None:
+            store.jobs.cancel(reply.job, lambda _: None, None)
+        return reply.job
+
+    now_ms, year_ms = clock.now_ms, 365 * 86_400_000
+    assert tick(now_ms)
+    assert tick(now_ms + year_ms) is None  # only the leader's was wrong
+    clock.now_ms += year_ms
+    assert tick(clock.now_ms)
+    clock.now_ms = now_ms + 60_000
+    assert tick(now_ms) is None
+    assert tick(clock.now_ms)
+    assert tick(clock.now_ms) is None
+
+
 def test_exactly_one_of_many_leaders_creates_a_tick(store: Store) -> None:
     barrier = threading.Barrier(6)
     created: list[str | None] = []

@@ -102,6 +102,19 @@ def test_what_a_run_really_took_is_charged(store: Store, clock: Clock) -> None:
     assert set(found[9:]) == {"course/quick", "course/slow"}
 
 
+def test_a_clock_that_was_put_right_meanwhile_keeps_nobody_from_a_turn(
+    store: Store, clock: Clock
+) -> None:
+    describe(store, 1800.0)
+    (unlucky, *_) = add_many(store, "course/unlucky", 20)
+    add_many(store, "course/other", 20)
+    push(store, [unlucky])
+    claim(store, unlucky, entry(0), Fence(1, 1))
+    clock.advance(365 * 86_400)
+    finish(store, unlucky, Fence(1, 1))
+    assert "course/unlucky" in [share_of(store, job) for job in fed(store, 6)]
+
+
 def test_a_cancelled_backlog_costs_nothing(store: Store) -> None:
     describe(store, 1.0)
     backlog = add_many(store, "course/sorry", 100)
