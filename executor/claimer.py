@@ -173,7 +173,7 @@ class Claimer:
         claims = self._queue.claim(registration, room, self._skips)
         self._board.hold(claims)
         # Claiming clears an earlier wake-up, and `stop` wakes only once.
-        if not claims and not self._stopping.is_set():
+        if not claims and not self._stopping.is_set() and not self._outdated.is_set():
             self._queue.wait(max(0.05, due_in_s))
         return claims
 
@@ -233,8 +233,9 @@ class Claimer:
         return True
 
     def register_again(self) -> None:
-        """Have the claimer register again before its next claim; for any thread."""
+        """Have the claimer register again, and wake it up to do so; for any thread."""
         self._outdated.set()
+        self._queue.wake()
 
     def _registered(self) -> Registration | None:
         if self._outdated.is_set():

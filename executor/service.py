@@ -27,7 +27,7 @@ from job_engine.model.protocol.claims import ClaimReply
 from job_engine.model.protocol.events import JobEvent
 from job_engine.plugins import Action
 from job_engine.queue import QueueClaim, Registration, ZooKeeperClaimQueue, open_session
-from job_engine.queue.fleet import watch_drain, withdraw_drain
+from job_engine.queue.fleet import watch_drain, watch_registration, withdraw_drain
 from job_engine.sandbox.base import Sandbox
 from job_engine.sandbox.factory import make_sandbox
 from job_engine.sandbox.warm import WarmSlots
@@ -200,8 +200,11 @@ class Executor:
             "draining": self._draining.is_set(),
         }
 
-    def _on_registered(self, _registration: Registration) -> None:
+    def _on_registered(self, registration: Registration) -> None:
         # A watch ends with its connection, even if the session survives.
+        watch_registration(
+            self._session.client, registration.node, on_gone=self._claimer.register_again
+        )
         watch_drain(
             self._session.client,
             self._settings.name,

@@ -52,7 +52,8 @@ def in_order(names: Sequence[str]) -> list[EntryName]:
 
 def job_id_of(data: bytes) -> str:
     """Read the job's id from an entry's data: `job/<uuid>`, or a bare uuid."""
-    text = data.decode("utf-8", "replace").strip()
+    # A zero byte is no part of any id, and no database takes one.
+    text = data.decode("utf-8", "replace").replace("\0", "\ufffd").strip()
     return text if text.startswith("job/") else f"job/{text}"
 
 

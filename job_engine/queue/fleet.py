@@ -119,3 +119,19 @@ def watch_drain(
     with answered():
         if client.exists(layout.drain(name), watch=seen):
             on_request()
+
+
+def watch_registration(client: KazooClient, node: str, on_gone: Callable[[], None]) -> None:
+    """Call `on_gone` once this executor's own node is deleted, which is by somebody's hand.
+
+    Who has none is seen by no leader: nothing is pushed for it, so that it claims nothing,
+    and would never find out.
+    """
+
+    def seen(event: WatchedEvent) -> None:
+        if event.type == EventType.DELETED:
+            on_gone()
+
+    with answered():
+        if client.exists(node, watch=seen) is None:
+            on_gone()

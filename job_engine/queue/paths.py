@@ -28,6 +28,13 @@ class QueuePaths:
         """Return the path of the claim of an entry."""
         return f"{self.taken}/{name}"
 
+    def empty(self, name: str) -> None:
+        """Delete what somebody put below an entry, which keeps it from being deleted itself."""
+        client, entry = self._session.client, self.entry(name)
+        with answered():
+            for below in client.get_children(entry):
+                client.delete(f"{entry}/{below}", recursive=True)
+
     def ensure(self, *more: str) -> None:
         """Make the parents, and `more` paths, where they are missing. Raises `QueueError`."""
         with answered():

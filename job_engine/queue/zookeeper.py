@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from kazoo.exceptions import NoNodeError
+from kazoo.exceptions import NoNodeError, NotEmptyError
 
 from job_engine.errors import QueueError, SessionLostError
 from job_engine.model import Fence
@@ -32,7 +32,7 @@ from job_engine.queue.lookout import Lookout
 from job_engine.queue.multiread import Reading
 from job_engine.queue.paths import BATCH, QueuePaths
 from job_engine.queue.session import ZooKeeperSession
-from job_engine.queue.transaction import GUARD, Transaction, answered
+from job_engine.queue.transaction import GUARD, Outcome, Transaction, answered
 
 LOOK_S: Final = 0.1
 """Seconds for which a listing of the queue is used; urgent entries are not seen meanwhile."""
@@ -218,12 +218,19 @@ class ZooKeeperClaimQueue(ClaimQueue):
                     self._consume_one(claim)
 
     def _consume_one(self, claim: QueueClaim) -> None:
+        outcome = self._try_to_consume(claim)
+        if isinstance(outcome.error, NotEmptyError):
+            # As long as it stays it is claimed, answered and given back, over and over.
+            self._paths.empty(claim.entry)
+            outcome = self._try_to_consume(claim)
+        if outcome.failed == GUARD + 1:
+            self._release_one(claim)  # the entry was gone: only the claim is left
+
+    def _try_to_consume(self, claim: QueueClaim) -> Outcome:
         transaction = Transaction(self._session.client, claim.registration.node)
         transaction.delete(self._paths.entry(claim.entry))
         transaction.delete(self._paths.claim(claim.entry))
-        outcome = transaction.commit().unless_lost(SessionLostError)
-        if outcome.failed == GUARD + 1:
-            self._release_one(claim)  # the entry was gone: only the claim is left
+        return transaction.commit().unless_lost(SessionLostError)
 
     def release(self, claims: Sequence[QueueClaim]) -> None:
         """See the base class."""

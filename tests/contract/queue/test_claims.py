@@ -76,6 +76,16 @@ def test_an_entry_that_is_gone_is_not_claimed(join: Join, zk: KazooClient) -> No
     assert stat.cversion == 1
 
 
+def test_an_entry_with_something_below_it_is_consumed(join: Join, zk: KazooClient) -> None:
+    """Left where it is, it would be claimed, answered and given back for ever."""
+    a = join("a")
+    entry, _ = a.push("job/1", "job/2")
+    zk.create(f"/job/entries/{entry}/by/hand", makepath=True)
+    a.claims.consume(a.claims.claim(a.registration, 2, _never))
+    assert zk.get_children("/job/entries") == []
+    assert zk.get_children("/job/taken") == []
+
+
 def test_fences_grow_from_claim_to_claim(join: Join) -> None:
     a, b = join("a"), join("b")
     a.push("job/1")

@@ -32,3 +32,10 @@ def test_order_survives_the_wrap_of_the_sequence() -> None:
 @pytest.mark.parametrize("data", [b"job/abc", b"abc", b" abc\n"])
 def test_job_ids(data: bytes) -> None:
     assert job_id_of(data) == "job/abc"
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\xff\xfe", b"job/\0", bytes(5000)])
+def test_garbage_becomes_an_id_that_can_be_asked_for(data: bytes) -> None:
+    """So that it is answered `gone`, and consumed."""
+    assert job_id_of(data).startswith("job/")
+    assert "\0" not in job_id_of(data)
