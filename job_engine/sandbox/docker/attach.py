@@ -7,6 +7,7 @@ names the stream, three zero bytes, the length as four bytes, and that many byte
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 from typing import Any, Final
@@ -71,6 +72,13 @@ class AttachedStream:
     def set_timeout(self, seconds: float | None) -> None:
         """Let a `receive` or `send` that takes longer raise `TimeoutError`."""
         self._socket.settimeout(seconds)
+
+    def silent(self) -> bool:
+        """Whether nothing has arrived, not even the end."""
+        # Not select(2), which knows the first 1,024 descriptors only.
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        return not poll.poll(0)
 
     def receive(self) -> list[tuple[int, bytes]] | None:
         """Return what has arrived, waiting for it if need be; None at the end."""

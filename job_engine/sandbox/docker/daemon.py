@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
@@ -29,6 +31,8 @@ _POOL_SIZE: Final = 64
 """Idle connections kept. Each running phase holds two (attach, wait); more are opened on demand."""
 
 _CONFLICT: Final = 409
+_TOLD_LATE_S: Final = 0.2
+"""An order is noted once it is carried out, perhaps a moment after it ended the container."""
 _DAEMON_ERRORS: Final = (
     DockerException,
     requests.RequestException,
@@ -121,6 +125,24 @@ class Daemon:
         """Return what the daemon knows of a container."""
         with doing("inspect a container"):
             return dict(self.api.inspect_container(container))
+
+    def was_told(self, container: str, state: Mapping[str, Any], order: str) -> bool:
+        """Whether somebody had the daemon `kill` or `pause` a container, which has ended.
+
+        `state` is what `inspect` says of it. The daemon remembers its last 256 events.
+        """
+        began, ended = (datetime.fromisoformat(state[at]) for at in ("StartedAt", "FinishedAt"))
+        with doing("say what it was told"):
+            api = self.api
+            params = {
+                "since": f"{began.timestamp():.6f}",
+                "until": f"{ended.timestamp() + _TOLD_LATE_S:.6f}",
+                "filters": json.dumps({"container": [container], "event": [order]}),
+            }
+            url = f"{api.base_url}/v{api.api_version}/events"
+            with api.get(url, params=params, timeout=self._timeout_s) as response:
+                response.raise_for_status()
+                return bool(response.content.strip())
 
     def written_directory(self, container: str) -> str | None:
         """Return where on this host a container's own files are; None: they are not in sight."""

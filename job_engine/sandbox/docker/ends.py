@@ -57,8 +57,11 @@ class FirstProcess:
         poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(0))
 
-    def status(self) -> int | None:
-        """Return the exit status as a shell has it, once ended; None: this kernel does not tell."""
+    def exit_code(self) -> int | None:
+        """Return the exit status, once ended, or minus the signal that ended it.
+
+        None: this kernel does not tell.
+        """
         until = time.monotonic() + _REAP_S
         while time.monotonic() < until:
             info = bytearray(_INFO_BYTES)
@@ -69,8 +72,7 @@ class FirstProcess:
                 return None
             # Known from when its parent has asked for it.
             if struct.unpack_from("Q", info, 0)[0] & _INFO_EXIT:
-                code = os.waitstatus_to_exitcode(struct.unpack_from("i", info, _EXIT_CODE_AT)[0])
-                return 128 - code if code < 0 else code
+                return os.waitstatus_to_exitcode(struct.unpack_from("i", info, _EXIT_CODE_AT)[0])
             time.sleep(_GRAIN_S)
         return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 import secrets
-import select
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,7 +99,7 @@ class Holder:
 
     def silent(self) -> bool:
         """Whether it has said nothing unasked, as it would at its end."""
-        return not select.select([self._stream], [], [], 0)[0]
+        return self._stream.silent()
 
     def close(self) -> None:
         """End the connection; the holder ends with it. Idempotent."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import shlex
 import threading
 from collections.abc import Callable, Mapping
@@ -25,8 +24,8 @@ WAIT_SCRIPT: Final = files(__package__).joinpath("wait.sh").read_text()
 
 _DEATH_S: Final = 60.0
 """Longest that a killed container may take to die; past that the platform is broken."""
-_SIGKILL: Final = 128 + 9
-"""Docker's exit status of who was killed, whoever did it."""
+_SIGNALLED: Final = 128
+"""Docker's exit status of who was ended by a signal is above, whoever sent it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +55,24 @@ class _Waiting:
         """Whether it has neither ended nor said anything."""
         if self.first is not None and self.first.ended():
             return False
-        return not select.select([self.stream], [], [], 0)[0]
+        return self.stream.silent()
 
     def close(self) -> None:
         self.stream.close()
         if self.first is not None:
             self.first.close()
+
+
+@dataclass(frozen=True)
+class _Death:
+    """How the first process ended, and with it all others."""
+
+    status: int
+    """As a shell has it."""
+    at_once: bool = False
+    """Whether the kernel told it, and nobody knows better."""
+    killed: bool = False
+    """Whether a signal is known to have ended it, which nothing inside can send it."""
 
 
 class PhaseContainer:
@@ -161,8 +172,7 @@ class PhaseContainer:
         waiting = self._waiting
         assert waiting is not None, "arm comes first"
         watch = self._begin_watch(waiting, on_output)
-        status: int | None = None
-        at_once = False
+        death: _Death | None = None
         try:
             with self._lock:
                 self._watch = watch
@@ -171,13 +181,13 @@ class PhaseContainer:
                 _send_go(waiting.stream, environment, stdin)
                 on_start()
                 with self._gauge(waiting, watch):
-                    status, at_once = self._live(waiting, watch)
+                    death = self._live(waiting, watch)
         finally:
-            marked_by = waiting.first if at_once else None
-            watch.ended(ran=status is not None, marked_by=marked_by)
-        if status is None:
+            marked_by = waiting.first if death is not None and death.at_once else None
+            watch.ended(ran=death is not None, marked_by=marked_by)
+        if death is None:
             return Ending(reason=Stop.KILLED)
-        return self._ending(waiting.id, watch, status, at_once=at_once)
+        return self._ending(waiting.id, watch, death)
 
     def _begin_watch(self, waiting: _Waiting, on_output: Tell | None) -> Watch:
         watch = Watch(
@@ -203,40 +213,54 @@ class PhaseContainer:
             on_full=lambda: watch.stop(Stop.DISK),
         )
 
-    def _live(self, waiting: _Waiting, watch: Watch) -> tuple[int, bool]:
-        """Return the exit status, and whether the kernel told it."""
+    def _live(self, waiting: _Waiting, watch: Watch) -> _Death:
+        """Return how it ended."""
+        code: int | None = None
         patience_s = self._limits.wall_time_kill_s + _DEATH_S
         if waiting.first is not None:
             if not watch.dead.wait(patience_s):
                 raise SandboxError(f"the container {self.name} does not die")
-            # Whose root is kept, Docker has to have done with.
-            plain = watch.reason is None and self._root_bytes is None
-            if plain and waiting.first.status() == 0:
-                return 0, True
+            if watch.reason is None:
+                code = waiting.first.exit_code()
+                # Whose root is kept, Docker has to have done with.
+                if code == 0 and self._root_bytes is None:
+                    return _Death(0, at_once=True)
             # Docker may know more of any other end: the kernel's out-of-memory killer, or
             # that it was told to stop itself.
             waiting.first.release()
-        return self._daemon.wait(waiting.id, patience_s), False
+        status = self._daemon.wait(waiting.id, patience_s)
+        return _Death(status, killed=code is not None and code < 0)
 
-    def _ending(self, container: str, watch: Watch, status: int, *, at_once: bool) -> Ending:
+    def _ending(self, container: str, watch: Watch, death: _Death) -> Ending:
         usage = watch.usage
-        if not at_once:
+        if not death.at_once:
             state = self._daemon.inspect(container)["State"]
             if state.get("Error"):
                 raise SandboxError(f"Docker broke phase container {self.name}: {state['Error']}")
-            if status == _SIGKILL and watch.reason is None:
-                self._daemon.confirm()
             if state.get("OOMKilled") and not usage.oom_kills:
                 # What the daemon heard counts where the cgroup is out of sight.
                 usage = replace(usage, oom_kills=1)
+            if not usage.oom_kills:
+                self._refuse_others_doing(container, state, death, watch.reason)
         return Ending(
-            status=status,
+            status=death.status,
             reason=Stop.OUTPUT if watch.output.exceeded and not watch.reason else watch.reason,
             usage=usage,
             wall_time_s=watch.wall_time_s,
             stdout=bytes(watch.output.stdout),
             stderr=bytes(watch.output.stderr),
         )
+
+    def _refuse_others_doing(
+        self, container: str, state: Mapping[str, Any], death: _Death, reason: Stop | None
+    ) -> None:
+        """Raise `SandboxError` for an end that is neither the phase's doing nor the engine's."""
+        if reason is None and death.status > _SIGNALLED:
+            self._daemon.confirm()
+            if death.killed or self._daemon.was_told(container, state, "kill"):
+                raise SandboxError(f"the container {self.name} was killed by somebody else")
+        if reason is Stop.WALL_TIME and self._daemon.was_told(container, state, "pause"):
+            raise SandboxError(f"the container {self.name} was paused by somebody else")
 
 
 def _send_go(stream: AttachedStream, environment: Mapping[str, str], stdin: bytes) -> None:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -122,6 +123,29 @@ def test_slots_do_not_share_a_uid(sandbox: DockerSandbox, label: str) -> None:
     finally:
         for slot in slots:
             slot.destroy()
+
+
+@pytest.mark.parametrize("order", ["kill", "kill --signal=TERM", "rm --force", "pause"])
+def test_what_somebody_else_ends_is_no_verdict(
+    sandbox: DockerSandbox, label: str, order: str
+) -> None:
+    """An operator, or a tool that tidies up; one that kills itself is told apart."""
+    limits = replace(LIMITS, wall_time_s=2)
+    slot = sandbox.prepare(label=label, phases=(sh("exec sleep 60", limits=limits),), trees=(TREE,))
+    try:
+        slot.go(Inputs())
+        events = slot.collect()
+        assert isinstance(next(events), PhaseStarted)
+        docker(*order.split(), f"job-engine-{slot.id}-run")
+        with pytest.raises(SandboxError):
+            list(events)
+    finally:
+        slot.destroy()
+
+
+def test_what_kills_itself_has_a_verdict(sandbox: DockerSandbox, label: str) -> None:
+    result = run(sandbox, label, sh("kill -9 $$"))
+    assert (result.verdict, result.signal) == (Verdict.SIGNAL, 9)
 
 
 def test_an_image_by_its_digest(sandbox: DockerSandbox, label: str) -> None:
