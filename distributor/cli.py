@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distributor.service import Distributor
-from job_engine import log
+from job_engine import log, open_files
 from job_engine.cli.options import settings_main
 from job_engine.cli.signals import on_stop_signals
 from job_engine.settings import DistributorSettings
@@ -12,6 +12,7 @@ from job_engine.settings import DistributorSettings
 def serve(settings: DistributorSettings) -> None:
     """Run a distributor until a signal to stop."""
     log.configure(settings.log_level, settings.log_format)
+    open_files.allow_many()
     distributor = Distributor(settings)
     on_stop_signals(distributor.ask_to_stop, distributor.ask_to_stop)
     distributor.start()

@@ -7,7 +7,7 @@ import os
 import threading
 
 from executor.service import Executor
-from job_engine import log
+from job_engine import log, open_files
 from job_engine.cli.options import settings_main
 from job_engine.cli.signals import on_stop_signals
 from job_engine.plugins import load_actions
@@ -17,6 +17,7 @@ from job_engine.settings import ExecutorSettings
 def serve(settings: ExecutorSettings) -> None:
     """Run an executor; a signal to stop drains it, and a second one skips the wait."""
     log.configure(settings.log_level, settings.log_format)
+    open_files.allow_many()
     executor = Executor(settings, load_actions(settings.actions_dir))
     hurry = threading.Event()
     on_stop_signals(executor.drain, hurry.set)
