@@ -81,6 +81,10 @@ REMEDIES: Final[Mapping[str, str]] = {
     "lines above.",
     "store.commit_failed": "Nothing of it was stored, and whoever asked was told so. See `error`: "
     "a full disk needs space, a database that is away has to come back.",
+    "api.exit": "The database hung, and what hangs in it cannot be stopped. What was answered is "
+    "stored. See why it does not answer, then start the API again.",
+    "engine.waits": "An engine that was killed had this directory, and parts of it still end. "
+    "Nothing has to be done; if it takes too long, `fuser` names who has the file.",
     "notices.lost": "Events are looked up every few seconds instead of heard, until PostgreSQL "
     "answers again. See whether it runs.",
     "action.schema_broken": "Payloads of this action are checked only when it runs. Mend the "

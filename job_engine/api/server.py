@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import FrameType
@@ -14,17 +16,22 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
+from job_engine import open_files
 from job_engine.api.app import create_app
 from job_engine.api.http.protocol import BoundedHttpProtocol
 from job_engine.errors import ConfigurationError, JobEngineError
 from job_engine.log import configure, get_logger
-from job_engine.settings import ApiSettings
+from job_engine.settings import STOP_GRACE_S, ApiSettings
 from job_engine.store.sqlite.ownership import sole_owner
 
 log = get_logger(__name__)
 
 STOP_TIMEOUT_S: Final = 2
 """Seconds that running requests have to end when the server stops."""
+LAST_RESORT_S: Final = 0.8 * STOP_GRACE_S
+"""Seconds from the signal after which the process ends, whatever it still waits for."""
+EXIT_STUCK_STORE: Final = 87
+"""Exit code of a server whose store did not let it stop."""
 
 
 class Server(uvicorn.Server):
@@ -36,6 +43,7 @@ class Server(uvicorn.Server):
         self.start_error: JobEngineError | None = None
         """Why the application did not start, where that is known."""
         self._answers = threading.Event()
+        self._told: int | None = None
         self._lifespan = app.router.lifespan_context
         app.router.lifespan_context = self._noting_errors
 
@@ -81,6 +89,25 @@ class Server(uvicorn.Server):
         """
         self.force_exit = self.should_exit
         self.should_exit = True
+        if self._told is not None:
+            # Nothing that locks: the thread that this interrupts may hold the lock.
+            os.eventfd_write(self._told, 1)
+
+    def end_in_time(self) -> None:
+        """End the process some seconds after the signal to stop, should it still be there.
+
+        A database that hangs holds its threads up, and nothing ends a thread. Whatever was
+        answered is durable; of the rest nobody was told that it is done.
+        """
+        self._told = told = os.eventfd(0, os.EFD_CLOEXEC)
+
+        def wait() -> None:
+            os.eventfd_read(told)
+            time.sleep(LAST_RESORT_S)
+            log.critical("api.exit", code=EXIT_STUCK_STORE, after_s=LAST_RESORT_S)
+            os._exit(EXIT_STUCK_STORE)
+
+        threading.Thread(target=wait, name="last-resort", daemon=True).start()
 
     @property
     def port(self) -> int:
@@ -117,6 +144,7 @@ def make_server(settings: ApiSettings) -> Server:
 def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `SystemExit` where it cannot start, saying why."""
     configure(settings.log_level, settings.log_format)
+    open_files.allow_many()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Bad requests are not logged: their senders could fill the disk.
     for reader in ("uvicorn", "python_multipart"):
@@ -137,6 +165,7 @@ def _run(server: Server) -> None:
         return server.start_error is None
 
     logger.addFilter(unknown)
+    server.end_in_time()
     try:
         server.run()
     except SystemExit:
