@@ -11,15 +11,21 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from job_engine.errors import ConfigurationError
+from job_engine.log import get_logger
+
+log = get_logger(__name__)
+
+_POLL_S: Final = 0.1
 
 
 class EngineConfig(BaseModel):
@@ -57,25 +63,34 @@ class LocalEngine:
         self.curl_file = self.data_dir / "curl.conf"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Own the directory; raises `ConfigurationError` while another engine does."""
+    def locked(self, patience_s: float = 0.0) -> Iterator[int]:
+        """Own the directory; raises `ConfigurationError` while another engine does.
+
+        Gives the descriptor of a lock for the engine's processes to inherit. They outlive an
+        engine that was killed by a moment, with its port and its ZooKeeper's data: that long
+        the next one waits, up to `patience_s` seconds.
+        """
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = (self.data_dir / "lock").open("w")
+            parts = (self.data_dir / "parts.lock").open("w")
         except OSError as error:
             raise ConfigurationError(
                 f"No engine can live in {self.data_dir}: {error.strerror}. Name a directory that "
                 "you may write with --data-dir."
             ) from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with lock, parts:
+            if not _take(lock, 0.0):
                 raise ConfigurationError(
                     f"An engine runs in {self.data_dir} already. Give this one a directory "
                     "of its own with --data-dir."
-                ) from None
-            yield
+                )
+            if not _take(parts, patience_s):
+                raise ConfigurationError(
+                    f"Parts of an engine that was killed still run in {self.data_dir}. Wait for "
+                    f"them to end, or end them: `fuser {parts.name}` names them."
+                )
+            yield parts.fileno()
 
     def config(self) -> EngineConfig | None:
         """Return what was decided at set-up; None: not set up yet."""
@@ -130,9 +145,30 @@ def new_engine_id() -> str:
     return secrets.token_hex(3)
 
 
+def _take(lock: IO[str], patience_s: float) -> bool:
+    """Take a lock, for as long as the file is open; False: somebody else has it."""
+    deadline = time.monotonic() + patience_s
+    told = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            if not told:
+                log.warning("engine.waits", file=lock.name, patience_s=patience_s)
+                told = True
+            time.sleep(_POLL_S)
+        else:
+            return True
+
+
 def _write(file: Path, text: str) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)
+        # Or a host that goes down leaves the new name with nothing in it.
+        stream.flush()
+        os.fsync(stream.fileno())
     temporary.replace(file)

@@ -61,7 +61,8 @@ class LocalZooKeeper:
     Sessions may be as short as two ticks. With `sync` off, a write is acknowledged
     before it is on disk: fit for tests, where only processes die and never the machine.
     `home` is an unpacked ZooKeeper release; None: Debian's package, or the release whose
-    `zkServer.sh` is on the PATH. `max_client_connections` 0 means no limit.
+    `zkServer.sh` is on the PATH. `max_client_connections` 0 means no limit. The server
+    inherits the descriptors that it `holds`, and so a lock on them.
 
     Start it from a thread that lives as long as the server has to: it dies with it.
     """
@@ -77,6 +78,7 @@ class LocalZooKeeper:
         sync: bool = True,
         home: Path | None = None,
         jvm_options: Sequence[str] = (),
+        holds: Sequence[int] = (),
     ) -> None:
         self.data_dir = data_dir
         self.port = port
@@ -86,6 +88,7 @@ class LocalZooKeeper:
         self._sync = sync
         self._home = home
         self._jvm_options = tuple(jvm_options)
+        self._holds = tuple(holds)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -169,6 +172,7 @@ class LocalZooKeeper:
                 stderr=subprocess.STDOUT,
                 # Ctrl-C must not reach it: the supervisor stops ZooKeeper last.
                 start_new_session=True,
+                pass_fds=self._holds,
             )
 
     def _command(self) -> list[str]:

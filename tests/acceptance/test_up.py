@@ -334,8 +334,16 @@ def test_a_directory_has_one_engine(shared: Engine) -> None:
 
 
 def test_a_killed_supervisor_takes_everything_along(engine: Engine) -> None:
+    """And the next one, started at once, waits for that: it has the same port and data."""
     children = engine.ps.children(recursive=True)
+    url = json.loads((engine.data_dir / "run.json").read_text())["api_url"]
+    job = engine.json("job", "add", "noop", "--payload", '{"seconds": 2}')["id"]
+    until(lambda: engine.state(job) == "RUNNING", "running")
     engine.process.kill()
+    (engine.data_dir / "run.json").unlink()
+    with running(engine.data_dir) as again:
+        _, alive = psutil.wait_procs(children, timeout=0)
+        assert alive == []
+        assert json.loads((engine.data_dir / "run.json").read_text())["api_url"] == url
+        until(lambda: again.state(job) == "SUCCESS", "run again")
     engine.process.wait()
-    _, alive = psutil.wait_procs(children, timeout=30)
-    assert alive == []

@@ -16,8 +16,9 @@ from job_engine.queue.local import die_with_parent
 COLOURS: Final = (36, 35, 34, 33, 32)
 FIRST_BACKOFF_S: Final = 1.0
 MAX_BACKOFF_S: Final = 30.0
-HEALTHY_AFTER_S: Final = 60.0
-"""A child that lived this long starts again at the first back-off."""
+HEALTHY_AFTER_S: Final = 10.0
+"""A child that lived this long starts again at the first back-off: it had started, and was
+killed, or met with something that came later."""
 
 
 class Output:
@@ -50,7 +51,9 @@ class Output:
             print(text, file=self._stream, flush=True)
         except OSError as error:
             if error.errno not in (errno.EIO, errno.EPIPE):
-                raise
+                # The disk that it goes to is full, for one. The line is lost, and nothing else:
+                # a child whose output nobody reads would hang.
+                return
             # The terminal was closed, or who read the pipe is gone: the engine still has to
             # stop in order, unheard. Python would try to flush the rest at its end, too.
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -62,6 +65,7 @@ class Child:
     """A process that is meant to run until it is told to stop.
 
     `finishes` says that it may also end by itself, with exit code 0, and is then left alone.
+    It inherits the descriptors that it `holds`, and so a lock on them.
     All methods are for one thread, which has to live as long as the child: it dies with it.
     """
 
@@ -74,6 +78,7 @@ class Child:
         *,
         stop_timeout_s: float,
         finishes: bool = False,
+        holds: Sequence[int] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -82,6 +87,7 @@ class Child:
         self._environment = dict(environment)
         self._output = output
         self._finishes = finishes
+        self._holds = tuple(holds)
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -108,6 +114,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=self._holds,
         )
         self._started_at = self._clock()
         self._restart_at = None
@@ -136,7 +143,17 @@ class Child:
             self._restart_at = now + self._backoff_s
             self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
         elif now >= self._restart_at:
+            self._start_again(now)
+
+    def _start_again(self, now: float) -> None:
+        try:
             self.start()
+        except OSError as error:  # no memory, no process or no descriptor is to be had
+            self._output.line(
+                self.name, f"cannot start: {error.strerror}; again in {self._backoff_s:.0f} s"
+            )
+            self._restart_at = now + self._backoff_s
+            self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
 
     def terminate(self) -> None:
         """Ask the process to stop; a second time means: at once."""

@@ -30,18 +30,23 @@ def up(settings: UpSettings) -> None:
     """Run a whole engine until a signal comes."""
     configure_log(settings.log_level, settings.log_format)
     engine = LocalEngine(settings.data_dir)
-    with engine.locked():
+    # The parts of an engine that was killed end with it, as if they had been told to stop.
+    with engine.locked(settings.drain_s + SERVICE_STOP_TIMEOUT_S) as lock:
+        engine.forget_running()  # of one that was killed
         config = configure(engine, settings)
-        Up(engine, config, settings).run()
+        Up(engine, config, settings, lock).run()
 
 
 class Up:
-    """One run of one engine."""
+    """One run of one engine; its children inherit the `lock` of its directory."""
 
-    def __init__(self, engine: LocalEngine, config: EngineConfig, settings: UpSettings) -> None:
+    def __init__(
+        self, engine: LocalEngine, config: EngineConfig, settings: UpSettings, lock: int
+    ) -> None:
         self._engine = engine
         self._config = config
         self._settings = settings
+        self._holds = (lock,)
         self._output = Output()
         self._supervisor = Supervisor(self._output)
         self._api_url = f"http://{_bracketed(settings.host)}:{config.api_port}"
@@ -108,6 +113,7 @@ class Up:
             self._engine.data_dir / "zookeeper",
             self._config.zookeeper_port or 0,
             home=self._settings.zookeeper_home,
+            holds=self._holds,
         )
         self._zk_hosts = server.hosts
         return server
@@ -186,6 +192,7 @@ class Up:
             self._output,
             stop_timeout_s=stop_timeout_s,
             finishes=finishes,
+            holds=self._holds,
         )
 
     def _executors_ready(self) -> Callable[[], bool]:

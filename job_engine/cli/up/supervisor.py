@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 from job_engine.cli.signals import HURRY_SIGNALS, stop_signals
-from job_engine.cli.up.child import Child, Output, describe_exit
+from job_engine.cli.up.child import MAX_BACKOFF_S, Child, Output, describe_exit
 from job_engine.errors import JobEngineError
 from job_engine.queue.local import LocalZooKeeper
 
 POLL_S = 0.1
+ZOOKEEPER_BACKOFF_S = 1.0
 
 
 class StartFailedError(JobEngineError):
@@ -32,6 +33,9 @@ class Supervisor:
         self._zookeeper: LocalZooKeeper | None = None
         self._layers: list[list[Child]] = []
         self._signals = 0
+        self._zookeeper_at = 0.0
+        """When ZooKeeper is started again, monotonic seconds."""
+        self._zookeeper_backoff_s = ZOOKEEPER_BACKOFF_S
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -88,13 +92,19 @@ class Supervisor:
             time.sleep(POLL_S)
 
     def _tend_zookeeper(self) -> None:
-        if self._zookeeper is None or self._zookeeper.running():
+        if self._zookeeper is None or time.monotonic() < self._zookeeper_at:
+            return
+        if self._zookeeper.running():
+            self._zookeeper_backoff_s = ZOOKEEPER_BACKOFF_S
             return
         self._output.line("zookeeper", "has died; starting it again")
         try:
             self._zookeeper.start()
-        except JobEngineError as error:
-            self._output.line("zookeeper", error.message)
+        except (JobEngineError, OSError) as error:
+            # Its disk is full, for one: the rest goes on, and it is tried until there is room.
+            self._output.line("zookeeper", str(error))
+            self._zookeeper_at = time.monotonic() + self._zookeeper_backoff_s
+            self._zookeeper_backoff_s = min(2 * self._zookeeper_backoff_s, MAX_BACKOFF_S)
 
     def stop(self) -> None:
         """Stop everything, the last started layer first. A second signal hurries."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +100,35 @@ def test_a_long_life_forgives_earlier_deaths(bench: Bench) -> None:
     bench.clock.now += HEALTHY_AFTER_S
     child.tend()
     assert "again in 2 s" not in bench.text.getvalue()
+
+
+def test_one_that_cannot_start_is_tried_again(bench: Bench) -> None:
+    child = bench.child("raise SystemExit(1)")
+    child.start()
+    bench.dead(child)
+    child.tend()
+    bench.clock.now += FIRST_BACKOFF_S
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        child.tend()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "cannot start: Too many open files; again in 2 s" in bench.text.getvalue()
+    bench.clock.now += 2 * FIRST_BACKOFF_S
+    child.tend()
+    bench.dead(child)
+    child.tend()
+    assert bench.text.getvalue().count("exit code 1") == 2
+
+
+def test_a_full_disk_below_the_output_costs_only_lines() -> None:
+    with Path("/dev/full").open("w") as full:
+        output = Output(full)
+        for _ in range(1000):
+            output.line("api", 100 * "x")
+        # Closing it would try once more to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
 
 
 def test_one_that_may_finish_is_left_alone_after_exit_code_0(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_only_one_engine_owns_a_directory(tmp_path: Path) -> None:
         pass
     with LocalEngine(tmp_path).locked():
         pass
+
+
+def test_the_next_engine_waits_for_the_parts_of_one_that_was_killed(tmp_path: Path) -> None:
+    with LocalEngine(tmp_path).locked() as lock:
+        part = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
+    try:
+        with pytest.raises(ConfigurationError, match="killed"), LocalEngine(tmp_path).locked():
+            pass
+        threading.Timer(0.3, part.kill).start()
+        with LocalEngine(tmp_path).locked(patience_s=30):
+            assert part.wait(5) != 0
+    finally:
+        part.kill()
+        part.wait()
 
 
 def test_an_engine_that_was_killed_does_not_count_as_running(tmp_path: Path) -> None:

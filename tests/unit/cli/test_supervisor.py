@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from job_engine.cli.up.child import Child, Output
 from job_engine.cli.up.supervisor import StartFailedError, Stopped, Supervisor
+from job_engine.queue.local import LocalZooKeeper
 
 OBEDIENT = """
 import pathlib, signal, sys
@@ -126,3 +128,25 @@ def test_a_signal_during_the_start_stops_it(stage: Stage) -> None:
         with pytest.raises(Stopped):
             stage.supervisor.start([stage.child("api")], lambda: False, 10.0)
         stage.supervisor.stop()
+
+
+class FullDisk(LocalZooKeeper):
+    """A server that starts once, dies, and finds no room to start again."""
+
+    starts = 0
+
+    def start(self, timeout_s: float = 30.0) -> None:
+        self.starts += 1
+        if self.starts > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_zookeeper_that_cannot_start_ends_nothing_else(stage: Stage, tmp_path: Path) -> None:
+    stage.start(stage.child("api"))
+    stage.supervisor.start_zookeeper(FullDisk(tmp_path / "zookeeper"))
+    with stage.supervisor.signals():
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        stage.supervisor.run()
+    stage.supervisor.stop()
+    assert "api | stopping" in stage.lines()
+    assert len([line for line in stage.lines() if "No space left" in line]) == 1
