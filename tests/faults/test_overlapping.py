@@ -27,7 +27,7 @@ from tests.faults.bed.run import Plan, run
 
 JOBS = 1000
 TIMES_EACH = 3
-GAP_S = 4.0
+GAP_S = 3.2
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from tests.faults.bed.journal import Fault
-from tests.faults.bed.kinds import KINDS, Plan
+from tests.faults.bed.kinds import KINDS
+from tests.faults.bed.plan import Plan
 from tests.faults.bed.world import World
 
 AT_ONCE: Final = 4

@@ -5,19 +5,18 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import psutil
 
+from tests.faults.bed import operators
 from tests.faults.bed.docker import has_docker
 from tests.faults.bed.ensemble import QUORUM
+from tests.faults.bed.plan import Draw, Plan, done
 from tests.faults.bed.proxy import GOOD, Conduct, Direction, Link
 from tests.faults.bed.world import API, World
 from tests.support.engine import SESSION_TIMEOUT_S
-
-Undo = Callable[[], None]
 
 STOPPED_S: Final = (1.25 * SESSION_TIMEOUT_S, 1.75 * SESSION_TIMEOUT_S)
 """Longer than the session lasts; less than two of them, so that a sandbox that goes on
@@ -26,38 +25,13 @@ beside its stopped executor runs beside its successor for less than one."""
 BOTH: Final = frozenset(Direction)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A fault that can be injected now; `resources` are not to be shared meanwhile."""
-
-    target: str
-    resources: frozenset[str]
-    hold_s: float
-    inject: Callable[[], bool]
-    """False: it turned out not to be possible, and nothing happened."""
-    undo: Undo | None = None
-    detail: str = ""
-
-
-Draw = Callable[[World, random.Random], Plan | None]
-"""Draw the details of a fault; None where it is not possible now."""
-
-
-def _done(act: Callable[[], object]) -> Callable[[], bool]:
-    def inject() -> bool:
-        act()
-        return True
-
-    return inject
-
-
 def _kill(names: Callable[[World], Sequence[str]], world: World, rng: random.Random) -> Plan | None:
     name = rng.choice(names(world))
     return Plan(
         name,
         frozenset({f"process {name}"}),
         rng.uniform(0.1, 3.0),
-        _done(lambda: world.kill_one(name)),
+        done(lambda: world.kill_one(name)),
         lambda: world.start_one(name),
     )
 
@@ -73,7 +47,7 @@ def _pause(
         name,
         frozenset({f"process {name}"}),
         rng.uniform(*STOPPED_S),
-        _done(lambda: world.signal(name, signal.SIGSTOP)),
+        done(lambda: world.signal(name, signal.SIGSTOP)),
         lambda: world.signal(name, signal.SIGCONT),
     )
 
@@ -86,7 +60,7 @@ def _link_plan(
         name,
         frozenset({f"link {name} {peer}"}),
         hold_s,
-        _done(lambda: world.conduct(link, conduct)),
+        done(lambda: world.conduct(link, conduct)),
         lambda: world.conduct(link, GOOD),
         f"{peer} {ways}{' late' if conduct.late else ''}",
     )
@@ -148,7 +122,7 @@ def _wipe(world: World, rng: random.Random) -> Plan:
         "ensemble",
         frozenset({"ensemble"}),
         rng.uniform(0.0, 3.0),
-        _done(world.ensemble.wipe),
+        done(world.ensemble.wipe),
         world.ensemble.start,
     )
 
@@ -174,7 +148,7 @@ def _fill_disk(world: World, rng: random.Random) -> Plan:
         name,
         frozenset({f"disk {name}"}),
         rng.uniform(1.0, 8.0),
-        _done(lambda: world.fill_disk(name, inodes=inodes)),
+        done(lambda: world.fill_disk(name, inodes=inodes)),
         lambda: world.free_disk(name),
         "inodes" if inodes else "bytes",
     )
@@ -205,7 +179,7 @@ def _restart_docker(world: World, rng: random.Random) -> Plan | None:
     act, how = rng.choice([(docker.kill, "kill -9"), (docker.terminate, "SIGTERM")])
     (name,) = world.in_docker
     hold_s = rng.uniform(0.1, 2.0)
-    return Plan(name, frozenset({"docker"}), hold_s, _done(act), docker.launch, how)
+    return Plan(name, frozenset({"docker"}), hold_s, done(act), docker.launch, how)
 
 
 KINDS: Final[dict[str, Draw]] = {
@@ -232,10 +206,17 @@ KINDS: Final[dict[str, Draw]] = {
     "kill-holders": partial(_kill_sandbox, World.holders),
     "restart-docker": _restart_docker,
     "fill-disk": _fill_disk,
+    # Not `pause-`, which says that whatever the target ran stood still as well.
+    "freeze-api": partial(_pause, lambda _: [API]),
+    "restart": operators.restart,
+    "end-container": operators.end_container,
+    "tidy-scratch": operators.tidy_scratch,
+    "tamper-with-queue": operators.tamper_with_queue,
 }
 """Every kind, by the name that journals and reports say."""
 
 
 def possible_kinds() -> tuple[str, ...]:
-    """Those for which everything is there; without a Docker to be started, all but one."""
-    return tuple(kind for kind in KINDS if kind != "restart-docker" or has_docker())
+    """Those for which everything is there; some need a Docker to be started."""
+    of_docker = () if has_docker() else ("restart-docker", "end-container")
+    return tuple(kind for kind in KINDS if kind not in of_docker)

@@ -149,6 +149,20 @@ class World(Engine):
         self._down.add(name)
         self.kill(name)
 
+    def ask_to_stop(self, name: str) -> None:
+        """SIGTERM; it stays down until it is started again."""
+        self._down.add(name)
+        self.signal(name, signal.SIGTERM)
+
+    def start_over(self, name: str) -> None:
+        """Start who was asked to stop; kill it if it still does, and note any code but 0."""
+        code = self.processes[name].poll()
+        if code is None:
+            self.kill(name)
+        elif code != 0:
+            self.journal.died(name, self.pid(name), code)
+        self.start_one(name)
+
     def runs(self, name: str) -> bool:
         """Whether a process is alive, or stopped."""
         return self.processes[name].poll() is None
