@@ -136,7 +136,8 @@ def test_what_somebody_else_ends_is_no_verdict(
         slot.go(Inputs())
         events = slot.collect()
         assert isinstance(next(events), PhaseStarted)
-        docker(*order.split(), f"job-engine-{slot.id}-run")
+        filters = f"--filter=label=job-engine.label={label}", "--filter=name=-run$"
+        docker(*order.split(), docker("ps", "--quiet", *filters))
         with pytest.raises(SandboxError):
             list(events)
     finally:
