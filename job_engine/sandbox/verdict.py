@@ -39,8 +39,8 @@ class Observations:
     cpu_time_s: float = 0.0
     oom_kills: int = 0
     """Processes that the kernel killed for the memory limit."""
-    locks_exceeded: bool = False
-    """It was killed because it held too many file locks, which are the kernel's memory."""
+    kernel_memory_exceeded: bool = False
+    """It was killed because it took too much that no cgroup counts: file locks, sockets."""
     process_limit_hits: int = 0
     """Forks that the process limit refused."""
     tree_full: bool = False
@@ -77,7 +77,7 @@ def _resource(seen: Observations) -> Verdict | None:
     # A fork bomb runs into both limits; the processes are its cause, the memory a symptom.
     if seen.process_limit_hits:
         return Verdict.PROCESSES
-    if seen.oom_kills or seen.locks_exceeded:
+    if seen.oom_kills or seen.kernel_memory_exceeded:
         return Verdict.MEMORY
     if seen.tree_full:
         return Verdict.DISK

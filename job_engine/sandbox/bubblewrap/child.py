@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 from job_engine.sandbox.bubblewrap import layers, syscalls
 from job_engine.sandbox.bubblewrap.wire import Channel, Message
+from job_engine.sandbox.waiting_sockets import TCP_RMEM
 
 STATUS_FD: Final = 3
 SECCOMP_FD: Final = 4
@@ -34,6 +35,8 @@ def run(channel: Channel, message: Message, program: int, status: int, owner: in
         # A network for each phase: nothing of the one before can hold a port.
         syscalls.unshare(syscalls.CLONE_NEWNET)
         syscalls.bring_loopback_up()
+        with open("/proc/sys/net/ipv4/tcp_rmem", "w", encoding="ascii") as file:
+            file.write(TCP_RMEM)
         listener = _listen(message.head["listen"])
         _limit(message.head["rlimits"])
         _become(owner, own_root=message.head["own_root"])

@@ -29,6 +29,12 @@ _OWN_ROOT: Final = (
     "CAP_SETUID",
 )
 """About files and users, all of the slot's own range of ids."""
+_PROC: Final = (
+    # Some settings belong to the phase's own namespaces, and so would be its to write.
+    *("--ro-bind", "/proc/sys", "/proc/sys"),
+    # To read it holds up whoever locks a file on this host, databases for one.
+    *("--ro-bind", "/dev/null", "/proc/locks"),
+)
 _OVERLAID: Final = ("hosts", "resolv.conf", "passwd", "group")
 
 
@@ -53,8 +59,7 @@ def bwrap_options(
         *("--json-status-fd", str(STATUS_FD), "--seccomp", str(SECCOMP_FD)),
         *image,
         *("--proc", "/proc", "--dev", "/dev"),
-        # Some settings belong to the phase's own namespaces, and so would be its to write.
-        *("--ro-bind", "/proc/sys", "/proc/sys"),
+        *_PROC,
         *("--bind", f"{scratch}/tmp", "/tmp", "--bind", f"{scratch}/shm", "/dev/shm"),
         *(("--dev-bind", f"{KVM_DIR}/kvm", "/dev/kvm") if phase.kvm else ()),
         *_mounts(phase),
@@ -83,7 +88,7 @@ def own_root_options(phase: PhaseSpec) -> list[str]:
         *("--hostname", "sandbox", "--die-with-parent", "--new-session"),
         *("--json-status-fd", str(STATUS_FD), "--seccomp", str(SECCOMP_FD)),
         *("--bind", ROOT_DIR, "/", "--proc", "/proc", "--dev", "/dev"),
-        *("--ro-bind", "/proc/sys", "/proc/sys"),
+        *_PROC,
         *("--bind", f"{SCRATCH_DIR}/shm", "/dev/shm"),
         *(word for path in shared for word in ("--ro-bind", path, path)),
         *(("--dev-bind", f"{KVM_DIR}/kvm", "/dev/kvm") if phase.kvm else ()),

@@ -19,7 +19,7 @@ from job_engine.sandbox.base import FileGrew, PhaseOutput, PhaseResult, PhaseSpe
 from job_engine.sandbox.bubblewrap.cgroups import Group
 from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel, Message
 from job_engine.sandbox.egress import EgressProxy
-from job_engine.sandbox.file_locks import LockGauge
+from job_engine.sandbox.kernel_memory import KernelGauge
 from job_engine.sandbox.policy import PROXY_ADDRESS
 from job_engine.sandbox.verdict import Observations, decide, split_status
 
@@ -107,7 +107,7 @@ class PhaseRun:
         self._options = options
         self._channel = channel
         self._group = group
-        self._locks = LockGauge(group.processes)
+        self._kernel = KernelGauge(group.processes)
         self._switch = switch
         self._stdin = stdin
         self._private_hosts = private_hosts
@@ -241,7 +241,7 @@ class PhaseRun:
                     ("output_exceeded", self._output.exceeded),
                     ("wall_time_exceeded", time.monotonic() - started_at > limits.wall_time_kill_s),
                     ("cpu_time_exceeded", cpu_time_s > limits.cpu_time_kill_s),
-                    ("locks_exceeded", self._locks.exceeded(cpu_time_s)),
+                    ("kernel_memory_exceeded", self._kernel.exceeded(cpu_time_s)),
                 )
                 if value
             }

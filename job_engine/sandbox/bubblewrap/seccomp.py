@@ -13,6 +13,8 @@ import errno
 import struct
 from typing import Final
 
+from job_engine.sandbox import uncounted
+
 _RETURN: Final = 0x06
 _LOAD: Final = 0x20
 _AND: Final = 0x54
@@ -92,13 +94,35 @@ _DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "_sysctl": (156, None),
     "vserver": (236, None),
 }
+_ABSENT: Final[dict[str, tuple[int, int]]] = {
+    # What the kernel keeps of each page of shared memory is counted by no cgroup.
+    "mbind": (237, 235),
+    "set_mempolicy": (238, 237),
+    "get_mempolicy": (239, 236),
+    "set_mempolicy_home_node": (450, 450),
+    # Tells which of the host's files others have read.
+    "cachestat": (451, 451),
+    # glibc falls back to clone, whose flags a filter can read.
+    "clone3": (435, 435),
+    # One stock of requests for the whole host, whoever takes them; programs do without.
+    "io_setup": (206, 0),
+}
+"""What programs are told that this kernel has not."""
+_ATTRIBUTES: Final = ((188, 5), (189, 6), (190, 7), (463, 463))
+"""`setxattr`, `lsetxattr`, `fsetxattr` and `setxattrat`: what an access list (`posix_acl`) takes
+of the kernel's memory, 64 KiB a file, is counted by no cgroup. The answer is that of file systems
+which keep no attributes."""
+_FIRST_UNKNOWN: Final = 467
+"""From here on calls are younger than this filter, which cannot tell what they are for."""
 _CLONE: Final = (56, 220)
-_CLONE3: Final = (435, 435)
 _IOCTL: Final = (16, 29)
 _PERSONALITY: Final = (135, 92)
 _SOCKET: Final = (41, 198)
 _SOCKETPAIR: Final = (53, 199)
 _SETSOCKOPT: Final = (54, 208)
+_PRCTL: Final = (157, 167)
+_SECCOMP: Final = (317, 277)
+_FADVISE: Final = (221, 223)
 _SYNC: Final = ((162, 81), (306, 267), (74, 82), (75, 83), (277, 84))
 """`sync`, `syncfs`, `fsync`, `fdatasync` and `sync_file_range`: they have the host's disks
 written and their caches flushed, be it by way of a file of /usr that is open for reading only,
@@ -115,13 +139,12 @@ these can be kept where nobody sees them, in descriptors on their way between pr
 answer is that of kernels which have none."""
 
 _NEW_NAMESPACES: Final = 0x7E02_0000
-_TERMINAL_INJECTION: Final = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX: they type into a terminal that others may share."""
+_TERMINALS: Final = (0x5412, 0x541C, uncounted.LINE_DISCIPLINE)
+"""TIOCSTI and TIOCLINUX, which type into a terminal that others may share, and TIOCSETD."""
 _DONE: Final = 0
 """An errno that means success, though nothing was done."""
 _PERSONALITIES: Final = (0, 0xFFFF_FFFF, 0x0004_0000)
 """Linux, the query, and no address randomisation (which sanitizers ask for)."""
-_IO_SETUP: Final = (206, 0)
 _SETRLIMIT: Final = (160, 164)
 _PRLIMIT: Final = (302, 261)
 _CORE: Final = 4
@@ -135,10 +158,6 @@ that no cgroup counts, up to `net.core.rmem_max` a socket."""
 _PROTOCOLS: Final = (0, 6, 17)
 """The default, TCP and UDP. Others would have the kernel load modules that nobody else uses,
 and what waits at a socket for echoes (ICMP) is not counted either."""
-_SOL_SOCKET: Final = 1
-_FILTERS: Final = (26, 51)
-"""SO_ATTACH_FILTER and SO_ATTACH_REUSEPORT_CBPF: they are compiled into one stock of the whole
-host (`net.core.bpf_jit_limit`), without which no sandbox gets its own filter."""
 
 
 class _Assembler:
@@ -188,25 +207,30 @@ def build(machine: str) -> bytes:
         if number is not None:
             out.emit(_JUMP_EQUAL, number, 0, 1)
             out.answer(errno.EPERM)
-    # glibc falls back to clone, whose flags a filter can read.
-    out.emit(_JUMP_EQUAL, _CLONE3[column], 0, 1)
-    out.answer(errno.ENOSYS)
+    for numbers in _ABSENT.values():
+        out.emit(_JUMP_EQUAL, numbers[column], 0, 1)
+        out.answer(errno.ENOSYS)
+    for numbers in _ATTRIBUTES:
+        out.emit(_JUMP_EQUAL, numbers[column], 0, 1)
+        out.answer(errno.EOPNOTSUPP)
     out.on_call(_CLONE[column], _none_of_bits(0, _NEW_NAMESPACES, errno.EPERM))
-    out.on_call(_IOCTL[column], _none_of(1, _TERMINAL_INJECTION, errno.EPERM))
+    out.on_call(_IOCTL[column], _none_of(1, _TERMINALS, errno.EPERM))
     out.on_call(_PERSONALITY[column], _one_of(0, _PERSONALITIES, errno.EPERM))
-    # One stock of requests for the whole host, whoever takes them; programs do without.
-    out.emit(_JUMP_EQUAL, _IO_SETUP[column], 0, 1)
-    out.answer(errno.ENOSYS)
+    out.on_call(_PRCTL[column], _none_of(0, (uncounted.CORE_SCHEDULING,), errno.EINVAL))
+    out.on_call(_SECCOMP[column], _none_of_bits(1, uncounted.FILTER_LISTENER, errno.EINVAL))
+    out.on_call(_FADVISE[column], _none_of(3, (uncounted.DROP_CACHE,), _DONE))
     out.on_call(_SETRLIMIT[column], _none_of(0, (_CORE,), _DONE))
     out.on_call(_PRLIMIT[column], _no_new_core_limit())
     out.on_call(_SOCKET[column], _socket())
     out.on_call(_SOCKETPAIR[column], _one_of(0, (_UNIX,), errno.EAFNOSUPPORT))
-    out.on_call(_SETSOCKOPT[column], _no_socket_filter())
+    out.on_call(_SETSOCKOPT[column], _socket_option())
     for numbers in _SYNC:
         out.emit(_JUMP_EQUAL, numbers[column], 0, 1)
         out.answer(_DONE)
     out.on_call(_FCNTL[column], _none_of(1, _DESCRIPTION_LOCKS, errno.EINVAL))
     out.on_call(_MSYNC[column], _none_of_bits(2, _MS_SYNC, _DONE))
+    out.emit(_JUMP_GREATER_EQUAL, _FIRST_UNKNOWN, 0, 1)
+    out.answer(errno.ENOSYS)
     out.emit(_RETURN, _ALLOW)
     return out.bytes()
 
@@ -247,10 +271,17 @@ def _socket() -> _Assembler:
     return block
 
 
-def _no_socket_filter() -> _Assembler:
+def _socket_option() -> _Assembler:
     block = _Assembler()
     block.load_argument(1)
-    block.on_call(_SOL_SOCKET, _none_of(2, _FILTERS, errno.EPERM))
+    for level, answers in uncounted.SOCKET_OPTIONS.items():
+        names = _Assembler()
+        names.load_argument(2)
+        for name, error in answers.items():
+            names.emit(_JUMP_EQUAL, name, 0, 1)
+            names.answer(error)
+        names.emit(_RETURN, _ALLOW)
+        block.on_call(level, names)
     block.emit(_RETURN, _ALLOW)
     return block
 

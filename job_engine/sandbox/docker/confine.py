@@ -15,6 +15,7 @@ from job_engine.sandbox.docker import seccomp
 from job_engine.sandbox.docker.holder import NAMES_BYTES
 from job_engine.sandbox.docker.images import Image
 from job_engine.sandbox.policy import phase_environment
+from job_engine.sandbox.waiting_sockets import TCP_RMEM
 
 _SECCOMP: Final = seccomp.profile()
 _SECCOMP_OF_ROOT: Final = seccomp.profile(host_root=True)
@@ -32,11 +33,17 @@ _SIGNALS_OF_ROOT: Final = 1024
 """Signals that may wait for processes of uid 0, of the host's as well, before it sends no more."""
 _QUEUE_BYTES_OF_ROOT: Final = 64 * 2**10
 """The same for message queues."""
-_MASKED_OF_ROOT: Final = (
-    # What Docker masks for everybody.
+_MASKED: Final = (
+    # To read it holds up whoever locks a file on this host, databases for one.
+    "/proc/locks",
+    # What Docker masks for everybody, younger releases too.
+    *("/proc/interrupts", "/sys/devices/virtual/powercap"),
     *("/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
     *("/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi"),
     "/sys/firmware",
+)
+_MASKED_OF_ROOT: Final = (
+    *_MASKED,
     # What only the host's root may read, and tells of its memory.
     *("/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup", "/proc/pagetypeinfo"),
     *("/proc/slabinfo", "/proc/vmallocinfo", "/proc/allocinfo"),
@@ -211,8 +218,10 @@ def _container(
 def _host(place: Place, volumes: Sequence[Volume]) -> dict[str, Any]:
     return {
         "NetworkMode": f"container:{place.holder}" if place.holder else "none",
+        "Sysctls": {} if place.holder else {"net.ipv4.tcp_rmem": TCP_RMEM},
         "CapDrop": ["ALL"],
         "SecurityOpt": _security(_SECCOMP),
+        "MaskedPaths": list(_MASKED),
         "ReadonlyRootfs": True,
         "Privileged": False,
         "IpcMode": "private",

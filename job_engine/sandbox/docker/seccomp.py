@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
+
+from job_engine.sandbox import uncounted
 
 _NEW_NAMESPACES: Final = 0x7E02_0000
 _PERSONALITIES: Final = (0, 0xFFFF_FFFF, 0x0004_0000)
@@ -28,10 +31,6 @@ _PROTOCOLS: Final = (0, 6, 17)
 and what waits at a socket for echoes (ICMP) is counted by no cgroup."""
 _MULTIPATH: Final = 262
 """What Go asks for first."""
-_SOL_SOCKET: Final = 1
-_FILTERS: Final = (26, 51)
-"""SO_ATTACH_FILTER and SO_ATTACH_REUSEPORT_CBPF: they are compiled into one stock of the whole
-host (`net.core.bpf_jit_limit`), without which no container gets its own filter."""
 _CORE: Final = 4
 """RLIMIT_CORE."""
 _NETLINK: Final = 16
@@ -46,39 +45,55 @@ _DESCRIPTION_LOCKS: Final = (37, 38)
 """F_OFD_SETLK and F_OFD_SETLKW: no cgroup counts what locks take of the kernel's memory, and
 these can be kept where nobody sees them, in descriptors on their way between processes. The
 answer is that of kernels which have none."""
+_ABSENT: Final = (
+    # glibc falls back to clone, whose flags a filter can read.
+    "clone3",
+    # One stock of requests for the whole host, whoever takes them; programs do without.
+    "io_setup",
+    # What the kernel keeps of each page of shared memory is counted by no cgroup.
+    *("mbind", "set_mempolicy", "get_mempolicy", "set_mempolicy_home_node"),
+    # Tells which files of its image others have read.
+    "cachestat",
+)
+"""What programs are told that this kernel has not."""
+_LARGE_OPTIONS: Final = (0x5356_4D41, 0x5961_6D61)
+"""PR_SET_VMA, by which memory is named, and PR_SET_PTRACER, which sanitizers need."""
+_LOW_HALF: Final = 2**32 - 1
+_ATTRIBUTES: Final = ("setxattr", "lsetxattr", "fsetxattr", "setxattrat")
+"""What an access list (`posix_acl`) takes of the kernel's memory, 64 KiB a file, is counted by no
+cgroup. The answer is that of file systems which keep no attributes."""
 _ALLOWED: Final = """\
-    accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown
-    clock_getres clock_gettime clock_nanosleep close close_range connect copy_file_range creat
-    dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait
-    eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 fadvise64 fallocate
-    fchdir fchmod fchmodat fchmodat2 fchown fchownat fgetxattr flistxattr flock fork
-    fremovexattr fsetxattr fstat fstatat fstatfs ftruncate futex futex_requeue futex_wait
-    futex_waitv futex_wake futimesat get_mempolicy get_robust_list get_thread_area getcpu getcwd
-    getdents getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp
-    getpid getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid
-    getsockname getsockopt gettid gettimeofday getuid getxattr getxattrat inotify_add_watch
-    inotify_init inotify_init1 inotify_rm_watch ioctl ioprio_get ioprio_set kill
-    landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr link
-    linkat listen listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lstat madvise
-    map_shadow_stack mbind membarrier memfd_create mincore mkdir mkdirat mknod mknodat mlock
+    accept accept4 access alarm arch_prctl bind brk capget capset chdir chmod chown clock_getres
+    clock_gettime clock_nanosleep close close_range connect copy_file_range creat dup dup2 dup3
+    epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2
+    execve execveat exit exit_group faccessat faccessat2 fallocate fchdir fchmod fchmodat
+    fchmodat2 fchown fchownat fgetxattr flistxattr flock fork fremovexattr fstat fstatat fstatfs
+    ftruncate futex futex_requeue futex_wait futex_waitv futex_wake futimesat get_robust_list
+    get_thread_area getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer
+    getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid
+    getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid getxattr
+    getxattrat inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioprio_get
+    ioprio_set kill landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown
+    lgetxattr link linkat listen listxattr listxattrat llistxattr lremovexattr lseek lstat
+    madvise map_shadow_stack membarrier memfd_create mincore mkdir mkdirat mknod mknodat mlock
     mlock2 mlockall mmap mprotect mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend
     mq_unlink mremap mseal msgctl msgget msgrcv msgsnd munlock munlockall munmap nanosleep
     newfstatat open openat openat2 pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc
-    pkey_free pkey_mprotect poll ppoll prctl pread64 preadv preadv2 process_mrelease
-    process_vm_readv process_vm_writev pselect6 ptrace pwrite64 pwritev pwritev2 read readahead
-    readlink readlinkat readv recvfrom recvmmsg recvmsg remap_file_pages removexattr
-    removexattrat rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction
-    rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait
-    rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity
-    sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_setaffinity
-    sched_setattr sched_setparam sched_setscheduler sched_yield seccomp select semctl semget
-    semop semtimedop sendfile sendmmsg sendmsg sendto set_mempolicy set_robust_list
-    set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setitimer setpgid
-    setpriority setregid setresgid setresuid setreuid setsid setuid setxattr setxattrat shmat
-    shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4 splice stat statfs statx symlink
-    symlinkat sysinfo tee tgkill time timer_create timer_delete timer_getoverrun timer_gettime
-    timer_settime timerfd_create timerfd_gettime timerfd_settime times tkill truncate umask
-    uname unlink unlinkat utime utimensat utimes vfork vmsplice wait4 waitid write writev
+    pkey_free pkey_mprotect poll ppoll pread64 preadv preadv2 process_mrelease process_vm_readv
+    process_vm_writev pselect6 ptrace pwrite64 pwritev pwritev2 read readahead readlink
+    readlinkat readv recvfrom recvmmsg recvmsg remap_file_pages removexattr removexattrat rename
+    renameat renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask
+    rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo
+    sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr sched_getparam
+    sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam
+    sched_setscheduler sched_yield select semctl semget semop semtimedop sendfile sendmmsg
+    sendmsg sendto set_robust_list set_thread_area set_tid_address setfsgid setfsuid setgid
+    setgroups setitimer setpgid setpriority setregid setresgid setresuid setreuid setsid setuid
+    shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4 splice stat statfs statx
+    symlink symlinkat sysinfo tee tgkill time timer_create timer_delete timer_getoverrun
+    timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime times tkill
+    truncate umask uname unlink unlinkat utime utimensat utimes vfork vmsplice wait4 waitid
+    write writev
 """
 
 
@@ -87,12 +102,10 @@ def profile(*, host_root: bool = False) -> str:
     withheld = _COUNTED_BY_USER if host_root else ()
     rules = [
         _allow(*(name for name in _ALLOWED.split() if name not in withheld)),
-        # glibc falls back to clone, whose flags a filter can read.
-        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
-        # One stock of requests for the whole host, whoever takes them; programs do without.
-        {"names": ["io_setup"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
+        {"names": list(_ABSENT), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
+        {"names": list(_ATTRIBUTES), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EOPNOTSUPP},
         *_limits(),
-        _allow("clone", {"op": "SCMP_CMP_MASKED_EQ", "value": _NEW_NAMESPACES, "valueTwo": 0}),
+        _allow("clone", _masked(_NEW_NAMESPACES, 0)),
         *(_allow("personality", _equal(value)) for value in _PERSONALITIES),
         *_sockets(),
         # They have the host's disks written and their caches flushed, be it by way of a file
@@ -101,12 +114,17 @@ def profile(*, host_root: bool = False) -> str:
         # Without MS_SYNC it is how a stack is unwound safely: it tells what is mapped.
         _allow("msync", _bits(_MS_SYNC, 0)),
         _done("msync", _bits(_MS_SYNC, _MS_SYNC)),
-        _allow("fcntl", {"op": "SCMP_CMP_LT", "value": _DESCRIPTION_LOCKS[0], "index": 1}),
-        _allow("fcntl", {"op": "SCMP_CMP_GT", "value": _DESCRIPTION_LOCKS[1], "index": 1}),
+        *_all_but("fcntl", 1, _DESCRIPTION_LOCKS, bits=11),
         *(
             {**_done("fcntl", {**_equal(command), "index": 1}), "errnoRet": errno.EINVAL}
             for command in _DESCRIPTION_LOCKS
         ),
+        *_all_but("ioctl", 1, (uncounted.LINE_DISCIPLINE,), bits=32),
+        *_all_but("prctl", 0, (uncounted.CORE_SCHEDULING,), bits=7),
+        *(_allow("prctl", _equal(option)) for option in _LARGE_OPTIONS),
+        _allow("seccomp", {**_masked(uncounted.FILTER_LISTENER, 0), "index": 1}),
+        *_all_but("fadvise64", 3, (uncounted.DROP_CACHE,), bits=3),
+        _done("fadvise64", {**_equal(uncounted.DROP_CACHE), "index": 3}),
         # What programs know how to do without.
         *(
             {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EMFILE}
@@ -135,8 +153,8 @@ def _limits() -> list[dict[str, Any]]:
     """
     core = {**_equal(_CORE), "index": 1}
     return [
-        _allow("setrlimit", _unequal(_CORE)),
-        _allow("prlimit64", {**_unequal(_CORE), "index": 1}),
+        *_all_but("setrlimit", 0, (_CORE,), bits=4),
+        *_all_but("prlimit64", 1, (_CORE,), bits=4),
         _allow("prlimit64", core, {**_equal(0), "index": 2}),
         _done("setrlimit", _equal(_CORE)),
         _done("prlimit64", core, {**_unequal(0), "index": 2}),
@@ -145,8 +163,6 @@ def _limits() -> list[dict[str, Any]]:
 
 def _sockets() -> list[dict[str, Any]]:
     """Return the rules for sockets and their options."""
-    between = range(_FILTERS[0] + 1, _FILTERS[1])
-    level = {**_equal(_SOL_SOCKET), "index": 1}
     return [
         _allow("socket", "socketpair", _equal(_UNIX)),
         *(
@@ -159,11 +175,25 @@ def _sockets() -> list[dict[str, Any]]:
             for family in _INTERNET
         ),
         _refuse(errno.EAFNOSUPPORT, _equal(_NETLINK)),
-        _allow("setsockopt", {**_unequal(_SOL_SOCKET), "index": 1}),
-        _allow("setsockopt", level, {"op": "SCMP_CMP_LT", "value": _FILTERS[0], "index": 2}),
-        _allow("setsockopt", level, {"op": "SCMP_CMP_GT", "value": _FILTERS[1], "index": 2}),
-        *(_allow("setsockopt", level, {**_equal(name), "index": 2}) for name in between),
+        *_options(uncounted.SOCKET_OPTIONS),
+        *(
+            {**_done("setsockopt", *_option(level, name)), "errnoRet": error}
+            for level, answers in uncounted.SOCKET_OPTIONS.items()
+            for name, error in answers.items()
+        ),
     ]
+
+
+def _options(refused: Mapping[int, Collection[int]]) -> Iterator[dict[str, Any]]:
+    """Let options be set but for those that are refused, by level."""
+    yield from _all_but("setsockopt", 1, refused, bits=9)
+    for level, names in refused.items():
+        yield from _all_but("setsockopt", 2, names, {**_equal(level), "index": 1}, bits=7)
+
+
+def _option(level: int, name: int) -> Iterator[dict[str, Any]]:
+    yield {**_equal(level), "index": 1}
+    yield {**_equal(name), "index": 2}
 
 
 def _refuse(error: int, *tests: dict[str, Any]) -> dict[str, Any]:
@@ -184,9 +214,36 @@ def _done(name: str, *tests: dict[str, Any]) -> dict[str, Any]:
     return {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": 0, "args": args}
 
 
+def _all_but(
+    call: str, index: int, refused: Collection[int], *tests: dict[str, Any], bits: int
+) -> list[dict[str, Any]]:
+    """Allow a call whose argument is a number of so many bits, but for those that are refused.
+
+    Of such arguments the kernel reads the low half, and libseccomp compares all of it: there,
+    "unequal" holds for a number that is refused as soon as anything stands above it. So what is
+    not refused is told by its low half.
+    """
+    blocks = _others(refused, 0, bits)
+    return [_allow(call, {**test, "index": index}, *tests) for test in blocks]
+
+
+def _others(refused: Collection[int], start: int, bits: int) -> Iterator[dict[str, Any]]:
+    """Cut what is not refused of `start` and the 2**bits numbers from there into aligned blocks."""
+    end = start + 2**bits
+    if not any(start <= number < end for number in refused):
+        yield _masked(_LOW_HALF - (2**bits - 1), start)
+    elif bits:
+        yield from _others(refused, start, bits - 1)
+        yield from _others(refused, start + 2 ** (bits - 1), bits - 1)
+
+
 def _bits(mask: int, value: int) -> dict[str, Any]:
     """Test the third argument, which are flags."""
-    return {"op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value, "index": 2}
+    return {**_masked(mask, value), "index": 2}
+
+
+def _masked(mask: int, value: int) -> dict[str, Any]:
+    return {"op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value}
 
 
 def _equal(value: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from job_engine.sandbox.docker.attach import STDERR, STDOUT, AttachedStream
 from job_engine.sandbox.docker.daemon import Daemon
 from job_engine.sandbox.docker.ends import FirstProcess
 from job_engine.sandbox.docker.meter import Meter, Usage
-from job_engine.sandbox.file_locks import LockGauge
+from job_engine.sandbox.kernel_memory import KernelGauge
 
 _DRAIN_S: Final = 10.0
 """Longest that output may go on to arrive once every process is dead."""
@@ -40,7 +40,7 @@ class Stop(Enum):
     WALL_TIME = auto()
     CPU_TIME = auto()
     DISK = auto()
-    LOCKS = auto()
+    KERNEL_MEMORY = auto()
 
 
 class Output:
@@ -122,7 +122,7 @@ class Watch:
         self._container = container
         self._stream = stream
         self._meter = meter
-        self._locks = LockGauge(meter.processes)
+        self._kernel = KernelGauge(meter.processes)
         self._limits = limits
         self._first = first
         self._before = Usage()
@@ -260,8 +260,8 @@ class Watch:
             left = self._limits.cpu_time_kill_s - self.usage.cpu_time_s
             if left <= 0:
                 self.stop(Stop.CPU_TIME)
-            if self._locks.exceeded(self.usage.cpu_time_s):
-                self.stop(Stop.LOCKS)
+            if self._kernel.exceeded(self.usage.cpu_time_s):
+                self.stop(Stop.KERNEL_MEMORY)
             # Often where it can matter soon, and at first: what a busy host makes us miss
             # of the end is then a small part of the whole.
             age = now - self._began

@@ -16,7 +16,7 @@ import pytest
 
 from job_engine.grading import pipeline
 from job_engine.grading.plan import TESTS, Plan, make_plan
-from job_engine.sandbox import file_locks
+from job_engine.sandbox import file_locks, waiting_sockets
 from job_engine.sandbox.base import Mount, PhaseSpec
 from job_engine.sandbox.bubblewrap import backend, cgroups, command
 from job_engine.sandbox.bubblewrap import phase as bubblewrap_phase
@@ -225,6 +225,11 @@ HOLES: Final[dict[str, Hole]] = {
         {"file-locks": "ESCAPED: holds"},
         _attribute(file_locks.LockGauge, "exceeded", lambda self, cpu_time_s: False),
         _attribute(file_locks.LockGauge, "exceeded", lambda self, cpu_time_s: False),
+    ),
+    "sockets": Hole(
+        {"connections-nobody-accepts": "ESCAPED: 9000 wait"},
+        _attribute(waiting_sockets.SocketGauge, "exceeded", lambda self, cpu_time_s: False),
+        _attribute(waiting_sockets.SocketGauge, "exceeded", lambda self, cpu_time_s: False),
     ),
     "processes": Hole(
         {"zombies": "verdict ok, not processes"},

@@ -74,6 +74,26 @@ def decide(machine: str, number: int, *arguments: int, arch: int | None = None) 
         (54, 208, (5, 1, 2), ALLOW),  # setsockopt SO_REUSEADDR
         (54, 208, (5, 1, 26), errno.EPERM),  # setsockopt SO_ATTACH_FILTER
         (54, 208, (5, 6, 26), ALLOW),  # setsockopt of TCP
+        (54, 208, (5, 1, 65), errno.ENOPROTOOPT),  # setsockopt SO_TIMESTAMPING_NEW
+        (54, 208, (5, 0, 11), 0),  # setsockopt IP_RECVERR: said to be set
+        (54, 208, (5, 0, 35), ALLOW),  # setsockopt IP_ADD_MEMBERSHIP
+        (54, 208, (5, 41, 26), ALLOW),  # setsockopt IPV6_V6ONLY
+        (54, 208, (5, 41, 6), errno.ENOPROTOOPT),  # setsockopt IPV6_2292PKTOPTIONS
+        (54, 208, (5, 41, 48), errno.ENOPROTOOPT),  # setsockopt MCAST_MSFILTER
+        (54, 208, (5, 6, 14), errno.ENOPROTOOPT),  # setsockopt TCP_MD5SIG
+        (188, 5, (), errno.EOPNOTSUPP),  # setxattr
+        (191, 8, (), ALLOW),  # getxattr
+        (237, 235, (), errno.ENOSYS),  # mbind
+        (451, 451, (), errno.ENOSYS),  # cachestat
+        (466, 466, (), ALLOW),  # removexattrat
+        (469, 469, (), errno.ENOSYS),  # what is younger than the filter
+        (16, 29, (0, 0x5423), errno.EPERM),  # ioctl TIOCSETD
+        (157, 167, (15,), ALLOW),  # prctl PR_SET_NAME
+        (157, 167, (62,), errno.EINVAL),  # prctl PR_SCHED_CORE
+        (317, 277, (1, 1), ALLOW),  # seccomp: a filter for all threads
+        (317, 277, (1, 9), errno.EINVAL),  # the same, with a listener
+        (221, 223, (3, 0, 0, 3), ALLOW),  # fadvise64 POSIX_FADV_WILLNEED
+        (221, 223, (3, 0, 0, 4), 0),  # fadvise64 POSIX_FADV_DONTNEED: said to be done
         (162, 81, (), 0),  # sync: said to be done
         (72, 25, (3, 6, 0x7000), ALLOW),  # fcntl F_SETLK
         (72, 25, (3, 37, 0x7000), errno.EINVAL),  # fcntl F_OFD_SETLK

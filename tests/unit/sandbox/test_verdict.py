@@ -28,7 +28,7 @@ KILL = {"exit_code": None, "signal": signal.SIGKILL}
         # A limit explains a non-zero end.
         ({"exit_code": 1, "oom_kills": 1}, Verdict.MEMORY),
         ({**KILL, "oom_kills": 1}, Verdict.MEMORY),
-        ({**KILL, "locks_exceeded": True}, Verdict.MEMORY),
+        ({**KILL, "kernel_memory_exceeded": True}, Verdict.MEMORY),
         ({"exit_code": 1, "process_limit_hits": 1}, Verdict.PROCESSES),
         ({"exit_code": 1, "process_limit_hits": 1, "oom_kills": 1}, Verdict.PROCESSES),
         ({"exit_code": 1, "tree_full": True}, Verdict.DISK),
