@@ -227,7 +227,10 @@ HOLES: Final[dict[str, Hole]] = {
         _attribute(file_locks.LockGauge, "exceeded", lambda self, cpu_time_s: False),
     ),
     "sockets": Hole(
-        {"connections-nobody-accepts": "ESCAPED: 9000 wait"},
+        {
+            "connections-nobody-accepts": "ESCAPED: 9000 wait",
+            "errors-nobody-reads": "ESCAPED: 180 MB wait",
+        },
         _attribute(waiting_sockets.SocketGauge, "exceeded", lambda self, cpu_time_s: False),
         _attribute(waiting_sockets.SocketGauge, "exceeded", lambda self, cpu_time_s: False),
     ),
@@ -264,7 +267,16 @@ HOLES: Final[dict[str, Hole]] = {
         _options(_all_capabilities),
     ),
     "system-calls": Hole(
-        {"keyrings": "ESCAPED", "vsock": "ESCAPED socket", "sync-storm": "ESCAPED fsync"},
+        {
+            "keyrings": "ESCAPED",
+            "vsock": "ESCAPED socket",
+            "sync-storm": "ESCAPED fsync",
+            "socket-options": "ESCAPED control data",
+            "access-lists": "ESCAPED system.posix_acl_access",
+            "page-policies": "ESCAPED policies",
+            "filter-listeners": "ESCAPED listener",
+            "odd-corners": "ESCAPED line discipline 27",
+        },
         _host_config(SecurityOpt=["no-new-privileges", "seccomp=unconfined"]),
         _zygote("filter"),
     ),
