@@ -24,20 +24,9 @@ def serve(settings: ExecutorSettings) -> None:
     executor.start()
     executor.wait()
     executor.stop(hurry)
-    _leave_threads_behind()
-
-
-def _leave_threads_behind() -> None:
-    """End the process if an action left threads: the interpreter would wait for them for ever."""
-    left = [
-        thread.name
-        for thread in threading.enumerate()
-        if not thread.daemon and thread is not threading.main_thread()
-    ]
-    if left:
-        log.get_logger(__name__).warning("executor.threads_left", threads=",".join(left))
-        logging.shutdown()
-        os._exit(0)
+    # The interpreter would wait for ever for a thread, or a pool of them, that an action left.
+    logging.shutdown()
+    os._exit(0)
 
 
 main = settings_main(

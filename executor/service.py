@@ -20,6 +20,7 @@ from executor.workers import Workers, outcome_of, outcome_of_interrupted
 from job_engine import __version__
 from job_engine.client import Api, event_stream
 from job_engine.errors import Cancelled, ClaimLost, Drained, QueueError, TimedOut
+from job_engine.grading.preflight import check_settings
 from job_engine.log import get_logger
 from job_engine.model import SUPPORTED_VERSION, ExecutionMode, Job, JobState
 from job_engine.model.protocol.actions import ActionDescription
@@ -54,6 +55,7 @@ class Executor:
     """
 
     def __init__(self, settings: ExecutorSettings, actions: Mapping[str, Action[Any]]) -> None:
+        check_settings(settings)
         self._settings = settings
         self._draining = threading.Event()
         self._giving_back = threading.Event()

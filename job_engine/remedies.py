@@ -42,8 +42,6 @@ REMEDIES: Final[Mapping[str, str]] = {
     "action: it has 5 s after `should_stop()` is true, or its sandbox is closed.",
     "executor.exit": "The process ends, and its jobs run again elsewhere. Its supervisor has to "
     "start it again; `job-engine up` does.",
-    "executor.threads_left": "An action left threads behind, which end with this process. Mend the "
-    "action that starts them: it has to end them too, or make them daemons.",
     "drain.not_withdrawn": "The order to drain is still in ZooKeeper: an executor that starts "
     "under the same name within its session timeout may drain at once. Start it again then.",
     # --- ZooKeeper ---
@@ -95,6 +93,8 @@ REMEDIES: Final[Mapping[str, str]] = {
 LIBRARIES: Final[Mapping[tuple[str, str], str]] = {
     ("kazoo.client", "Connection dropped"): "It is tried again, and jobs wait meanwhile. See "
     "whether ZooKeeper runs, and whether JOB_ENGINE_ZK_HOSTS names it.",
+    ("kazoo.client", "Failed connecting to Zookeeper"): "It was not reached before this process "
+    "was told to stop.",
     ("uvicorn.error", "[Errno "): "See JOB_ENGINE_HOST and JOB_ENGINE_PORT (--host, --port).",
 }
 """By logger, and how its message begins."""

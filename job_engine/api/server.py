@@ -59,16 +59,22 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and log it."""
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        finally:
+            # Also when the port is in use: the next start does not make another one.
+            self._print_password()
+        if self.started:
+            self._answers.set()
+            log.info("api.listening", host=self.config.host, port=self.port)
+
+    def _print_password(self) -> None:
         password = getattr(self.app.state, "admin_password", None)
-        if self.started and password is not None:
+        if password is not None:
             # Printed once to the terminal, and not logged, because a log would keep it.
             sys.stdout.write(f"The password of the user `admin` is: {password}\n")
             sys.stdout.flush()
             self.app.state.admin_password = None
-        if self.started:
-            self._answers.set()
-            log.info("api.listening", host=self.config.host, port=self.port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, end event streams, then wait for running requests."""

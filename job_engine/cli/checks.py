@@ -14,6 +14,7 @@ from pathlib import Path
 
 from job_engine.cli.options import load_settings
 from job_engine.errors import ConfigurationError, JobEngineError, MissingDependencyError
+from job_engine.grading.preflight import check_settings
 from job_engine.queue.local import find_zookeeper
 from job_engine.sandbox.factory import make_sandbox
 from job_engine.settings import (
@@ -68,7 +69,9 @@ def settings() -> Finding:
     wrong: list[str] = []
     for kind in kinds:
         try:
-            load_settings(kind)
+            made = load_settings(kind)
+            if isinstance(made, ExecutorSettings):
+                check_settings(made)
         except ConfigurationError as error:
             wrong.append(error.message)
     slips, others = unknown_variables()

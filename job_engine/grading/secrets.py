@@ -40,7 +40,7 @@ def git_secret(source: GitSource, file: Path | None) -> GitSecret | None:
     """
     if source.credential is None:
         return None
-    secret = _load(file).get(source.credential) if file is not None else None
+    secret = load_secrets(file).get(source.credential) if file is not None else None
     if secret is None:
         raise SubmissionError(
             f"There is no credential named '{source.credential}'. Ask the operator to add it to "
@@ -76,7 +76,8 @@ def stdin_of(secret: GitSecret | None) -> bytes:
     return answer.encode() * 8
 
 
-def _load(file: Path) -> dict[str, GitSecret]:
+def load_secrets(file: Path) -> dict[str, GitSecret]:
+    """Return the secrets in a file by name; raises `ConfigurationError`, see `git_secret`."""
     try:
         if stat.S_IMODE(file.stat().st_mode) & 0o077:
             raise ConfigurationError(f"{file} can be read by others. Run: chmod 600 {file}")
@@ -86,4 +87,6 @@ def _load(file: Path) -> dict[str, GitSecret]:
         return {str(name): GitSecret.model_validate(entry) for name, entry in value.items()}
     except (OSError, yaml.YAMLError, ValidationError) as error:
         # Without the content, which would end up in a log.
-        raise ConfigurationError(f"{file} cannot be used: {type(error).__name__}.") from None
+        raise ConfigurationError(
+            f"The git_secrets_file {file} cannot be used: {type(error).__name__}."
+        ) from None

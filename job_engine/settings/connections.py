@@ -5,16 +5,26 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field, SecretStr
 
 from job_engine.settings.base import Settings
 
+# Names become part of paths; what is wrong with hosts kazoo tells by any error it likes.
+NAME: Final = r"^[^/\s]+$"
+_SERVER: Final = r"(\[[0-9A-Fa-f:.]+\]|[^:,/\s\[\]]+)(:[0-9]{1,5})?"
+ZK_HOSTS: Final = rf"^{_SERVER}(,{_SERVER})*(/\S*)?$"
+
 
 class ConnectionSettings(Settings):
     """How a process reaches the API."""
 
-    api_url: str = Field("http://127.0.0.1:8020", description="Where the API answers.")
+    api_url: str = Field(
+        "http://127.0.0.1:8020",
+        pattern=r"^https?://[^/\s]",
+        description="Where the API answers, `http://…` or `https://…`.",
+    )
     api_key: str | None = Field(None, description="API key (`credential/<uuid>`) to log in with.")
     api_secret: SecretStr | None = Field(None, description="Secret that goes with the API key.")
     credentials_file: Path | None = Field(
@@ -56,14 +66,19 @@ class ServiceSettings(ConnectionSettings, ZooKeeperAccess):
 
     name: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        pattern=NAME,
         description="Name of this process in the queue, in elections and in logs.",
     )
     zk_hosts: str = Field(
-        "127.0.0.1:2181", description="ZooKeeper servers, `host:port,…`, with an optional chroot."
+        "127.0.0.1:2181",
+        pattern=ZK_HOSTS,
+        description="ZooKeeper servers, `host:port,…`, with an optional chroot.",
     )
     zk_session_timeout_s: float = Field(
         10.0, gt=0, description="ZooKeeper session timeout that is asked for, in seconds."
     )
     queue_root: str = Field(
-        "/job", description="Root of the locking queue; a further pool is `/job@<pool>`."
+        "/job",
+        pattern=r"^(/[^/\s]+)+$",
+        description="Root of the locking queue; a further pool is `/job@<pool>`.",
     )

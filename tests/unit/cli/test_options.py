@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from job_engine.cli.options import load_settings, settings_command
 from job_engine.errors import ConfigurationError, JobEngineError
-from job_engine.settings import Settings
+from job_engine.grading.preflight import check_settings
+from job_engine.settings import ExecutorSettings, Settings
+from job_engine.settings.loading import flag_of
 
 runner = CliRunner()
 
@@ -199,3 +201,32 @@ def test_a_structure_that_is_no_json_says_how_it_is_written(
 
 def test_a_program_of_its_own_has_a_version() -> None:
     assert run("--version", sample=[]) == (0, f"job-engine {version('job-engine')}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("zk_hosts", hosts) for hosts in ("", "a:b", "a,", "a b:1", "http://a:1")),
+        *(("api_url", url) for url in ("localhost:8020", "ftp://a", "http://")),
+        *(("name", name) for name in ("", "a/b", "a b")),
+        ("queue_root", "job"),
+    ],
+)
+def test_what_no_service_can_work_with_is_refused_before_it_tries(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{flag_of(name)} .* is not as it has to be: "):
+        load_settings(ExecutorSettings, {name: value})
+
+
+@pytest.mark.parametrize(
+    "hosts", ["zookeeper", "127.0.0.1:2181", "[::1]:2181", "a:1,b:2,c:3/engine/one"]
+)
+def test_hosts_of_zookeeper_may_have_many_forms(hosts: str) -> None:
+    assert load_settings(ExecutorSettings, {"zk_hosts": hosts}).zk_hosts == hosts
+
+
+def test_what_would_break_every_grade_is_told_at_the_start(tmp_path: Path) -> None:
+    wrong = {"big": {"memory": "1GiB"}}
+    with pytest.raises(ConfigurationError, match=r"flavours: big\.memory"):
+        check_settings(load_settings(ExecutorSettings, {"flavours": wrong}))
+    with pytest.raises(ConfigurationError, match=r"git_secrets_file .*nope"):
+        check_settings(load_settings(ExecutorSettings, {"git_secrets_file": tmp_path / "nope"}))
