@@ -127,7 +127,7 @@ def list_credentials(
     for key in keys:
         expiry = key.get("expiry")
         shown.add_row(
-            clean(key["id"]),
+            clean(key["id"].removeprefix("credential/")),
             age((now_ms - parse_ms(key["created"])) / 1000),
             _expires(parse_ms(expiry) - now_ms) if expiry else "never",
             _roles(key["claims"]["roles"]),

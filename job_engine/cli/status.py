@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -27,6 +28,9 @@ from job_engine.queue.fleet import ExecutorInfo, list_executors
 from job_engine.queue.overview import Overview, overview
 from job_engine.settings import ClientSettings
 
+PATIENCE_S: Final = 3.0
+"""Entries that are left waiting for that long, beside free threads, are worth a word."""
+POLL_S: Final = 0.2
 WANTING: Final = 1
 """Exit code where something keeps jobs from being run."""
 _UNSERVED: Final = 20
@@ -54,6 +58,18 @@ class Queue:
     executors: Sequence[ExecutorInfo] = ()
     seen: Overview | None = None
     error: str | None = None
+
+    @property
+    def live_threads(self) -> int:
+        """Threads of the executors that do not drain."""
+        return sum(executor.threads for executor in self.executors if not executor.draining)
+
+    @property
+    def idle_beside_work(self) -> bool:
+        """Whether entries wait though threads are free, which for a moment is normal."""
+        if self.seen is None:
+            return False
+        return self.seen.claimed < min(self.seen.entries, self.live_threads)
 
 
 def status(api_url: ApiUrl = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
@@ -91,7 +107,12 @@ def _ask_queue(target: Target) -> Queue:
         return Queue(None)
     try:
         with zookeeper_client(target.zk_hosts, load_settings(ClientSettings)) as client:
-            return Queue(target.zk_hosts, list_executors(client), overview(client))
+            queue = Queue(target.zk_hosts, list_executors(client), overview(client))
+            deadline = time.monotonic() + PATIENCE_S
+            while queue.idle_beside_work and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+                queue = Queue(target.zk_hosts, list_executors(client), overview(client))
+            return queue
     except QueueError as error:
         return Queue(target.zk_hosts, error=error.message)
 
@@ -132,6 +153,12 @@ def _problems(queue: Queue, actions: Sequence[ActionStatus]) -> Iterator[str]:
     if not queue.seen.leaders:
         yield "No distributor is alive: start one with `job-distributor`, or see its log."
         return
+    if queue.idle_beside_work:
+        free = queue.live_threads - queue.seen.claimed
+        yield (
+            f"Entries wait, and {free} of {queue.live_threads} threads are free: see the "
+            "executors' logs, which say why they do not claim (`api.refused`, `queue.refused`)."
+        )
     for action in actions:
         if action.queued and queue.executors and not action.executors:
             yield (
@@ -152,7 +179,7 @@ def _show(
     console.print(f"API        answers at {target.api_url}")
     console.print(f"ZooKeeper  {_queue_line(queue)}")
     if queue.seen is not None:
-        console.print(f"Executors  {_executors_line(queue.executors)}")
+        console.print(f"Executors  {_executors_line(queue)}")
     console.print()
     table = text.table("ACTION", "QUEUED", "RUNNING", "THREADS", "LEADER")
     for action in actions:
@@ -181,11 +208,9 @@ def _queue_line(queue: Queue) -> str:
     )
 
 
-def _executors_line(executors: Sequence[ExecutorInfo]) -> str:
-    live = [executor for executor in executors if not executor.draining]
-    threads = sum(executor.threads for executor in live)
-    draining = len(executors) - len(live)
-    told = f"{len(live)} live with {threads} threads"
+def _executors_line(queue: Queue) -> str:
+    draining = sum(executor.draining for executor in queue.executors)
+    told = f"{len(queue.executors) - draining} live with {queue.live_threads} threads"
     return f"{told}, {draining} draining" if draining else told
 
 

@@ -172,12 +172,14 @@ def test_a_key_is_listed_and_revoked(shared: Engine, tmp_path: Path) -> None:
     made = shared.run("credential", "add", "--role", "executor", "--days", "90", "-o", str(file))
     assert made.returncode == 0, made.stderr
     key = json.loads(file.read_text())["key"]
-    (line,) = [line for line in shared.run("credential", "list").stdout.splitlines() if key in line]
-    assert re.fullmatch(rf"{key} +\d+ s +in 89 d +executor *", line)
+    bare = key.removeprefix("credential/")
+    listed = shared.run("credential", "list").stdout.splitlines()
+    (line,) = [line for line in listed if bare in line]
+    assert re.fullmatch(rf"{bare} +\d+ s +in 89 d +executor *", line)
     assert "secret" not in json.dumps(shared.json("credential", "list"))
-    assert shared.run("credential", "revoke", key).stdout == f"{key} is revoked\n"
+    assert shared.run("credential", "revoke", bare).stdout == f"{key} is revoked\n"
     assert shared.run("credential", "revoke", key).returncode == 5
-    assert key not in shared.run("credential", "list").stdout
+    assert bare not in shared.run("credential", "list").stdout
 
 
 def test_a_killed_child_is_replaced_and_the_job_still_ends(engine: Engine) -> None:
