@@ -52,8 +52,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "election.refused": _LOGIN_OF_ZOOKEEPER,
     "fleet.refused": _LOGIN_OF_ZOOKEEPER,
     "leader.api_failed": "No job of this action is pushed until the API does what it is asked; "
-    "those that are pushed go on. See `error`, and the API's own log at this time. Where it is 403, "
-    "see whether JOB_ENGINE_CREDENTIALS_FILE is the distributor.json of this API.",
+    "those that are pushed go on. See `error`, and the API's own log at this time. Where it is "
+    "403, see whether JOB_ENGINE_CREDENTIALS_FILE is the distributor.json of this API.",
     "entries.gone": "Entries were no longer in ZooKeeper (it was wiped or restored, or somebody "
     "deleted them). Their jobs are pushed again; nothing has to be done.",
     "jobs.abandoned": "A foreign consumer went away with these jobs. They are queued again; "
