@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, cast
 
 from anyio import CapacityLimiter
@@ -31,6 +32,8 @@ SEARCHES_EACH: Final = 2
 """Searches at once of one caller, so that slow searches do not keep others waiting."""
 SEARCHES_WAITING: Final = 32
 STRANGERS_AT_ONCE: Final = 24
+_MAX_COOKIES: Final = 4
+"""Cookies of our name that are looked at: each costs the event loop a signature."""
 COOKIE = "com.com.sixsq.nuvla.cookie"
 """The cookie's name, which really has `com.` twice (docs/cimi.md §4.1)."""
 
@@ -107,8 +110,24 @@ class Services:
         unread = object()
         session = getattr(request.state, "session", unread)
         if session is unread:
-            session = request.state.session = self.tokens.read(request.cookies.get(COOKIE, ""))
+            session = request.state.session = self._named(request)
         return cast(str | None, session)
+
+    def _named(self, request: HTTPConnection) -> str | None:
+        """Return the session of the first cookie that is ours.
+
+        A browser sends several of one name where a parent domain has such a cookie too.
+        """
+        session = self.tokens.read(request.cookies.get(COOKIE, ""))
+        if session is not None:
+            return session
+        given = ";".join(request.headers.getlist("cookie"))
+        if given.count(f"{COOKIE}=") < 2:
+            return None
+        named = (cookie.strip().partition("=") for cookie in given.split(";"))
+        values = islice((value for name, _, value in named if name == COOKIE), _MAX_COOKIES)
+        read = (self.tokens.read(value) for value in values)
+        return next((session for session in read if session is not None), None)
 
 
 def make_services(settings: ApiSettings, store: Store) -> Services:

@@ -32,6 +32,8 @@ from job_engine.store.search.source import Source
 _ITEM: Final = re.compile(r"([a-z_-]+):([A-Za-z@][A-Za-z0-9_:@/-]*)")
 TOP_TERMS: Final = 10
 PERCENTS: Final = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
+_LARGE: Final = 1e120
+"""Numbers that are larger overflow when the squares of many are added."""
 _SIGMAS: Final = 2.0
 """Standard deviations between the mean and the bounds that `extended_stats` gives."""
 
@@ -48,6 +50,8 @@ class _Values:
     number: ColumnElement[Any]
     absent: ColumnElement[bool]
     """Whether a row of the source has none."""
+    bounded: bool
+    """Whether no number is so large that sums of squares overflow, as in columns."""
 
     def select(self, *columns: Any, which: ColumnElement[bool]) -> Select[Any]:
         """Select from the values that are `which`."""
@@ -91,7 +95,9 @@ def _values(
         # Of a type: a bare NULL cannot be sorted by everywhere.
         word, number = (column, cast(null(), Float)) if is_text else (cast(null(), Text), column)
         tables = (source.table,)
-        return _Values(connection, source, condition, tables, word, number, column.is_(None))
+        return _Values(
+            connection, source, condition, tables, word, number, column.is_(None), bounded=True
+        )
     first, *further = name.split("/")
     array = source.array(first)
     if array is None:
@@ -99,13 +105,15 @@ def _values(
     found = values_of(array, further)
     absent = ~found.any(found.present)
     every = (source.table, *found.tables)
-    return _Values(connection, source, condition, every, found.word, found.number, absent)
+    return _Values(
+        connection, source, condition, every, found.word, found.number, absent, bounded=False
+    )
 
 
 # --- the algorithms -------------------------------------------------------------
 
 
-def _single(function: Callable[[Any], Any]) -> Callable[[_Values], Any]:
+def _extreme(function: Callable[[Any], Any]) -> Callable[[_Values], Any]:
     def run(values: _Values) -> dict[str, Any]:
         (value,) = values.one(function(values.number), which=values.is_number)
         return {"value": None if value is None else float(value)}
@@ -114,9 +122,11 @@ def _single(function: Callable[[Any], Any]) -> Callable[[_Values], Any]:
 
 
 def _sum(values: _Values) -> dict[str, Any]:
-    # As floats: whole numbers can be too large together.
-    (value,) = values.one(func.sum(cast(values.number, Float)), which=values.is_number)
-    return {"value": float(value or 0)}
+    return {"value": _stats(values)["sum"]}
+
+
+def _avg(values: _Values) -> dict[str, Any]:
+    return {"value": _stats(values)["avg"]}
 
 
 def _value_count(values: _Values) -> dict[str, Any]:
@@ -140,15 +150,25 @@ def _missing(values: _Values) -> dict[str, Any]:
 
 
 def _stats(values: _Values) -> dict[str, Any]:
-    number = values.number
-    columns = (
-        *(func.count(number), func.min(number), func.max(number)),
-        *(func.avg(number), func.sum(cast(number, Float))),
-    )
-    count, *rest = values.one(*columns, which=values.is_number)
-    found = [None if value is None else float(value) for value in rest]
-    named = dict(zip(("min", "max", "avg", "sum"), found, strict=True))
-    return {"count": count, **named, "sum": named["sum"] or 0.0}
+    columns = [kind(values.number) for kind in (func.count, func.min, func.max)]
+    if values.bounded:
+        count, low, high, total = values.one(
+            *columns, func.sum(_divided(values, 1.0)), which=values.is_number
+        )
+        scale = 1.0
+    else:
+        count, low, high = values.one(*columns, which=values.is_number)
+        scale = _scale(low, high) if count else 1.0
+        (total,) = values.one(func.sum(_divided(values, scale)), which=values.is_number)
+    if not count:
+        return {"count": 0, "min": None, "max": None, "avg": None, "sum": 0.0}
+    return {
+        "count": count,
+        "min": float(low),
+        "max": float(high),
+        "avg": float(total) / count * scale,
+        "sum": _finite(float(total) * scale),
+    }
 
 
 def _extended_stats(values: _Values) -> dict[str, Any]:
@@ -156,26 +176,45 @@ def _extended_stats(values: _Values) -> dict[str, Any]:
     count, mean = stats["count"], stats["avg"]
     if not count:
         return {**stats, "sum_of_squares": None, "variance": None, "std_deviation": None}
-    number = cast(values.number, Float)
+    scale = _scale(stats["min"], stats["max"])
+    number = _divided(values, scale)
     # Around the mean: squares of dates themselves have no digit left for what differs.
-    spread = (number - mean) * (number - mean)
+    spread = (number - mean / scale) * (number - mean / scale)
     squares, total = values.one(func.sum(number * number), func.sum(spread), which=values.is_number)
-    variance = float(total) / count
-    deviation = math.sqrt(variance)
+    population = float(total) / count
+    sampling = float(total) / (count - 1) if count > 1 else None
+    deviation = math.sqrt(population) * scale
     return {
         **stats,
-        "sum_of_squares": float(squares),
-        "variance": variance,
-        "variance_population": variance,
-        "variance_sampling": float(total) / (count - 1) if count > 1 else None,
+        "sum_of_squares": _finite(float(squares) * scale * scale),
+        "variance": _finite(population * scale * scale),
+        "variance_population": _finite(population * scale * scale),
+        "variance_sampling": None if sampling is None else _finite(sampling * scale * scale),
         "std_deviation": deviation,
         "std_deviation_population": deviation,
-        "std_deviation_sampling": math.sqrt(float(total) / (count - 1)) if count > 1 else None,
+        "std_deviation_sampling": None if sampling is None else math.sqrt(sampling) * scale,
         "std_deviation_bounds": {
-            "upper": mean + _SIGMAS * deviation,
-            "lower": mean - _SIGMAS * deviation,
+            "upper": _finite(mean + _SIGMAS * deviation),
+            "lower": _finite(mean - _SIGMAS * deviation),
         },
     }
+
+
+def _divided(values: _Values, scale: float) -> ColumnElement[Any]:
+    """Return the numbers as floats, divided; integers could overflow when they are added."""
+    number = cast(values.number, Float)
+    return number if scale == 1.0 else number / scale
+
+
+def _scale(low: Any, high: Any) -> float:
+    """Return a power of two to divide numbers by, so that no sum of their squares overflows."""
+    largest = max(abs(float(low)), abs(float(high)))
+    return 1.0 if largest < _LARGE else 2.0 ** (math.frexp(largest)[1] - 1)
+
+
+def _finite(number: float) -> float | None:
+    """Return a number, or None for one that JSON cannot write."""
+    return number if math.isfinite(number) else None
 
 
 def _percentiles(values: _Values) -> dict[str, Any]:
@@ -197,7 +236,8 @@ def _percentiles(values: _Values) -> dict[str, Any]:
 
 def _between(at: dict[int, float], rank: float) -> float:
     low, high = at[math.floor(rank)], at[math.ceil(rank)]
-    return low + (high - low) * (rank - math.floor(rank))
+    part = rank - math.floor(rank)
+    return low if low == high else low * (1 - part) + high * part
 
 
 def _terms(values: _Values) -> dict[str, Any]:
@@ -227,10 +267,10 @@ def _plain(number: Any) -> int | float:
 
 _RENAMED: Final = {"extendedstats": "extended_stats"}
 _ALGORITHMS: Final[dict[str, Callable[[_Values], Any]]] = {
-    "min": _single(func.min),
-    "max": _single(func.max),
+    "min": _extreme(func.min),
+    "max": _extreme(func.max),
     "sum": _sum,
-    "avg": _single(func.avg),
+    "avg": _avg,
     "value_count": _value_count,
     "cardinality": _cardinality,
     "missing": _missing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -313,3 +314,20 @@ def test_other_resources_are_searched_the_same_way(store: Store, clock: Clock) -
     assert names(store, "expiry='2023-11-14'", source=things) == ["None", "two"]
     assert names(store, "resource-type='thing' and name!=null", source=things) == ["two"]
     assert search(store, source=things, claims={"user/b"}).count == 0
+
+
+def test_aggregations_of_huge_numbers_are_numbers(store: Store) -> None:
+    """What is beyond a float is null: neither JSON nor PostgreSQL has the infinity it would be."""
+    for n in (1e308, -1e308, 1e308, 1e308):
+        add(store, target_resource={"href": "a/b", "n": n})
+    kinds = ("sum", "avg", "stats", "extendedstats", "percentiles")
+    asked = [f"{kind}:target-resource/n" for kind in kinds]
+    sums = search(store, aggregations=asked, limit=0).aggregations
+    assert sums is not None
+    json.dumps(sums, allow_nan=False)
+    assert sums["sum:target-resource/n"] == {"value": None}
+    assert sums["avg:target-resource/n"] == {"value": 5e307}
+    assert sums["extended_stats:target-resource/n"]["variance"] is None
+    deviation = sums["extended_stats:target-resource/n"]["std_deviation"]
+    assert deviation == pytest.approx(0.75**0.5 * 1e308)
+    assert sums["percentiles:target-resource/n"]["values"]["50.0"] == 1e308

@@ -86,6 +86,23 @@ def test_logging_in_and_out(api: Client) -> None:
     refused(kept, 403, "credentials required")
 
 
+def test_another_cookie_of_the_same_name_does_no_harm(api: Client) -> None:
+    """A browser sends both where a parent domain has one, in either order."""
+    template = {
+        "href": "session-template/password",
+        "username": "admin",
+        "password": ADMIN_PASSWORD,
+    }
+    login = api(ANON, "POST", "session", {"template": template})
+    mine = login.headers["set-cookie"].partition(";")[0]
+    theirs = mine.partition("=")[0] + "=theirs"
+    for cookies in (f"{theirs}; {mine}", f"{mine}; {theirs}", f"a=b; {mine}; {theirs}; c=d"):
+        found = httpx.get(f"{api.running.url}/api/session", headers={"cookie": cookies}).json()
+        assert found["count"] == 1, cookies
+    gone = httpx.get(f"{api.running.url}/api/session", headers={"cookie": f"{theirs}; {theirs}"})
+    assert gone.json()["count"] == 0
+
+
 def test_the_cookie_is_secure_on_https(api: Client) -> None:
     body = {"template": {"href": PASSWORD, "username": "admin", "password": ADMIN_PASSWORD}}
     reply = api(ANON, "POST", "session", body, headers={"x-forwarded-proto": "https"})
