@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import Engine, make_url
 
 from job_engine.store.factory import open_store
 from job_engine.store.store import Store
@@ -40,3 +42,12 @@ def store(store_url: str, clock: Clock) -> Iterator[Store]:
     yield opened
     opened.database.read(check_tally)
     opened.stop()
+
+
+@pytest.fixture
+def foreign(store_url: str) -> Iterator[Engine]:
+    """Connections of somebody else, such as an operator's; each statement begins by itself."""
+    url = make_url(store_url).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()

@@ -24,7 +24,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.hostile.http.malformed import MAX_BODY, Malformed, draw, request
+from tests.hostile.http.malformed import Malformed, draw
+from tests.hostile.http.requests import MAX_BODY, request
 from tests.support.engine import eventually, free_port
 from tests.unit.api.support import LMS
 

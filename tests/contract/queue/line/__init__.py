@@ -1,0 +1,1 @@
+"""The line of idle executors, on a ZooKeeper of its own, which says who watches what."""
