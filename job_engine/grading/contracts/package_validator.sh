@@ -1,6 +1,6 @@
 # Runs the output validator of a problem package, which the first case builds.
 # Arguments: its directory, its flags in one word, then input, answer, directory for feedback.
-source=$1 flags=$2 made=/tmp/validator
+source=$1 flags=$2 made=${TMPDIR:-/tmp}/validator
 shift 2
 build() {
     rm -rf "$made" && mkdir "$made" && cp -RL "$source/." "$made" && chmod -R u+rwX "$made" || exit 1

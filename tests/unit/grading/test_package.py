@@ -244,3 +244,62 @@ def test_what_cannot_be_built_says_why(tmp_path: Path, files: dict[str, str], wh
     done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert why in done.stdout + done.stderr
+
+
+VALIDATE_CC = """#include "right.h"
+#include <iostream>
+#include <string>
+int main(int count, char **given) {
+    std::string word;
+    std::cin >> word;
+    return count == 6 && std::string(given[4]) == "two" && word == RIGHT ? 42 : 43;
+}
+"""
+CHECK_CPP = """#include <fstream>
+#include <string>
+int main(int, char **given) {
+    std::string one, other;
+    std::ifstream(given[2]) >> one;
+    std::ifstream(given[3]) >> other;
+    return one == other ? 0 : 1;
+}
+"""
+
+
+def ends(command: list[str], directory: Path, *arguments: str, stdin: str = "") -> list[int]:
+    """Call it twice, for the first call builds it; return how it ended."""
+    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(directory)}
+    return [
+        subprocess.run(
+            [*command, *arguments], env=environment, input=stdin, text=True, check=False
+        ).returncode
+        for _ in range(2)
+    ]
+
+
+def test_a_validator_is_built_once_and_told_its_flags_last(tmp_path: Path) -> None:
+    source = tmp_path / "output_validators" / "own"
+    source.mkdir(parents=True)
+    (source / "validate.cc").write_text(VALIDATE_CC)
+    (source / "right.h").write_text('#define RIGHT "yes"\n')
+    problem = "{validation: custom, validator_flags: two words}"
+    files = {"problem.yaml": problem, "output_validators/own/validate.cc": "", **CASES}
+    command = told(files)["cases"]["checker"]["command"]
+    command[4] = str(source)
+    assert ends(command, tmp_path, "in", "ans", "dir/", stdin="yes") == [42, 42]
+    assert ends(command, tmp_path, "in", "ans", "dir/", stdin="no") == [43, 43]
+
+
+def test_a_checker_of_polygons_is_built_once(tmp_path: Path) -> None:
+    with bundle_of(polygon_of(tmp_path / "p", checker="own.cpp")) as bundle:
+        assignment = load_assignment(package_document(bundle), BUILT_IN, SandboxSettings())
+    assert assignment.cases is not None
+    assert assignment.cases.checker is not None
+    source = tmp_path / "check.cpp"
+    source.write_text(CHECK_CPP)
+    for name, text in (("in", "x"), ("out", "3"), ("right", "3\n"), ("wrong", "4")):
+        (tmp_path / name).write_text(text)
+    command = [*(assignment.cases.checker.command or [])[:-1], str(source)]
+    files = [str(tmp_path / name) for name in ("in", "out")]
+    assert ends(command, tmp_path, *files, str(tmp_path / "right")) == [0, 0]
+    assert ends(command, tmp_path, *files, str(tmp_path / "wrong")) == [1, 1]
