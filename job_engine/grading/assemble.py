@@ -21,7 +21,9 @@ from job_engine.grading.results import (
     Reading,
     Receipt,
     Results,
+    Status,
     TestOutput,
+    TestResult,
     Visibility,
     read_results,
 )
@@ -63,7 +65,9 @@ def assemble(
     except HarnessError as error:
         return _broken(error, assignment, test, summaries, receipt)
     results = _graded(reading, assignment, summaries, receipt, test)
-    verdict = FinalVerdict.ACCEPTED if results.lost_nothing else _why(phases.get(PROGRAM))
+    verdict = FinalVerdict.ACCEPTED
+    if not results.lost_nothing:
+        verdict = _why(assignment, phases.get(PROGRAM), results.tests)
     if not results.gradable:
         verdict = FinalVerdict.SUBMISSION_REFUSED
     return results.model_copy(update={"verdict": verdict, "fault": verdict.fault})
@@ -156,11 +160,21 @@ def _message(reading: Reading, max_score: float | None) -> str:
     return f"Score {reading.score:g}{of}."
 
 
-def _why(program: PhaseResult | None) -> FinalVerdict:
-    """Return why points were lost: a limit of a split run's program, or wrong answers."""
+def _why(
+    assignment: Assignment, program: PhaseResult | None, tests: list[TestResult]
+) -> FinalVerdict:
+    """Return why points were lost: a limit that a split run's program met, or its answers.
+
+    Of plain cases the first that is not right says it, as judges of contests have it: their
+    harness is the engine's own, and sees how each run ends.
+    """
     if program is None:
         return FinalVerdict.WRONG_ANSWER
-    return ENDED_BY.get(program.verdict, FinalVerdict.WRONG_ANSWER)
+    if program.verdict in ENDED_BY:
+        return ENDED_BY[program.verdict]
+    wrong = next((test for test in tests if test.status is Status.FAILED), None)
+    ended = wrong.extra_data.get("ended") if wrong and assignment.contract == "cases" else None
+    return FinalVerdict(ended) if ended else FinalVerdict.WRONG_ANSWER
 
 
 def _cut_short(

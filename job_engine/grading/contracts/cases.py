@@ -111,16 +111,9 @@ def run_to_first_wrong(
     for test in tests:
         write_line(results, test if whole else {**test, "score": 0})
     for name in names[len(tests) :]:
-        write_line(
-            results,
-            {
-                "name": name,
-                "score": 0,
-                "max_score": rules[name]["points"],
-                "output": "not run: a case before it is not right",
-                "visibility": rules[name]["visibility"],
-            },
-        )
+        test = {"name": name, "score": 0, "max_score": rules[name]["points"], "status": "failed"}
+        test["output"] = "not run: a case before it is not right"
+        write_line(results, {**test, "visibility": rules[name]["visibility"]})
 
 
 def write_line(results: TextIO, value: object) -> None:
@@ -165,7 +158,7 @@ def run_case(run: str, path: str, name: str, rules: Rules) -> Rules:
     given = read(f"{path}.in") or b""
     arguments = (read(f"{path}.args") or b"").decode().splitlines()
     started = time.monotonic()
-    output, problem = start(run, arguments, given, rules)
+    output, problem, ended = start(run, arguments, given, rules)
     seconds = time.monotonic() - started
     part = 0.0
     if problem is None:
@@ -177,23 +170,25 @@ def run_case(run: str, path: str, name: str, rules: Rules) -> Rules:
         "status": "passed" if part >= 1 else "failed",
         "output": problem or "",
         "visibility": rules["visibility"],
-        "extra_data": {"wall_time_s": round(seconds, 3)},
+        "extra_data": {"wall_time_s": round(seconds, 3), **({"ended": ended} if ended else {})},
     }
 
 
-def start(run: str, arguments: list[str], given: bytes, rules: Rules) -> tuple[bytes, str | None]:
-    """Run the program once; return what it printed, and what was wrong if anything was."""
+def start(
+    run: str, arguments: list[str], given: bytes, rules: Rules
+) -> tuple[bytes, str | None, str]:
+    """Run the program once; return what it printed, and what was wrong and its verdict if so."""
     process = subprocess.Popen(
         [run, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
         output, problem = talk(process, given, rules)
         if problem is not None:
-            return output, problem
+            return output, problem, "time-limit" if problem == late(rules) else "output-limit"
         left = max(0.1, rules["time_s"])
         code = process.wait(timeout=left)
     except subprocess.TimeoutExpired:
-        return b"", late(rules)
+        return b"", late(rules), "time-limit"
     finally:
         process.kill()
         process.wait()
@@ -201,8 +196,9 @@ def start(run: str, arguments: list[str], given: bytes, rules: Rules) -> tuple[b
             close(stream)
     wanted = rules["exit_code"]
     if wanted != "any" and code != wanted:
-        return output, f"ended with exit code {code}" + ("" if not wanted else f", not {wanted}")
-    return output, None
+        problem = f"ended with exit code {code}" + ("" if not wanted else f", not {wanted}")
+        return output, problem, "runtime-error"
+    return output, None, ""
 
 
 def talk(process: subprocess.Popen[bytes], given: bytes, rules: Rules) -> tuple[bytes, str | None]:

@@ -15,6 +15,7 @@ from job_engine.grading.results.model import (
     PhaseSummary,
     Receipt,
     Results,
+    Status,
     TestResult,
     Visibility,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Reading",
     "Receipt",
     "Results",
+    "Status",
     "StudentView",
     "TestOutput",
     "TestResult",

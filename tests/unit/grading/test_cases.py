@@ -81,25 +81,40 @@ def test_cases_run_in_their_order_with_their_points(harness: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "rules", "why"),
+    ("what", "rules", "why", "ended"),
     [
-        ("sleep", {"time_s": 0.3}, "no end within 0.3 s"),
-        ("flood", {"output_bytes": 1000}, "printed more than 1,000 bytes"),
-        ("fail", {}, "ended with exit code 4"),
-        ("fail", {"exit_code": 4}, ""),
-        ("fail", {"exit_code": "any"}, ""),
-        ("echo", {"exit_code": 4}, "ended with exit code 0, not 4"),
-        ("deaf", {}, "expected"),
+        ("sleep", {"time_s": 0.3}, "no end within 0.3 s", "time-limit"),
+        ("flood", {"output_bytes": 1000}, "printed more than 1,000 bytes", "output-limit"),
+        ("fail", {}, "ended with exit code 4", "runtime-error"),
+        ("fail", {"exit_code": 4}, "", None),
+        ("fail", {"exit_code": "any"}, "", None),
+        ("echo", {"exit_code": 4}, "ended with exit code 0, not 4", "runtime-error"),
+        ("deaf", {}, "expected", None),
     ],
 )
 def test_how_a_run_ends_is_judged_first(
-    harness: Any, what: str, rules: dict[str, Any], why: str
+    harness: Any, what: str, rules: dict[str, Any], why: str, ended: str | None
 ) -> None:
     large = "x" * 300_000 if what == "deaf" else "x"
     expected = "" if what == "fail" else "x"
     _, (_, test) = harness({"1.in": large, "1.args": f"{what}\n", "1.out": expected}, **rules)
     assert why in test["output"]
     assert (test["status"] == "passed") == (not why)
+    assert test["extra_data"].get("ended") == ended
+
+
+def test_all_or_nothing_of_all_stops_at_the_first_that_is_wrong(harness: Any) -> None:
+    files = {f"{group}/1.{end}": group for group in ("a", "b", "c") for end in ("in", "out")}
+    _, (header, *right) = harness(files, all_or_nothing=True)
+    assert ([test["score"] for test in right], header["max_score"]) == ([1, 1, 1], 3)
+    files["b/1.out"] = "secret"
+    _, (_, *tests) = harness(files, all_or_nothing=True, groups={"b": {"shown": False}})
+    assert [test["score"] for test in tests] == [0, 0, 0]
+    assert [test["status"] for test in tests] == ["passed", "failed", "failed"]
+    assert [test["output"] for test in tests][1:] == [
+        "wrong answer",
+        "not run: a case before it is not right",
+    ]
 
 
 def test_all_or_nothing(harness: Any) -> None:
