@@ -87,7 +87,10 @@ class KeptRoots:
         place = self._rootfs_dir / image if self._rootfs_dir is not None and plain else None
         if place is None or place.is_symlink() or not place.is_dir():
             where = self._rootfs_dir or "rootfs_dir, which is not set"
-            raise ImageUnavailableError(f"no root file system {image!r} in {where}")
+            raise ImageUnavailableError(
+                f"no root file system {image!r} in {where}; the setting image_map can stand "
+                "another in for it"
+            )
         return place
 
     def digest(self, image: str | None) -> str:

@@ -78,7 +78,7 @@ class Images:
         if not pull:
             raise ImageUnavailableError(
                 f"image {name} is not here, and is not fetched: the setting allow_images does not "
-                "name it by its digest"
+                "name it by its digest; image_map can stand another in for it"
             )
         with self._lock:
             pulling = self._pulling[name]
@@ -227,8 +227,8 @@ def holder_archive(busybox: bytes) -> bytes:
 def _advice(name: str, reason: str) -> str:
     return (
         f"image {name} is not here and could not be pulled ({reason}): `docker pull` it where a "
-        "registry is reachable, `docker load` it from a file, or set default_image to one that "
-        "is here"
+        "registry is reachable, `docker load` it from a file, or let the setting default_image, "
+        "or for this name image_map, be one that is here"
     )
 
 
