@@ -38,7 +38,10 @@ class ExternalGrading(BaseModel):
     @classmethod
     def _refused(cls, value: bool) -> bool:
         if value:
-            raise ValueError("a phase that sees the tests gets no network here; leave it out")
+            raise ValueError(
+                "a phase that sees the tests gets no network here; `prairielearn: "
+                "{enableNetworking: false}` in an assignment.yaml beside info.json runs it without"
+            )
         return value
 
     def argv(self) -> list[str]:
