@@ -190,13 +190,13 @@ def _submission(
             packed.flush()
             return {"archive": {"blob": api.upload_blob(Path(packed.name))}}
     if path.is_file():
-        with _packed(path) as archive:
+        with archive_of(path) as archive:
             return {"archive": {"blob": api.upload_blob(archive)}}
     raise ConfigurationError(f"{source} is no directory, no file and no git URL (https://…).")
 
 
 @contextmanager
-def _packed(file: Path) -> Iterator[Path]:
+def archive_of(file: Path) -> Iterator[Path]:
     """Give an archive as it is, and one of any other file."""
     if not is_plain(file):
         yield file

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,9 @@ from typer.testing import CliRunner
 
 from job_engine.cli.app import app
 from job_engine.cli.exits import JOB_FAILED, LOST_POINTS, OK, UNREACHABLE, USAGE
-from job_engine.cli.submit import exit_code
+from job_engine.cli.submit import archive_of, exit_code
 from job_engine.cli.watch import step_of
+from job_engine.grading.archive import unpack
 from job_engine.grading.results import Outcome, Results, TestResult
 from job_engine.grading.results.model import Receipt, Status
 
@@ -75,3 +78,14 @@ def test_a_step_is_one_harmless_line() -> None:
     job = {"state": "RUNNING", "status-message": "build: \x1b[2Jrunning\nmore"}
     assert step_of(job) == "build: \N{REPLACEMENT CHARACTER}[2Jrunning"
     assert step_of({"state": "QUEUED"}) == "waiting for an executor"
+
+
+def test_a_single_file_is_packed_and_an_archive_is_not(tmp_path: Path) -> None:
+    alone = tmp_path / "fib.cpp"
+    alone.write_text("int main(void) {}\n")
+    with archive_of(alone) as archive, archive.open("rb") as packed, unpack(packed) as files:
+        assert files.files == ("fib.cpp",)
+    with zipfile.ZipFile(tmp_path / "work.zip", "w") as made:
+        made.write(alone, "fib.cpp")
+    with archive_of(tmp_path / "work.zip") as archive:
+        assert archive == tmp_path / "work.zip"
