@@ -51,10 +51,10 @@ def main(settings_file: str) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         environment = environment_in(scratch)
         with open(settings["results"], "w", encoding="utf-8") as results:
-            tell(results, {"max_score": sum(test["points"] or worth for test in tests)})
+            write_line(results, {"max_score": sum(test["points"] or worth for test in tests)})
             for test in tests:
                 for found in run_test({**test, "points": test["points"] or worth}, environment):
-                    tell(results, found)
+                    write_line(results, found)
     return 0
 
 
@@ -107,7 +107,7 @@ def environment_in(scratch: str) -> dict[str, str]:
     }
 
 
-def tell(results: TextIO, value: object) -> None:
+def write_line(results: TextIO, value: object) -> None:
     """Write one line, whole."""
     results.write(json.dumps(value) + "\n")
     results.flush()
