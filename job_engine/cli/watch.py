@@ -52,6 +52,8 @@ class Watcher:
         self._sleep = sleep
         self._started = clock()
         self._step = ""
+        self._over: set[str] = set()
+        """Phases of whose end the log has told."""
         self._after = 0
 
     def follow(self, job: str) -> dict[str, Any]:
@@ -71,7 +73,8 @@ class Watcher:
 
     def _show_step(self, document: dict[str, Any], status: Status) -> None:
         step = step_of(document)
-        if not self._console.is_terminal and step != self._step and step.endswith("running"):
+        begun = step.endswith("running") and step.partition(":")[0] not in self._over
+        if not self._console.is_terminal and step != self._step and begun:
             self._line(step)
         self._step = step
         percent, elapsed = document.get("progress", 0), self._clock() - self._started
@@ -80,6 +83,7 @@ class Watcher:
     def _show_log(self, job: str) -> None:
         for number, line in log_lines(self._api, job, self._after):
             self._after = number
+            self._over.add(line.partition(":")[0])
             self._line(line)
 
     def _line(self, line: str) -> None:

@@ -235,7 +235,16 @@ class Daemon:
         return client
 
     def _connect(self) -> APIClient:
-        with doing("connect to the Docker daemon"):
+        try:
+            return self._connected()
+        except SandboxError as error:
+            raise SandboxError(
+                f"{error.message}. See whether it runs, whether JOB_ENGINE_DOCKER_URL names it, "
+                "and whether this user may use its socket."
+            ) from error
+
+    def _connected(self) -> APIClient:
+        with doing(f"connect to the Docker daemon at {self._url or f'unix://{_SOCKET}'}"):
             self._knock()
             # docker-py would ask for the version itself, and leak its sockets on failure.
             with contextlib.closing(self._client_of(MINIMUM_DOCKER_API_VERSION)) as probe:
