@@ -1,4 +1,4 @@
-"""The API's client: `nuvla.api.Api`, and what makes jobs pleasant to work with."""
+"""The API's client: `nuvla.api.Api` with methods for jobs and uploads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from job_engine.settings import ConnectionSettings
 BATCH: Final = 1_000
 """Jobs that are created in one request, unless told otherwise."""
 BATCH_BYTES: Final = 8 * 2**20
-"""JSON of one request, half of what the API takes unless it is told otherwise."""
+"""Bytes of JSON in one request: half of the API's default limit."""
 PAGE: Final = 500
 
 Document = dict[str, Any]
@@ -118,7 +118,7 @@ class Api(ServiceCalls):
     # --- blobs ------------------------------------------------------------------
 
     def upload_blob(self, path: Path) -> str:
-        """Upload a file; returns its digest, `sha256:<hex>`."""
+        """Upload a file; return its digest, `sha256:<hex>`."""
         headers = {"Content-Type": "application/octet-stream"}
         reply = self._call("POST", "blob", data=FileBody(path), headers=headers).json()
         return str(reply["digest"])
@@ -126,7 +126,7 @@ class Api(ServiceCalls):
     def download_blob(self, digest: str, target: Path) -> None:
         """Write a blob to `target`, and check it against its digest on the way.
 
-        Raises `PlatformFaultError` when what came is not what the digest names.
+        Raises `PlatformFaultError` if the content does not match the digest.
         """
         name = digest.removeprefix("sha256:")
         with self._call("GET", f"blob/{name}/content", stream=True) as response:

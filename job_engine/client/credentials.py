@@ -1,4 +1,4 @@
-"""What a process logs in with."""
+"""The credentials with which a process logs in."""
 
 from __future__ import annotations
 

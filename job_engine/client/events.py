@@ -32,8 +32,8 @@ RECONNECT_S: Final = 0.5
 class Stream(Generic[M]):
     """Calls `on_message` for every message of a stream, from a thread of its own.
 
-    It resumes where it broke off (`Last-Event-ID`). `on_gap` is called at each
-    (re)connection: something may have been missed, so look for yourself.
+    It resumes after the last event (`Last-Event-ID`). `on_gap` is called after each
+    (re)connection, because events may have been missed.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Stream(Generic[M]):
         self._thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Stop following; waits no longer than that."""
+        """Stop following; wait up to `timeout_s` for the thread."""
         self._stopping.set()
         response = self._response
         if response is not None:
@@ -74,13 +74,13 @@ class Stream(Generic[M]):
             try:
                 self._follow()
             except (requests.RequestException, OSError, AttributeError, ValueError) as error:
-                # A stream closed under urllib3's feet surfaces as an AttributeError.
-                # Once an outage: it is tried twice a second.
+                # Closing the stream from another thread makes urllib3 raise AttributeError.
+                # Logged once an outage, because it reconnects twice a second.
                 if not self._stopping.is_set() and not self._interrupted:
                     self._interrupted = True
                     log.info("events.interrupted", stream=self._path, error=reason_of(error))
             except Exception:
-                # Without this thread nobody would hear of a cancel again.
+                # The thread must survive: without it no cancel would arrive any more.
                 log.exception("events.failed")
             self._stopping.wait(RECONNECT_S)
 
@@ -104,7 +104,7 @@ class Stream(Generic[M]):
 
 @dataclass(frozen=True)
 class SeenEvent:
-    """An event of the stream, and the id to go on after."""
+    """An event of the stream, with the id after which to resume."""
 
     id: str
     event: JobEvent
@@ -143,18 +143,18 @@ def follow_events(
 
 @dataclass(frozen=True)
 class Seen:
-    """Something that a job's stream told: `log`, `phase`, `test`, `output`, `job`, `end`."""
+    """An item of a job's stream: `log`, `phase`, `test`, `output`, `job` or `end`."""
 
     kind: str
     data: dict[str, Any]
     offset: str | None
-    """Where to go on after it; None: where the one before it said."""
+    """The offset after which to resume; None: that of the item before."""
 
 
 def follow_job(api: Api, job: str, after: str | None = None) -> Iterator[Seen]:
-    """Yield what a job's stream tells, from its start or `after` an offset, until it is over.
+    """Yield the items of a job's stream, from its start or `after` an offset, to its end.
 
-    The last one is `end`. A broken connection goes on where it broke off. Raises
+    The last item is `end`. A broken connection is resumed. Raises
     `RefusedError` for who may not read the job, and `ApiUnavailableError` when the client
     is closed.
     """
@@ -199,8 +199,8 @@ def _opened(
 def whole_events(chunks: Iterable[bytes]) -> Iterator[tuple[str | None, str]]:
     """Yield id and data of server-sent events, of those without data too.
 
-    Half of one, at the end of a broken connection, is none: with its id it would count as
-    seen, and never come again. An event without data says where a stream begins.
+    An incomplete event at the end of a broken connection is dropped: its id would mark it as
+    seen, and it would never be sent again. An event without data only has the first id.
     """
     for event_id, _, data in named_events(chunks):
         yield event_id, data
@@ -234,12 +234,12 @@ def event_stream(
 def change_stream(
     api: Api, on_changes: Callable[[Changes], None], on_gap: Callable[[], None]
 ) -> Stream[Changes]:
-    """Follow what leaders have to look at."""
+    """Follow the summaries for leaders (`Changes`)."""
     return Stream(api, "changes", Changes, on_changes, on_gap)
 
 
 def _shut(response: requests.Response) -> None:
-    """Wake the thread that reads the stream: closing alone waits for its next byte."""
+    """Shut the socket down, which wakes the reading thread; closing alone would not."""
     connection = getattr(response.raw, "_connection", None) or getattr(
         response.raw, "connection", None
     )

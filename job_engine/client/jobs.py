@@ -1,4 +1,4 @@
-"""Jobs as those see them who want something done: asked for, waited for, read."""
+"""Jobs for clients: values to create, wait for and read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from job_engine.model import JobState
 
 FIRST_LOOK_S: Final = 0.1
 LAST_LOOK_S: Final = 2.0
-"""Between two looks at a job that is waited for; each takes half as long again as the last."""
+"""Longest interval, in seconds, between two reads while waiting; intervals grow by half."""
 _SLOWER: Final = 1.5
 
 
@@ -28,7 +28,7 @@ class JobFailedError(JobEngineError):
 
 
 class JobApi(Protocol):
-    """What a job asks of the client that it came from."""
+    """The part of the client that a job uses."""
 
     def get(self, resource_id: str, **params: Any) -> Any:
         """Read a resource."""
@@ -42,62 +42,62 @@ class JobApi(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the API last told of it; it does not change, methods return a new one."""
+    """A job as it was last read; immutable, so methods return a new one."""
 
     id: str
     document: Mapping[str, Any]
-    """The CIMI document. Just after its creation: what was asked for."""
+    """The CIMI document; right after creation, only the attributes that were sent."""
     api: JobApi = field(repr=False, compare=False)
 
     @property
     def action(self) -> str:
-        """What it does."""
+        """Name of its action."""
         return str(self.document["action"])
 
     @property
     def state(self) -> JobState:
-        """Where it is in its life."""
+        """Its state."""
         return JobState(self.document["state"])
 
     @property
     def is_final(self) -> bool:
-        """Whether it is over."""
+        """Whether its state is final."""
         return self.state.is_final
 
     @property
     def progress(self) -> int:
-        """From 0 to 100."""
+        """Progress, 0 to 100."""
         return int(self.document.get("progress", 0))
 
     @property
     def message(self) -> str | None:
-        """What it does, or why it ended, for people."""
+        """The status message: what it does, or why it ended."""
         return self.document.get("status-message")
 
     @property
     def return_code(self) -> int | None:
-        """What its action handed back; 0: all is well."""
+        """Return code of its action; 0: success."""
         return self.document.get("return-code")
 
     @property
     def output(self) -> str | None:
-        """What its action handed back, as text."""
+        """Output of its action, as text."""
         return self.document.get("output")
 
     def result(self) -> Any:
-        """Return the output, read as JSON. Raises `ValueError` where it is none."""
+        """Return the output, parsed as JSON. Raises `ValueError` if it is not JSON."""
         return json.loads(self.output or "null")
 
     def refresh(self) -> Job:
-        """Ask how it stands now."""
+        """Read it again, and return the new value."""
         return Job(self.id, self.api.get(self.id).data, self.api)
 
     def wait(
         self, timeout_s: float | None = None, on_change: Callable[[Job], None] | None = None
     ) -> Job:
-        """Return the job once it is over.
+        """Wait until the job is final, and return it.
 
-        `on_change` is told whenever its state, progress or message has changed. Raises
+        `on_change` is called whenever its state, progress or message has changed. Raises
         `TimeoutError` after `timeout_s` seconds, which changes nothing about the job.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -120,11 +120,11 @@ class Job:
         return self
 
     def cancel(self) -> Job:
-        """Cancel it, unless it is over already; returns how it stands then."""
+        """Cancel it unless it is final already; return its new value."""
         try:
             return Job(self.id, self.api.operate(self.id, "cancel"), self.api)
         except NuvlaError:
-            # Of a final job the API says no more than that one may not.
+            # The API answers 403 for a final job, too.
             if (now := self.refresh()).is_final:
                 return now
             raise
@@ -135,13 +135,13 @@ class Job:
         return Job(str(made), self.api.get(str(made)).data, self.api)
 
     def log(self, after: int = 0, *, follow: bool = False) -> Iterator[str]:
-        """Yield the lines of its log that follow line number `after`.
+        """Yield the lines of its log after line number `after`.
 
-        With `follow` they come as they are written, until the job is over.
+        With `follow`, continue with new lines until the job is final.
         """
         look_s = FIRST_LOOK_S
         while True:
-            # Looked at before the log: what is over by then has its whole log there.
+            # Read before the log: if the job is final now, its log is complete.
             over = not follow or self.refresh().is_final
             found = False
             while lines := self.api.get(f"{self.id}/log", after=after).data["lines"]:

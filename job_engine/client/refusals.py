@@ -1,4 +1,4 @@
-"""What the API refuses, and what it does not answer."""
+"""Errors for requests that the API refuses, or does not answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RefusedError(ApiError, NuvlaError):  # type: ignore[misc]
 
     @property
     def request_id(self) -> str | None:
-        """What to name when you ask the operator about it."""
+        """The request's id, by which the operator finds it in the log."""
         return self.response.headers.get("X-Request-ID")
 
 

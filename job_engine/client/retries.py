@@ -1,4 +1,4 @@
-"""What is sent again, after how long, and what is said when it was in vain."""
+"""Retrying requests: which ones, after how long, and the error in the end."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from job_engine.client.refusals import RefusedError
 from job_engine.errors import ApiUnavailableError
 
 TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
-"""Status codes after which the same request may do better."""
+"""Status codes after which the same request may succeed."""
 PUT_OFF: Final = 429
-"""The one of them that says that nothing was done."""
+"""The one of them after which certainly nothing was done."""
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 _LONGEST_PUT_OFF_S: Final = 60.0
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class TransientError(Exception):
-    """A request that may be sent again, and the answer that it got, if it got one."""
+    """A failed request that may be repeated, with its response if there was one."""
 
     def __init__(
         self, why: str, response: requests.Response | None = None, reason: str | None = None
@@ -44,7 +44,7 @@ class TransientError(Exception):
 
     @property
     def retry_after_s(self) -> float:
-        """How long the API asked to wait."""
+        """Seconds that the API asked to wait."""
         said = self.response.headers.get("Retry-After", "") if self.response is not None else ""
         return min(float(said), _LONGEST_PUT_OFF_S) if said.isdecimal() else 0.0
 
@@ -55,10 +55,10 @@ def retry(
     closing: threading.Event,
     unanswered: Callable[[str], ApiUnavailableError],
 ) -> T:
-    """Return what `attempt` does, tried for `retry_s` while it raises `TransientError`.
+    """Call `attempt`, and repeat it for up to `retry_s` while it raises `TransientError`.
 
-    Raises `RefusedError` when the last answer gave a reason, else what `unanswered` makes of
-    a message. `closing` ends the waiting.
+    Raises `RefusedError` if the last attempt had a response, else the error that `unanswered`
+    makes from a message. `closing` ends the waiting.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(TransientError),
@@ -71,10 +71,10 @@ def retry(
 
 
 def is_repeatable(method: str, uri: str, headers: Mapping[str, str]) -> bool:
-    """Whether a request may be done twice.
+    """Return whether a request may be carried out twice.
 
-    Reads, searches (a PUT of a collection) and deletes of one resource are; a create is
-    under an idempotency key. Edits are not: who edited in between would be undone.
+    Reads, searches (a PUT of a collection) and deletes of one resource may; a create may with
+    an idempotency key. Edits may not: they could overwrite another edit in between.
     """
     if method == "GET" or (method == "PUT" and "/" not in uri):
         return True
@@ -84,7 +84,7 @@ def is_repeatable(method: str, uri: str, headers: Mapping[str, str]) -> bool:
 
 
 def never_sent(error: requests.RequestException) -> bool:
-    """Whether there was no connection to send a request over."""
+    """Return whether a request failed before a connection was made."""
     return isinstance(error, requests.ConnectTimeout) or isinstance(
         _inside(error), NewConnectionError | ConnectTimeoutError
     )
@@ -96,14 +96,14 @@ def reason_of(error: BaseException) -> str:
     while wrapped is not None:
         if isinstance(wrapped, OSError) and wrapped.strerror:
             return wrapped.strerror
-        # requests hands its cause over as an argument, urllib3 as `reason`.
+        # requests has the cause as an argument, urllib3 as `reason`.
         inner = _inside(wrapped)
         wrapped = inner if inner is not wrapped else wrapped.__cause__
     return str(error)
 
 
 def _inside(error: BaseException) -> BaseException:
-    """Return the error that one of requests or urllib3 carries; itself where it carries none."""
+    """Return the cause inside an error of requests or urllib3, or the error itself."""
     first = error.args[0] if error.args else None
     inner = getattr(first, "reason", first)
     return inner if isinstance(inner, BaseException) else error

@@ -1,4 +1,4 @@
-"""What executors, distributors and operators ask the API, message by message."""
+"""The API's messages for executors, distributors and operators, one method each."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from job_engine.model.webhooks import (
 
 
 class ServiceCalls(Transport):
-    """The engine's own calls. Each may be sent twice: fences and compare-and-set see to that."""
+    """The engine's own calls; all are safe to repeat, by fences and compare-and-set."""
 
     # --- the executor's calls -------------------------------------------------
 
@@ -69,7 +69,7 @@ class ServiceCalls(Transport):
         return one_each(receipts, request.reports)
 
     def publish_actions(self, actions: Sequence[ActionDescription]) -> None:
-        """Tell the API which actions this executor has."""
+        """Publish the actions of this executor."""
         body = ActionsRequest(actions=list(actions))
         self._call("PUT", "engine/actions", body=body)
 
@@ -79,12 +79,12 @@ class ServiceCalls(Transport):
         return self._post("engine/token", body, TokenReply).token
 
     def cleanup(self, older_than_s: float) -> int:
-        """Delete final jobs created that long ago; returns how many there were."""
+        """Delete final jobs older than `older_than_s`; return how many there were."""
         body = CleanupRequest(older_than_s=older_than_s)
         return self._post("engine/cleanup", body, CleanupReply).deleted
 
     def cancel_children(self, job: str) -> int:
-        """Cancel what a cancelled job had started; returns how many there were."""
+        """Cancel the children of a cancelled job; return how many there were."""
         body = CancelChildrenRequest(job=job)
         return self._post("engine/cancel-children", body, CancelChildrenReply).cancelled
 
@@ -96,20 +96,20 @@ class ServiceCalls(Transport):
         return self._post("engine/webhooks/take", body, TakeReply).messages
 
     def settle_webhooks(self, job: str, fence: Fence, results: Sequence[SendResult]) -> list[bool]:
-        """Tell what became of webhooks; false for those that are somebody else's by now."""
+        """Report results of webhooks; false for messages that this claim no longer holds."""
         body = ResultsRequest(job=job, fence=fence, results=list(results))
         return self._post("engine/webhooks/results", body, ResultsReply).written
 
     # --- the distributor's calls ----------------------------------------------
 
     def actions(self) -> list[ActionDescription]:
-        """Every action that an executor ever published."""
+        """Return every action that an executor has published."""
         return self._get("engine/actions", ActionsRequest).actions
 
     def feed(self, action: str, window: int, version: int) -> FeedReply:
-        """What to push now, so that `window` entries of the action wait.
+        """Return the jobs to push, so that `window` entries of the action wait.
 
-        Jobs of a version beyond `version` are passed over.
+        Jobs with a version above `version` are left out.
         """
         return self._get("engine/feed", FeedReply, action=action, window=window, version=version)
 
@@ -126,7 +126,7 @@ class ServiceCalls(Transport):
         ).written
 
     def recorded_entries(self, action: str) -> Iterator[EntryItem]:
-        """Entries on the action's jobs that are not final, page by page."""
+        """Yield the recorded entries of the action's unfinished jobs, page by page."""
         after: str | None = ""
         while after is not None:
             page = self._get("engine/entries", RecordedEntries, action=action, after=after)
@@ -134,15 +134,15 @@ class ServiceCalls(Transport):
             after = page.next
 
     def foreign_runs(self, action: str, silent_s: float) -> list[ForeignRun]:
-        """Jobs that a foreign consumer runs, and that nobody has touched for so long."""
+        """Return jobs of foreign consumers without a change for `silent_s` seconds."""
         return self._get("engine/foreign", ForeignRuns, action=action, silent_s=silent_s).runs
 
     def requeue(self, runs: Sequence[ForeignRun]) -> list[bool]:
-        """Queue foreign runs again that have ended without a word, if nobody touched them since."""
+        """Queue jobs of silent foreign consumers again, unless they have changed since."""
         return self._post("engine/foreign", ForeignRuns(runs=list(runs)), EntriesReply).written
 
     def draw_incarnation(self) -> int:
-        """Draw a number that no ZooKeeper had before."""
+        """Draw a new incarnation, greater than all before."""
         return parsed(self._call("POST", "engine/incarnation"), IncarnationReply).incarnation
 
     def schedule(self, action: str, tick_ms: int) -> ScheduleReply:
@@ -156,7 +156,7 @@ class ServiceCalls(Transport):
         return self._post("engine/orphans", body, OrphansReply).failed
 
     def sweep(self) -> SweepReply:
-        """Fail jobs that have expired, and forget what is out of date."""
+        """Fail expired jobs, and delete outdated data."""
         return parsed(self._call("POST", "engine/sweep"), SweepReply)
 
     # --- the operator's calls -------------------------------------------------

@@ -1,8 +1,8 @@
-"""How requests reach the API: sessions, time limits, and what is sent again when.
+"""Sending requests to the API: login, time limits and retries.
 
-Sent again is what may be: what is safe to do twice, what cannot have arrived, and what the
-API put off (429). Anything else that went unanswered is the caller's to look after: it may
-have happened.
+A request is repeated if it is safe to carry out twice, cannot have arrived, or was put off by
+the API (429). Any other request without an answer may have been carried out, and the caller
+has to find out.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ T = TypeVar("T")
 class FileBody:
     """A request body that is read from the file's start whenever it is sent.
 
-    It is sent again after a new login and after a broken connection; a file object
-    would go on from where it was left, which is its end.
+    Requests are repeated after a new login and after a broken connection, when a file object
+    would already be at its end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,16 +60,16 @@ class FileBody:
 
 
 class _Session(SessionStore):  # type: ignore[misc]
-    """The parent's session, with a time limit of ours on what names none."""
+    """The parent's session, with a default time limit for requests."""
 
     timeout_s: float
     verify: bool | str
 
     def settle_environment(self, url: str) -> None:
-        """Take proxies and the bundle of authorities from the environment, once for all.
+        """Read proxies and certificate authorities from the environment, once.
 
-        To look at all of it with each request takes longer than to send a small one. What
-        `.netrc` has for the host is not sent: who logs in here says so.
+        Reading them for each request takes longer than sending a small one. `.netrc` is
+        ignored, because credentials are explicit here.
         """
         found = self.merge_environment_settings(url, {}, None, None, None)
         self.proxies = found["proxies"]
@@ -108,7 +108,7 @@ class Transport(NuvlaApi):  # type: ignore[misc]
         retry_s: float = 30.0,
         timeout_s: float = 60.0,
     ) -> None:
-        # A plain http endpoint gets its cookie back only like this.
+        # Without this, the cookie would not be sent to a plain http endpoint.
         insecure = insecure or endpoint.startswith("http://")
         super().__init__(
             endpoint=endpoint,
@@ -134,12 +134,12 @@ class Transport(NuvlaApi):  # type: ignore[misc]
         self.session.close()
 
     def pause(self, seconds: float) -> None:
-        """Wait that long. Raises `ApiUnavailableError` at once when the client is closed."""
+        """Wait `seconds`. Raises `ApiUnavailableError` at once if the client is closed."""
         if self._closing.wait(seconds):
             raise ApiUnavailableError("The client was closed.")
 
     def ready(self) -> bool:
-        """Whether the API answers right now; no retries."""
+        """Return whether the API answers now, without retries."""
         try:
             response = self.session.get(
                 f"{self.endpoint}/api/health/ready", timeout=REQUEST_TIMEOUT_S
@@ -159,7 +159,7 @@ class Transport(NuvlaApi):  # type: ignore[misc]
         data: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Send one request, again and again while that is safe and worth it."""
+        """Send one request, with retries where they are safe."""
         again = is_repeatable(method, uri, headers or {})
         attempts = 0
 
@@ -170,7 +170,7 @@ class Transport(NuvlaApi):  # type: ignore[misc]
                 return self._cimi_once(method, uri, params, json, data, headers, again=again)
             except RefusedError as error:
                 if method == "DELETE" and attempts > 1 and error.status == 404:
-                    # The attempt whose answer was lost has done it.
+                    # An earlier attempt, whose answer was lost, has deleted it.
                     return {"status": 200, "message": f"{uri} deleted", "resource-id": uri}
                 raise
 
@@ -183,8 +183,10 @@ class Transport(NuvlaApi):  # type: ignore[misc]
             if error.response is None:
                 raise
             status = error.response.status_code
-            conflicts = again and method == "POST" and status == 409  # its twin is being served
-            # A search that cannot be answered is a 500 as well, and would be one again.
+            conflicts = (
+                again and method == "POST" and status == 409
+            )  # the first attempt is still being served
+            # An invalid search is a 500, too, and repeating it would not help.
             if status == PUT_OFF or (again and status in TRANSIENT - {500}) or conflicts:
                 raise TransientError(str(error.reason), error.response, error.reason) from error
             raise RefusedError(str(error.reason), error.response) from error
@@ -262,19 +264,19 @@ def parsed(response: requests.Response, kind: type[M]) -> M:
     try:
         return kind.model_validate_json(response.content)
     except ValidationError as error:
-        # A proxy's page, or a version that speaks otherwise: nothing was said to us.
+        # For instance a proxy's error page, or an incompatible version.
         raise ApiUnavailableError(f"What answers is not the API: {error}") from error
 
 
 def one_each(answers: list[T], asked: Sequence[object]) -> list[T]:
-    """Return answers, of which there has to be one to each question."""
+    """Return answers, after checking that there is one for each question."""
     if len(answers) != len(asked):
         raise ApiUnavailableError(f"The API gave {len(answers)} answers to {len(asked)} questions.")
     return answers
 
 
 def accepted(response: requests.Response) -> requests.Response:
-    """Return an answer that is no refusal. Raises `RefusedError`."""
+    """Return a successful response. Raises `RefusedError` for any other."""
     if response.status_code < 400:
         return response
     try:

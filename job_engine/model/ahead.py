@@ -1,7 +1,7 @@
-"""How many short jobs an executor holds that still wait for a thread.
+"""The number of short jobs that an executor may prefetch.
 
-Executors claim so many ahead, and distributors keep as many fewer in the queue: all that
-is before a newcomer is one window, wherever it waits.
+Executors prefetch that many, and distributors keep as many fewer in the queue, so that the
+jobs ahead of a new one are a single window, wherever they wait.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Final
 
 LEAST_AHEAD: Final = 64
-"""However slow it is."""
+"""Lower bound, for slow executors."""
 MOST_AHEAD: Final = 512
-"""However fast it is."""
+"""Upper bound, for fast executors."""
 AHEAD_S: Final = 0.2
-"""Otherwise as many as it takes on in this time."""
+"""Otherwise as many as the executor starts in this time, in seconds."""
 
 
 def held_ahead(per_s: float) -> int:
-    """Return how many that is where so many short jobs are taken on in a second."""
+    """Return the number to prefetch at a rate of `per_s` started short jobs a second."""
     return min(MOST_AHEAD, max(LEAST_AHEAD, int(per_s * AHEAD_S)))

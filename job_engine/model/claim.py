@@ -1,4 +1,4 @@
-"""What a claim is answered: one pure function, the heart of fenced and one-outcome."""
+"""Answering claims, by one pure function: the core of fenced and one-outcome."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ EXPIRED: Final = (
     "Expired: nothing had started the job by its `expiry`. Resubmit it, or send it again "
     "with a later one."
 )
-"""Why a job failed that waited for too long."""
+"""Message of a job that failed because it waited too long."""
 
 
 class Answer(StrEnum):
-    """The API's word on a claim, and what the executor does with its entry."""
+    """The API's answer to a claim, and what the executor then does with the entry."""
 
     RUN = "run"
     RESUME = "resume"
@@ -37,7 +37,7 @@ class Answer(StrEnum):
 
     @property
     def consumes(self) -> bool:
-        """The executor deletes the entry: it has nothing left to say."""
+        """The executor deletes the entry."""
         return self in (Answer.DUPLICATE, Answer.NOT_DUE, Answer.FINAL)
 
 
@@ -52,9 +52,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Ability:
-    """What the executor that claims can run: `actions`, of versions up to `version`.
+    """What the claiming executor can run: `actions`, of versions up to `version`.
 
-    The executor says so itself, for it may be of another release than the API.
+    The executor sends it, because it may be of another release than the API.
     """
 
     actions: Set[str]
@@ -63,10 +63,10 @@ class Ability:
 
 @dataclass(frozen=True)
 class Decision:
-    """The answer to a claim, and what it makes of the job.
+    """The answer to a claim, and what changes with it.
 
-    `failure` is set where the claim itself ends the job: the job becomes FAILED
-    with this message, and the answer is `final`; `verdict` where that says more.
+    `failure` is set if the claim itself ends the job: it becomes FAILED with this message,
+    and the answer is `final`; `verdict` is set if there is a more precise one.
     """
 
     answer: Answer
@@ -92,7 +92,7 @@ def decide_claim(job: Job | None, claim: Claim, ability: Ability, now_ms: int) -
     if job.state is JobState.RUNNING:
         return _decide_running(job, claim, ability)
     if job.fence == claim.fence:
-        # This claim has already given the job back; only its packet is late.
+        # This claim has given the job back already; the message is a late duplicate.
         return Decision(Answer.STALE)
     if job.expiry_ms is not None and job.expiry_ms <= now_ms:
         return Decision(Answer.FINAL, failure=EXPIRED)

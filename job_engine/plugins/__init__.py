@@ -1,4 +1,4 @@
-"""Actions as plugins: what an action is, what it is given, and how it is found.
+"""Actions as plugins: their base class, their context, and how they are found.
 
 This is what plugin authors import. Nothing here starts, connects or registers
 anything at import; an executor calls `load_actions` once, when it starts.

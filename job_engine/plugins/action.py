@@ -1,4 +1,4 @@
-"""What an action is, and what it can be told about how to run it."""
+"""The base class of actions, and their attributes: payload, timeout, retries, schedule."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ class NoPayload(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often a job is run again after a fault of the platform, and how soon."""
+    """How often and how soon a job is run again after a platform fault."""
 
     max_attempts: int = 3
-    """Faults after which the job is failed."""
+    """Platform faults after which the job FAILS."""
     backoff_s: float = 5.0
-    """Wait after the first fault; doubled after each further one."""
+    """Seconds to wait after the first fault; doubled after each further one."""
     max_backoff_s: float = 300.0
     jitter: float = 0.25
-    """Up to this part of a wait is left out by chance, so that jobs which broke together
-    do not come back together; 0 to 1."""
+    """Fraction, 0 to 1, of a wait that is left out at random, so that jobs which failed at the
+    same time are not retried at the same time."""
 
     def delay_s(self, attempts: int, luck: float = 0.0) -> float:
         """Seconds to wait after the given number of faults (1 or more).
 
-        `luck`, from 0 to 1, is drawn by the caller: 0 waits the whole of it.
+        `luck` is a random number from 0 to 1 that the caller draws; 0 means the whole wait.
         """
-        # A float has no room for many more doublings than these.
+        # Bounded, because a float overflows after about a thousand doublings.
         whole_s = min(self.backoff_s * 2.0 ** min(attempts - 1, 64), self.max_backoff_s)
         return whole_s * (1.0 - self.jitter * luck)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When the leader creates a job of this action by itself; exactly one of the two."""
+    """When the leader creates a job of this action; exactly one of the two is set."""
 
     interval_s: float | None = None
     cron: str | None = None
@@ -59,7 +59,7 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What an action hands back. A `return_code` other than 0 makes the job FAILED."""
+    """The result of an action. A `return_code` other than 0 makes the job FAILED."""
 
     return_code: int = 0
     message: str | None = None
@@ -79,20 +79,20 @@ class Action(ABC, Generic[P]):
     """Longest a run may take, in seconds; then it is interrupted and the job FAILED."""
     retry: ClassVar[RetryPolicy] = RetryPolicy()
     cost: ClassVar[float] = 1.0
-    """How much of a fair share one run uses, in seconds of one thread."""
+    """Expected cost of one run for fair share, in thread seconds."""
     short: ClassVar[bool] = False
-    """Whether a run is over in some milliseconds: executors then claim further ones ahead."""
+    """Whether a run takes milliseconds; executors then prefetch such jobs."""
     schedule: ClassVar[Schedule | None] = None
     restricted: ClassVar[bool] = False
     """Whether only administrators (and its schedule) may create jobs of it."""
     needs: ClassVar[tuple[type[Any], ...]] = ()
-    """Collaborators it asks its context for; an executor without them does not offer it."""
+    """Types that it gets from `Context.need`; executors without them do not offer the action."""
 
     def terms(self, collaborators: Mapping[type[Any], object]) -> dict[str, Any]:
-        """Return what the operator of this executor lets it be asked for, as JSON.
+        """Return what this executor's operator allows in payloads, as JSON; by default nothing.
 
-        The API is told, so that it can refuse at once what a run would refuse. An executor
-        has all that the action `needs` among its collaborators. None by default.
+        It is published to the API, which then refuses at once what a run would refuse.
+        `collaborators` has everything that the action `needs`.
         """
         return {}
 

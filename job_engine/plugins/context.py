@@ -1,4 +1,4 @@
-"""What an action is given to work with."""
+"""The context of a run: how an action reads its job, reports, and is interrupted."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ T = TypeVar("T")
 class Context(Protocol[P_co]):
     """One run of one job, seen by its action.
 
-    Every method may raise an `Interruption` (a `BaseException`): let it pass. Clean
-    up in `finally`; what is written after it is refused.
+    Every method may raise an `Interruption` (a `BaseException`): do not catch it. Clean up
+    in `finally`; what is reported afterwards is refused.
     """
 
     @property
@@ -39,21 +39,21 @@ class Context(Protocol[P_co]):
         """A private directory, made on first use and removed after the run."""
 
     def progress(self, percent: int, message: str | None = None) -> None:
-        """Report how far the job is, 0 to 99, and what it does; sent coalesced."""
+        """Report progress, 0 to 99, and what the job does; updates are sent in batches."""
 
     def log(self, text: str) -> None:
         """Add lines to the job's log."""
 
     def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
-        """Tell those who follow the job's stream something that JSON can say, at once.
+        """Emit an event on the job's stream at once; `data` is JSON.
 
-        `kind` is a word of lower-case letters. `staff` keeps it from who may only read the
-        job. A run may tell half a million characters, and the stream keeps the first
-        thousands: what must not be lost belongs into the result.
+        `kind` is a word of lower-case letters. With `staff`, callers who may only read the
+        job do not get it. A run may emit half a million characters, and the stream keeps a
+        few thousand events: what must not be lost belongs in the result.
         """
 
     def should_stop(self) -> bool:
-        """True once the run is interrupted, for loops that must not be cut anywhere."""
+        """Return whether the run is interrupted, for loops that end at a point of their own."""
 
     def sleep(self, seconds: float) -> None:
         """Wait, and wake at once when interrupted."""

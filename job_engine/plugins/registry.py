@@ -1,4 +1,4 @@
-"""Finding actions: entry points, a directory of files, and nothing at import."""
+"""Finding actions: from entry points, and from a directory of files."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _in_module(module: ModuleType) -> Iterator[tuple[Action[Any], str]]:
-    """Yield the actions that `module` defines; those it only imports are somebody else's."""
+    """Yield the actions that `module` itself defines, not those that it imports."""
     origin = module.__file__ or module.__name__
     # By identity: a second name for an action is no second action.
     for value in {id(value): value for value in vars(module).values()}.values():
