@@ -1,4 +1,4 @@
-"""Who runs beside a phase, watched by a thread of its own for as long as the phase runs."""
+"""Running a companion beside a phase, watched by a thread of its own."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What is behind the name of an image, said in a line, without reading all of it.
+"""The identity of an image, computed from its package lists.
 
-A root file system has no digest of its own, and reading one takes seconds. What its package
-manager lists with versions tells whether it is the same, unless somebody edits files of
-packages by hand.
+A root file system has no digest, and hashing one takes seconds. The versions of its installed
+packages identify it, unless somebody edits files of packages by hand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One phase of a slot, watched by the slot's thread from its start to its end."""
+"""Running one phase of a slot, watched by the slot's thread."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ from job_engine.sandbox.policy import PROXY_ADDRESS
 from job_engine.sandbox.verdict import Observations, decide, split_status
 
 TICK_S: Final = 0.05
-"""How often CPU and wall time are compared with their limits."""
+"""Seconds between two checks of CPU and wall time against their limits."""
 OPEN_FILES: Final = 4096
 _STOP_TIMEOUT_S: Final = 30.0
-"""Longest from the order to kill to the word that all is dead: a phase may have a thousand
-processes and gibibytes to tear down, and that takes long on a busy machine. Past it the
-platform is broken."""
+"""Seconds from the order to kill until all processes must have ended; more is a platform fault. A
+phase may have a thousand processes and gibibytes of memory, which take long on a busy machine."""
 _COMMAND_NOT_FOUND: Final = 127
 _SETUP_FAILURES: Final = (b"bwrap: execvp ", b"bwrap: Can't chdir ")
-"""What bwrap says when it is the phase's own doing that it cannot start."""
+"""Beginnings of bwrap's errors for which the phase itself is at fault."""
 
 
 class KillSwitch:
-    """An order to stop that a thread can poll and another can give, once and for all."""
+    """An order to stop, given once by any thread, and polled by another."""
 
     def __init__(self) -> None:
         self.pressed = False
@@ -56,7 +55,7 @@ class KillSwitch:
         return self._event
 
     def close(self) -> None:
-        """Let go of the descriptor; the order stands."""
+        """Close the descriptor; the order remains in force."""
         with self._lock:
             if self._event >= 0:
                 os.close(self._event)
@@ -74,7 +73,7 @@ class Output:
     exceeded: bool = False
 
     def take(self, fd: int) -> bool:
-        """Read what is there, keep what fits; return whether more may come."""
+        """Read available output, keep what fits the limit; return whether more may come."""
         try:
             data = os.read(fd, CHUNK_BYTES)
         except BlockingIOError:
@@ -118,7 +117,7 @@ class PhaseRun:
         self._ended: dict[str, Any] | None = None
         self._out = self._err = -1
         self._seen: dict[str, bool] = {}
-        """Why it was stopped, by the fields of `Observations`."""
+        """Reasons for which it was stopped, as fields of `Observations`."""
 
     def run(self) -> PhaseResult:
         """Return the result, without the hand-over. Raises `SandboxError`."""
@@ -199,7 +198,7 @@ class PhaseRun:
                 elif key.fileobj is self._switch:
                     selector.unregister(self._switch)
                 elif not self._output.take(key.fd):
-                    # At its end, or over the cap: nobody reads on, and the writer blocks.
+                    # At the end or over the limit: stop reading, so that the writer blocks.
                     selector.unregister(key.fd)
             if self._must_stop(started_at) and stop_by == math.inf:
                 stop_by = time.monotonic() + _STOP_TIMEOUT_S

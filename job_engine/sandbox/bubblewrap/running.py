@@ -1,4 +1,4 @@
-"""What the holder knows of a phase, or a companion, that bwrap runs."""
+"""A phase or companion that bwrap runs, as the holder sees it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
 class Running:
-    """One bwrap, from its fork to the facts about its end; then `close` it."""
+    """One bwrap process, from its fork to its end; `close` it afterwards."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Running:
         message.fds.clear()
 
     def look(self) -> None:
-        """Note whether it has filled a tree: a program may clean up what it could not finish."""
+        """Note whether a tree is full now, because the program may delete files later."""
         self._full = self._full or _any_full(self._places)
 
     def reap(self, options: int = 0) -> bool:
@@ -59,7 +59,7 @@ class Running:
         return self.code is not None
 
     def facts(self) -> dict[str, Any]:
-        """Return what is told of its end. No process of it may be left."""
+        """Return the facts about its end. All of its processes must have ended."""
         self.look()
         code = self.code or 0
         at_limit = code != 0 and walk.holds_file_of(self._places, self._file_size_bytes)
@@ -71,7 +71,7 @@ class Running:
         }
 
     def close(self) -> None:
-        """Let go of its /tmp."""
+        """Unmount its /tmp."""
         os.close(self._status)
         syscalls.unmount(self._scratch)
 

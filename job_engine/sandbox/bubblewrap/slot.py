@@ -1,4 +1,4 @@
-"""A slot: its holder, its groups, its uids, and the thread that takes it through its phases."""
+"""A slot of the bubblewrap backend: runs its phases in a thread, and destroys it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ R = TypeVar("R", bound=PhaseRun)
 
 _ANSWER_TIMEOUT_S: Final = 30.0
 _POLITE_S: Final = 1.0
-"""How long a killed phase may take to be reported before its holder is killed too."""
+"""Seconds that a killed phase may take to end before its holder is killed too."""
 _DEATH_TIMEOUT_MS: Final = 10_000
 
 
@@ -182,7 +182,7 @@ class BubblewrapSlot(Slot):
             self._events.put(None)
 
     def _run_phase(self, phase: PhaseSpec, inputs: Inputs) -> PhaseResult:
-        """Run one phase, tell of its end (and its companion's), and return its result."""
+        """Run one phase, emit its result (and its companion's), and return it."""
         if self._switch.pressed:
             result, beside = _killed(phase), None
         elif phase.companion is None:
@@ -304,7 +304,7 @@ def _raise_error(answer: Mapping[str, Any]) -> None:
 
 
 def _killed(phase: PhaseSpec) -> PhaseResult:
-    """Return the result of a phase that the kill found not yet, or no longer, running."""
+    """Return the result of a phase that was not running when it was killed."""
     return PhaseResult(
         phase=phase.name,
         verdict=Verdict.KILLED,

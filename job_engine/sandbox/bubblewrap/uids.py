@@ -1,7 +1,7 @@
-"""Host uids for slots: a pair each, held by a file lock for as long as anything runs under it.
+"""Pairs of host uids for slots, leased by file locks.
 
-The lock travels to the slot's holder as well: it is free again only when both the executor
-and the holder are gone, so no later slot shares a uid with a survivor.
+The slot's holder inherits the lock, so it is free only when both the executor and the holder
+have ended. No later slot can share a uid with a surviving process.
 """
 
 from __future__ import annotations

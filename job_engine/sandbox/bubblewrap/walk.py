@@ -1,4 +1,4 @@
-"""Reads directories that students left: bounded, by descriptor, never through a link."""
+"""Reads hostile directories: within bounds, by descriptor, never through a link."""
 
 from __future__ import annotations
 

@@ -157,13 +157,13 @@ def _enter_slot(zygote: socket.socket, message: Message, start: int, program: by
 
 
 def _be(uid: int) -> None:
-    """Be a user, and the group of the same number, for good."""
+    """Switch to a user, and the group of the same number, irrevocably."""
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
 
 
 def _become_holder(channel_fd: int, lock_fd: int, start: int, program: bytes) -> None:
-    """Run the holder as process 1 of the slot. Never returns."""
+    """Become the holder, process 1 of the slot. Never returns."""
     try:
         # Only now is the zygote this process's parent, whose death it must not survive.
         # Ids changed before, which would have cleared the order.

@@ -1,4 +1,4 @@
-"""A container's attached stream: standard output and error in frames, input as it is.
+"""A container's attached stream: framed standard output and error, and raw standard input.
 
 Frame: https://docs.docker.com/reference/api/engine/ (attach: "Stream format"): a byte that
 names the stream, three zero bytes, the length as four bytes, and that many bytes.
@@ -22,7 +22,7 @@ _READ_BYTES: Final = 64 * 2**10
 
 
 class Demultiplexer:
-    """Takes the stream as it comes, and returns what arrived on which output."""
+    """Splits the framed stream into standard output and error."""
 
     def __init__(self) -> None:
         self._header = b""

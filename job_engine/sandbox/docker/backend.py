@@ -1,4 +1,4 @@
-"""`DockerSandbox`: what is refused, what is made, and what is swept up."""
+"""The backend: checks requests, makes slots, and sweeps up what earlier processes left."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class DockerSandbox(Sandbox):
         trees: tuple[Tree, ...],
         image: str | None,
     ) -> DockerSlot:
-        """Return a slot of which nothing is in the daemon yet, and which a sweep spares."""
+        """Return a slot with nothing in the daemon yet, registered so that `sweep` spares it."""
         specs = with_companions(phases)
         images = self._find_images(specs, image)
         holder_image = self._images.holder()
@@ -262,7 +262,7 @@ class DockerSandbox(Sandbox):
 
 
 def _check_phase(phase: PhaseSpec) -> None:
-    """Refuse what only Docker cannot give."""
+    """Refuse what Docker, unlike other backends, cannot do."""
     if phase.limits.memory_bytes < _MIN_MEMORY_BYTES:
         raise SandboxRefusedError(
             f"phase {phase.name}: Docker limits memory to no less than {_MIN_MEMORY_BYTES} bytes"

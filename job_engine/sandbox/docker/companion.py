@@ -1,4 +1,4 @@
-"""A companion's container, which a thread of its own runs until the phase is over."""
+"""Running a companion's container in a thread of its own until its phase has ended."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Ended:
 
     ending: Ending
     lived: bool
-    """Whether it was the end of its phase that ended it."""
+    """Whether it was still running when its phase ended."""
 
 
 class Companion:
-    """Runs a container that waits for its go: `begin`, then `end`."""
+    """Runs a companion's container: call `begin`, then `end`."""
 
     def __init__(self, container: PhaseContainer, environment: Mapping[str, str]) -> None:
         self._container = container
@@ -39,14 +39,14 @@ class Companion:
         self._thread = threading.Thread(target=self._run, name="docker-companion", daemon=True)
 
     def begin(self) -> None:
-        """Set it going; return once its go is on its way. Raises `SandboxError`."""
+        """Start the companion; return once its go was sent. Raises `SandboxError`."""
         self._thread.start()
         self._started.wait()
         self._check()
 
     def end(self) -> Ended:
         """End it, and return how it ended. Raises `SandboxError`. Idempotent."""
-        # Its own end may be too new to be known to Docker.
+        # Docker may not know yet that it has ended on its own.
         self._was_over = self._was_over or self._container.over()
         self._container.kill()
         if self._thread.ident is not None:
@@ -67,7 +67,7 @@ class Companion:
             self._ending = self._container.run(self._environment, b"", on_start=self._started.set)
         except SandboxError as error:
             self._error = error
-        except Exception as error:  # Whoever waits for it must hear of it.
+        except Exception as error:  # `end` raises it.
             log.exception("docker.companion.broken")
             self._error = SandboxError(f"a companion broke: {error!r}")
         finally:

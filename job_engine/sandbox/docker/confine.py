@@ -1,4 +1,4 @@
-"""What a container of a slot may do: the one place that writes Docker's host configuration.
+"""Docker's host configuration: what each container of a slot may do. Written only here.
 
 Field names and meanings: https://docs.docker.com/reference/api/engine/ (ContainerCreate).
 """
@@ -27,7 +27,7 @@ TMP_INODES: Final = 4096
 _OWN_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
 """Capabilities of the profile own-root: about files and users, all within the container."""
 _HOLDER_OF_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
-"""What it takes to read what such a phase has given to others, and to give it what is its own."""
+"""Capabilities of the holder of such a slot: to read and to set files of other users."""
 
 _SIGNALS_OF_ROOT: Final = 1024
 """Signals that may wait for processes of uid 0, of the host's as well, before it sends no more."""
@@ -44,7 +44,7 @@ _MASKED: Final = (
 )
 _MASKED_OF_ROOT: Final = (
     *_MASKED,
-    # What only the host's root may read, and tells of its memory.
+    # Readable by the host's root, and revealing about its memory.
     *("/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup", "/proc/pagetypeinfo"),
     *("/proc/slabinfo", "/proc/vmallocinfo", "/proc/allocinfo"),
 )
@@ -54,10 +54,10 @@ _OPEN_FILES: Final = 1024
 _NO_CORE: Final = 1
 """core(5): 0 would still start the host's core-dump program; 1 does not, and fits no core."""
 _INIT_PROCESSES: Final = 1
-"""Docker's init is in the phase's pids cgroup, and is not the phase's doing."""
+"""Docker's init runs in the phase's pids cgroup, but is not one of its processes."""
 _HOLDER_MEMORY_BYTES: Final = 64 * 2**20
 _INODE_BYTES: Final = 2 * 2**10
-"""What the kernel keeps for a file of a tmpfs, rounded up; charged to who made the file."""
+"""Kernel memory for a file of a tmpfs, rounded up; charged to the cgroup that creates it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +77,10 @@ class Place:
     uid: int
     labels: Mapping[str, str]
     holder: str | None = None
-    """The holder's container id, whose network namespace is shared: it has no way out, and to
-    make one for each phase takes longer than all else of its container together."""
+    """The holder's container id. Phases share its network namespace, which has no route: making
+    one for each phase would take longer than the rest of its container."""
     holder_pid: int = 0
-    """What the daemon calls its first process."""
+    """Pid of its first process, in the daemon's pid namespace."""
     devices: Sequence[str] = field(default_factory=tuple)
     groups: Sequence[int] = field(default_factory=tuple)
 
@@ -103,7 +103,7 @@ def phase_container(
     host = config["HostConfig"]
     host |= _memory(limits.memory_bytes)
     host |= {
-        # More cores than there are is no limit at all, and Docker refuses to set it.
+        # Docker refuses to set a limit above the number of cores.
         "NanoCpus": round(min(limits.cpus, cores) * 1e9),
         "PidsLimit": limits.processes + _INIT_PROCESSES,
         "Ulimits": _ulimits(limits),
@@ -124,7 +124,7 @@ def phase_container(
 
 
 def environment(phase: PhaseSpec, image: Image) -> dict[str, str]:
-    """Return the whole environment of a phase, but for what its image sets."""
+    """Return the environment of a phase, on top of what its image sets."""
     found = phase_environment(phase)
     if image.path and "PATH" not in phase.env:
         found["PATH"] = image.path
@@ -143,7 +143,7 @@ def holder_container(
 ) -> dict[str, Any]:
     """Return the configuration of the container that holds a slot's trees.
 
-    `of_root` says that a phase of the slot is root, whose files only root can read.
+    `of_root` says that a phase of the slot runs as root, whose files only root can read.
     """
     config = _container(place, image, ("sh", "-c", script), volumes)
     config |= {
@@ -159,7 +159,7 @@ def holder_container(
     host |= _memory(_HOLDER_MEMORY_BYTES + bytes_held + inodes * _INODE_BYTES)
     host |= {
         "PidsLimit": 32,
-        # Its phases share its network: Java, MPI and others look up their own host's name.
+        # Phases share its network, and Java, MPI and others look up their own host name.
         "ExtraHosts": [f"{HOSTNAME}:127.0.0.1"],
         "Tmpfs": {"/tmp": f"size={NAMES_BYTES},nr_inodes=16,nosuid,nodev,noexec"},
         "Ulimits": [_ulimit("core", _NO_CORE), _ulimit("nofile", _OPEN_FILES)],
@@ -181,7 +181,7 @@ def helper_container(image: Image, place: Place, command: Sequence[str]) -> dict
 
 def tree_options(size_bytes: int, inodes: int, uid: int) -> str:
     """Return the mount options of a tree: limited, and owned by who runs in the slot."""
-    # The root of the file system takes an inode of its own.
+    # One more, for the root directory.
     return f"size={size_bytes},nr_inodes={inodes + 1},mode=0755,uid={uid},gid={uid},nosuid,nodev"
 
 
@@ -196,13 +196,13 @@ def _container(
 ) -> dict[str, Any]:
     config: dict[str, Any] = {
         "Image": image.id,
-        # Entrypoint rather than Cmd: the image's own must not get between.
+        # Entrypoint, not Cmd, so that the image's own entrypoint does not run.
         "Entrypoint": [command[0]],
         "Cmd": list(command[1:]),
         "User": f"{place.uid}:{place.uid}",
         "Labels": dict(place.labels),
         "Tty": False,
-        # A daemon that stops would wait ten seconds for a program that minds no other signal.
+        # Otherwise a stopping daemon would wait ten seconds for programs that ignore SIGTERM.
         "StopSignal": "SIGKILL",
         "AttachStdout": True,
         "AttachStderr": True,
@@ -232,14 +232,14 @@ def _host(place: Place, volumes: Sequence[Volume]) -> dict[str, Any]:
         # Reaps what the phase's processes leave behind, and lets the phase die of signals,
         # which the kernel keeps from a namespace's first process.
         "Init": True,
-        # On a host that runs out of memory the sandbox goes first.
+        # When the host runs out of memory, the sandbox is killed first.
         "OomScoreAdj": 1000,
         "Mounts": [_mount(volume) for volume in volumes],
     }
 
 
 def _give_own_root(config: dict[str, Any]) -> None:
-    """Make it uid 0, which is the host's: what the kernel counts by user, it must not use up."""
+    """Run it as uid 0, with limits on what the kernel counts for uid 0 of the whole host."""
     config["User"] = "0:0"
     host = config["HostConfig"]
     host |= {"CapAdd": list(_OWN_ROOT), "ReadonlyRootfs": False}
@@ -262,7 +262,7 @@ def _mount(volume: Volume) -> dict[str, Any]:
         "Source": volume.name,
         "Target": volume.target,
         "ReadOnly": volume.read_only,
-        # Or Docker would fill the tree with what the image has at that place.
+        # Otherwise Docker would copy the image's content of that directory into the tree.
         "VolumeOptions": {"NoCopy": True},
     }
 
@@ -273,8 +273,8 @@ def _memory(limit_bytes: int) -> dict[str, Any]:
 
 
 def _ulimits(limits: Limits) -> list[dict[str, Any]]:
-    # Of one process only, so no replacement for watching the cgroup; it is what still
-    # holds when the executor is gone.
+    # For each process, so it does not replace the cgroup's limits; but it still holds when the
+    # executor is gone.
     cpu_s = math.ceil(limits.cpu_time_kill_s) + 1
     return [
         _ulimit("fsize", limits.file_size_bytes),

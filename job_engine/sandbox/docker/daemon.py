@@ -1,4 +1,4 @@
-"""The connection to the Docker daemon: one client, every call with a timeout, one error."""
+"""The Docker daemon: one client, in which every call has a timeout and raises one error type."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class GoneError(SandboxError):
 
 
 class Daemon:
-    """What the backend asks of Docker; connects at the first call.
+    """The calls that the backend makes to Docker; connects at the first one.
 
     Every method raises `SandboxError` (`GoneError` where the thing is not there), naming
     what was being done; a daemon that does not answer in time counts as broken.
@@ -61,7 +61,7 @@ class Daemon:
 
     @property
     def api(self) -> APIClient:
-        """The client; wrap what is called on it in `doing`."""
+        """The client; wrap calls on it in `doing`."""
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
@@ -71,7 +71,7 @@ class Daemon:
 
     @cached_property
     def info(self) -> Mapping[str, Any]:
-        """What the daemon says of itself and its host."""
+        """The daemon's information about itself and its host."""
         with doing("ask the Docker daemon about itself"):
             return dict(self.api.info())
 
@@ -112,8 +112,8 @@ class Daemon:
     def confirm(self) -> None:
         """Raise `SandboxError` unless the daemon takes new connections.
 
-        One that is told to stop takes none any more, then kills all that runs, and tells
-        of it on the connections that there are: as if programs had been killed by themselves.
+        A stopping daemon accepts none, then kills all containers, and reports that on existing
+        connections as if the programs had been killed by somebody else.
         """
         with (
             doing("say whether it stops"),
@@ -145,10 +145,10 @@ class Daemon:
                 return bool(response.content.strip())
 
     def written_directory(self, container: str) -> str | None:
-        """Return where on this host a container's own files are; None: they are not in sight."""
+        """Return the directory of a container's own files on this host; None: not visible."""
         driver = self.inspect(container)["GraphDriver"]
         upper = (driver.get("Data") or {}).get("UpperDir")
-        # What has the same name here may be another's, where the daemon is elsewhere.
+        # With a remote daemon, a directory of the same name here would be another one.
         seen = self.is_local and upper and os.access(upper, os.R_OK | os.X_OK)
         return str(upper) if seen else None
 
@@ -252,7 +252,7 @@ class Daemon:
             return self._client_of(version)
 
     def _knock(self) -> None:
-        """Raise where a local daemon takes no connections: docker-py would leak a socket."""
+        """Raise if a local daemon accepts no connections, before docker-py would leak a socket."""
         if not self.is_local:
             return
         path = (self._url or f"unix://{_SOCKET}").removeprefix("unix:").removeprefix("//")
@@ -263,7 +263,7 @@ class Daemon:
 
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Turn every way in which the daemon can fail into one `SandboxError` that says what failed."""
+    """Turn every failure of the daemon into a `SandboxError` that says what was being done."""
     try:
         yield
     except NotFound as error:

@@ -1,9 +1,9 @@
-"""The end of a container, as the kernel tells it: at once, where the container is in sight.
+"""Noticing the end of a container through the kernel, which is faster than through Docker.
 
-Docker says that a container has ended once it has cleaned up after it, some 50 ms later, and
-closes its output then. An executor that sees the daemon's processes waits for the first one
-of the container itself: when that has ended, all others have. Its exit status is the kernel's
-too (`PIDFD_GET_INFO`, Linux 6.15; linux/pidfd.h); older kernels leave it to Docker.
+Docker reports the end of a container, and closes its output, after it has cleaned up, some
+50 ms later. An executor that sees the daemon's processes waits for the container's first
+process instead: when that has ended, all others have. The kernel also has its exit status
+(`PIDFD_GET_INFO`, Linux 6.15; linux/pidfd.h); with older kernels Docker reports it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _STREAMS: Final = (1, 2)
 class FirstProcess:
     """Process 1 of a running container; close it.
 
-    It holds the container's output open, at which `mark` writes, and so must be let go of
-    (`release`) before Docker is asked to wait for its end.
+    It holds the container's output open, because `mark` writes to it; call `release` before
+    Docker is asked to wait for the container.
     """
 
     def __init__(self, pid: int) -> None:
@@ -52,7 +52,7 @@ class FirstProcess:
         return self._pidfd
 
     def ended(self) -> bool:
-        """Whether it has."""
+        """Return whether every process has ended."""
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(0))
@@ -70,17 +70,17 @@ class FirstProcess:
                 fcntl.ioctl(self._pidfd, _PIDFD_GET_INFO, info)
             except OSError:
                 return None
-            # Known from when its parent has asked for it.
+            # Only known once the parent process has waited for it.
             if struct.unpack_from("Q", info, 0)[0] & _INFO_EXIT:
                 return os.waitstatus_to_exitcode(struct.unpack_from("i", info, _EXIT_CODE_AT)[0])
             time.sleep(_GRAIN_S)
         return None
 
     def mark(self) -> bytes:
-        """Write the same random bytes behind all output, and return them.
+        """Write random bytes at the end of both outputs, and return them.
 
-        Drawn when nobody is left who could have written them before. Raises
-        `BlockingIOError` while nobody reads the output.
+        They are drawn after all processes have ended, so none of them can have written
+        them. Raises `BlockingIOError` while the output is full.
         """
         self._token = self._token or secrets.token_bytes(16)
         while self._outputs:
@@ -89,12 +89,12 @@ class FirstProcess:
         return self._token
 
     def release(self) -> None:
-        """Hold the output open no longer. Idempotent."""
+        """Close the output. Idempotent."""
         while self._outputs:
             os.close(self._outputs.pop())
 
     def close(self) -> None:
-        """Let go of it. Idempotent."""
+        """Close everything. Idempotent."""
         self.release()
         if self._pidfd >= 0:
             os.close(self._pidfd)
@@ -102,11 +102,11 @@ class FirstProcess:
 
 
 def first_process(container: str, pid: int) -> FirstProcess | None:
-    """Return the first process of a running container; None where it is not in sight.
+    """Return the first process of a running container; None if it is not visible.
 
     Args:
         container: its id.
-        pid: what the daemon calls it, which means something in its own pid namespace only.
+        pid: its pid in the daemon's pid namespace.
     """
     with contextlib.suppress(OSError):
         if pid > 0 and container in Path(f"/proc/{pid}/cgroup").read_text():

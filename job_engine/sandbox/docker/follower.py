@@ -1,8 +1,8 @@
-"""Follows a file of a slot's while a phase runs, through the holder's root, where that is in sight.
+"""Follows a file of a tree while a phase runs, through the holder's root directory.
 
-That takes an executor that is root on the Docker host: the holder's own shell cannot open a file
-without following a link or waiting for a FIFO that is put in its place meanwhile. Elsewhere
-nothing is told before the phase has ended.
+This needs an executor that is root on the Docker host. (A shell in the holder could not open a
+file safely: it might follow a link, or block on a FIFO put in its place.) Elsewhere nothing is
+reported before the phase has ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TREE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def follower(place: Place, follow: Follow, tell: Callable[[bytes], None]) -> Iterator[None]:
-    """While entered, call `tell` from another thread with what the file gains."""
+    """While entered, call `tell` from another thread with what is added to the file."""
     tree = _tree_in_sight(place, follow.tree)
     if tree is None:
         yield
@@ -47,7 +47,7 @@ def follower(place: Place, follow: Follow, tell: Callable[[bytes], None]) -> Ite
 
 
 def _tree_in_sight(place: Place, tree: str) -> int | None:
-    """Return a descriptor of a tree's root; None where it cannot be seen from here."""
+    """Return a descriptor of a tree's root; None if it is not visible."""
     if place.holder is None:
         return None
     with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""Carries TCP connections over a pair of pipes: out of a container without any network.
+"""Forwards TCP connections out of a container without network, over a pair of pipes.
 
 One end runs in the holder's network namespace as a program of its own, with nothing but the
 standard library: it listens where phases expect the egress proxy, and speaks on its standard
-input and output. The other end is in the executor (`forwarding`). A frame is the connection's
-number, what it is, a length, and that many bytes.
+input and output. The other end is in the executor (`forwarding`). A frame has the connection's
+number, the kind of the frame, a length, and that many bytes.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class Multiplexer:
             self._write(_HEADER.pack(number, kind, len(data)) + data)
 
     def add(self, number: int, sock: socket.socket) -> bool:
-        """Take up a connection and move what it says; False when there are too many."""
+        """Forward a connection; return false if there are too many."""
         with self._lock:
             if len(self._sockets) >= _MAX_CONNECTIONS or number in self._sockets:
                 return False

@@ -21,7 +21,7 @@ _FACT: Final = re.compile(rb"([0-9a-f]+) ([0-9]+) ")
 _BLOCK_BYTES: Final = 64 * 2**10
 _FRAME_BLOCKS: Final = 16
 NAMES_BYTES: Final = 4 * 2**20
-"""Size of the holder's /tmp, so of the names of a hand-over that are looked at."""
+"""Size of the holder's /tmp, which bounds the list of names of a hand-over."""
 _MAX_NAME_BYTES: Final = 4096
 _MAX_LEFT_OUT: Final = 1000
 _OVERHEAD_BYTES: Final = 2**20
@@ -45,7 +45,7 @@ class _Entry:
 
 
 class Holder:
-    """Speaks with the holder's program (`holder.sh`); one request at a time, no threads.
+    """Sends requests to the holder's program (`holder.sh`), one at a time; not thread-safe.
 
     Every method raises `SandboxError` when the holder is gone or does not answer in time.
     """
@@ -90,7 +90,7 @@ class Holder:
         prefix = f"{handover.tree}{path}"
         files: dict[str, bytes] = {}
         for entry, data in contents.items():
-            # Names that are the same once they are text: the first one has it.
+            # Of names that are equal once decoded, the first one counts.
             files.setdefault(_name(prefix, entry), data)
         names = [_name(prefix, entry) for entry in left_out[:_MAX_LEFT_OUT]]
         if not complete or len(left_out) > _MAX_LEFT_OUT:
@@ -98,7 +98,7 @@ class Holder:
         return files, tuple(names)
 
     def silent(self) -> bool:
-        """Whether it has said nothing unasked, as it would at its end."""
+        """Return whether it has sent nothing unasked, which would mean that it has ended."""
         return self._stream.silent()
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class Holder:
         listing = self._answer(token, NAMES_BYTES + _OVERHEAD_BYTES)
         facts = self._answer(token, NAMES_BYTES * 8)
         *names, last = listing.split(b"\0")
-        # A listing that was cut short ends in part of a name.
+        # A truncated listing ends with a partial name.
         found, _, whole = last.rpartition(b" ")
         if found.endswith(b"other"):
             return [_Entry(b".", regular=False, size=0)], True
@@ -134,7 +134,7 @@ class Holder:
         return contents
 
     def _request(self, kind: str, tree: str, argument: str = "") -> bytes:
-        # Drawn after whatever wrote into the tree is dead, so that nothing in it can hold it.
+        # Drawn after all writers of the tree have ended, so no file can contain it.
         token = secrets.token_hex(16)
         self._send(f"{kind} {token} {tree} {argument}\n".encode())
         return token.encode() + b"\n"
@@ -196,9 +196,9 @@ def _choose(entries: list[_Entry], handover: Handover) -> tuple[list[_Entry], li
 
 
 def _entries(names: list[bytes], facts: bytes) -> list[_Entry]:
-    """Join names with what is said of them; of one that is too long for a path nothing is.
+    """Join names and their facts; names that are too long for a path have none.
 
-    As the names are known, no line break in one of them can pass for the end of a line.
+    Since the names are known, a line break in a name cannot pass for the end of a line.
     """
     entries = []
     position = 0

@@ -1,4 +1,4 @@
-"""Images: the ones that phases run from, and the holder's, which needs no registry."""
+"""Images of phases, and the holder's image, which is made here without a registry."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Image:
-    """An image that is here."""
+    """An image that the daemon has."""
 
     id: str
-    """Content digest: what a tag names may change between two phases, this may not."""
+    """Digest of the content; unlike a tag, it cannot change between two phases."""
     volumes: tuple[str, ...]
     """Where the image declares volumes; Docker would put each on the host's disk, unlimited."""
     path: str | None
     """PATH of the image, where it sets one."""
     digests: tuple[str, ...] = field(default=(), compare=False)
-    """What registries know it by, `name@sha256:…`; comes with a pull, and is no part of it."""
+    """Its digests in registries, `name@sha256:…`, known after a pull."""
 
     @property
     def identities(self) -> frozenset[str]:
-        """All that it may be listed as by an operator."""
+        """Ids and digests by which an operator may allow it."""
         return frozenset((self.id, *self.digests))
 
 
 class Images:
-    """Finds images by name or digest, and pulls what is absent, once for all who ask."""
+    """Finds images by name or digest, and pulls a missing one once for all callers."""
 
     def __init__(self, daemon: Daemon, settings: SandboxSettings) -> None:
         self._daemon = daemon
@@ -114,7 +114,7 @@ class Images:
         try:
             return self._local(str(self._daemon.inspect(found[1])["Image"]))
         except GoneError:
-            return None  # A container of some other daemon.
+            return None  # a container of another daemon
 
     def _inspect(self, name: str) -> Mapping[str, Any] | None:
         try:
@@ -152,7 +152,7 @@ class Images:
             raise ImageUnavailableError(_advice(name, error.message)) from error
 
     def _pull_progress(self, name: str) -> Iterator[dict[str, Any]]:
-        # docker-py's own `pull` waits for ever on a registry that stopped to answer.
+        # docker-py's own `pull` waits for ever if a registry stops answering.
         api = self._daemon.api
         repository, tag = parse_repository_tag(name)
         registry, _ = resolve_repository_name(repository)

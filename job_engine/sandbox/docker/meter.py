@@ -1,9 +1,8 @@
-"""What a phase uses: from its cgroup where that can be seen, else from the daemon.
+"""Measures what a phase uses, by its cgroup if that is visible, else by the daemon.
 
-A container's cgroup goes when the container does, a moment after its first process died.
-So whoever can see it reads once more at that process's end (`ends`); others
-have the daemon's statistics, as of the last time they asked. That difference is one of
-detail: the limits themselves are the kernel's, and CPU time is enforced either way.
+A container's cgroup disappears a moment after its first process has ended. If it is visible,
+it is read once more at that process's end (`ends`); otherwise the last statistics of the daemon
+count. Only details differ: the kernel enforces the limits, and CPU time is enforced either way.
 """
 
 from __future__ import annotations
@@ -46,23 +45,23 @@ class Meter(ABC):
     """Reads what one container uses."""
 
     period_s: float
-    """How long to leave between two samples that nothing hurries."""
+    """Seconds between two samples, normally."""
     settle_s: float
-    """How long to leave at least, and while there is nothing to read yet."""
+    """Shortest interval between samples in seconds, also while there is nothing to read."""
 
     @abstractmethod
     def sample(self) -> Usage | None:
         """Return the usage so far; None while it cannot be read, and once it no longer can."""
 
     def forget_peak(self) -> None:  # noqa: B027 - not everything can be told to
-        """Let the peak of memory count from now, where the kernel can."""
+        """Reset the memory peak, if the kernel can."""
 
     def processes(self) -> list[int]:
-        """Return the processes that are in sight."""
+        """Return the processes that are visible."""
         return []
 
     def limited(self, socket_bytes: int) -> contextlib.AbstractContextManager[None]:
-        """While entered, which is before the start, limit what Docker itself cannot."""
+        """While entered, which has to be before the start, set limits that Docker cannot."""
         return contextlib.nullcontext()
 
 

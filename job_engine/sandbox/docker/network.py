@@ -1,4 +1,4 @@
-"""The way out for phases that may reach something: an egress proxy on the holder's loopback.
+"""Egress for phases with `reach`: a proxy on the loopback of the holder's network namespace.
 
 The holder's network namespace has a loopback and nothing else. Phases share it, one after
 another; one that may reach something finds the proxy's listening socket there, for as long as
@@ -33,7 +33,7 @@ _BACKLOG = 64
 
 
 class Gate:
-    """Opens and closes the way out of one slot after another."""
+    """Opens and closes the egress of slots."""
 
     def __init__(self, daemon: Daemon, images: Images, settings: SandboxSettings) -> None:
         self._daemon = daemon
@@ -43,9 +43,9 @@ class Gate:
 
     @contextlib.contextmanager
     def opened(self, place: Place, reach: tuple[Reach, ...]) -> Iterator[None]:
-        """Open what a phase may reach, in the network of its place, and shut it again after it.
+        """While entered, let a phase connect to its `reach`.
 
-        Raises `SandboxError` when the way cannot be opened: a phase never runs with less.
+        Raises `SandboxError` if that fails, because a phase never runs with less (fail-closed).
         """
         if not reach or place.holder is None:
             yield

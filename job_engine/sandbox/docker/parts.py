@@ -1,4 +1,4 @@
-"""What a slot has in the daemon: volumes, the holder that keeps them, a container a phase."""
+"""The parts of a slot in the daemon: volumes, their holder, and a container for each phase."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from job_engine.sandbox.policy import with_companions
 
 
 class SlotParts:
-    """Makes them in this order: `hold`, `add_containers`, `arm`; and removes what was made.
+    """Makes the parts by `hold`, `add_containers` and `arm`, in this order, and removes them.
 
-    Every method that speaks with the daemon raises `SandboxError` but `remove`, which tries
-    again what fails.
+    Methods raise `SandboxError`, except `remove`, which repeats what fails.
     """
 
     def __init__(
@@ -46,14 +45,14 @@ class SlotParts:
         self.images = images
         self.holder: Holder | None = None
         self.containers: dict[str, PhaseContainer] = {}
-        """By phase; each of them may be there."""
+        """By phase; any of them may exist in the daemon."""
         self._daemon = daemon
         self._holder_image = holder_image
         self._background = background
         self._removals = removals
         self._timeout_s = timeout_s
         self._holder_made = False
-        """Whether it may be there: what is not answered may have been done."""
+        """Whether it may exist: a request without an answer may have been carried out."""
         self._volumes: list[str] = []
 
     def hold(self) -> None:
@@ -69,24 +68,24 @@ class SlotParts:
 
     def add_containers(self) -> None:
         """Name the containers of phases and companions; nothing of them is made yet."""
-        # Whoever runs at the same time as another has a network of its own.
+        # A companion runs at the same time as its phase, so it has a network of its own.
         alone = replace(self.place, holder=None)
         found = {phase.name: self._container(phase, self.place) for phase in self.phases}
         beside = [phase.companion for phase in self.phases if phase.companion is not None]
         self.containers = found | {spec.name: self._container(spec, alone) for spec in beside}
 
     def arm(self) -> None:
-        """Start the containers that can wait for their go from now on."""
+        """Start the containers, which then wait for their go."""
         specs = with_companions(self.phases)
         early = [self.containers[spec.name] for spec in specs if not _nested(spec)]
-        # Side by side: most of it is waiting for the kernel.
+        # In parallel: most of the time is spent waiting for the kernel.
         arming = [self._background.submit(container.arm) for container in early]
         wait(arming)
         for armed in arming:
             armed.result()
 
     def silent(self) -> bool:
-        """Whether whoever waits is whole, and has said nothing yet."""
+        """Return whether all waiting containers are intact, and have printed nothing."""
         armed = [container for container in self.containers.values() if container.armed]
         holding = self.holder is not None and self.holder.silent()
         return holding and all(container.ready() for container in armed)

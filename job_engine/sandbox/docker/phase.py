@@ -1,4 +1,4 @@
-"""One phase's container: made ahead, waiting for its go, run once, read to the last byte."""
+"""The container of one phase: made ahead, waiting for its go, then run once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from job_engine.sandbox.policy import socket_bytes
 WAIT_SCRIPT: Final = files(__package__).joinpath("wait.sh").read_text()
 
 _DEATH_S: Final = 60.0
-"""Longest that a killed container may take to die; past that the platform is broken."""
+"""Seconds that a killed container may take to end; more is a platform fault."""
 _SIGNALLED: Final = 128
 """Docker's exit status of who was ended by a signal is above, whoever sent it."""
 
@@ -44,7 +44,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A container that has started, and runs nothing of a submission yet."""
+    """A started container that waits for its go."""
 
     id: str
     stream: AttachedStream
@@ -52,7 +52,7 @@ class _Waiting:
     first: FirstProcess | None
 
     def silent(self) -> bool:
-        """Whether it has neither ended nor said anything."""
+        """Return whether it has neither ended nor printed anything."""
         if self.first is not None and self.first.ended():
             return False
         return self.stream.silent()
@@ -99,7 +99,7 @@ class PhaseContainer:
         self._closed = False
 
     def arm(self) -> None:
-        """Create and start it: it waits for its go. Somebody has to remove it.
+        """Create and start it; it then waits for its go. The caller has to remove it.
 
         Raises `SandboxError`.
         """
@@ -124,15 +124,15 @@ class PhaseContainer:
 
     @property
     def armed(self) -> bool:
-        """Whether it waits for its go, or has had it."""
+        """Return whether it was started."""
         return self._waiting is not None
 
     def ready(self) -> bool:
-        """Whether it waits, and is whole."""
+        """Return whether it waits for its go, and is intact."""
         return self._waiting is not None and self._waiting.silent()
 
     def over(self) -> bool:
-        """Whether it is seen to have ended; False where that cannot be seen from here."""
+        """Return whether it has visibly ended; false if its processes are not visible."""
         first = self._waiting.first if self._waiting is not None else None
         return first is not None and first.ended()
 
@@ -145,7 +145,7 @@ class PhaseContainer:
             watch.stop(Stop.KILLED)
 
     def close(self) -> None:
-        """Let go of the connections to it: what waits then ends. Idempotent."""
+        """Close the connections to it, which ends a waiting container. Idempotent."""
         with self._lock:
             self._closed = True
             waiting = self._waiting

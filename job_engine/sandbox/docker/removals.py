@@ -1,4 +1,4 @@
-"""What could not be removed, because the daemon was restarted for one: tried again until gone."""
+"""Repeats removals that failed, for instance because the daemon was restarted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Leftover:
     gone: threading.Event = field(default_factory=threading.Event)
 
     def attempt(self) -> str | None:
-        """Return why it is still there."""
+        """Try to remove it; return why that failed, or None."""
         try:
             self.remove(self.what)
         except SandboxError as error:
@@ -35,7 +35,7 @@ class _Leftover:
 
 
 class Removals:
-    """Removes things at once where that works, else in a thread of its own, in their order."""
+    """Removes containers and volumes at once, or later in order, in a thread of its own."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -58,7 +58,7 @@ class Removals:
         return leftover.gone
 
     def close(self) -> None:
-        """Try once more, and then no longer: what is left, `sweep` finds."""
+        """Try once more, then stop; `sweep` finds what is left."""
         with self._changed:
             self._closed = True
             self._changed.notify()

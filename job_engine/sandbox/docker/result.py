@@ -1,4 +1,4 @@
-"""From the end of a phase's container to the phase's result, with what its trees say."""
+"""Making the result of a phase from the end of its container and the state of its trees."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _verdict(holder: Holder, phase: PhaseSpec, ending: Ending) -> Verdict:
     exit_code, signal = split_status(ending.status)
     reason, usage = ending.reason, ending.usage
     killed = reason is Stop.KILLED
-    # Asking costs a look at every file, and says nothing of a phase that did well.
+    # Only after a failure, because it reads every file's size.
     full, file_at_limit = (False, False) if killed or exit_code == 0 else _space(holder, phase)
     return decide(
         Observations(
@@ -61,7 +61,7 @@ def _verdict(holder: Holder, phase: PhaseSpec, ending: Ending) -> Verdict:
 
 
 def _space(holder: Holder, phase: PhaseSpec) -> tuple[bool, bool]:
-    """Return whether a tree that the phase could write is full, or has a file cut short."""
+    """Return whether a writable tree is full, and whether a file is at the size limit."""
     trees = [tmp_tree(phase), *(mount.tree for mount in phase.mounts if not mount.read_only)]
     found = [holder.space(tree, phase.limits.file_size_bytes) for tree in dict.fromkeys(trees)]
     return any(space.full for space in found), any(space.file_at_limit for space in found)

@@ -1,4 +1,4 @@
-"""A slot in Docker: the thread that takes it through its phases, and its end."""
+"""A slot in Docker: runs its phases in a thread, and destroys it."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from job_engine.sandbox.policy import check_inputs, with_env
 _JOIN_S: Final = 120.0
 _MAKE_S: Final = 10.0
 _GONE_S: Final = 3.0
-"""How long whoever destroys a slot waits for a daemon that is away: what runs in it is dead
-only then. Less than an interrupted action has left to end."""
+"""Seconds that `destroy` waits for a daemon that does not answer, until which its processes may
+still run. Less than an interrupted action has to end."""
 
 log = get_logger(__name__)
 
@@ -58,7 +58,7 @@ class DockerSlot(Slot):
         forget: Callable[[DockerSlot], None],
         is_current: Callable[[], bool],
     ) -> None:
-        """Own `parts`; `is_current` tells whether the images' names still mean the same."""
+        """Own `parts`; `is_current` says whether the images' names have the same content still."""
         self.id = parts.place.slot
         self.uid = parts.place.uid
         self._parts = parts
@@ -87,7 +87,7 @@ class DockerSlot(Slot):
         return found | kept
 
     def prepare(self) -> None:
-        """Make all of it, and have the phases wait; `destroy` whatever comes of it."""
+        """Make all parts, and start the phases' containers; call `destroy` even if this fails."""
         with self._making:
             self._parts.hold()
             with self._lock:
@@ -112,17 +112,17 @@ class DockerSlot(Slot):
         self._runner.start()
 
     def collect(self) -> Iterator[SlotEvent]:
-        """Yield what the phases' thread reports."""
+        """See `Slot.collect`; the phases' thread supplies the events."""
         if self._runner is None:
             raise SandboxError("nothing to collect: the slot does not go")
         while (event := self._events.get()) is not None:
             if isinstance(event, SandboxError):
                 raise event
             yield event
-        self._events.put(None)  # For who asks again.
+        self._events.put(None)  # for later calls
 
     def ready(self) -> bool:
-        """See `Slot.ready`: whoever waits is silent, and the images' names mean the same."""
+        """See `Slot.ready`: the containers are silent, and the images are current."""
         with self._lock:
             if self._gone or self._killed:
                 return False
@@ -166,14 +166,14 @@ class DockerSlot(Slot):
                     break
         except SandboxError as error:
             self._events.put(error)
-        except Exception as error:  # Whoever collects must hear of it, or waits for ever.
+        except Exception as error:  # `collect` raises it
             log.exception("docker.slot.broken", slot=self.id)
             self._events.put(SandboxError(f"the slot broke: {error!r}"))
         finally:
             self._events.put(None)
 
     def _run_phase(self, holder: Holder, phase: PhaseSpec, inputs: Inputs) -> PhaseResult:
-        """Run one phase, tell of its end (and its companion's), and return its result."""
+        """Run one phase, emit its result (and its companion's), and return it."""
         ended = None
         with ExitStack() as ends:
             ends.enter_context(self._gate.opened(self._parts.place, phase.reach))

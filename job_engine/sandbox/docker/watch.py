@@ -1,4 +1,4 @@
-"""Watches one running container: its output, its time, its use, and the order to stop."""
+"""Watches a running container: output, time, usage, and orders to stop."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from job_engine.sandbox.docker.meter import Meter, Usage
 from job_engine.sandbox.kernel_memory import KernelGauge
 
 _DRAIN_S: Final = 10.0
-"""Longest that output may go on to arrive once every process is dead."""
+"""Seconds for output to arrive after every process has ended."""
 _GRAIN: Final = 0.05
-"""Between two samples, at most this part of the time that the container has run."""
+"""Longest interval between samples, as a fraction of the time that the container has run."""
 _KILL_RETRY_S: Final = 0.02
 _MARK_RETRY_S: Final = 0.002
 
 log = get_logger(__name__)
 
 Tell = Callable[[int, bytes], None]
-"""Called with a stream (`attach.STDOUT` or `STDERR`) and what came on it."""
+"""Called with a stream (`attach.STDOUT` or `STDERR`) and new bytes."""
 
 
 class Stop(Enum):
@@ -44,7 +44,7 @@ class Stop(Enum):
 
 
 class Output:
-    """Standard output and error, of which no more is kept than the limit."""
+    """Standard output and error, kept up to the limit."""
 
     def __init__(self, limit_bytes: int, tell: Tell | None = None) -> None:
         self.stdout = bytearray()
@@ -66,12 +66,12 @@ class Output:
             self._report_new()
 
     def end_at(self, mark: bytes) -> None:
-        """Each stream ends with this, which counts against nothing."""
+        """Expect this mark at the end of each stream; it does not count as output."""
         self._mark = mark
         self._left += 2 * len(mark)
 
     def whole(self) -> bool:
-        """Whether both ends have arrived; they are cut off, and so is what went over."""
+        """Return whether both marks have arrived; cut them off, and what exceeds the limit."""
         streams = (self.stderr, self.stdout)
         arrived = bool(self._mark) and all(map(self._ends, streams))
         if not arrived and not (self._mark and self.exceeded):
@@ -144,7 +144,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="docker-watch", daemon=True)
 
     def begin(self) -> None:
-        """Start to watch: time and all else that is used count from now."""
+        """Start to watch; time and usage count from now."""
         self._meter.forget_peak()
         self._before = self._meter.sample() or Usage()
         self._began = time.monotonic()
@@ -152,7 +152,7 @@ class Watch:
         self._thread.start()
 
     def stop(self, reason: Stop) -> None:
-        """Kill the container; the first reason stands. Idempotent."""
+        """Kill the container; the first reason counts. Idempotent."""
         with self._lock:
             if self.reason is not None or self._ended.is_set():
                 return
@@ -200,7 +200,7 @@ class Watch:
             ):
                 self._turn(left if self._marked() else _MARK_RETRY_S)
         except (OSError, SandboxError) as error:
-            # A phase whose output is lost has no result; nor may it run on unwatched.
+            # A phase without its output has no result, and must not run unwatched.
             self._broken = SandboxError(f"the watch over a container broke: {error}")
             self.stop(Stop.KILLED)
             self.dead.set()  # Whoever waits for it learns the rest from Docker.
@@ -240,7 +240,7 @@ class Watch:
             self._reading = False
             self._selector.unregister(self._stream)
             if self._first is not None and not self._first.ended():
-                # It holds the output open, so only a daemon that goes away can end it before.
+                # We hold the output open, so an early end means that the daemon is gone.
                 raise SandboxError("Docker hung up on a running container")
             return
         for stream, data in parts:
@@ -269,7 +269,7 @@ class Watch:
         self._next_sample = time.monotonic() + pause
 
     def _first_died(self) -> None:
-        """Read the final numbers, in the moment between this death and the cgroup's end."""
+        """Read the final usage between the end of the first process and that of the cgroup."""
         self.wall_time_s = time.monotonic() - self._began
         if (usage := self._meter.sample()) is not None:
             self.usage = usage.since(self._before)
@@ -278,7 +278,7 @@ class Watch:
         self.dead.set()
 
     def _kill(self) -> None:
-        """Kill it, until nothing of it runs."""
+        """Kill it repeatedly until nothing of it runs."""
         try:
             while not self._daemon.kill(self._container) and not self._ended.wait(_KILL_RETRY_S):
                 pass
