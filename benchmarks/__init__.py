@@ -1,4 +1,4 @@
-"""What the engine's speed is, each figure beside a peer's of the same run.
+"""Benchmarks of the engine, each beside a peer measured in the same run.
 
 `python -m benchmarks --help` says how to run them. One file a name, each with
 `run(scale) -> Figure`; `servers.py` starts what they need and `peers/` drives what they

@@ -53,7 +53,7 @@ def run(scale: Scale) -> Figure:
         walls.setdefault(name, []).append(drained.wall_s)
         return drained.per_s
 
-    def of_dramatiq(fsync: bool) -> Callable[[], float]:
+    def drain_by_dramatiq(fsync: bool) -> Callable[[], float]:
         def measure() -> dramatiq.Drained:
             with dramatiq.dramatiq(fsync=fsync) as peer:
                 return peer.drain(jobs)
@@ -64,7 +64,7 @@ def run(scale: Scale) -> Figure:
         systems = {NAME: lambda: noted(NAME, lambda: drain(hosts, jobs))}
         missing = dramatiq.missing()
         if not missing:
-            systems |= {dramatiq.name(fsync=f): of_dramatiq(f) for f in (True, False)}
+            systems |= {dramatiq.name(fsync=f): drain_by_dramatiq(f) for f in (True, False)}
         systems[locking_queue.NAME] = lambda: locking_queue.drain_per_s(
             hosts, KAZOO_ENTRIES, scale.pick(200, KAZOO_ENTRIES), limit_s=60
         )

@@ -52,7 +52,7 @@ class Figures:
 # --- the sessions -------------------------------------------------------------
 
 
-class _Ours:
+class _EngineExecutor:
     """One executor that is idle: it claims, consumes and waits."""
 
     def __init__(
@@ -83,7 +83,7 @@ class _Ours:
                 registration = None
 
 
-class _Kazoos:
+class _KazooWaiter:
     """One waiter in `LockingQueue.get`."""
 
     def __init__(
@@ -108,7 +108,7 @@ class _Kazoos:
             waiting.consume()
 
 
-Waiter = type[_Ours] | type[_Kazoos]
+Waiter = type[_EngineExecutor] | type[_KazooWaiter]
 
 
 def _host(kind: Waiter, hosts: str, timeout_s: float, numbers: range, pipe: Connection) -> None:
@@ -189,7 +189,7 @@ class _Counters:
         eventually(quiet, 300, "a ZooKeeper at rest")
 
 
-def measure(sessions: int, jobs: int, kind: Waiter = _Ours) -> Figures:
+def measure(sessions: int, jobs: int, kind: Waiter = _EngineExecutor) -> Figures:
     """Let `sessions` wait, and push `jobs` entries one at a time."""
     with tempfile.TemporaryDirectory() as directory:
         server = LocalZooKeeper(Path(directory), tick_ms=2000, heap_mb=512)
@@ -214,7 +214,7 @@ def _measure(
 ) -> Figures:
     counters = _Counters(server)
     # One for each session that waits, and in ours one for each that reads both lists.
-    expected = sessions if kind is _Ours else 2 * sessions
+    expected = sessions if kind is _EngineExecutor else 2 * sessions
     eventually(lambda: counters.read("watch_count") >= expected, 300, "everybody waiting")
     session = ZooKeeperSession(server.hosts, _timeout_s(sessions))
     session.quiet_while(lambda: True)
@@ -252,7 +252,7 @@ def run(scale: Scale) -> Figure:
     """Measure ours and kazoo's at growing numbers of sessions."""
     counts = scale.pick((10, 100), (1, 10, 100, 1000))
     ours = [measure(sessions, scale.pick(5, 20)) for sessions in counts]
-    theirs = [measure(n, 1 if n > MANY else 3, _Kazoos) for n in counts]
+    theirs = [measure(n, 1 if n > MANY else 3, _KazooWaiter) for n in counts]
     few, most, peer = ours[counts.index(10)], ours[-1], theirs[-1]
     return Figure(
         what=f"ZooKeeper reads for a job, {most.sessions:,} executors idle",

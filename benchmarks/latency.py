@@ -26,7 +26,7 @@ OURS: Final = "job engine"
 Measure = Callable[[], float]
 
 
-def of_engine(running: Running) -> float:
+def measure_engine(running: Running) -> float:
     """Create one job; returns milliseconds."""
     file = running.directory / "marks"
     body = {"action": "mark", "payload": {"file": str(file)}}
@@ -40,7 +40,7 @@ def of_engine(running: Running) -> float:
 
 
 @contextmanager
-def of_dramatiq(directory: Path) -> Iterator[Measure]:
+def measuring_dramatiq(directory: Path) -> Iterator[Measure]:
     """Send one message at a time to workers that idle."""
     file = directory / "dramatiq-marks"
     with dramatiq.dramatiq(fsync=True) as peer, peer.workers(), peer.sender() as send:
@@ -74,11 +74,11 @@ def run(scale: Scale) -> Figure:
     missing = dramatiq.missing()
     with ExitStack() as stack:
         running = stack.enter_context(engine(stack.enter_context(zookeeper()), threads=THREADS))
-        systems: dict[str, Measure] = {OURS: lambda: of_engine(running)}
-        of_engine(running)
+        systems: dict[str, Measure] = {OURS: lambda: measure_engine(running)}
+        measure_engine(running)
         if not missing:
             durable = dramatiq.name(fsync=True)
-            systems[durable] = stack.enter_context(of_dramatiq(running.directory))
+            systems[durable] = stack.enter_context(measuring_dramatiq(running.directory))
         found = in_turns(systems, jobs)
     points = {
         name: {f"p{p}": percentile(values, p) for p in (50, 90, 99)}

@@ -17,7 +17,7 @@ FLAT_MB: Final = 5.0
 """What memory may grow by over the second half of the jobs: less than what chance moves."""
 
 
-def of_processes(pid: int) -> tuple[float, float]:
+def memory_of(pid: int) -> tuple[float, float]:
     """Return RSS and PSS, in MB, of a process and its children; PSS counts shared pages once."""
     first = psutil.Process(pid)
     infos = [p.memory_full_info() for p in (first, *first.children(recursive=True))]
@@ -30,29 +30,29 @@ def over_jobs(running: Running, jobs: int) -> list[tuple[float, float]]:
     for step in range(1, STEPS + 1):
         running.create([{"action": "nothing"}] * (jobs // STEPS))
         running.wait_drained()
-        points.append((step * jobs / STEPS, of_processes(running.pid("executor"))[0]))
+        points.append((step * jobs / STEPS, memory_of(running.pid("executor"))[0]))
     return points
 
 
-def of_dramatiq(messages: int) -> tuple[float, float]:
+def memory_of_dramatiq(messages: int) -> tuple[float, float]:
     """Return RSS and PSS of all of dramatiq's processes after it drained that many, in MB."""
     with dramatiq.dramatiq(fsync=True) as peer:
         peer.send(messages)
         with peer.workers() as pid:
             wait_for(lambda: peer.left() == 0, 600, "dramatiq to drain")
-            return of_processes(pid)
+            return memory_of(pid)
 
 
 def run(scale: Scale) -> Figure:
     """Measure both."""
     jobs = scale.pick(5000, 100_000)
     with zookeeper() as hosts, engine(hosts, threads=THREADS) as running:
-        at_rest, pss = of_processes(running.pid("executor"))
+        at_rest, pss = memory_of(running.pid("executor"))
         points = over_jobs(running, jobs)
     missing = dramatiq.missing()
     peers, shared = [], {}
     if not missing:
-        rss, theirs = of_dramatiq(scale.pick(1000, 5000))
+        rss, theirs = memory_of_dramatiq(scale.pick(1000, 5000))
         name = f"dramatiq, {dramatiq.PROCESSES} x {dramatiq.THREADS} threads"
         peers = [Peer(name, rss, dramatiq.DURABILITY[True])]
         shared = {f"{name}, PSS, MB": theirs}

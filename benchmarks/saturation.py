@@ -20,7 +20,7 @@ COUNT: Final = {"docker": (8, 60), "bubblewrap": (40, 400)}
 """Submissions in a round, by backend: quick, full."""
 
 
-def of(backend: Backend, scale: Scale) -> tuple[float, float]:
+def measure_backend(backend: Backend, scale: Scale) -> tuple[float, float]:
     """Return submissions a second of ours, and of the bare runtime."""
     count = scale.pick(*COUNT[backend.name])
     with backend.pool(warm_slots=AT_ONCE) as slots:
@@ -39,7 +39,7 @@ def of(backend: Backend, scale: Scale) -> tuple[float, float]:
 def run(scale: Scale) -> Figure:
     """Measure every backend that is here."""
     found, missing = backends()
-    measured = {backend.name: of(backend, scale) for backend in found}
+    measured = {backend.name: measure_backend(backend, scale) for backend in found}
     bounds = []
     if "bubblewrap" in measured:
         bounds.append(

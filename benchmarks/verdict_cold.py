@@ -18,7 +18,7 @@ LIMIT: Final = 1.15
 DOCKER: Final = "docker"
 
 
-def of(backend: Backend, rounds: int) -> dict[str, list[float]]:
+def measure_backend(backend: Backend, rounds: int) -> dict[str, list[float]]:
     """Return milliseconds to the verdict, until nothing is left, and of the bare runtime."""
     found: dict[str, list[float]] = {"verdict": [], "gone": [], "bare": []}
     with backend.pool(warm_slots=0) as slots:
@@ -38,7 +38,9 @@ def run(scale: Scale) -> Figure:
     rounds = scale.pick(8, 60)
     found, missing = backends()
     measured = {
-        backend.name: {what: percentile(ms, 50) for what, ms in of(backend, rounds).items()}
+        backend.name: {
+            what: percentile(ms, 50) for what, ms in measure_backend(backend, rounds).items()
+        }
         for backend in found
     }
     ratios = {name: ms["gone"] / ms["bare"] for name, ms in measured.items()}

@@ -35,7 +35,7 @@ def arrivals(each: Callable[[], float], count: int, period_s: float) -> list[flo
         return [future.result() for future in done]
 
 
-def of(backend: Backend, count: int) -> tuple[list[float], list[float]]:
+def measure_backend(backend: Backend, count: int) -> tuple[list[float], list[float]]:
     """Return milliseconds of each submission, and of the bare runtime's before and after."""
     runs = max(2, count // BARE_EVERY // 2)
     bare = [backend.bare.run() for _ in range(runs)]
@@ -49,7 +49,7 @@ def run(scale: Scale) -> Figure:
     """Measure every backend that is here."""
     count = scale.pick(14, 120)
     found, missing = backends()
-    measured = {backend.name: of(backend, count) for backend in found}
+    measured = {backend.name: measure_backend(backend, count) for backend in found}
     p50 = {name: percentile(ours, 50) for name, (ours, _) in measured.items()}
     first = found[0].name if found else ""
     return Figure(
