@@ -115,18 +115,18 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: flo
 
 
 def _fault(error: BaseException, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
-    told = str(error) if isinstance(error, JobEngineError) else repr(error)
+    reason = str(error) if isinstance(error, JobEngineError) else repr(error)
     if attempts >= retry.max_attempts:
         return _failed(
             error,
             f"A fault of the platform ({verdict_of(error)}): given up after {attempts} attempts. "
-            f"The last one ended with: {told}",
+            f"The last one ended with: {reason}",
         )
     delay_s = round(retry.delay_s(attempts, luck), 3)
     return Outcome(
         kind=ReportKind.RETRY,
         message=f"A fault of the platform ({verdict_of(error)}): attempt {attempts} broke and is "
-        f"repeated in {delay_s:g} s: {told}",
+        f"repeated in {delay_s:g} s: {reason}",
         retry_after_s=delay_s,
     )
 

@@ -43,7 +43,7 @@ class Server(uvicorn.Server):
         self.start_error: JobEngineError | None = None
         """Why the application did not start, where that is known."""
         self._answers = threading.Event()
-        self._told: int | None = None
+        self._stop_fd: int | None = None
         self._lifespan = app.router.lifespan_context
         app.router.lifespan_context = self._noting_errors
 
@@ -95,9 +95,9 @@ class Server(uvicorn.Server):
         """
         self.force_exit = self.should_exit
         self.should_exit = True
-        if self._told is not None:
+        if self._stop_fd is not None:
             # Nothing that locks: the thread that this interrupts may hold the lock.
-            os.eventfd_write(self._told, 1)
+            os.eventfd_write(self._stop_fd, 1)
 
     def end_in_time(self) -> None:
         """End the process some seconds after the signal to stop, should it still be there.
@@ -105,10 +105,10 @@ class Server(uvicorn.Server):
         A database that hangs holds its threads up, and nothing ends a thread. Whatever was
         answered is durable; of the rest nobody was told that it is done.
         """
-        self._told = told = os.eventfd(0, os.EFD_CLOEXEC)
+        self._stop_fd = stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
 
         def wait() -> None:
-            os.eventfd_read(told)
+            os.eventfd_read(stop_fd)
             time.sleep(LAST_RESORT_S)
             log.critical("api.exit", code=EXIT_STUCK_STORE, after_s=LAST_RESORT_S)
             os._exit(EXIT_STUCK_STORE)

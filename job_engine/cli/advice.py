@@ -98,8 +98,8 @@ def _cells(phase: str, runs: str, label: str) -> tuple[str, str, str]:
 
 
 def _numbers(spread: Spread, limit: float | None, unit: str, size: int) -> list[str]:
-    told: list[float | None] = [spread.p50, spread.p95, spread.largest, limit]
-    return ["" if number is None else f"{number / size:.2f} {unit}" for number in told]
+    numbers: list[float | None] = [spread.p50, spread.p95, spread.largest, limit]
+    return ["" if number is None else f"{number / size:.2f} {unit}" for number in numbers]
 
 
 def _advice(now: str, fits: str | None) -> str:

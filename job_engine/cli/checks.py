@@ -54,9 +54,9 @@ def machine() -> Iterator[Finding]:
     """Check everything but the API, most basic things first."""
     yield _python()
     yield _zookeeper()
-    told = settings()
-    yield told
-    if told.status is not Status.MISSING:  # the sandboxes go by them
+    finding = settings()
+    yield finding
+    if finding.status is not Status.MISSING:  # the sandboxes go by them
         for check in (_docker, _bubblewrap, _cgroups, _sandbox):
             yield check()
         yield policy(load_settings(SandboxSettings))
@@ -77,11 +77,11 @@ def settings() -> Finding:
     slips, others = unknown_variables()
     wrong += [f"{name} is no setting; did you mean {meant}?" for name, meant in slips.items()]
     if wrong:
-        told = " ".join(dict.fromkeys(wrong))
-        return Finding("settings", Status.MISSING, told, "nothing starts until that is mended")
+        message = " ".join(dict.fromkeys(wrong))
+        return Finding("settings", Status.MISSING, message, "nothing starts until that is mended")
     if others:
-        told = f"{', '.join(others)}: no setting of the engine's, and ignored"
-        return Finding("settings", Status.WARN, told)
+        message = f"{', '.join(others)}: no setting of the engine's, and ignored"
+        return Finding("settings", Status.WARN, message)
     file = os.environ.get(CONFIG)
     where = f"from {file} and the environment" if file else "from the environment"
     return Finding("settings", Status.OK, f"can be read, {where}")
@@ -155,7 +155,7 @@ def policy(allowed: PolicySettings) -> Finding:
     """Say what assignments may ask of executors with these settings."""
     images, hosts = allowed.allow_images, allowed.allow_reach
     grants = [*(["/dev/kvm"] if allowed.allow_kvm else []), *allowed.allow_profiles]
-    told = (
+    message = (
         f"at most {allowed.max_cpus:g} CPUs, {allowed.max_memory_bytes // 2**20:,} MiB, "
         f"{allowed.max_cpu_time_s:g} s of CPU, {allowed.max_wall_time_s:g} s, "
         f"{allowed.max_processes:,} processes a phase; "
@@ -165,9 +165,12 @@ def policy(allowed: PolicySettings) -> Finding:
     )
     if grants:
         return Finding(
-            "policy", Status.WARN, told, "grant these only on machines for courses that need them"
+            "policy",
+            Status.WARN,
+            message,
+            "grant these only on machines for courses that need them",
         )
-    return Finding("policy", Status.OK, told)
+    return Finding("policy", Status.OK, message)
 
 
 def _programs() -> Iterator[Finding]:

@@ -41,8 +41,8 @@ def doctor(api_url: ApiUrl = None, data_dir: DataDir = None) -> None:
 def _all(api_url: str | None, data_dir: DataDir) -> Iterator[Finding]:
     yield from checks.machine()
     api = _api(api_url, data_dir)
-    if api.status is not Status.OK and (told := _settings_of_up()) is not None:
-        yield checks.port(told.host, told.port or 8020)
+    if api.status is not Status.OK and (up_settings := _settings_of_up()) is not None:
+        yield checks.port(up_settings.host, up_settings.port or 8020)
     yield api
     if (queue := _queue(api_url, data_dir)) is not None:
         yield queue

@@ -148,16 +148,16 @@ def new_engine_id() -> str:
 def _take(lock: IO[str], patience_s: float) -> bool:
     """Take a lock, for as long as the file is open; False: somebody else has it."""
     deadline = time.monotonic() + patience_s
-    told = False
+    announced = False
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
-            if not told:
+            if not announced:
                 log.warning("engine.waits", file=lock.name, patience_s=patience_s)
-                told = True
+                announced = True
             time.sleep(_POLL_S)
         else:
             return True

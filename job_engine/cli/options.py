@@ -111,8 +111,8 @@ def refuse_slips() -> None:
     for variable in others:
         print(f"warning: {variable} is no setting, and is ignored.", file=sys.stderr)
     if slips:
-        told = [f"{name} is no setting; did you mean {meant}?" for name, meant in slips.items()]
-        raise ConfigurationError(" ".join(told))
+        problems = [f"{name} is no setting; did you mean {meant}?" for name, meant in slips.items()]
+        raise ConfigurationError(" ".join(problems))
 
 
 def run_or_exit(run: Callable[[], None]) -> None:

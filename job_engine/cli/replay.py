@@ -50,9 +50,9 @@ def _run_again(api: Api, job: str, *, as_json: bool) -> tuple[dict[str, Any], li
     return again, None if now is None else differences(then, now)
 
 
-def _show(as_json: bool, told: dict[str, Any], lines: list[str]) -> None:
+def _show(as_json: bool, comparison: dict[str, Any], lines: list[str]) -> None:
     if as_json:
-        text.print_json(told)
+        text.print_json(comparison)
         return
     for line in lines:
         print(line)

@@ -210,8 +210,8 @@ def _queue_line(queue: Queue) -> str:
 
 def _executors_line(queue: Queue) -> str:
     draining = sum(executor.draining for executor in queue.executors)
-    told = f"{len(queue.executors) - draining} live with {queue.live_threads} threads"
-    return f"{told}, {draining} draining" if draining else told
+    live = f"{len(queue.executors) - draining} live with {queue.live_threads} threads"
+    return f"{live}, {draining} draining" if draining else live
 
 
 def _jobs(number: int) -> str:

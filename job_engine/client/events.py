@@ -213,12 +213,12 @@ def named_events(chunks: Iterable[bytes]) -> Iterator[tuple[str | None, str, str
         *whole, pending = (pending + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
         for block in whole:
             fields = [line.partition(":") for line in block.decode().split("\n")]
-            told: dict[str, list[str]] = {"id": [], "event": [], "data": []}
+            values: dict[str, list[str]] = {"id": [], "event": [], "data": []}
             for name, _, value in fields:
-                if name in told:
-                    told[name].append(value.removeprefix(" "))
-            event_id = told["id"][-1] if told["id"] else None
-            yield event_id, "".join(told["event"][-1:]), "\n".join(told["data"])
+                if name in values:
+                    values[name].append(value.removeprefix(" "))
+            event_id = values["id"][-1] if values["id"] else None
+            yield event_id, "".join(values["event"][-1:]), "\n".join(values["data"])
 
 
 def event_stream(

@@ -103,14 +103,14 @@ class Job:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         look_s, seen = FIRST_LOOK_S, self
         while not (now := seen.refresh()).is_final:
-            _tell(on_change, seen, now)
+            _notify(on_change, seen, now)
             seen = now
             left_s = LAST_LOOK_S if deadline is None else deadline - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError(f"{self.id} is still {now.state} after {timeout_s} s.")
             self.api.pause(min(look_s, left_s))
             look_s = min(look_s * _SLOWER, LAST_LOOK_S)
-        _tell(on_change, seen, now)
+        _notify(on_change, seen, now)
         return now
 
     def check(self) -> Job:
@@ -154,7 +154,7 @@ class Job:
             self.api.pause(look_s)
 
 
-def _tell(on_change: Callable[[Job], None] | None, before: Job, after: Job) -> None:
+def _notify(on_change: Callable[[Job], None] | None, before: Job, after: Job) -> None:
     shown = ("state", "progress", "status-message")
     if on_change is not None and any(
         before.document.get(name) != after.document.get(name) for name in shown

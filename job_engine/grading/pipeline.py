@@ -224,7 +224,7 @@ class Grader:
             bundle,
             tree,
             sleep=watch.sleep,
-            tell=watch.log,
+            log_line=watch.log,
             show=partial(_show_setup, watch),
             lend=watch.lend,
         )

@@ -213,10 +213,10 @@ def refuse_by_terms(text: bytes, terms: Collection[Mapping[str, Any]]) -> None:
     What they say of images goes by digests alone: what a tag stands for they know.
     """
     refusal: AssignmentError | None = None
-    for told in terms:
+    for published in terms:
         try:
-            known = flavours(told["flavours"])
-            load_assignment(text, known, PolicySettings.model_validate(told["policy"]))
+            known = flavours(published["flavours"])
+            load_assignment(text, known, PolicySettings.model_validate(published["policy"]))
         except AssignmentError as error:
             refusal = refusal or error
         except (KeyError, ValueError, ConfigurationError):

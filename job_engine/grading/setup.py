@@ -75,14 +75,14 @@ class SetupRuns:
         tree: Tree,
         *,
         sleep: Callable[[float], None],
-        tell: Callable[[str], None],
+        log_line: Callable[[str], None],
         show: Callable[[str], None],
         lend: Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]],
     ) -> str:
         """Return the name of the image that the setup makes, made now if need be.
 
         `tree` will hold the tests. `sleep` is called while another thread runs the same setup,
-        `tell` writes to the job's log, `show` streams the output to staff, and `lend` lets an
+        `log_line` writes to the job's log, `show` streams the output to staff, and `lend` lets an
         interruption end the run. Raises `AssignmentError`, with the last lines of the output,
         when the setup fails.
         """
@@ -95,20 +95,20 @@ class SetupRuns:
         with locked(marker.with_suffix(".lock"), sleep):
             if not self._is_there(name, marker):
                 _raise_remembered(marker)
-                self._run(assignment, bundle, tree, name, marker, tell, show, lend)
+                self._run(assignment, bundle, tree, name, marker, log_line, show, lend)
             self._evict(keep=key)
         return name
 
     def _key(self, assignment: Assignment, bundle: Bundle) -> str:
         assert assignment.setup is not None
-        told = {
+        inputs = {
             "bundle": bundle.digest,
             "image": self.sandbox.image_digest(assignment.image),
             "command": assignment.setup.argv(),
             "env": self._env(assignment),
             "hosts": sorted(self.settings.setup_hosts),
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
     def _env(self, assignment: Assignment) -> dict[str, str]:
         assert assignment.setup is not None
@@ -135,7 +135,7 @@ class SetupRuns:
         tree: Tree,
         name: str,
         marker: Path,
-        tell: Callable[[str], None],
+        log_line: Callable[[str], None],
         show: Callable[[str], None],
         lend: Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]],
     ) -> None:
@@ -154,7 +154,7 @@ class SetupRuns:
             raise SandboxError("The setup was killed from outside of the run.")
         result = ended[0]
         lines = _last_lines(result)
-        tell(f"setup: {explain(result, spec.limits)}")
+        log_line(f"setup: {explain(result, spec.limits)}")
         # The setup sees the tests, and may print their names.
         show(lines)
         log.info("setup.done", assignment=assignment.name, verdict=result.verdict.value)

@@ -103,7 +103,7 @@ def _reason(error: BaseException) -> str:
     """Say what broke an import, and where: the line of the file, not of what it called."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
-    told = error.message if isinstance(error, PluginError) else repr(error)
+    reason = error.message if isinstance(error, PluginError) else repr(error)
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -111,7 +111,7 @@ def _reason(error: BaseException) -> str:
     ]
     # The first frame is this module's own.
     where = f"{frames[1].filename}, line {frames[1].lineno}: " if len(frames) > 1 else ""
-    return f"{where}{told[:_REASON_CHARS]}"
+    return f"{where}{reason[:_REASON_CHARS]}"
 
 
 def _in_module(module: ModuleType) -> Iterator[tuple[Action[Any], str]]:

@@ -24,8 +24,8 @@ def load(kind: type[S], given: Mapping[str, Any] | None = None) -> S:
     try:
         return kind(**flags)
     except ValidationError as error:
-        told = [_told(kind, flags, detail) for detail in error.errors(include_input=False)]
-        raise ConfigurationError("; ".join(told)) from None
+        problems = [_problem(kind, flags, detail) for detail in error.errors(include_input=False)]
+        raise ConfigurationError("; ".join(problems)) from None
 
 
 def flag_of(name: str) -> str:
@@ -38,7 +38,7 @@ def is_secret(field: FieldInfo) -> bool:
     return SecretStr in (field.annotation, *get_args(field.annotation))
 
 
-def _told(kind: type[Settings], flags: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
+def _problem(kind: type[Settings], flags: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
     name, *inside = detail["loc"] or ("settings",)
     expected = str(detail["msg"])
     if detail["type"] in ("list_type", "dict_type") and variable_of(name) in os.environ:

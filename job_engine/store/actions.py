@@ -47,14 +47,14 @@ class Actions:
         A restricted action stays restricted unless `opens` is true: an executor's key must
         not be able to open an administrators' action to everybody.
         """
-        told = {description.name: description for description in descriptions}
+        published = {description.name: description for description in descriptions}
 
         def unit(connection: Connection) -> None:
-            known = select(actions.c.description).where(actions.c.name.in_(list(told)))
+            known = select(actions.c.description).where(actions.c.name.in_(list(published)))
             before = {row["name"]: row for row in connection.execute(known).scalars()}
             newest = {
                 name: _over(before.get(name, {}), description, opens=opens)
-                for name, description in told.items()
+                for name, description in published.items()
             }
             connection.execute(delete(actions).where(actions.c.name.in_(list(newest))))
             if newest:

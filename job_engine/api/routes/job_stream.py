@@ -71,14 +71,14 @@ async def job_stream(
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Response:
     """Stream `log`, `phase`, `test`, `output` and `job` events, and `end` when it is over."""
-    told = last_event_id or offset
-    after = Offset() if told is None or told == _END else Offset.parse(told)
+    resume_at = last_event_id or offset
+    after = Offset() if resume_at is None or resume_at == _END else Offset.parse(resume_at)
     if after is None:
         raise BadOffsetError
     call = await make_call(request, services, who)
     job = f"job/{uuid}"
     await run_in_threadpool(_look, call, job)  # raises before the stream has begun
-    if told == _END:
+    if resume_at == _END:
         return Response(status_code=204)
     return EventSourceResponse(
         _follow(call, job, after),

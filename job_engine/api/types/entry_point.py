@@ -23,7 +23,7 @@ from job_engine.store.resources import Resource
 ENTRY_POINT: Final = "cloud-entry-point"
 
 
-class _Told(Schema):
+class _EditableAttributes(Schema):
     """What an admin may say of it."""
 
     name: Annotated[NonBlank | None, Given] = None
@@ -54,13 +54,13 @@ def edit_entry_point(call: Call, type_names: Sequence[str]) -> Reply:
     asked = change_of(call)
 
     def change(before: Resource) -> Resource:
-        told = _Told.model_fields.keys()
+        editable = _EditableAttributes.model_fields.keys()
         change = asked(before.document)
         kept = {
-            k: v for k, v in before.document.items() if k not in told or k not in change.removed
+            k: v for k, v in before.document.items() if k not in editable or k not in change.removed
         }
-        written = {k: v for k, v in change.body.items() if k in told}
-        validate(_Told, written, ENTRY_POINT)
+        written = {k: v for k, v in change.body.items() if k in editable}
+        validate(_EditableAttributes, written, ENTRY_POINT)
         return replace(before, document={**kept, **written, "updated-by": call.who.creator})
 
     store = call.services.store.resources

@@ -67,8 +67,8 @@ def _of_results(output: str, now: datetime) -> StudentView:
     except ValidationError:
         return StudentView(None, _UNREADABLE)
     seen = for_students(results, now)
-    told = None if seen.message == results.message else seen.headline
-    return StudentView(to_json(seen), told)
+    message = None if seen.message == results.message else seen.headline
+    return StudentView(to_json(seen), message)
 
 
 def for_students(results: Results, now: datetime) -> Results:

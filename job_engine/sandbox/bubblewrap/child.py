@@ -79,7 +79,7 @@ def _become(owner: int, *, own_root: bool) -> None:
 
 def _enter_own_users() -> None:
     """Enter a user namespace in which the slot's range of ids is all there is, from 0."""
-    start, told = os.pipe()
+    start, notify = os.pipe()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -92,7 +92,7 @@ def _enter_own_users() -> None:
         finally:
             os._exit(code)
     syscalls.unshare(syscalls.CLONE_NEWUSER)
-    os.write(told, b"u")
+    os.write(notify, b"u")
     if os.waitpid(pid, 0)[1] != 0:
         raise OSError("the ids of the slot's root cannot be mapped")
 

@@ -54,5 +54,5 @@ def _digest(path: Path, _stamp: tuple[int, int, int]) -> str:
 @functools.cache
 def bwrap_version(program: Path) -> str:
     """Return what bwrap calls itself, such as `bubblewrap 0.8.0`."""
-    told = subprocess.run([program, "--version"], capture_output=True, check=False, text=True)
-    return told.stdout.strip() or "bubblewrap"
+    result = subprocess.run([program, "--version"], capture_output=True, check=False, text=True)
+    return result.stdout.strip() or "bubblewrap"

@@ -76,16 +76,16 @@ def map_range(pid: int) -> None:
 
 def _user_namespace(mapping: str) -> int:
     """Return a descriptor of a user namespace with this mapping, which nobody is in."""
-    ready, told = os.pipe()
+    ready, notify = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             syscalls.unshare(syscalls.CLONE_NEWUSER)
-            os.write(told, b"u")
+            os.write(notify, b"u")
             signal.pause()
         finally:
             os._exit(1)
-    os.close(told)
+    os.close(notify)
     try:
         if os.read(ready, 1) != b"u":
             raise OSError("no user namespace to map a layer with")

@@ -67,7 +67,7 @@ class Output:
     """Standard output and error of a phase, capped together."""
 
     cap_bytes: int
-    tell: Callable[[int, bytes], None] | None = None
+    on_output: Callable[[int, bytes], None] | None = None
     """Called with what is kept, as it comes."""
     streams: dict[int, bytearray] = field(default_factory=dict)
     exceeded: bool = False
@@ -80,8 +80,8 @@ class Output:
             return False
         room = self.cap_bytes - sum(map(len, self.streams.values()))
         self.streams[fd] += data[:room]
-        if self.tell is not None and data[:room]:
-            self.tell(fd, data[:room])
+        if self.on_output is not None and data[:room]:
+            self.on_output(fd, data[:room])
         self.exceeded = self.exceeded or len(data) > room
         return bool(data) and not self.exceeded
 
@@ -112,7 +112,7 @@ class PhaseRun:
         self._private_hosts = private_hosts
         self._on_start = on_start
         self._on_output = on_output
-        self._output = Output(spec.limits.output_bytes, self._tell if spec.live else None)
+        self._output = Output(spec.limits.output_bytes, self._emit_output if spec.live else None)
         self._broken: str | None = None
         self._ended: dict[str, Any] | None = None
         self._out = self._err = -1
@@ -137,7 +137,7 @@ class PhaseRun:
             while self._output.take(fd):
                 pass
 
-    def _tell(self, fd: int, data: bytes) -> None:
+    def _emit_output(self, fd: int, data: bytes) -> None:
         self._on_output(PhaseOutput(self._spec.name, data, stderr=fd == self._err))
 
     def _launch(self, stack: ExitStack) -> None:

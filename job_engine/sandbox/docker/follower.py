@@ -22,8 +22,8 @@ _TREE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
-def follower(place: Place, follow: Follow, tell: Callable[[bytes], None]) -> Iterator[None]:
-    """While entered, call `tell` from another thread with what is added to the file."""
+def follower(place: Place, follow: Follow, on_data: Callable[[bytes], None]) -> Iterator[None]:
+    """While entered, call `on_data` from another thread with what is added to the file."""
     tree = _tree_in_sight(place, follow.tree)
     if tree is None:
         yield
@@ -34,7 +34,7 @@ def follower(place: Place, follow: Follow, tell: Callable[[bytes], None]) -> Ite
     def run() -> None:
         while not over.wait(PERIOD_S):
             if data := growth.look(tree):
-                tell(data)
+                on_data(data)
 
     thread = threading.Thread(target=run, name="docker-follow", daemon=True)
     thread.start()

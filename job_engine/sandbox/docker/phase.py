@@ -17,7 +17,7 @@ from job_engine.sandbox.docker.daemon import Daemon
 from job_engine.sandbox.docker.ends import FirstProcess, first_process
 from job_engine.sandbox.docker.meter import Meter, Usage, make_meter
 from job_engine.sandbox.docker.root_gauge import RootGauge
-from job_engine.sandbox.docker.watch import Stop, Tell, Watch
+from job_engine.sandbox.docker.watch import OnOutput, Stop, Watch
 from job_engine.sandbox.policy import socket_bytes
 
 WAIT_SCRIPT: Final = files(__package__).joinpath("wait.sh").read_text()
@@ -157,7 +157,7 @@ class PhaseContainer:
         environment: Mapping[str, str],
         stdin: bytes,
         on_start: Callable[[], None],
-        on_output: Tell | None = None,
+        on_output: OnOutput | None = None,
     ) -> Ending:
         """Run to the end; all processes are dead on return.
 
@@ -189,7 +189,7 @@ class PhaseContainer:
             return Ending(reason=Stop.KILLED)
         return self._ending(waiting.id, watch, death)
 
-    def _begin_watch(self, waiting: _Waiting, on_output: Tell | None) -> Watch:
+    def _begin_watch(self, waiting: _Waiting, on_output: OnOutput | None) -> Watch:
         watch = Watch(
             self._daemon,
             waiting.id,

@@ -35,7 +35,7 @@ from job_engine.sandbox.docker.network import Gate
 from job_engine.sandbox.docker.parts import SlotParts
 from job_engine.sandbox.docker.phase import PhaseContainer
 from job_engine.sandbox.docker.result import read_result
-from job_engine.sandbox.docker.watch import Tell
+from job_engine.sandbox.docker.watch import OnOutput
 from job_engine.sandbox.policy import check_inputs, with_env
 
 _JOIN_S: Final = 120.0
@@ -184,13 +184,13 @@ class DockerSlot(Slot):
                 companion.begin()
             container, environment = self._ready_to_run(ends, phase, inputs)
             if phase.follow is not None:
-                on_growth = self._growth_teller(phase)
+                on_growth = self._growth_emitter(phase)
                 ends.enter_context(follower(self._parts.place, phase.follow, on_growth))
             ending = container.run(
                 environment,
                 inputs.stdin.get(phase.name, b""),
                 on_start=lambda: self._events.put(PhaseStarted(phase.name)),
-                on_output=self._teller(phase),
+                on_output=self._output_emitter(phase),
             )
             if companion is not None:
                 ended = companion.end()
@@ -230,10 +230,10 @@ class DockerSlot(Slot):
             # It is removed with the slot: until then the later phases have the machine.
             container.close()
 
-    def _growth_teller(self, phase: PhaseSpec) -> Callable[[bytes], None]:
+    def _growth_emitter(self, phase: PhaseSpec) -> Callable[[bytes], None]:
         return lambda data: self._events.put(FileGrew(phase.name, data))
 
-    def _teller(self, phase: PhaseSpec) -> Tell | None:
+    def _output_emitter(self, phase: PhaseSpec) -> OnOutput | None:
         if not phase.live:
             return None
         return lambda stream, data: self._events.put(

@@ -28,7 +28,7 @@ _MARK_RETRY_S: Final = 0.002
 
 log = get_logger(__name__)
 
-Tell = Callable[[int, bytes], None]
+OnOutput = Callable[[int, bytes], None]
 """Called with a stream (`attach.STDOUT` or `STDERR`) and new bytes."""
 
 
@@ -46,14 +46,14 @@ class Stop(Enum):
 class Output:
     """Standard output and error, kept up to the limit."""
 
-    def __init__(self, limit_bytes: int, tell: Tell | None = None) -> None:
+    def __init__(self, limit_bytes: int, on_output: OnOutput | None = None) -> None:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.exceeded = False
         self._limit = limit_bytes
         self._left = limit_bytes
         self._mark = b""
-        self._tell = tell
+        self._on_output = on_output
         self._reported = {STDOUT: 0, STDERR: 0}
 
     def add(self, stream: int, data: bytes) -> None:
@@ -85,12 +85,12 @@ class Output:
         return True
 
     def _report_new(self) -> None:
-        if self._tell is None:
+        if self._on_output is None:
             return
         for number, stream in ((STDOUT, self.stdout), (STDERR, self.stderr)):
             if data := bytes(stream[self._reported[number] :]):
                 self._reported[number] += len(data)
-                self._tell(number, data)
+                self._on_output(number, data)
 
     def _ends(self, stream: bytearray) -> bool:
         return stream.endswith(self._mark)
@@ -111,9 +111,9 @@ class Watch:
         meter: Meter,
         limits: Limits,
         first: FirstProcess | None,
-        tell: Tell | None = None,
+        on_output: OnOutput | None = None,
     ) -> None:
-        self.output = Output(limits.output_bytes, tell)
+        self.output = Output(limits.output_bytes, on_output)
         self.usage = Usage()
         self.reason: Stop | None = None
         self.dead = threading.Event()

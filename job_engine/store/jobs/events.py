@@ -167,7 +167,7 @@ class Events:
             queued = {action: many for action, state, many in found if state == JobState.QUEUED}
             few = queued and sum(queued.values()) <= FEW
             became = _BECAME.all(connection, after=event_id) if few else []
-            told = Counter(action for _, action, _, _ in became)
+            listed = Counter(action for _, action, _, _ in became)
             changes = Changes(
                 waiting=sorted(queued),
                 moving=sorted({action for action, state, _ in found if state == JobState.RUNNING}),
@@ -179,7 +179,7 @@ class Events:
                 new=[
                     NewJob(job=job, action=action, priority=priority, version=version)
                     for job, action, priority, version in became
-                    if told[action] == queued[action]
+                    if listed[action] == queued[action]
                 ],
             )
             return ChangePage(changes, max(event_id, newest_id(connection)))

@@ -173,9 +173,9 @@ class Logs:
             .limit(limit)
         )
         found = self._database.read(lambda c: (c.execute(lines).all(), c.execute(notes).all()))
-        told = _in_order(after, *found, limit)
-        items = [item for item in told if staff or not item.staff]
-        return StreamPage(items, told[-1].offset if told else after)
+        merged = _in_order(after, *found, limit)
+        items = [item for item in merged if staff or not item.staff]
+        return StreamPage(items, merged[-1].offset if merged else after)
 
 
 def _in_order(
@@ -188,12 +188,12 @@ def _in_order(
     if len(notes) == limit:
         lines = [line for line in lines if line.n <= notes[-1].line]
     keyed = [((row.n, 0), row) for row in lines] + [((row.line, row.n), row) for row in notes]
-    told: list[StreamItem] = []
+    merged: list[StreamItem] = []
     for (_, note), row in sorted(keyed, key=lambda pair: pair[0]):
         if note:
             after = Offset(after.line, note)
-            told.append(StreamItem(after, row.kind, row.data, row.staff))
+            merged.append(StreamItem(after, row.kind, row.data, row.staff))
         else:
             after = Offset(row.n, after.note)
-            told.append(StreamItem(after, LOG, row.line, staff=False))
-    return told
+            merged.append(StreamItem(after, LOG, row.line, staff=False))
+    return merged
