@@ -45,20 +45,6 @@ COMMON: Final[dict[str, Json]] = {
         "required": ["status", "message"],
         "additionalProperties": False,
     },
-    "json-patch": {
-        "type": "array",
-        "description": "Operations on the document, in order: RFC 6902.",
-        "items": {
-            "type": "object",
-            "properties": {
-                "op": {"enum": ["add", "remove", "replace", "move", "copy", "test"]},
-                "path": STRING,
-                "from": STRING,
-                "value": {},
-            },
-            "required": ["op", "path"],
-        },
-    },
     "status": {
         "type": "object",
         "description": "What became of a resource.",
