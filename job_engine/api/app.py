@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -184,6 +185,9 @@ class _Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Return the whole stack; Starlette calls this once."""
         within = super().build_middleware_stack()
+        assert isinstance(within, ServerErrorMiddleware)
+        # It would answer what crashed in plain text; `RequestIdMiddleware` does so as CIMI has it.
+        within = within.app
         app: ASGIApp = Shortcut(within, self.resource_routes, _answer_error)
         for middleware, arguments, options in reversed(self.outer_middleware):
             app = middleware(app, *arguments, **options)

@@ -130,7 +130,8 @@ def _get(root: dict[str, Any], path: Sequence[str], step: Step) -> Any:
 
 def _remove(root: dict[str, Any], path: Sequence[str], step: Step) -> Any:
     parent = _get(root, path[:-1], step)
-    return parent.pop(_key(parent, path[-1], step))
+    key = _key(parent, path[-1], step)  # first: it refuses what has no `pop`
+    return parent.pop(key)
 
 
 def _replace(root: dict[str, Any], step: Step) -> None:

@@ -53,6 +53,8 @@ def test_operations(operation: Any, changed: Any) -> None:
         ({"op": "add", "path": "/name/x", "value": 1}, "0/add: leads to nothing"),
         ({"op": "replace", "path": "/tags/-", "value": 1}, "0/replace: leads to nothing"),
         ({"op": "remove", "path": "/no"}, "0/remove: leads to nothing"),
+        ({"op": "remove", "path": "/name/x"}, "0/remove: leads to nothing"),
+        ({"op": "move", "from": "/name/x", "path": "/x"}, "0/move: leads to nothing"),
         ({"op": "remove", "path": ""}, "what is left is no JSON object"),
         ({"op": "move", "from": "/of", "path": "/of/x"}, "0/path: is inside of what is moved"),
         ({"op": "add", "path": "name", "value": 1}, "0/path: must be a JSON Pointer"),

@@ -85,7 +85,9 @@ def test_an_unexpected_error_is_a_500_with_a_message(
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(api.services.store.jobs, "get", crash)
-    refused(api(ADMIN, "GET", "job/x"), 500, "Unexpected exception thrown: ZeroDivisionError")
+    monkeypatch.setattr(api.services.store.resources, "get", crash)
+    for path in ("job/x", "user/x", "job/x/stream"):
+        refused(api(ADMIN, "GET", path), 500, "Unexpected exception thrown: ZeroDivisionError")
 
 
 def test_queries(api: Client) -> None:
