@@ -367,6 +367,7 @@ def test_an_assignment_of_ours_is_one_whatever_else_is_there(tmp_path: Path, sai
         ("config/config.json", "Submitty"),
         (".guides/settings", "Codio"),
         ("deep/er/run_autograder", "Did you mean .*deep/er"),
+        ("data/01.in", "contract: cases"),
         ("notes.txt", r"docs/assignments\.md"),
     ],
 )
