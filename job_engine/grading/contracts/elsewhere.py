@@ -59,7 +59,7 @@ def unknown(source: Path, files: tuple[str, ...], kinds: Iterable[Known]) -> str
     if case := next((file for file in files if file.endswith(".in")), None):
         return (
             f"{message} For cases such as {case} write an {FILE_NAME} with `contract: cases` and "
-            "the program that is run on them, and put them below tests/; docs/assignments.md has one."
+            "the program that is run on them, and put them below tests/ (docs/assignments.md)."
         )
     return f"{message} docs/assignments.md says what can be taken, and how."
 
