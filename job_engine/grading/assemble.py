@@ -32,6 +32,7 @@ from job_engine.grading.verdicts import ENDED_BY, explain, summarise
 from job_engine.model import FinalVerdict
 from job_engine.sandbox.base import PhaseResult, Verdict
 
+_CASE_ENDED = (FinalVerdict.RUNTIME_ERROR, FinalVerdict.TIME_LIMIT, FinalVerdict.OUTPUT_LIMIT)
 _RAN_TO_ITS_END = (Verdict.OK, Verdict.EXIT)
 
 
@@ -174,7 +175,7 @@ def _why(
         return ENDED_BY[program.verdict]
     wrong = next((test for test in tests if test.status is Status.FAILED), None)
     ended = wrong.extra_data.get("ended") if wrong and assignment.contract == "cases" else None
-    return FinalVerdict(ended) if ended else FinalVerdict.WRONG_ANSWER
+    return next((v for v in _CASE_ENDED if v == ended), FinalVerdict.WRONG_ANSWER)
 
 
 def _cut_short(

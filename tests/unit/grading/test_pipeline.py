@@ -147,6 +147,25 @@ def test_a_score_of_nothing_is_not_every_point_where_nobody_says_how_many(
     assert results.verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ("time-limit", FinalVerdict.TIME_LIMIT),
+        (None, FinalVerdict.WRONG_ANSWER),
+        ("accepted", FinalVerdict.WRONG_ANSWER),
+        (["x"], FinalVerdict.WRONG_ANSWER),
+    ],
+)
+def test_the_first_case_that_is_not_right_says_why(said: object, verdict: FinalVerdict) -> None:
+    assignment = load("{name: a, contract: cases, cases: {program: ./a}}")
+    wrong = {"score": 0, "max_score": 1, "extra_data": {"ended": said}}
+    tests = [{"score": 1, "max_score": 1}, wrong, {**wrong, "extra_data": {"ended": "time-limit"}}]
+    lines = "\n".join(json.dumps({"name": "t", **test}) for test in tests)
+    test = ended("test", files={"results/tests.jsonl": lines.encode()})
+    phases = {"test": test, "program": ended("program")}
+    assert assemble(assignment, plan(assignment), phases, RECEIPT).verdict is verdict
+
+
 @pytest.mark.parametrize("files", [{}, {"results/results.json": b"x"}, {"workspace/x": b"{}"}])
 def test_a_harness_without_results_is_staffs_matter(files: dict[str, bytes]) -> None:
     assignment = load()
