@@ -158,7 +158,7 @@ def test_a_score_of_nothing_is_not_every_point_where_nobody_says_how_many(
 )
 def test_the_first_case_that_is_not_right_says_why(said: object, verdict: FinalVerdict) -> None:
     assignment = load("{name: a, contract: cases, cases: {program: ./a}}")
-    wrong = {"score": 0, "max_score": 1, "extra_data": {"ended": said}}
+    wrong: dict[str, Any] = {"score": 0, "max_score": 1, "extra_data": {"ended": said}}
     tests = [{"score": 1, "max_score": 1}, wrong, {**wrong, "extra_data": {"ended": "time-limit"}}]
     lines = "\n".join(json.dumps({"name": "t", **test}) for test in tests)
     test = ended("test", files={"results/tests.jsonl": lines.encode()})
