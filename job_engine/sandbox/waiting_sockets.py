@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-TCP_RMEM: Final = "4096 16384 6291456"
+TCP_RMEM: Final = "4096 16384 262144"
 """`net.ipv4.tcp_rmem` of a phase's network: least, first and largest size of what a connection
-receives, in bytes. The first, which a reader soon makes grow, is an eighth of the kernel's."""
+receives, in bytes. The first, which a reader soon makes grow, is an eighth of the kernel's; the
+last, up to which errors may wait too, is far less, and as fast between neighbours."""
 MAX_SOCKETS: Final = 6_000
 """Sockets of a phase's network: 120 MB, should all of them wait."""
 MAX_DATAGRAM_BYTES: Final = 32 * 2**20
