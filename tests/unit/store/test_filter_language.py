@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 
 import pytest
@@ -82,6 +83,29 @@ def test_depth_is_limited_but_not_inside_strings() -> None:
     with pytest.raises(InvalidFilterError, match="parentheses"):
         parse_filter("(" * 3000 + "a=1" + ")" * 3000)
     parse_filter(f"a='{'(' * 3000}'")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("state=QUEUED", "column 7: not expected: 'QUEUED'; texts and dates stand in quotes"),
+        ("created<now-7d", "texts and dates stand in quotes"),
+        ("state = ['A']", "no blank may stand before a list"),
+        ("state='QUEUED", "the quote is not closed"),
+        ("a=True", "true, false and null have small letters"),
+        ("progress=-1", "digits only"),
+        ("progress=3.2", "digits only"),
+        ("a.b='x'", "divided by /"),
+        ("a=1 AND b=2", "joined by `and` and `or`"),
+        ("a=1 && b=2", "joined by `and` and `or`"),
+        ("a=1 b=2", "joined by `and` and `or`"),
+        ("a='x' or", "the end of \"a='x' or\": something is missing"),
+        ("state", "the end of 'state': something is missing"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_what_is_usually_meant(text: str, hint: str) -> None:
+    with pytest.raises(InvalidFilterError, match=re.escape(hint)):
+        parse_filter(text)
 
 
 @given(st.text(alphabet="ab=!<>^[]()'\" ,1-/:\\andortruenull\n"))

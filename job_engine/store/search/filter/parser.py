@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from lark import Lark, Token, Transformer, v_args
-from lark.exceptions import UnexpectedInput, VisitError
+from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
 
 from job_engine.errors import InvalidFilterError
 from job_engine.store.search.filter.nodes import (
@@ -30,6 +31,19 @@ MAX_DEPTH: Final = 100
 MAX_DIGITS: Final = 300
 """Digits of a number that count; one with more is larger than anything stored."""
 
+_OF_VALUES: Final = (
+    (r"[\"']", "the quote is not closed"),
+    (r"\[", "no blank may stand before a list"),
+    (r"(?i:true|false|null)\b", "true, false and null have small letters"),
+    (r"-[0-9]", "a number has digits only; others stand in quotes"),
+    (r"[A-Za-z]", "texts and dates stand in quotes"),
+)
+_OF_THE_REST: Final = (
+    (r"\.[0-9]", "a number has digits only; others stand in quotes"),
+    (r"\.", "the steps of a path are divided by /"),
+    (r"(?i:and|or)\b|&|\||[A-Za-z]", "comparisons are joined by `and` and `or`, in small letters"),
+)
+"""What is usually meant by what cannot stand behind an operator, and elsewhere."""
 _TURNED: Final = {Op.LT: Op.GT, Op.GT: Op.LT, Op.LE: Op.GE, Op.GE: Op.LE}
 _CONSTANTS: Final[dict[str, Value]] = {"true": True, "false": False, "null": None}
 
@@ -166,7 +180,11 @@ def _limit_depth(text: str) -> None:
 
 
 def _explain(text: str, error: UnexpectedInput) -> str:
-    line, column = max(error.line, 1), max(error.column, 1)
-    rest = text[error.pos_in_stream or 0 :][:20] if error.pos_in_stream is not None else ""
-    seen = repr(rest) if rest else "the end"
-    return f"Invalid CIMI filter. Parse error at line {line}, column {column}: not expected: {seen}"
+    where = "Invalid CIMI filter. Parse error at"
+    at = cast(int | None, error.pos_in_stream)
+    if at is None or (isinstance(error, UnexpectedToken) and error.token.type == "$END"):
+        return f"{where} the end of {text[-20:]!r}: something is missing"
+    line, column, rest = max(error.line, 1), max(error.column, 1), text[at:]
+    hints = _OF_VALUES if text[:at].rstrip()[-1:] in tuple("=<>") else _OF_THE_REST
+    hint = next((f"; {hint}" for pattern, hint in hints if re.match(pattern, rest)), "")
+    return f"{where} line {line}, column {column}: not expected: {rest[:20]!r}{hint}"
