@@ -18,7 +18,7 @@ SECTIONS = dict(re.findall(r"^## ([a-z-]+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILIN
 
 def test_every_named_invariant_has_a_section_and_a_break() -> None:
     architecture = (ROOT / "docs/architecture.md").read_text()
-    table = architecture.partition("## What holds")[2].partition("\n## ")[0]
+    table = architecture.partition("## Invariants")[2].partition("\n## ")[0]
     named = re.findall(r"^\| ([a-z-]+-[a-z-]+|fenced) \|", table, re.MULTILINE)
     assert len(named) == 11
     assert list(SECTIONS) == named
