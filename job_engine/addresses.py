@@ -1,6 +1,6 @@
-"""Which addresses of the network are everybody's, and which are this machine's or its site's.
+"""Distinguishing public addresses from those of this machine or its private network.
 
-Whoever connects to a place that somebody else named looks here first.
+Used before connecting to any host that somebody else has named.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 _OF_THE_CLOUD: Final = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "192.0.0.192")))
-"""What looks public, and is the cloud's own service for the machine: Azure's, Oracle's."""
+"""Addresses that look public, but are services of the cloud for its machines (Azure, Oracle)."""
 
 _SPECIAL: Final = tuple(
     map(ipaddress.ip_network, ("192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20", "fec0::/10"))
 )
-"""What Python's tables of special ranges do not know, or not in each version of them."""
+"""Special ranges that are missing in Python's tables, or in some versions of them."""
 
 
 def resolve(host: str, port: int) -> list[str]:
     """Return every address of a name, best first. Raises `OSError`.
 
-    Asked once: what is checked and what is connected to have to be the same answer.
+    Call it once, because the checked address has to be the one that is connected to.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -38,12 +38,12 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def plain_host(host: str) -> str:
-    """Return a host as it is compared: no brackets, no last dot, small letters."""
+    """Return a host in normal form: no brackets, no trailing dot, lower case."""
     return host.strip("[]").rstrip(".").lower()
 
 
 def split_pair(entry: str) -> tuple[str, int]:
-    """Read an operator's `host:port`. Raises `ValueError`."""
+    """Parse an operator's `host:port`. Raises `ValueError`."""
     host, _, port = entry.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"{entry!r} is not host:port")
@@ -69,7 +69,7 @@ def _unwrap(address: _Address) -> _Address:
 
 
 def network_of(address: str) -> str:
-    """Return an address, or of one in IPv6 the network that one customer is given."""
+    """Return an IPv4 address, or the network of an IPv6 address that one customer has."""
     if ":" not in address:
         return address
     try:

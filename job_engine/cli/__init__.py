@@ -1,7 +1,7 @@
 """The command line: `job-engine`, and what other console scripts share with it.
 
-Thin: it asks the API through `job_engine.client`, starts services as processes of their
-own, and never imports them. This is the only place that prints.
+It is thin: commands use the API through `job_engine.client`, start services as processes and
+never import them. Only this package prints.
 """
 
 from __future__ import annotations

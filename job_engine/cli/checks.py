@@ -1,4 +1,4 @@
-"""What an engine needs of its machine, each thing checked by one small function."""
+"""Checks for `job-engine doctor`: one function for each requirement of an engine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONTROLLERS = ("cpu", "memory", "pids")
 
 
 class Status(StrEnum):
-    """How bad it is."""
+    """The result of a check."""
 
     OK = "ok"
     WARN = "warn"

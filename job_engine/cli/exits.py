@@ -1,4 +1,4 @@
-"""Exit codes of `job-engine`, and how errors come to them."""
+"""Exit codes of `job-engine`, and turning errors into them."""
 
 from __future__ import annotations
 

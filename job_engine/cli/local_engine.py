@@ -1,4 +1,4 @@
-"""What an engine of `job-engine up` leaves in its data directory for whoever comes next.
+"""The data directory of an engine that `job-engine up` runs.
 
 `engine.yaml` is decided once, when the directory is set up. `run.json` is there while the
 engine runs, for the other commands to find it. `credentials/` holds API keys, and
@@ -34,7 +34,7 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     engine_id: str
-    """Tells the executors of engines on one machine apart, in names and sandbox labels."""
+    """Distinguishes engines on one machine, in names of executors and sandbox labels."""
     sandbox: Literal["docker", "bubblewrap", "none"]
     sandbox_reason: str
     default_image: str | None = None

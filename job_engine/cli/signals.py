@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 HURRY_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-"""Those of the signals to stop that hurry a process which is stopping already."""
+"""Signals that make a process that is already stopping stop at once."""
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

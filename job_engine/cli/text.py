@@ -1,4 +1,4 @@
-"""Putting text on a terminal, where some of it was written by students."""
+"""Writing text to a terminal safely, because students wrote some of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPE_WIDTH: Final = 240
-"""Columns of output that no terminal shows: rich would take 80, and cut what programs read."""
+"""Width of output that is not a terminal; rich's default of 80 would cut it."""
 
 STATE_STYLES = {
     "QUEUED": "yellow",

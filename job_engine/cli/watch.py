@@ -1,4 +1,4 @@
-"""Following a job until it ends: its log as it grows, and what it does right now."""
+"""Following a job to its end: its log as it grows, and its current step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from job_engine.model import FINAL_STATES, JobState
 
 POLL_S: Final = 0.2
 PATIENCE_S: Final = 60.0
-"""An API that restarts is waited for: the job goes on without it."""
+"""Seconds to wait for an API that restarts; jobs go on in the meantime."""
 
 T = TypeVar("T")
 

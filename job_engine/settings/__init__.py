@@ -1,6 +1,6 @@
 """Settings: the only place that reads the environment.
 
-Each class is what one process (or one part) can be told. A value comes, in rising
+Each class has the settings of one process (or one part). A value comes, in rising
 precedence, from its default, the YAML file that `JOB_ENGINE_CONFIG` names, an
 environment variable `JOB_ENGINE_<FIELD>`, or a flag `--<field>` of the process. All of them
 are exported here, since one file and one environment serve all processes: a name that none

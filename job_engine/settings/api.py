@@ -1,4 +1,4 @@
-"""What the API can be told."""
+"""Settings of the API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]
 
 
 class ApiSettings(PlainWebhooks):
-    """What the API can be told."""
+    """Settings of the API."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8020, ge=0, le=65_535, description="Port to listen on; 0: a free one.")

@@ -1,4 +1,4 @@
-"""What all settings share: where their values come from, and how to log."""
+"""The base class of settings: where values come from, and logging."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ENV_PREFIX = "JOB_ENGINE_"
 CONFIG: Final = f"{ENV_PREFIX}CONFIG"
 _FOR_TESTS: Final = f"{ENV_PREFIX}TEST_"
 _ALIKE: Final = 0.85
-"""How much of a name has to be as in a known one for it to be taken for a slip."""
+"""Similarity, 0 to 1, above which an unknown name counts as a misspelling of a known one."""
 
 
 class Settings(BaseSettings):
-    """Common ground: where values come from, and how to log."""
+    """Settings of every process: where values come from, and logging."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
 
@@ -57,7 +57,7 @@ class Settings(BaseSettings):
 
 
 class _Variables(EnvSettingsSource):
-    """The environment; a structure that is no JSON is named, and its value is not shown."""
+    """The environment; errors name a variable with invalid JSON, but do not show its value."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """See `EnvSettingsSource`."""

@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr
 
 from job_engine.settings.base import Settings
 
-# Names become part of paths; what is wrong with hosts kazoo tells by any error it likes.
+# Checked here: names become parts of paths, and kazoo's errors for wrong hosts are unclear.
 NAME: Final = r"^[^/\s]+$"
 _SERVER: Final = r"(\[[0-9A-Fa-f:.]+\]|[^:,/\s\[\]]+)(:[0-9]{1,5})?"
 ZK_HOSTS: Final = rf"^{_SERVER}(,{_SERVER})*(/\S*)?$"
@@ -39,7 +39,7 @@ class ConnectionSettings(Settings):
 
 
 class ZooKeeperAccess(Settings):
-    """How to be let in to ZooKeeper, and to know it."""
+    """Authentication with ZooKeeper, and TLS."""
 
     zk_auth: SecretStr | None = Field(
         None,
@@ -62,7 +62,7 @@ class ZooKeeperAccess(Settings):
 
 
 class ServiceSettings(ConnectionSettings, ZooKeeperAccess):
-    """What a distributor and an executor have in common."""
+    """Settings that distributors and executors share."""
 
     name: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",

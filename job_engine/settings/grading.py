@@ -1,4 +1,4 @@
-"""What grading keeps, and how much of what strangers send it takes."""
+"""Settings of grading: caches, flavours, and limits for submissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sandboxes may use, and what assignments may ask of them."""
+"""Settings of sandboxes, and of what assignments may ask for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What executors and distributors can be told."""
+"""Settings of executors and distributors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where webhooks may go."""
+"""Settings of webhooks: where they may be sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from job_engine.settings.base import Settings
 
 
 class PlainWebhooks(Settings):
-    """What the API and executors both have to know of webhooks."""
+    """Settings of webhooks that the API and executors share."""
 
     webhook_allow_http: bool = Field(
         False, description="Let webhooks go to http:// URLs, where anyone on the way can read them."

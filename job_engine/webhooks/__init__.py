@@ -1,8 +1,8 @@
-"""Telling others by HTTP: where to, signed how, and sent so that nobody is misled by it.
+"""Webhooks: checking destinations, signing messages, and sending them safely.
 
 The wire is that of Standard Webhooks 1.0 (standardwebhooks.com): `webhook-id`,
 `webhook-timestamp` and `webhook-signature` over a JSON body. Nothing here knows the store,
-the API or jobs. Where a message goes is hostile input: whoever creates jobs names it.
+the API or jobs. The destination is hostile input, because creators of jobs name it.
 """
 
 from job_engine.webhooks.destination import Destination, DestinationPolicy

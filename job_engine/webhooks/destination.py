@@ -1,4 +1,4 @@
-"""Where a message may go: the URL that somebody named, and the address that it leads to."""
+"""Checking destinations of messages: their URLs and addresses."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PORTS: Final = {"https": 443, "http": 80}
 
 @dataclass(frozen=True)
 class Destination:
-    """A URL, taken apart."""
+    """A parsed URL."""
 
     scheme: str
     host: str
-    """As it is compared: no brackets, small letters."""
+    """Normalised: no brackets, lower case."""
     port: int
     path: str
     """With the query."""
@@ -62,13 +62,13 @@ class Destination:
 
 
 class DestinationPolicy:
-    """What the operator lets messages go to.
+    """Which destinations the operator allows.
 
     Args:
         allow_http: whether a message may go unencrypted.
-        allow_private_hosts: `host:port` that may be private, or this machine itself.
+        allow_private_hosts: `host:port` pairs that may be private, or this machine itself.
 
-    Raises `ConfigurationError` for a pair that is none.
+    Raises `ConfigurationError` for a malformed pair.
     """
 
     def __init__(self, *, allow_http: bool, allow_private_hosts: Iterable[str] = ()) -> None:
@@ -88,8 +88,8 @@ class DestinationPolicy:
     def addresses(self, destination: Destination) -> list[str]:
         """Return the addresses to connect to, best first, each of them allowed.
 
-        One that is not allowed spoils the name: who answers with both a public address
-        and a private one wants something. Raises `DestinationRefusedError`, and `OSError`
+        A name with any address that is not allowed is refused: a mixture of public and private
+        addresses is suspicious. Raises `DestinationRefusedError`, and `OSError`
         for a name that does not resolve.
         """
         self.check_scheme(destination)

@@ -1,9 +1,9 @@
 """Sending one message, to the very address that was checked.
 
-What must hold, for the receiver is somebody's whom nobody here knows: the name is resolved
-once, and what was checked is connected to (no DNS rebinding); no redirect is followed, no
-proxy of the environment used; it all ends in time, however slowly the other side speaks;
-and nothing that it says is kept but its status.
+The receiver is not trusted, so this must hold: the name is resolved once, and the connection
+goes to the checked address (no DNS rebinding); redirects are not followed, and proxies of the
+environment not used; everything ends in time, however slow the receiver is; and of its answer
+only the status is kept.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from job_engine.errors import DestinationRefusedError
 from job_engine.webhooks.destination import Destination, DestinationPolicy
 
 CONNECT_TIMEOUT_S: Final = 5.0
-"""To each address."""
+"""Seconds to connect to each address."""
 MAX_ANSWER_BYTES: Final = 16 * 1024
-"""What is read of an answer's body, so that a polite receiver is not cut off; then it ends."""
+"""Bytes that are read of a response's body, so that a normal receiver is not cut off."""
 T = TypeVar("T")
 
 _USER_AGENT: Final = f"job-engine-webhooks/{__version__}"
@@ -36,23 +36,23 @@ _USER_AGENT: Final = f"job-engine-webhooks/{__version__}"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a message."""
+    """The result of sending a message."""
 
     status: int | None = None
     """The answer's; None: there was none."""
     error: str | None = None
     """Why there was none."""
     refused: bool = False
-    """Whether it was not sent at all, and will not be another time either."""
+    """Whether it was not sent because it must not be; then it is never sent."""
 
 
 class Sender:
-    """Sends messages from any number of threads; `close` ends those that are on their way.
+    """Sends messages, from any number of threads; `close` aborts those in progress.
 
     Args:
         policy: where messages may go.
         timeout_s: seconds that one message may take, from connecting to the answer.
-        ca_file: a PEM file of further authorities whose certificates are believed.
+        ca_file: a PEM file with further certificate authorities.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Sender:
         self._closed = False
 
     def close(self) -> None:
-        """End every message that is on its way, and those to come. Idempotent."""
+        """Abort messages in progress, and refuse later ones. Idempotent."""
         with self._lock:
             self._closed = True
             connections = list(self._open)
@@ -101,7 +101,7 @@ class Sender:
 
     @contextmanager
     def _tracked(self, connection: _Connection) -> Iterator[None]:
-        """End the connection at its deadline, whatever it is in the middle of."""
+        """Close the connection at its deadline, whatever it is doing."""
         watch = threading.Timer(connection.left_s(), connection.cut)
         watch.daemon = True
         with self._lock:
@@ -128,8 +128,8 @@ class Sender:
 
 
 def _in_time(ask: Callable[[], T], timeout_s: float) -> T:
-    """Call `ask`, and leave it to itself after so many seconds: a name that is being resolved
-    cannot be given up. Raises `TimeoutError`, and what it raises.
+    """Call `ask` in a thread, and abandon it after `timeout_s`, because resolving a name cannot
+    be cancelled. Raises `TimeoutError`, and what it raises.
     """
     asked: Future[T] = Future()
 
@@ -144,7 +144,7 @@ def _in_time(ask: Callable[[], T], timeout_s: float) -> T:
 
 
 class _Connection(http.client.HTTPConnection):
-    """One connection to a name, over addresses that were found before."""
+    """A connection to a host, by addresses that were resolved before."""
 
     def __init__(
         self, destination: Destination, addresses: list[str], tls: ssl.SSLContext, deadline: float
@@ -166,7 +166,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock = self._reach()
         self.sock.settimeout(self.left_s())
         if self._tls is not None:
-            # Known before it shakes hands, so that `cut` ends that as well.
+            # Set before the TLS handshake, so that `cut` can abort it.
             self.sock = self._tls.wrap_socket(
                 self.sock, server_hostname=self.host, do_handshake_on_connect=False
             )
@@ -175,12 +175,12 @@ class _Connection(http.client.HTTPConnection):
         self._refuse_cut()
 
     def cut(self) -> None:
-        """End it at once, from another thread."""
+        """Abort the connection; for any thread."""
         self._cut.set()
         sock = self.sock
         if sock is not None:
             with suppress(OSError):
-                # Not the TLS one's own, which would take its state from under who reads.
+                # Not the TLS object's own method, which is not safe while another thread reads.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def _reach(self) -> socket.socket:

@@ -9,7 +9,7 @@ import secrets
 from typing import Final
 
 PREFIX: Final = "whsec_"
-"""What a secret begins with, so that it is known for one wherever it turns up."""
+"""Prefix of secrets, by which they are recognised."""
 _SECRET_BYTES: Final = 32
 
 

@@ -1,7 +1,7 @@
-"""What curl needs to talk to the engine of `job-engine up`: a file that lets it create jobs.
+"""A configuration file for curl, with a session that may create jobs.
 
-Its session may create jobs and read its own, and nothing else; it is no administrator's. It
-is in a file, for whatever is on a command line every user of the machine can read.
+The session may create jobs and read its own, and nothing else. It is in a file, because every
+user of the machine can read command lines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is decided once, when an engine's data directory is set up, and kept from then on."""
+"""Setting up an engine's data directory: decisions that are made once and kept."""
 
 from __future__ import annotations
 
