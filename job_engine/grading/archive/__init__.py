@@ -1,9 +1,9 @@
-"""Archives from strangers, turned into clean tar streams; and bundles, packed alike everywhere.
+"""Turning untrusted archives into clean tar streams, and packing bundles reproducibly.
 
-An archive is never unpacked on the host. `unpack` reads it with limits on what really
-comes out, refuses what could climb, link or collide, and writes a new, uncompressed,
-normalised tar into a spooled temporary file: sorted, without owners, times or special
-bits, with links last. Only such streams are handed to sandboxes.
+An archive is never unpacked on the host. `unpack` reads it with limits on the real output,
+refuses members that could escape, follow links or collide, and writes a new, uncompressed,
+normalised tar to a spooled temporary file: sorted, without owners, times or special bits, and
+with links last. Only such streams are passed to sandboxes.
 """
 
 from job_engine.grading.archive.collect import Collector, Unpacked

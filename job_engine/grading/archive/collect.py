@@ -1,4 +1,4 @@
-"""Where the members of an archive are gathered, checked, and written out as a clean tar."""
+"""Collecting and checking the members of an archive, and writing them as a clean tar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from job_engine.grading.archive.limits import ArchiveLimits
 from job_engine.grading.archive.names import clean_name, collision_key, show
 
 _SPOOL_BYTES: Final = 8 * 2**20
-"""What stays in memory; larger trees go to an unlinked temporary file."""
+"""Bytes kept in memory; larger trees go to an unlinked temporary file."""
 _CHUNK: Final = 256 * 1024
 
 _Parts = tuple[str, ...]
@@ -25,7 +25,7 @@ _Parts = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Unpacked:
-    """A clean tree. Close `stream` when done; it is at its start."""
+    """A clean tree; `stream` is positioned at its start. Close it when done."""
 
     stream: IO[bytes]
     """Uncompressed tar: sorted, owners and times zeroed, links last."""
@@ -60,7 +60,7 @@ class _File:
 
 
 class Collector:
-    """Gathers the members of one archive, refusing what breaks a rule as it comes."""
+    """Collects the members of one archive, and refuses invalid ones at once."""
 
     def __init__(
         self, limits: ArchiveLimits, budget_bytes: int, spool_dir: Path | None = None
@@ -77,7 +77,7 @@ class Collector:
         self._keys: dict[_Parts, _Parts] = {}
 
     def close(self) -> None:
-        """Drop what was gathered."""
+        """Discard the collected members."""
         self._data.close()
 
     def directory(self, raw: str) -> None:
@@ -149,7 +149,7 @@ class Collector:
             if above not in self._directories:
                 self._reserve(above)
                 self._directories.add(above)
-                # An implied directory takes an inode as a named one does.
+                # Implied directories take inodes, too.
                 if len(self._directories) > self._limits.max_entries:
                     raise ArchiveError("The archive holds too many directories. Flatten the tree.")
 

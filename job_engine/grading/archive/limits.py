@@ -1,4 +1,4 @@
-"""What an archive may hold."""
+"""Limits for archives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveLimits:
-    """Limits that are held against what really comes out, whatever headers say."""
+    """Limits for the real content of an archive, whatever its headers declare."""
 
     max_entries: int = 10_000
     """Files, directories and links."""

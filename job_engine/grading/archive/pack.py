@@ -1,4 +1,4 @@
-"""Packing directories into archives that come out the same on every machine."""
+"""Packing directories into archives that are identical on every machine."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class XzReader(io.RawIOBase):
 
 
 class Metered:
-    """Reads another stream, and no more than `limit` bytes of it."""
+    """Reads at most `limit` bytes of another stream."""
 
     def __init__(self, stream: IO[bytes], limit: int) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""The one way in: tells what an archive is by its content, and gathers its members."""
+"""The entry point for untrusted archives: detects the format by content, and unpacks it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def unpack(
 ) -> Unpacked:
     """Turn a stranger's archive into a clean tar stream.
 
-    `source` is seekable; what it is, is told by its content. `strip` drops a single
+    `source` is seekable; its format is detected by its content. `strip` drops a single
     top-level directory. Spools of more than a few MiB go to unlinked files in
     `spool_dir`. Raises `ArchiveError` with a message for the person who packed it.
     """

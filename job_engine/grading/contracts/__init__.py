@@ -1,11 +1,11 @@
-"""Contracts of autograders that courses have already: how each is run as it is.
+"""Contracts: running autograders of other systems without changing them.
 
-An assignment that names one (`contract: gradescope`) needs no phases of its own: `expand`
-fills in what the contract says, and `grader_input` writes the files that its grader expects
-about a submission. `recognise` tells the kind of a directory that has no `assignment.yaml` of ours.
+An assignment that names one (`contract: gradescope`) needs no phases: `expand` fills in what
+the contract prescribes, and `grader_input` writes the files that its grader expects about a
+submission. `recognise` finds the contract of a directory without an `assignment.yaml`.
 
-What must hold: what is unpacked, read or run of a bundle is so in a sandbox; the scripts here
-run in there too, beside code that nobody trusts, and decide nothing.
+What must hold: a bundle's content is unpacked, read and run in a sandbox only. The scripts in
+this package run there too, beside untrusted code, and decide nothing.
 """
 
 from job_engine.grading.contracts.expand import CONTRACTS, expand

@@ -25,7 +25,7 @@ class Strict(BaseModel):
 
 
 class Checker(Strict):
-    """How what a program printed is judged; text alone is its kind."""
+    """How output is compared with the expected output; text alone is its kind."""
 
     kind: Literal["exact", "lines", "tokens", "floats", "custom", "kattis"]
     """`exact`: byte by byte. `lines`: but for spaces at ends of lines and empty lines at the
@@ -54,7 +54,7 @@ def _checker(value: Any) -> Any:
 
 
 class CaseRules(Strict):
-    """What may be said of one case, of a group, and of all."""
+    """Rules for one case, a group of cases, or all."""
 
     checker: Annotated[Checker, BeforeValidator(_checker)] | None = None
     """Default: tokens."""

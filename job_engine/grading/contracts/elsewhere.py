@@ -1,4 +1,4 @@
-"""What is no assignment, in words that say what to do: for formats that are not taken, too."""
+"""Error messages for bundles that are not recognised, with advice for known formats."""
 
 from __future__ import annotations
 

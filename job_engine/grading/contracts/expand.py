@@ -1,4 +1,4 @@
-"""What an assignment that names a contract need not say: pure functions over its document."""
+"""Filling in what a contract prescribes: pure functions over an assignment's document."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ M = TypeVar("M", bound=BaseModel)
 
 MIB: Final = 2**20
 ENGINE_MOUNT: Final = "/mnt/engine"
-"""Where a contract's phases find what the engine tells them."""
+"""Where a contract's phases find the files that the engine writes for its grader."""
 WITH_ENGINE_FILES: Final = frozenset({"cases", "classroom", "gradescope", "prairielearn"})
-"""Contracts whose graders are told something in files."""
+"""Contracts for whose graders the engine writes files."""
 BUNDLE_MOUNT: Final = "/mnt/bundle"
 SUBMISSION_MOUNT: Final = "/mnt/submission"
-"""Where the scripts of contracts take the submission from, to where their graders look for it."""
+"""Where the scripts of contracts find the submission, which they move to the grader's place."""
 CASES_HARNESS: Final = "cases.py"
 CASES_SETTINGS: Final = "cases.json"
 CLASSROOM_HARNESS: Final = "classroom.py"
@@ -31,7 +31,7 @@ _CLASSROOM_S: Final = 600.0
 
 
 def expand(document: Any) -> Any:
-    """Return the document with what its contract says filled in; what it says itself stays."""
+    """Return the document with its contract's defaults; its own values take precedence."""
     if not isinstance(document, Mapping):
         return document
     contract = CONTRACTS.get(str(document.get("contract")))

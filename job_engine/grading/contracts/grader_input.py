@@ -1,7 +1,7 @@
-"""What the graders of existing contracts are told of a submission: metadata, and its files.
+"""Input files for the graders of contracts: a submission's metadata and files.
 
-What whoever created the job says of it stands; the rest is filled in, and the same every
-time the same job runs: a window of time is judged by `created_at`, never by the clock.
+Metadata from the job's payload takes precedence; the rest is filled in. It is the same in
+every run of a job, so times are relative to `created_at`, never to the clock.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from job_engine.grading.submission import GradePayload
 
 METADATA: Final = "submission_metadata.json"
 _OPEN_FOR: Final = timedelta(days=7)
-"""How long after its creation a submission is due that nobody gave a due date."""
+"""Time from the creation of a submission to its due date, if none is set."""
 _MAX_FILES_BYTES: Final = 2 * 2**20
-"""Content of a submission's files that `data.json` repeats; of more it repeats none."""
+"""Size of a submission's files up to which `data.json` contains them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraderInput:
-    """One submission, for the grader of a contract."""
+    """A submission, from which the input files of graders are made."""
 
     payload: GradePayload
     assignment: Assignment
@@ -58,7 +58,7 @@ class GraderInput:
 
 
 def engine_files(grader_input: GraderInput) -> dict[str, bytes]:
-    """Return the files that the assignment's contract wants beside the submission."""
+    """Return the files that the assignment's contract needs beside the submission."""
     match grader_input.assignment.contract:
         case "gradescope":
             return {METADATA: _json(submission_metadata(grader_input))}
@@ -102,7 +102,7 @@ def classroom_files(assignment: Assignment) -> dict[str, bytes]:
 
 
 def pack_files(files: Mapping[str, bytes]) -> io.BytesIO:
-    """Return them as a tar stream."""
+    """Return files as a tar stream."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, data in sorted(files.items()):
@@ -137,7 +137,7 @@ def submission_metadata(grader_input: GraderInput) -> dict[str, Any]:
     }
     merged = merge(known, {**given, "created_at": _stamp(created)})
     for key in dates:
-        # However they were given: graders parse them by the letter.
+        # In one format, whatever the input: graders parse dates strictly.
         if (moment := _moment(merged["assignment"].get(key))) is not None:
             merged["assignment"][key] = _stamp(moment)
     if not isinstance(users, list) or not users:
@@ -195,7 +195,7 @@ def _files(workspace: Unpacked | None) -> list[dict[str, str]]:
 
 
 def merge(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `known` with what is `given` over it, objects key by key."""
+    """Return `known` updated with `given`, recursively for objects."""
     merged = dict(known)
     for key, value in given.items():
         before = merged.get(key)
@@ -233,7 +233,7 @@ def _user(student: str | None, index: int, dates: Mapping[str, Any]) -> dict[str
 
 
 def _number(text: str) -> int:
-    """Return a number that stands for a text, as ids are numbers there."""
+    """Return a number derived from a text, because ids are numbers there."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 

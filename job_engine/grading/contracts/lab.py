@@ -1,4 +1,4 @@
-"""What an Autolab lab says of its autograder: by its `.yml`, or else by its Makefile."""
+"""Reading the autograder's settings of an Autolab lab, from its `.yml` or its Makefile."""
 
 from __future__ import annotations
 

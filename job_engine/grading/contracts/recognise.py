@@ -1,7 +1,7 @@
-"""From what a course has to a bundle of ours: a directory or a zip, as it is.
+"""Recognising bundles of other systems, and making bundles of this engine from them.
 
-A bundle of another system becomes one of ours without a change to its files: they lie
-under `tests/`, and beside them an `assignment.yaml` says whose contract they follow.
+The files are not changed: they are placed under `tests/`, and an `assignment.yaml` beside
+them names their contract.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What assignments say of contracts that other systems configure: their own words, checked."""
+"""Schemas for settings of contracts in the words of the systems that they come from."""
 
 from __future__ import annotations
 

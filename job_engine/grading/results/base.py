@@ -1,4 +1,4 @@
-"""What a reader of results gets, and what it gives."""
+"""The interface of readers of results: their input and their output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from job_engine.grading.results.model import (
 )
 
 MAX_DOCUMENT_BYTES: Final = 4 * 2**20
-"""Most of one results file that is read."""
+"""Bytes of a results file that are read, at most."""
 
 
 class HarnessError(GradingError):
@@ -34,14 +34,14 @@ def lines_of(text: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class TestOutput:
-    """What the test phase handed on, all of it hostile."""
+    """The output of the test phase, all of it hostile."""
 
     __test__ = False
 
     files: Mapping[str, bytes]
     """Regular files of the results directory, by relative path."""
     left_out: tuple[str, ...] = ()
-    """Files that were over a cap, or none."""
+    """Names of files that exceeded a limit, or were not regular files."""
     stdout: bytes = b""
     stderr: bytes = b""
     exit_code: int | None = 0
@@ -82,7 +82,7 @@ class TestOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a results file says."""
+    """The content of a results file, in the terms of the model."""
 
     score: float | None = None
     max_score: float | None = None

@@ -1,4 +1,4 @@
-"""Results as the compact JSON that is stored, never larger than the API takes."""
+"""Serialising results as JSON within the API's size limit."""
 
 from __future__ import annotations
 

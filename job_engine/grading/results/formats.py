@@ -1,4 +1,4 @@
-"""The formats by name; the list that assignments choose from."""
+"""The table of result formats by name, from which assignments choose."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Reading JSON, numbers and text that somebody may have made to break us.
+"""Parsing hostile JSON, numbers and texts.
 
-Nothing here raises for a value that is merely wrong: it is mended or left out, and a
-note says so. Only what is no JSON object at all is refused.
+A wrong value raises no error: it is corrected or left out, with a note. Only input that is
+not a JSON object at all is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_NUMBER: Final = 1e300
 
 
 class Notes:
-    """What was mended, each kind of thing once, and not without end."""
+    """Notes on corrected values; each kind once, and limited in number."""
 
     def __init__(self) -> None:
         self._notes: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""The plainest contract: exit code 0 is full score, anything else none; output is feedback."""
+"""The simplest format: exit code 0 is full score, any other none; output is feedback."""
 
 from __future__ import annotations
 

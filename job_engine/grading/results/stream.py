@@ -1,4 +1,4 @@
-"""Results as they happen: one JSON object a line, each a finished test.
+"""Streamed results: a line with a JSON object for each finished test.
 
 The keys of a test are those of Gradescope's `results.json`. A line without `name`, usually
 the first, says of all tests: `planned` (how many there will be), `max_score` (what they are
