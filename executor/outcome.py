@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from job_engine.errors import (
     ActionFailedError,
@@ -17,10 +18,13 @@ from job_engine.errors import (
     SandboxRefusedError,
     TimedOut,
 )
+from job_engine.log import cut
 from job_engine.model import Failure, Job, JobState, verdict_of
 from job_engine.model.protocol.claims import ReportKind
 from job_engine.plugins import Result, RetryPolicy
 
+TOLD_CHARS: Final = 2000
+"""Characters of an error that are told of a fault: some carry all of what they are about."""
 FAILED = 1
 """Return code of a job that ended with an error of its own."""
 
@@ -115,7 +119,7 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: flo
 
 
 def _fault(error: BaseException, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
-    reason = str(error) if isinstance(error, JobEngineError) else repr(error)
+    reason = cut(str(error) if isinstance(error, JobEngineError) else repr(error), TOLD_CHARS)
     if attempts >= retry.max_attempts:
         return _failed(
             error,

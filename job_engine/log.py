@@ -22,6 +22,9 @@ from typing import Any, Final, Literal
 from job_engine.remedies import DEFECT, LIBRARIES, REMEDIES
 
 REPEATS_S: Final = 30.0
+FIELD_CHARS: Final = 4000
+TRACEBACK_CHARS: Final = 20_000
+"""Characters of a field, and of a traceback, that are logged: errors may carry a whole file."""
 _bound: ContextVar[Mapping[str, Any] | None] = ContextVar("bound", default=None)
 
 
@@ -68,7 +71,7 @@ class TextFormatter(logging.Formatter):
         line = f"{at}Z {record.levelname:<7} {record.name} {record.getMessage()}{fields}"
         if (remedy := _remedy(record)) is not None:
             line += f" → {remedy}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{_traceback(self, record)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -81,13 +84,22 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "event": record.getMessage(),
-            **_fields(record),
+            **{name: _bounded(value) for name, value in _fields(record).items()},
         }
         if (remedy := _remedy(record)) is not None:
             line["remedy"] = remedy
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _traceback(self, record)
         return json.dumps(line, default=str)
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    assert record.exc_info
+    return cut(formatter.formatException(record.exc_info), TRACEBACK_CHARS)
+
+
+def _bounded(value: Any) -> Any:
+    return cut(value, FIELD_CHARS) if isinstance(value, str) else value
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -142,8 +154,16 @@ class SeldomFilter(logging.Filter):
             return True
 
 
+def cut(text: str, most: int) -> str:
+    """Return the begin and the end of a text that is too long, and how much is left out."""
+    if len(text) <= most:
+        return text
+    left_out = len(text) - most
+    return f"{text[: most - most // 4]}… ({left_out:,} characters) …{text[-(most // 4) :]}"
+
+
 def _text(value: Any) -> str:
-    text = str(value)
+    text = cut(str(value), FIELD_CHARS)
     # Hostile text (a student's file name) must not forge a line or drive a terminal.
     return json.dumps(text) if not text or not text.isprintable() or " " in text else text
 

@@ -11,6 +11,7 @@ import requests
 import typer
 from nuvla.api.api import NuvlaError
 
+from job_engine.cli.zookeeper import NoZooKeeperError
 from job_engine.errors import ApiUnavailableError, ConfigurationError, JobEngineError
 
 OK: Final = 0
@@ -36,7 +37,7 @@ def errors_as_exits() -> Iterator[None]:
         yield
     except ConfigurationError as error:
         leave(error.message, USAGE)
-    except ApiUnavailableError as error:
+    except (ApiUnavailableError, NoZooKeeperError) as error:
         leave(error.message, UNREACHABLE)
     except NuvlaError as error:
         leave(_refusal(error), REFUSED)

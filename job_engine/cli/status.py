@@ -146,7 +146,7 @@ def _problems(queue: Queue, actions: Sequence[ActionStatus]) -> Iterator[str]:
     if queue.hosts is None:
         return  # nothing is known, which is said where it is shown
     if queue.seen is None:
-        yield f"{queue.error} No job is started until it does."
+        yield f"{queue.error} No job is started until it answers."
         return
     if not queue.executors:
         yield "No executor is alive: start one with `job-executor`, or see its log."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,17 +17,32 @@ from job_engine.settings import ZooKeeperAccess
 TIMEOUT_S = 5.0
 
 
+class NoZooKeeperError(QueueError):
+    """No ZooKeeper answers."""
+
+
 @contextmanager
 def zookeeper_client(hosts: str, access: ZooKeeperAccess) -> Iterator[KazooClient]:
     """Connect; raises `QueueError`, saying why, when ZooKeeper does not answer or refuses."""
-    client = KazooClient(hosts, timeout=TIMEOUT_S, **client_arguments(access))
+    arguments = client_arguments(access)
+    client = KazooClient(hosts, timeout=TIMEOUT_S, logger=_unheard(), **arguments)
     try:
         client.start(timeout=TIMEOUT_S)
         yield client
     except NoAuthError as error:
         raise QueueRefusedError from error
     except (KazooException, KazooTimeoutError) as error:
-        raise QueueError(f"No ZooKeeper answers at {hosts}.") from error
+        raise NoZooKeeperError(
+            f"No ZooKeeper answers at {hosts}. See whether it runs, and whether "
+            "JOB_ENGINE_ZK_HOSTS names it."
+        ) from error
     finally:
         client.stop()
         client.close()
+
+
+def _unheard() -> logging.Logger:
+    """A logger for kazoo, which would say of each of its tries that it failed."""
+    logger = logging.getLogger(f"{__name__}.kazoo")
+    logger.disabled = True
+    return logger

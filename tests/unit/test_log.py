@@ -67,6 +67,25 @@ def test_what_nobody_foresaw_is_called_a_defect(formatter: logging.Formatter) ->
     assert DEFECT not in record(formatter, logging.INFO, "unforeseen.failed")
 
 
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+def test_an_error_that_carries_a_whole_file_fills_no_disk(formatter: logging.Formatter) -> None:
+    handler = logging.StreamHandler(lines := io.StringIO())
+    handler.setFormatter(formatter)
+    log.logger.addHandler(handler)
+    huge = "begin" + "x" * 3_000_000 + "end"
+    try:
+        raise ValueError(huge)
+    except ValueError:
+        log.exception("job.raised", error=huge)
+    finally:
+        log.logger.removeHandler(handler)
+    said = lines.getvalue()
+    assert len(said) < 30_000
+    assert "begin" in said
+    assert "end" in said
+    assert "Traceback" in said
+
+
 def test_the_same_trouble_is_said_once_in_a_while() -> None:
     seldom = SeldomFilter(30.0)
 

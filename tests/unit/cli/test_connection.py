@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from job_engine.cli.app import app
 from job_engine.cli.connection import Target, find_target, forget_login, keep_login, open_api
+from job_engine.cli.exits import UNREACHABLE
 from job_engine.cli.local_engine import LocalEngine, RunInfo, save_secret
 from job_engine.errors import ApiUnavailableError
 
@@ -76,3 +79,13 @@ def test_a_flag_wins_over_everything(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_an_engine_that_does_not_answer_says_what_to_do() -> None:
     with pytest.raises(ApiUnavailableError, match=r"job-engine up.*JOB_ENGINE_API_URL"):
         open_api(Target("http://127.0.0.1:1", None, None))
+
+
+def test_a_zookeeper_that_is_away_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_ENGINE_API_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("JOB_ENGINE_ZK_HOSTS", "127.0.0.1:1")
+    monkeypatch.setattr("job_engine.cli.zookeeper.TIMEOUT_S", 0.3)
+    result = CliRunner().invoke(app, ["executor", "list"])
+    assert result.exit_code == UNREACHABLE
+    assert result.output.startswith("error: No ZooKeeper answers at 127.0.0.1:1. See whether")
+    assert result.output.count("\n") == 1

@@ -140,3 +140,14 @@ def test_a_job_may_want_fewer_attempts_than_its_action_allows(
 def test_without_the_api_the_job_is_only_given_back() -> None:
     outcome = decide_outcome(ApiUnavailableError(), None, 0, RETRY)
     assert (outcome.kind, outcome.disposal) == (None, Disposal.RELEASE)
+
+
+def test_a_fault_that_carries_a_whole_file_is_told_in_short() -> None:
+    once = RetryPolicy(max_attempts=1)
+    outcome = decide_outcome(ValueError("begin" + "x" * 3_000_000 + "end"), None, 0, once)
+    assert outcome.message is not None
+    assert outcome.output is not None
+    assert len(outcome.message) < 2500
+    assert len(outcome.output) < 5000
+    assert "begin" in outcome.message
+    assert outcome.message.endswith("end')")
