@@ -17,7 +17,11 @@ def document(files: tuple[str, ...], read: Callable[[str], bytes]) -> dict[str, 
     """Return hand-in, problems, time-out and title, as an assignment's document would."""
     names = [file for file in files if "/" not in file and file.endswith((".yml", ".yaml"))]
     for name in sorted(names):
-        value, _ = load(read(name), name)
+        data = read(name)
+        if b"general:" not in data:
+            # Of something else, which may well be written as we do not take it.
+            continue
+        value, _ = load(data, name)
         general = value.get("general") if isinstance(value, Mapping) else None
         if isinstance(general, Mapping):
             return _told(value, general)

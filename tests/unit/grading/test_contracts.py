@@ -208,6 +208,7 @@ def test_a_lab_is_told_by_its_yml(tmp_path: Path) -> None:
     (source / "autograde.tar").write_bytes(b"x")
     (source / "autograde-Makefile").write_text("all:\n")
     assert parsed(source).results.weights == {}
+    (source / ".travis.yml").write_text("x: &a 1\ny: *a\n")
     (source / "hello.yml").write_text(
         "general: {handin_filename: hello.c, display_name: Hello Lab}\n"
         "problems: [{name: One, max_score: 10.0}, {name: Two, max_score: 5}]\n"
