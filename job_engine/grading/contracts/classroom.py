@@ -31,13 +31,15 @@ _INSTALLS = re.compile(
     r"(\S*pip3?|\S*python3?\s+-m\s+pip|apt|apt-get|brew|conda|npm|yarn|gem|bundle)\s"
     r".*\b(install|update|upgrade|ci)\b"
 )
-_SUDO = """#!/bin/sh
-# Who is asked for a password here? Nobody: what needs no root goes on without.
-while [ "$#" -gt 0 ]; do
-    case $1 in -u | -g) shift 2 ;; -*) shift ;; *) break ;; esac
-done
-exec "$@"
-"""
+_STAND_INS = {
+    # Who is asked for a password here? Nobody: what needs no root goes on without.
+    "sudo": 'while :; do case $1 in -u | -g) shift 2 ;; -*) shift ;; *) break ;; esac; done\n"$@"',
+    "python": 'python3 "$@"',
+    "pip": 'python3 -m pip "$@"',
+    "pip3": 'python3 -m pip "$@"',
+    "pytest": 'python3 -m pytest "$@"',
+}
+"""Commands that the runner's machine has, for images that have not."""
 
 
 def main(settings_file: str) -> int:
@@ -89,13 +91,17 @@ def put(source: str, target: str) -> None:
 
 def environment_in(scratch: str) -> dict[str, str]:
     """Return the variables of the commands, as the runner sets them."""
-    with open(os.path.join(scratch, "sudo"), "w", encoding="utf-8") as file:
-        file.write(_SUDO)
-    os.chmod(os.path.join(scratch, "sudo"), 0o755)
+    for name, script in _STAND_INS.items():
+        *before, last = script.split("\n")
+        lines = ["#!/bin/sh", *before, f"exec {last}"]
+        with open(os.path.join(scratch, name), "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        os.chmod(file.name, 0o755)
     path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
     return {
         **os.environ,
-        "PATH": path if shutil.which("sudo") else scratch + os.pathsep + path,
+        # Last, so that they stand in for what is missing only.
+        "PATH": path + os.pathsep + scratch,
         "FORCE_COLOR": "true",
         "DOTNET_CLI_HOME": "/tmp",
         "DOTNET_NOLOGO": "true",

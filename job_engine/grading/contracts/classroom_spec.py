@@ -18,7 +18,11 @@ from job_engine.grading.fields import RelativePath
 from job_engine.grading.yaml_lines import load
 
 _JSON: Final = ".github/classroom/autograding.json"
-_WORKFLOW: Final = ".github/workflows/classroom.yml"
+_WORKFLOWS: Final = tuple(
+    f".github/workflows/{name}.{end}"
+    for name in ("classroom", "autograding")
+    for end in ("yml", "yaml")
+)
 _JSON_KEYS: Final = ("name", "setup", "run", "input", "output", "comparison", "timeout", "points")
 _WITH: Final = {
     "test-name": "name",
@@ -105,7 +109,7 @@ def from_json(data: bytes) -> dict[str, Any]:
 
 def from_workflow(data: bytes) -> dict[str, Any]:
     """Return what the steps of a workflow say; commands between graders go before the next one."""
-    value, _ = load(data, _WORKFLOW)
+    value, _ = load(data, "the workflow")
     jobs = value.get("jobs") if isinstance(value, Mapping) else None
     tests: list[dict[str, Any]] = []
     before: list[str] = []
@@ -121,7 +125,7 @@ def from_workflow(data: bytes) -> dict[str, Any]:
 
 
 READERS: Final[Mapping[str, Callable[[bytes], dict[str, Any]]]] = MappingProxyType(
-    {_JSON: from_json, _WORKFLOW: from_workflow}
+    {_JSON: from_json, **dict.fromkeys(_WORKFLOWS, from_workflow)}
 )
 """By the file that is read; the first one that is there counts."""
 

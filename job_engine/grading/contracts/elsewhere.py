@@ -49,7 +49,9 @@ def unknown(source: Path, files: tuple[str, ...], kinds: Iterable[Known]) -> str
         if any(file == mark or (mark[-1] == "/" and file.startswith(mark)) for file in files):
             return f"{source} looks like {what}, which is not taken as it is. {advice}"
     kinds = tuple(kinds)
-    needed = [f"{' and '.join(kind.needed)} ({kind.label})" for kind in kinds]
+    # Of each kind the first sign: the others are other names of the same.
+    first = {kind.label: kind.needed for kind in reversed(kinds)}
+    needed = [f"{' and '.join(names)} ({label})" for label, names in reversed(first.items())]
     message = (
         f"{source} is no assignment: it has neither {FILE_NAME} nor, at its root, "
         f"{' nor '.join(needed)}."

@@ -88,6 +88,29 @@ def test_a_setup_must_end_well_unless_it_only_fetches_packages(harness: Any) -> 
     assert "has to be in the image" in found["fetched"]["output"]
 
 
+def test_commands_that_an_image_has_not_are_stood_in_for(
+    harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "python3").write_text('#!/bin/sh\necho three "$@"\n')
+    (bin_ / "python3").chmod(0o755)
+    monkeypatch.setenv("PATH", str(bin_))
+    found = harness(
+        [
+            {"name": name, "run": f"{name} a 'b c'", "output": printed, "comparison": "exact"}
+            for name, printed in (
+                ("python", "three a b c"),
+                ("pip", "three -m pip a b c"),
+                ("pytest", "three -m pytest a b c"),
+                ("sudo -E -u root python3", "three a b c"),
+            )
+        ]
+    )
+    assert found[""] == {"max_score": 4}
+    assert [test["output"] for name, test in found.items() if name and not test["score"]] == []
+
+
 def test_a_submission_is_completed_and_what_is_protected_stands(
     harness: Any, tmp_path: Path
 ) -> None:
@@ -135,6 +158,16 @@ def test_a_repository_is_taken_by_its_configuration(tmp_path: Path) -> None:
     for wrong in (b"{", b'{"tests": []}', b'{"tests": [1]}'):
         with pytest.raises(AssignmentError):
             from_json(wrong)
+
+
+@pytest.mark.parametrize("name", ["classroom.yml", "autograding.yaml"])
+def test_a_repository_is_taken_by_its_workflow(tmp_path: Path, name: str) -> None:
+    place = tmp_path / ".github" / "workflows"
+    place.mkdir(parents=True)
+    step = {"uses": "x/autograding-command-grader@v1", "with": {"command": "true"}}
+    (place / name).write_text(json.dumps({"jobs": {"a": {"steps": [step]}}}))
+    with bundle_of(tmp_path) as bundle:
+        assert f"tests/.github/workflows/{name}" in bundle.files
 
 
 def test_a_workflow_is_read_step_by_step() -> None:
