@@ -6,6 +6,7 @@ may be in, stops all of them at once, and holds each to `STOP_GRACE_S` and to ex
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -21,8 +22,12 @@ from typing import Final
 import psutil
 import pytest
 
+from job_engine.api.server import EXIT_STUCK_STORE
+from job_engine.errors import ApiError
 from job_engine.queue.local import LocalZooKeeper
 from job_engine.settings import STOP_GRACE_S
+from tests import postgres
+from tests.conftest import require
 from tests.support.engine import SESSION_TIMEOUT_S, Engine, eventually, free_port
 from tests.support.trace import ACTIONS_DIR, read_trace
 
@@ -238,6 +243,40 @@ def test_the_api_with_open_streams_and_a_client_that_trickles(tmp_path: Path) ->
         silent = stack.enter_context(socket.create_connection(("127.0.0.1", engine.port)))
         silent.sendall(b"GET /api/")
         stop_all(engine, ["api"])
+
+
+@pytest.mark.postgres
+def test_the_api_on_a_database_that_hangs(tmp_path: Path) -> None:
+    """Nothing ends the threads that wait for it, so the process ends with them."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(postgres.private_server())
+        except postgres.NoPostgresError as error:
+            require(False, str(error))
+        url = stack.enter_context(postgres.database(server))
+        engine = stack.enter_context(Engine(tmp_path, "127.0.0.1:1"))
+        engine.start_api(database_url=postgres.text_of(url))
+        api = engine.admin()
+        (main,) = (
+            process
+            for process in psutil.Process().children()
+            if str(server.query["host"]) in " ".join(process.cmdline())
+        )
+        for process in [main, *main.children()]:
+            process.suspend()
+            stack.callback(process.resume)
+
+        def ask() -> None:
+            with contextlib.suppress(ApiError):
+                engine.submit(api, "noop")
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.5)
+        engine.signal("api", signal.SIGTERM)
+        assert engine.processes["api"].wait(STOP_GRACE_S) == EXIT_STUCK_STORE, engine.log("api")
+        api.close()
+        asking.join(30)
 
 
 # --- job-engine up ------------------------------------------------------------

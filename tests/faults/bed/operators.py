@@ -83,6 +83,8 @@ def _tamper(client: KazooClient, rng: random.Random) -> None:
     entries, taken = layout.entries(QUEUE), layout.taken(QUEUE)
     client.create(f"{entries}/entry-500-", GARBAGE, sequence=True)
     waiting = sorted(set(client.get_children(entries)) - set(client.get_children(taken)))
+    if not waiting:
+        return  # even the garbage is claimed already
     removed, again, littered = (rng.choice(waiting) for _ in range(3))
     with contextlib.suppress(KazooException):
         data, _ = client.get(f"{entries}/{again}")
