@@ -1,4 +1,4 @@
-"""Cancel what a cancelled bulk job had started; the API makes these jobs (`restricted`)."""
+"""`cancel_children_jobs`: cancel the children of a cancelled bulk job; created by the API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from job_engine.plugins import ActionFailedError, Context, Result, action
 
 
 class Payload(BaseModel):
-    """Nothing: the job's target is the bulk job."""
+    """No attributes: the bulk job is the target of the job."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Delete final jobs that are old enough to be forgotten."""
+"""`cleanup_jobs`: delete old final jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from job_engine.plugins import Context, Result, Schedule, action
 
 
 class Payload(BaseModel):
-    """What counts as old."""
+    """The age from which final jobs are deleted."""
 
     model_config = ConfigDict(extra="forbid")
 

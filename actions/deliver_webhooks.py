@@ -1,4 +1,4 @@
-"""`deliver_webhooks`: send what jobs have to tell to who asked to be told."""
+"""`deliver_webhooks`: send due messages of webhooks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from job_engine.settings import ExecutorSettings
 from job_engine.webhooks import DestinationPolicy, Sender
 
 AT_ONCE: Final = 8
-"""Messages that are on their way at once."""
+"""Messages that are sent at the same time."""
 SHIFT_S: Final = 900.0
-"""Seconds after which a sender hands over to another, rather than run for ever."""
+"""Seconds after which a sender hands over to the next job, so that none runs for ever."""
 _LOOK_S: Final = 0.2
 
 
 class DeliverWebhooks(Action[NoPayload]):
     """Send every message that is due; each one's answer is in its `webhook-delivery`.
 
-    The store makes a job of it whenever there is something to send, and for when the time
-    of a retry has come.
+    The store creates a job of it whenever there are messages to send, due at once or at the
+    time of a retry.
     """
 
     name = "deliver_webhooks"
@@ -35,9 +35,9 @@ class DeliverWebhooks(Action[NoPayload]):
     needs = (Api, ExecutorSettings)
 
     def run(self, context: Context[NoPayload]) -> Result:
-        """Take and send, until nothing is due."""
+        """Take and send messages until none is due."""
         api, fence = context.need(Api), context.job.fence
-        assert fence is not None  # a job that runs here was claimed
+        assert fence is not None  # running jobs are claimed
         sender = _sender(context.need(ExecutorSettings))
         shift_ends = time.monotonic() + SHIFT_S
         sent = arrived = 0
@@ -48,7 +48,7 @@ class DeliverWebhooks(Action[NoPayload]):
                 if not messages:
                     return Result(message=f"Sent {sent} messages; {arrived} arrived.")
                 results = list(_send_all(context, sender, messages))
-                # Also when it was interrupted: what is known need not be sent again.
+                # Also after an interruption, so that delivered messages are not sent again.
                 api.settle_webhooks(context.job.id, fence, results)
                 sent += len(results)
                 arrived += sum(200 <= (result.status or 0) < 300 for result in results)
@@ -66,9 +66,9 @@ def _sender(settings: ExecutorSettings) -> Sender:
 def _send_all(
     context: Context[NoPayload], sender: Sender, messages: Sequence[SignedMessage]
 ) -> Iterator[SendResult]:
-    """Yield the results as they come, until all are there or the run is interrupted.
+    """Yield results as they arrive, until all are there or the run is interrupted.
 
-    Its threads are not waited for then: a name that is being resolved cannot be given up.
+    On an interruption it does not wait for its threads: resolving a name cannot be cancelled.
     """
     waiting: queue.SimpleQueue[SignedMessage] = queue.SimpleQueue()
     results: queue.SimpleQueue[SendResult] = queue.SimpleQueue()

@@ -21,15 +21,15 @@ from job_engine.sandbox.base import Sandbox
 from job_engine.settings import ExecutorSettings
 
 HARNESS_FAILED = 3
-"""Return code of a job whose assignment's harness told no results."""
+"""Return code of a job whose assignment's harness gave no results."""
 
 
 class Grade(Action[GradePayload]):
     """Grade one submission; its `output` is the results as JSON.
 
-    Whatever the submission does is a result: SUCCESS, with a score and a message. FAILED
-    are an assignment or submission that cannot be had, with a message for who asked, and
-    a harness that tells no results (return code 3; the phases are in `output`).
+    Whatever the submission does is a result: the job is SUCCESS, with a score and a message.
+    It is FAILED if the assignment or submission cannot be fetched or is invalid, with a message
+    for its creator, and if the harness gave no results (return code 3; `output` has the phases).
     """
 
     name = "grade"
@@ -40,13 +40,13 @@ class Grade(Action[GradePayload]):
     needs = (Api, Sandbox, ExecutorSettings)
 
     def terms(self, collaborators: Mapping[type[Any], object]) -> dict[str, Any]:
-        """Tell the policy on assignments."""
+        """Publish the policy on assignments; see `Action.terms`."""
         settings = collaborators[ExecutorSettings]
         assert isinstance(settings, ExecutorSettings)
         return terms_of(settings, settings)
 
     def run(self, context: Context[GradePayload]) -> Result:
-        """Grade, and hand back the results."""
+        """Grade, and return the results."""
         settings = context.need(ExecutorSettings)
         api = context.need(Api)
         grader = Grader(
@@ -75,5 +75,5 @@ class Grade(Action[GradePayload]):
 
 
 def _token(api: Api, job: Job) -> str:
-    assert job.fence is not None  # a job that runs here was claimed
+    assert job.fence is not None  # running jobs are claimed
     return api.claim_token(job.id, job.fence)

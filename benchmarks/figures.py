@@ -1,4 +1,4 @@
-"""A figure, its peers' figures, and the bounds that it is held to."""
+"""Figures of the engine and its peers, and the bounds for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DURABLE: Final = "SQLite WAL, synchronous=FULL; ZooKeeper forceSync=yes"
 
 @dataclass(frozen=True)
 class Scale:
-    """How much to measure: quick takes under a minute a name."""
+    """How much to measure; `quick` takes less than a minute for each benchmark."""
 
     quick: bool = False
     database_url: str | None = None
@@ -31,7 +31,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Peer:
-    """The same thing, done by something else in the same run."""
+    """The same measurement of another system, in the same run."""
 
     name: str
     value: float

@@ -1,4 +1,4 @@
-"""What an executor's memory is at rest, and whether it grows with the jobs it has run."""
+"""Memory of an executor at rest, and its growth with the number of jobs."""
 
 from __future__ import annotations
 

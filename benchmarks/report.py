@@ -1,4 +1,4 @@
-"""Figures as people read them: a table on the terminal, and one on a page."""
+"""Showing figures as a table on the terminal, and on a page."""
 
 from __future__ import annotations
 

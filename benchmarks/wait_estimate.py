@@ -34,7 +34,7 @@ LEAST_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Asked:
-    """What a job said, and when."""
+    """The estimate of a job, and when it was read."""
 
     job: str
     at: float

@@ -1,4 +1,4 @@
-"""What the commands that talk to an engine can be told."""
+"""Settings of the commands that talk to an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `job-engine up` can be told."""
+"""Settings of `job-engine up`."""
 
 from __future__ import annotations
 
