@@ -28,7 +28,6 @@ from job_engine.sandbox.bubblewrap.command import (
 from job_engine.sandbox.bubblewrap.identity import bwrap_version, identity_of
 from job_engine.sandbox.bubblewrap.layers import RANGE
 from job_engine.sandbox.bubblewrap.own_root import KeptRoots, RootRequest
-from job_engine.sandbox.bubblewrap.running import COMPANION_SCRATCH_DIR, SCRATCH_DIR
 from job_engine.sandbox.bubblewrap.slot import BubblewrapSlot, SlotParts, prepare_channel
 from job_engine.sandbox.bubblewrap.spawner import Spawner
 from job_engine.sandbox.bubblewrap.uids import UIDS_PER_SLOT, UidLease, UidPool
@@ -148,18 +147,12 @@ class BubblewrapSandbox(Sandbox):
     def _all_options(
         self, phases: tuple[PhaseSpec, ...], image: str | None
     ) -> dict[str, list[str]]:
-        options = {phase.name: self._options(phase, image) for phase in phases}
-        for companion in (phase.companion for phase in phases):
-            if companion is not None:
-                options[companion.name] = self._options(companion, image, COMPANION_SCRATCH_DIR)
-        return options
+        return {phase.name: self._options(phase, image) for phase in with_companions(phases)}
 
-    def _options(
-        self, phase: PhaseSpec, image: str | None, scratch: str = SCRATCH_DIR
-    ) -> list[str]:
+    def _options(self, phase: PhaseSpec, image: str | None) -> list[str]:
         if phase.own_root is not None:
             return own_root_options(phase)
-        return bwrap_options(phase, image_binds(self._roots, phase.image or image), scratch)
+        return bwrap_options(phase, image_binds(self._roots, phase.image or image))
 
     def _root(
         self, phases: tuple[PhaseSpec, ...], image: str | None, lease: UidLease

@@ -16,19 +16,22 @@ from job_engine.sandbox.waiting_sockets import TCP_RMEM
 STATUS_FD: Final = 3
 SECCOMP_FD: Final = 4
 OPTIONS_FD: Final = 5
+BLOCK_FD: Final = 6
+MOUNT_FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV
 _SPARE_FD: Final = 64
 
 
-def run(channel: Channel, message: Message, program: int, status: int, owner: int) -> NoReturn:
-    """Become bwrap, as the owner of the slot's trees.
+def run(message: Message, program: int, status: int, gate: int, owner: int) -> NoReturn:
+    """Become bwrap, as the owner of the slot's trees; it waits for a byte from `gate`.
 
-    The message carries stdin, stdout, stderr and the cgroups' procs files.
+    The message carries stdin, stdout, stderr, a channel and the cgroups' procs files.
 
-    Tells the executor when bwrap is about to start, with the socket for the egress proxy
-    if the phase has one, or what went wrong.
+    Tells the executor over that channel when bwrap is about to start, with the socket for
+    the egress proxy if the phase has one, or what went wrong.
     """
+    stdin, stdout, stderr, news, *groups = message.fds
+    channel = Channel(socket.socket(fileno=news))
     try:
-        stdin, stdout, stderr, *groups = message.fds
         # Opened anew: a phase and its companion are about to read it at the same time.
         program = os.open(f"/proc/self/fd/{program}", os.O_RDONLY)
         _join(groups)
@@ -37,6 +40,7 @@ def run(channel: Channel, message: Message, program: int, status: int, owner: in
         syscalls.bring_loopback_up()
         with open("/proc/sys/net/ipv4/tcp_rmem", "w", encoding="ascii") as file:
             file.write(TCP_RMEM)
+        _see_own_processes()
         listener = _listen(message.head["listen"])
         _limit(message.head["rlimits"])
         _become(owner, own_root=message.head["own_root"])
@@ -46,7 +50,7 @@ def run(channel: Channel, message: Message, program: int, status: int, owner: in
             signal.signal(number, signal.SIG_DFL)
         words = message.body.split(b"\0")
         options, command = words[: message.head["options"]], words[message.head["options"] :]
-        _arrange([stdin, stdout, stderr, status, program, _file_of(options)])
+        _arrange([stdin, stdout, stderr, status, program, _file_of(options), gate])
         os.execve("/usr/bin/bwrap", [b"bwrap", b"--args", b"%d" % OPTIONS_FD, b"--", *command], {})
     except BaseException as error:  # noqa: BLE001 - the process ends, whatever it was
         channel.send({"broken": f"starting the phase: {error}"})
@@ -64,6 +68,12 @@ def _join(groups: list[int]) -> None:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")
+
+
+def _see_own_processes() -> None:
+    """Have a /proc of the pid namespace that this is the first process of: bwrap uses it."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("proc", "/proc", "proc", MOUNT_FLAGS | syscalls.MS_NOEXEC)
 
 
 def _become(owner: int, *, own_root: bool) -> None:

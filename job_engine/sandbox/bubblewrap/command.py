@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from job_engine.sandbox.base import PhaseSpec
-from job_engine.sandbox.bubblewrap.child import SECCOMP_FD, STATUS_FD
+from job_engine.sandbox.bubblewrap.child import BLOCK_FD, SECCOMP_FD, STATUS_FD
 from job_engine.sandbox.bubblewrap.layers import ROOT_DIR
 from job_engine.sandbox.bubblewrap.own_root import KeptRoots
 from job_engine.sandbox.bubblewrap.root import IMAGES_DIR, KVM_DIR, SYSTEM_DIRS
-from job_engine.sandbox.bubblewrap.running import SCRATCH_DIR, TREES_DIR
+from job_engine.sandbox.bubblewrap.running import TREES_DIR, scratch_of
 from job_engine.sandbox.policy import SANDBOX_UID, phase_environment
 
 _NOT_FROM_IMAGES: Final = frozenset(
@@ -48,15 +48,15 @@ def image_binds(roots: KeptRoots, image: str | None) -> tuple[str, ...]:
     return tuple(_root_file_system(roots.image_place(image)))
 
 
-def bwrap_options(
-    phase: PhaseSpec, image: tuple[str, ...], scratch: str = SCRATCH_DIR
-) -> list[str]:
+def bwrap_options(phase: PhaseSpec, image: tuple[str, ...]) -> list[str]:
     """Return all options of bwrap for a phase; paths are those of the holder's root."""
+    scratch = scratch_of(phase.name)
     return [
         *("--unshare-all", "--unshare-user", "--share-net"),
         *("--uid", str(SANDBOX_UID), "--gid", str(SANDBOX_UID), "--hostname", "sandbox"),
         *("--die-with-parent", "--new-session"),
         *("--json-status-fd", str(STATUS_FD), "--seccomp", str(SECCOMP_FD)),
+        *("--block-fd", str(BLOCK_FD)),
         *image,
         *("--proc", "/proc", "--dev", "/dev"),
         *_PROC,
@@ -87,9 +87,10 @@ def own_root_options(phase: PhaseSpec) -> list[str]:
         *("--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"),
         *("--hostname", "sandbox", "--die-with-parent", "--new-session"),
         *("--json-status-fd", str(STATUS_FD), "--seccomp", str(SECCOMP_FD)),
+        *("--block-fd", str(BLOCK_FD)),
         *("--bind", ROOT_DIR, "/", "--proc", "/proc", "--dev", "/dev"),
         *_PROC,
-        *("--bind", f"{SCRATCH_DIR}/shm", "/dev/shm"),
+        *("--bind", f"{scratch_of(phase.name)}/shm", "/dev/shm"),
         *(word for path in shared for word in ("--ro-bind", path, path)),
         *(("--dev-bind", f"{KVM_DIR}/kvm", "/dev/kvm") if phase.kvm else ()),
         *_mounts(phase),

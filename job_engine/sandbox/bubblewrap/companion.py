@@ -31,8 +31,7 @@ class CompanionRun(PhaseRun):
         """
         with ExitStack() as stack:
             try:
-                self._launch(stack)
-                self._hear_of_start()
+                self._let_go(stack, "companion")
                 over = KillSwitch()
                 stack.callback(over.close)
                 self._begun = time.monotonic()
@@ -55,16 +54,6 @@ class CompanionRun(PhaseRun):
         assert self._ending is not None, "`started` comes first"
         result = self._result(self._ending, self._ended_at - self._begun)
         return lived(result) if self._ending["lived"] else result
-
-    def _request(self) -> dict[str, Any]:
-        return {**super()._request(), "op": "companion"}
-
-    def _hear_of_start(self) -> None:
-        message = self._channel.receive()
-        if message is None:
-            raise SandboxError("the slot's holder has died")
-        if "started" not in message.head:
-            raise SandboxError(message.head.get("broken") or message.head.get("error"))
 
     def _hear_of_end(self) -> dict[str, Any]:
         message = self._channel.receive()

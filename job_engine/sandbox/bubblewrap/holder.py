@@ -1,8 +1,9 @@
 """The holder of a slot: process 1 of its pid namespace, root in its user namespace only.
 
-It mounts the trees and keeps them, starts bwrap for each phase, and reads what phases hand
-over. One thread; told what to do by the executor, and ended when the executor's end of the
-channel closes. When it dies, the kernel kills everything in the slot.
+It mounts the trees and keeps them, starts bwrap for each phase, lets one phase after the
+other go, and reads what they hand over. One thread; told what to do by the executor, and
+ended when the executor's end of the channel closes. When it dies, the kernel kills
+everything in the slot.
 """
 
 from __future__ import annotations
@@ -10,20 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
+import socket
 import time
 from typing import Any, Final
 
 from job_engine.sandbox.bubblewrap import fill, layers, syscalls, walk
+from job_engine.sandbox.bubblewrap.child import MOUNT_FLAGS
 from job_engine.sandbox.bubblewrap.root import SLOT_DIR
-from job_engine.sandbox.bubblewrap.running import (
-    COMPANION_SCRATCH_DIR,
-    FLAGS,
-    SCRATCH_DIR,
-    TREES_DIR,
-    Running,
-    owned,
-)
+from job_engine.sandbox.bubblewrap.running import SCRATCH_DIR, TREES_DIR, Running, owned
 from job_engine.sandbox.bubblewrap.wire import Channel, Message
 from job_engine.sandbox.growth import PERIOD_S, Growth
 
@@ -32,7 +27,7 @@ _STUDENT_UID: Final = 1000
 
 
 class Holder:
-    """Serves one slot. Operations: setup, fill, companion, run (and kill meanwhile), handover."""
+    """Serves one slot, by the operations of `_do`; `kill` may come while a phase runs."""
 
     def __init__(self, channel: Channel, seccomp_program: bytes) -> None:
         self._channel = channel
@@ -40,6 +35,9 @@ class Holder:
         os.write(self._program, seccomp_program)
         self._owner = _STUDENT_UID
         self._parts = 0
+        self._pids = -1
+        self._started: dict[str, Running] = {}
+        """What waits for the word to go, by the name of the phase or companion."""
         self._companion: Running | None = None
         self._lived = False
         """Whether the companion still ran when its phase had ended."""
@@ -69,13 +67,21 @@ class Holder:
             case "keep":
                 self._keep()
                 return None
+            case "start":
+                self._start(message)
+                return None
+            case "drop":
+                dropped = self._take(message)
+                dropped.kill()
+                dropped.reap()
+                dropped.close()
+                return None
+            case "companion":
+                self._companion = self._take(message)
+                self._companion.go()
+                return None
             case "run":
                 return self._run(message)
-            case "companion":
-                self._companion = Running(
-                    self._channel, message, self._program, self._owner, COMPANION_SCRATCH_DIR
-                )
-                return None
             case "handover":
                 return self._hand_over(message.head)
             case "kill":
@@ -91,12 +97,15 @@ class Holder:
             # The root of the slot, to its phases, and whoever they turn into.
             self._owner = layers.RANGE_FIRST
         syscalls.sethostname("sandbox")
-        syscalls.mount("proc", "/proc", "proc", FLAGS | syscalls.MS_NOEXEC)
+        syscalls.mount("proc", "/proc", "proc", MOUNT_FLAGS | syscalls.MS_NOEXEC)
         # Open to the student's uid, as bwrap runs under it: what it shows is up to bwrap.
-        syscalls.mount("slot", SLOT_DIR, "tmpfs", FLAGS, "mode=755,size=1m")
+        syscalls.mount("slot", SLOT_DIR, "tmpfs", MOUNT_FLAGS, "mode=755,size=1m")
         # bwrap builds its new root here.
-        syscalls.mount("tmp", "/tmp", "tmpfs", FLAGS, f"mode=700,size=1m,{owned(self._owner)}")
-        for name in (TREES_DIR, SCRATCH_DIR, COMPANION_SCRATCH_DIR):
+        syscalls.mount(
+            "tmp", "/tmp", "tmpfs", MOUNT_FLAGS, f"mode=700,size=1m,{owned(self._owner)}"
+        )
+        self._pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        for name in (TREES_DIR, SCRATCH_DIR):
             os.mkdir(name)
         for tree in trees:
             _mount_tree(
@@ -115,9 +124,27 @@ class Holder:
             for fd in fds:
                 os.close(fd)
 
+    def _start(self, message: Message) -> None:
+        # It is told what went wrong where the process itself tells that: nobody waits here.
+        news = Channel(socket.socket(fileno=os.dup(message.fds[3])))
+        try:
+            run = Running(message, self._program, self._owner, self._pids)
+            self._started[message.head["name"]] = run
+        except OSError as error:
+            news.send({"broken": f"starting a phase: {error}"})
+        finally:
+            news.close()
+
+    def _take(self, message: Message) -> Running:
+        run = self._started.pop(message.head["name"], None)
+        if run is None:
+            raise OSError(f"{message.head['name']} was not started")
+        return run
+
     def _run(self, message: Message) -> dict[str, Any] | None:
-        run = Running(self._channel, message, self._program, self._owner)
+        run = self._take(message)
         follow = message.head["follow"]
+        run.go()
         try:
             self._watch(run, _Follower(self._channel, **follow) if follow is not None else None)
             self._channel.send(run.facts())
@@ -136,7 +163,7 @@ class Holder:
             companion.close()
 
     def _watch(self, run: Running, follower: _Follower | None) -> None:
-        """Wait for bwrap's end and leave no process."""
+        """Wait for bwrap's end, with which its pid namespace ends, and leave no companion."""
         both = [run, self._companion] if self._companion is not None else [run]
         pidfd = os.pidfd_open(run.pid)
         poll = select.poll()
@@ -151,7 +178,8 @@ class Holder:
                     message = self._channel.receive()
                     if message is None:
                         os._exit(0)
-                    _kill_everything()
+                    for each in both:
+                        each.kill()
                 for each in both:
                     each.look()
                 if follower is not None:
@@ -159,15 +187,10 @@ class Holder:
         finally:
             os.close(pidfd)
         run.reap()
-        self._lived = self._companion is not None and not self._companion.reap(os.WNOHANG)
-        # Daemons of the phase: its pid namespace dies with its first process, which
-        # a phase that attaches to it could have talked out of dying with bwrap.
-        _kill_everything()
-        for each in both:
-            each.reap()
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
+        if self._companion is not None:
+            self._lived = not self._companion.reap(os.WNOHANG)
+            self._companion.kill()
+            self._companion.reap()
 
     def _hand_over(self, head: dict[str, Any]) -> dict[str, Any]:
         found = walk.Harvest(head["max_bytes"], head["max_files"])
@@ -203,13 +226,7 @@ class _Follower:
             self._channel.send({"grew": True}, data)
 
 
-def _kill_everything() -> None:
-    """Kill every process of the slot but this one, in one atomic sweep of the kernel's."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)
-
-
 def _mount_tree(path: str, size_bytes: int, inodes: int, owner: int) -> None:
     os.mkdir(path)
     options = f"size={size_bytes},nr_inodes={inodes + 1},mode=755,{owned(owner)}"
-    syscalls.mount("tree", path, "tmpfs", FLAGS, options)
+    syscalls.mount("tree", path, "tmpfs", MOUNT_FLAGS, options)

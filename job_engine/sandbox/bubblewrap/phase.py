@@ -17,15 +17,14 @@ from typing import Any, Final
 from job_engine.errors import SandboxError
 from job_engine.sandbox.base import FileGrew, PhaseOutput, PhaseResult, PhaseSpec
 from job_engine.sandbox.bubblewrap.cgroups import Group
-from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel, Message
+from job_engine.sandbox.bubblewrap.launch import Launch
+from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel
 from job_engine.sandbox.egress import EgressProxy
 from job_engine.sandbox.kernel_memory import KernelGauge
-from job_engine.sandbox.policy import PROXY_ADDRESS
 from job_engine.sandbox.verdict import Observations, decide, split_status
 
 TICK_S: Final = 0.05
 """Seconds between two checks of CPU and wall time against their limits."""
-OPEN_FILES: Final = 4096
 _STOP_TIMEOUT_S: Final = 30.0
 """Seconds from the order to kill until all processes must have ended; more is a platform fault. A
 phase may have a thousand processes and gibibytes of memory, which take long on a busy machine."""
@@ -92,7 +91,7 @@ class PhaseRun:
     def __init__(
         self,
         spec: PhaseSpec,
-        options: list[str],
+        launch: Launch,
         *,
         channel: Channel,
         group: Group,
@@ -103,7 +102,7 @@ class PhaseRun:
         on_output: Callable[[PhaseOutput | FileGrew], None],
     ) -> None:
         self._spec = spec
-        self._options = options
+        self._launch = launch
         self._channel = channel
         self._group = group
         self._kernel = KernelGauge(group.processes)
@@ -113,7 +112,6 @@ class PhaseRun:
         self._on_start = on_start
         self._on_output = on_output
         self._output = Output(spec.limits.output_bytes, self._emit_output if spec.live else None)
-        self._broken: str | None = None
         self._ended: dict[str, Any] | None = None
         self._out = self._err = -1
         self._seen: dict[str, bool] = {}
@@ -123,16 +121,34 @@ class PhaseRun:
         """Return the result, without the hand-over. Raises `SandboxError`."""
         with ExitStack() as stack:
             try:
+                follow = dataclasses.asdict(self._spec.follow) if self._spec.follow else None
+                self._let_go(stack, "run", follow=follow)
                 started_at = time.monotonic()
-                self._launch(stack)
-                ended = self._watch(stack, started_at)
+                ended = self._watch(started_at)
                 wall_time_s = time.monotonic() - started_at
                 self._read_rest()
             except OSError as error:
                 raise SandboxError(f"the slot broke: {error}") from error
         return self._result(ended, wall_time_s)
 
+    def _let_go(self, stack: ExitStack, operation: str, **more: Any) -> None:
+        """Let the command run, once its proxy serves."""
+        stack.callback(self._launch.close)
+        listener = self._launch.started()
+        if listener is not None:
+            proxy = EgressProxy(self._spec.reach, self._private_hosts)
+            stack.callback(proxy.close)
+            proxy.serve(socket.socket(fileno=listener))
+        self._out, self._err = self._launch.out, self._launch.err
+        self._output.streams = {self._out: bytearray(), self._err: bytearray()}
+        self._launch.go(operation, self._stdin, **more)
+        self._on_start()
+
     def _read_rest(self) -> None:
+        """Read what is left once nothing runs any more. Raises `SandboxError` for no bwrap."""
+        broken = self._launch.failure()
+        if broken is not None:
+            raise SandboxError(broken)
         for fd in self._output.streams:
             while self._output.take(fd):
                 pass
@@ -140,61 +156,18 @@ class PhaseRun:
     def _emit_output(self, fd: int, data: bytes) -> None:
         self._on_output(PhaseOutput(self._spec.name, data, stderr=fd == self._err))
 
-    def _launch(self, stack: ExitStack) -> None:
-        stdin, feed = os.pipe()
-        self._out, stdout = os.pipe()
-        self._err, stderr = os.pipe()
-        stack.callback(_close, self._out, self._err)
-        try:
-            # It fits: a pipe holds 64 KiB, which is what `check_inputs` lets through.
-            os.set_blocking(feed, False)
-            if os.write(feed, self._stdin) != len(self._stdin):
-                raise SandboxError("the kernel's pipes are too small for the phase's input")
-            entrances = self._group.entrances()
-        finally:
-            os.close(feed)
-        try:
-            self._channel.send(
-                self._request(),
-                os.fsencode("\0".join([*self._options, *self._spec.command])),
-                [stdin, stdout, stderr, *entrances],
-            )
-        finally:
-            _close(stdin, stdout, stderr, *entrances)
-        for fd in (self._out, self._err):
-            os.set_blocking(fd, False)
-            self._output.streams[fd] = bytearray()
+    def _watch(self, started_at: float) -> dict[str, Any]:
+        with selectors.DefaultSelector() as selector:
+            return self._watch_by(selector, started_at)
 
-    def _request(self) -> dict[str, Any]:
-        limits = self._spec.limits
-        cpu_s = math.ceil(limits.cpu_time_kill_s) + 1
-        return {
-            "op": "run",
-            "options": len(self._options),
-            "listen": PROXY_ADDRESS if self._spec.reach else None,
-            "own_root": self._spec.own_root is not None,
-            "follow": dataclasses.asdict(self._spec.follow) if self._spec.follow else None,
-            "writable": [mount.tree for mount in self._spec.mounts if not mount.read_only],
-            "scratch_bytes": limits.memory_bytes // 2,
-            "file_size_bytes": limits.file_size_bytes,
-            "rlimits": [
-                ("FSIZE", limits.file_size_bytes),
-                ("CPU", cpu_s),
-                ("NOFILE", OPEN_FILES),
-                # core(5): 0 would still start the host's core-dump program; 1 does not.
-                ("CORE", 1),
-            ],
-        }
-
-    def _watch(self, stack: ExitStack, started_at: float) -> dict[str, Any]:
-        selector = stack.enter_context(selectors.DefaultSelector())
+    def _watch_by(self, selector: selectors.BaseSelector, started_at: float) -> dict[str, Any]:
         for source in (self._out, self._err, self._channel, self._switch):
             selector.register(source, selectors.EVENT_READ)
         stop_by = math.inf
         while self._ended is None:
             for key, _ in selector.select(TICK_S):
                 if key.fileobj is self._channel:
-                    self._hear(stack)
+                    self._hear()
                 elif key.fileobj is self._switch:
                     selector.unregister(self._switch)
                 elif not self._output.take(key.fd):
@@ -207,27 +180,16 @@ class PhaseRun:
                 raise SandboxError("the slot's holder does not answer")
         return self._ended
 
-    def _hear(self, stack: ExitStack) -> None:
+    def _hear(self) -> None:
         message = self._channel.receive()
         if message is None:
             raise SandboxError("the slot's holder has died")
-        if "started" in message.head:
-            self._serve_egress(message, stack)
-            self._on_start()
-        elif "grew" in message.head:
+        if "grew" in message.head:
             self._on_output(FileGrew(self._spec.name, message.body))
-        elif "broken" in message.head or "error" in message.head:
-            self._broken = message.head.get("broken") or message.head["error"]
-            if "error" in message.head:
-                self._ended = {}
+        elif "error" in message.head:
+            raise SandboxError(message.head["error"])
         elif "ended" in message.head:
             self._ended = message.head
-
-    def _serve_egress(self, message: Message, stack: ExitStack) -> None:
-        if message.fds:
-            proxy = EgressProxy(self._spec.reach, self._private_hosts)
-            stack.callback(proxy.close)
-            proxy.serve(socket.socket(fileno=message.fds[0]))
 
     def _must_stop(self, started_at: float) -> bool:
         limits = self._spec.limits
@@ -247,8 +209,6 @@ class PhaseRun:
         return bool(self._seen)
 
     def _result(self, ended: dict[str, Any], wall_time_s: float) -> PhaseResult:
-        if self._broken is not None:
-            raise SandboxError(self._broken)
         usage = self._group.usage()
         code, number = split_status(ended["ended"])
         stdout, stderr = (bytes(self._output.streams[fd]) for fd in (self._out, self._err))

@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Iterable
 from typing import Any, Final
 
 from job_engine.sandbox.bubblewrap import child, layers, syscalls, walk
+from job_engine.sandbox.bubblewrap.child import MOUNT_FLAGS
 from job_engine.sandbox.bubblewrap.root import SLOT_DIR
-from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel, Message
+from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Message
 
 TREES_DIR: Final = f"{SLOT_DIR}/trees"
 SCRATCH_DIR: Final = f"{SLOT_DIR}/scratch"
-"""Mount point of a phase's private /tmp and /dev/shm, which count as its memory."""
-COMPANION_SCRATCH_DIR: Final = f"{SLOT_DIR}/companion"
-"""The same of who runs beside it."""
-FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV
+"""Below it, the private /tmp and /dev/shm of each phase, which count as its memory."""
+
+
+def scratch_of(name: str) -> str:
+    """Return the mount point of the private directories of a phase or companion."""
+    return f"{SCRATCH_DIR}/{name}"
 
 
 class Running:
-    """One bwrap process, from its fork to its end; `close` it afterwards."""
+    """One bwrap process, from its fork to its end; `close` it afterwards.
 
-    def __init__(
-        self,
-        channel: Channel,
-        message: Message,
-        program: int,
-        owner: int,
-        scratch: str = SCRATCH_DIR,
-    ) -> None:
+    It is the first process of a pid namespace of its own, so that nothing which began in
+    it is left when it has ended, whatever a program did to the processes of the sandbox.
+    """
+
+    def __init__(self, message: Message, program: int, owner: int, pids: int) -> None:
+        """Start it. `pids` is a descriptor of the pid namespace that this process is in."""
         head = message.head
-        self._scratch = scratch
+        self._scratch = scratch_of(head["name"])
         self._file_size_bytes = head["file_size_bytes"]
-        self._places = [scratch, *(f"{TREES_DIR}/{name}" for name in head["writable"])]
+        self._places = [self._scratch, *(f"{TREES_DIR}/{name}" for name in head["writable"])]
         self._places += [layers.written()] if head["own_root"] else []
         self._full = False
         self.code: int | None = None
         """Exit status, or minus a signal, once it was waited for."""
-        _mount_scratch(scratch, head["scratch_bytes"], owner)
+        _mount_scratch(self._scratch, head["scratch_bytes"], owner)
         self._status, status = os.pipe()
-        self.pid = os.fork()
+        gate, self._gate = os.pipe()
+        self.pid = _fork_into_new_pids(pids)
         if self.pid == 0:
-            child.run(channel, message, program, status, owner)
-        os.close(status)
-        for fd in message.fds:
+            child.run(message, program, status, gate, owner)
+        for fd in (status, gate, *message.fds):
             os.close(fd)
         message.fds.clear()
+
+    def go(self) -> None:
+        """Let its command run."""
+        with contextlib.suppress(BrokenPipeError):  # it has died: its end says why
+            os.write(self._gate, b"g")
+
+    def kill(self) -> None:
+        """Kill it, and with it all that runs in it."""
+        if self.code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def look(self) -> None:
         """Note whether a tree is full now, because the program may delete files later."""
@@ -73,7 +87,9 @@ class Running:
     def close(self) -> None:
         """Unmount its /tmp."""
         os.close(self._status)
+        os.close(self._gate)
         syscalls.unmount(self._scratch)
+        os.rmdir(self._scratch)
 
 
 def owned(owner: int) -> str:
@@ -81,10 +97,24 @@ def owned(owner: int) -> str:
     return f"uid={owner},gid={owner}"
 
 
+def _fork_into_new_pids(pids: int) -> int:
+    """Fork the first process of a new pid namespace; returns its pid here, and 0 there."""
+    syscalls.unshare(syscalls.CLONE_NEWPID)
+    try:
+        pid = os.fork()
+    except OSError:
+        syscalls.setns(pids, syscalls.CLONE_NEWPID)
+        raise
+    if pid:
+        syscalls.setns(pids, syscalls.CLONE_NEWPID)
+    return pid
+
+
 def _mount_scratch(place: str, size_bytes: int, owner: int) -> None:
     inodes = max(size_bytes // 4096, 1024)
     options = f"size={size_bytes},nr_inodes={inodes},mode=755,{owned(owner)}"
-    syscalls.mount("scratch", place, "tmpfs", FLAGS, options)
+    os.mkdir(place)
+    syscalls.mount("scratch", place, "tmpfs", MOUNT_FLAGS, options)
     for name in ("tmp", "shm"):
         os.mkdir(f"{place}/{name}")
         os.chmod(f"{place}/{name}", 0o1777)

@@ -26,13 +26,13 @@ from job_engine.sandbox.base import (
     Verdict,
 )
 from job_engine.sandbox.bubblewrap.cgroups import Group
-from job_engine.sandbox.bubblewrap.command import set_environment
 from job_engine.sandbox.bubblewrap.companion import CompanionRun
+from job_engine.sandbox.bubblewrap.launch import Launch, may_wait
 from job_engine.sandbox.bubblewrap.own_root import RootRequest
 from job_engine.sandbox.bubblewrap.phase import KillSwitch, PhaseRun
 from job_engine.sandbox.bubblewrap.uids import UidLease
 from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Channel
-from job_engine.sandbox.policy import check_inputs
+from job_engine.sandbox.policy import check_inputs, with_companions
 
 R = TypeVar("R", bound=PhaseRun)
 
@@ -72,6 +72,8 @@ class BubblewrapSlot(Slot):
         self._events: queue.SimpleQueue[SlotEvent | SandboxError | None]
         self._events = queue.SimpleQueue()
         self._switch = KillSwitch()
+        self._launches: dict[str, Launch] = {}
+        """What is set up already, by the name of the phase or companion."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._used = False
@@ -88,6 +90,10 @@ class BubblewrapSlot(Slot):
         trees = [dataclasses.asdict(tree) for tree in self._parts.trees]
         root = self._parts.root
         self._ask({"op": "setup", "trees": trees, "own_root": root.mounts() if root else None})
+        for phase in with_companions(self._parts.phases):
+            # Whoever may reach somebody is told where, and as whom, with the submission.
+            if may_wait(phase) and not phase.reach:
+                self._launch(phase, {})
 
     def go(self, inputs: Inputs) -> None:
         """See `Slot.go`; the tree streams have been read when it returns.
@@ -100,7 +106,11 @@ class BubblewrapSlot(Slot):
                 raise SandboxError("a slot is for one go, and this one is used up or killed")
             self._used = True
         try:
+            first, later = self._parts.phases[:1], self._parts.phases[1:]
+            # While the trees are filled: more at once would hold that up.
+            self._launch_with(inputs, first)
             self._fill(inputs.trees)
+            self._launch_with(inputs, later)
         except BaseException:
             self._events.put(None)
             raise
@@ -149,6 +159,8 @@ class BubblewrapSlot(Slot):
                 raise SandboxError("the slot's holder does not die")
             if self._thread is not None:
                 self._thread.join()
+            for launch in self._launches.values():
+                launch.close()
             self._parts.channel.close()
             self._parts.group.remove()
             self._parts.lease.release()
@@ -158,6 +170,29 @@ class BubblewrapSlot(Slot):
             self._switch.close()
             self._destroyed = True
         self._on_destroy(self)
+
+    def _launch_with(self, inputs: Inputs, phases: tuple[PhaseSpec, ...]) -> None:
+        """Launch what waited for its environment."""
+        for phase in with_companions(phases):
+            env = inputs.env.get(phase.name, {})
+            if env and (early := self._launches.pop(phase.name, None)) is not None:
+                early.drop()
+            if may_wait(phase) and phase.name not in self._launches:
+                self._launch(phase, env)
+
+    def _launch(self, phase: PhaseSpec, env: Mapping[str, str]) -> None:
+        parts = self._parts
+        try:
+            launch = Launch(
+                phase,
+                parts.options[phase.name],
+                env,
+                parts.channel,
+                parts.phase_groups[phase.name],
+            )
+        except OSError as error:
+            raise SandboxError(f"the slot's holder has died: {error}") from error
+        self._launches[phase.name] = launch
 
     def _kill_holder(self) -> None:
         if not self._destroyed:
@@ -202,9 +237,11 @@ class BubblewrapSlot(Slot):
         return result
 
     def _make_run(self, kind: type[R], phase: PhaseSpec, inputs: Inputs) -> R:
+        if phase.name not in self._launches:
+            self._launch(phase, inputs.env.get(phase.name, {}))
         return kind(
             phase,
-            [*self._parts.options[phase.name], *set_environment(inputs.env.get(phase.name, {}))],
+            self._launches.pop(phase.name),
             channel=self._parts.channel,
             group=self._parts.phase_groups[phase.name],
             switch=self._switch,

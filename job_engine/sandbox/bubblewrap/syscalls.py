@@ -65,6 +65,11 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
+def setns(fd: int, kind: int) -> None:
+    """Enter the namespace of a descriptor; of pids, it is the children's to come."""
+    _check(_libc.setns(fd, kind), "setns")
+
+
 def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
     """Mount; `kind` is the file system's name, None for a bind or a change of flags."""
     arguments = (

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-from job_engine.sandbox.bubblewrap import holder, root, seccomp, syscalls, walk, zygote
+from job_engine.sandbox.bubblewrap import (
+    child,
+    holder,
+    root,
+    running,
+    seccomp,
+    syscalls,
+    walk,
+    zygote,
+)
 
 _ALLOW_ALL: Final = b"\x06\x00\x00\x00\x00\x00\xff\x7f"
 """A filter of one instruction: return "allow"."""
@@ -37,16 +46,10 @@ def _filter() -> None:
     seccomp.build = lambda machine: _ALLOW_ALL
 
 
-def _leftovers() -> None:
-    holder._kill_everything = lambda: None
-    real: Callable[[int, int], tuple[int, int]] = os.waitpid
-
-    def waitpid(pid: int, options: int) -> tuple[int, int]:
-        if pid == -1:
-            raise ChildProcessError
-        return real(pid, options)
-
-    os.waitpid = waitpid
+def _processes() -> None:
+    """Phases are in the slot's own pid namespace, and what one left is nobody's business."""
+    running._fork_into_new_pids = lambda pids: os.fork()
+    child._see_own_processes = lambda: None
 
 
 def _results() -> None:
@@ -76,7 +79,7 @@ HOLES: Final = {
     "network": _network,
     "disk": _disk,
     "filter": _filter,
-    "leftovers": _leftovers,
+    "processes": _processes,
     "results": _results,
     "host": _host,
 }
