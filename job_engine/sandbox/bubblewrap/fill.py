@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import os
+import signal
 import tarfile
 from collections.abc import Iterator
 from typing import Any
@@ -12,19 +13,33 @@ from typing import Any
 from job_engine.sandbox.bubblewrap import syscalls
 
 
-def fill(tree: str, stream: int, owner: int) -> dict[str, Any]:
-    """Unpack the tar stream of a descriptor as `owner`; return {} or {"error": …, "full": …}."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os._exit(_unpack_in(tree, stream, write, owner))
-    os.close(write)
-    with os.fdopen(read, "rb") as report:
-        message = report.read(4096).decode(errors="replace")
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code == 0:
-        return {"filled": True}
-    return {"error": f"filling a tree: {message or code}", "full": code == errno.ENOSPC}
+class Unpacker:
+    """A process that waits for the tar stream of a tree; `end` or `drop` it, once."""
+
+    def __init__(self, tree: str, stream: int, owner: int) -> None:
+        """Start it. It unpacks what comes from the descriptor `stream`, as `owner`."""
+        self._report, report = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            # Of another's stream too, whose writer would never hear that nobody reads it.
+            syscalls.close_all_but({stream, report})
+            os._exit(_unpack_in(tree, stream, report, owner))
+        os.close(report)
+
+    def end(self) -> dict[str, Any]:
+        """Wait until all is unpacked; return {} or {"error": …, "full": …}."""
+        with os.fdopen(self._report, "rb") as report:
+            message = report.read(4096).decode(errors="replace")
+        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        if code == 0:
+            return {}
+        return {"error": f"filling a tree: {message or code}", "full": code == errno.ENOSPC}
+
+    def drop(self) -> None:
+        """End it; the tree stays as it is."""
+        os.close(self._report)
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
 
 
 def _unpack_in(tree: str, stream: int, report: int, owner: int) -> int:

@@ -15,8 +15,9 @@ import socket
 import time
 from typing import Any, Final
 
-from job_engine.sandbox.bubblewrap import fill, layers, syscalls, walk
+from job_engine.sandbox.bubblewrap import layers, syscalls, walk
 from job_engine.sandbox.bubblewrap.child import MOUNT_FLAGS
+from job_engine.sandbox.bubblewrap.fill import Unpacker
 from job_engine.sandbox.bubblewrap.root import SLOT_DIR
 from job_engine.sandbox.bubblewrap.running import SCRATCH_DIR, TREES_DIR, Running, owned
 from job_engine.sandbox.bubblewrap.wire import Channel, Message
@@ -36,6 +37,8 @@ class Holder:
         self._owner = _STUDENT_UID
         self._parts = 0
         self._pids = -1
+        self._unpackers: dict[str, Unpacker] = {}
+        """What waits for the streams, by the name of the tree."""
         self._started: dict[str, Running] = {}
         """What waits for the word to go, by the name of the phase or companion."""
         self._companion: Running | None = None
@@ -60,10 +63,9 @@ class Holder:
     def _do(self, message: Message) -> dict[str, Any] | None:
         match message.head["op"]:
             case "setup":
-                return self._setup(message.head["trees"], message.head["own_root"])
+                return self._setup(message)
             case "fill":
-                tree = f"{TREES_DIR}/{message.head['tree']}"
-                return fill.fill(tree, message.fds[0], self._owner)
+                return self._fill(message.head["trees"])
             case "keep":
                 self._keep()
                 return None
@@ -90,9 +92,9 @@ class Holder:
             case other:
                 return {"error": f"unknown operation {other!r}"}
 
-    def _setup(
-        self, trees: list[dict[str, Any]], own_root: dict[str, Any] | None
-    ) -> dict[str, Any]:
+    def _setup(self, message: Message) -> dict[str, Any]:
+        """Mount all there is. The message carries the stream of each tree."""
+        trees, own_root = message.head["trees"], message.head["own_root"]
         if own_root is not None:
             # The root of the slot, to its phases, and whoever they turn into.
             self._owner = layers.RANGE_FIRST
@@ -114,7 +116,21 @@ class Holder:
         if own_root is not None:
             self._parts = len(own_root["parts"])
             layers.mount_root(own_root["parts"], own_root["size_bytes"], own_root["inodes"])
+        for tree, stream in zip(trees, message.fds, strict=True):
+            place = f"{TREES_DIR}/{tree['name']}"
+            self._unpackers[tree["name"]] = Unpacker(place, stream, self._owner)
         return {"ready": True}
+
+    def _fill(self, trees: list[str]) -> dict[str, Any]:
+        """Wait until these are filled; the others stay empty."""
+        answer: dict[str, Any] = {"filled": True}
+        for name, unpacker in self._unpackers.items():
+            if name not in trees:
+                unpacker.drop()
+            elif found := unpacker.end():
+                answer = {"tree": name, **found}
+        self._unpackers.clear()
+        return answer
 
     def _keep(self) -> None:
         fds = layers.open_written(self._parts)

@@ -9,7 +9,7 @@ import queue
 import select
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final, TypeVar
 
@@ -72,6 +72,8 @@ class BubblewrapSlot(Slot):
         self._events: queue.SimpleQueue[SlotEvent | SandboxError | None]
         self._events = queue.SimpleQueue()
         self._switch = KillSwitch()
+        self._streams: dict[str, int] = {}
+        """What fills the trees, by their names."""
         self._launches: dict[str, Launch] = {}
         """What is set up already, by the name of the phase or companion."""
         self._lock = threading.Lock()
@@ -86,10 +88,19 @@ class BubblewrapSlot(Slot):
         return self._parts.images
 
     def setup(self) -> None:
-        """Let the holder mount the trees. Raises `SandboxError`."""
+        """Let the holder mount the trees, and start what can wait. Raises `SandboxError`."""
         trees = [dataclasses.asdict(tree) for tree in self._parts.trees]
         root = self._parts.root
-        self._ask({"op": "setup", "trees": trees, "own_root": root.mounts() if root else None})
+        own_root = root.mounts() if root else None
+        theirs = []
+        try:
+            for tree in self._parts.trees:
+                read, self._streams[tree.name] = os.pipe()
+                theirs.append(read)
+            self._ask({"op": "setup", "trees": trees, "own_root": own_root}, theirs)
+        finally:
+            for fd in theirs:
+                os.close(fd)
         for phase in with_companions(self._parts.phases):
             # Whoever may reach somebody is told where, and as whom, with the submission.
             if may_wait(phase) and not phase.reach:
@@ -161,6 +172,8 @@ class BubblewrapSlot(Slot):
                 self._thread.join()
             for launch in self._launches.values():
                 launch.close()
+            for stream in self._streams.values():
+                os.close(stream)
             self._parts.channel.close()
             self._parts.group.remove()
             self._parts.lease.release()
@@ -261,7 +274,7 @@ class BubblewrapSlot(Slot):
     def _keep(self, name: str) -> None:
         root = self._parts.root
         assert root is not None  # a phase that keeps its root has one
-        self._send({"op": "keep"}, [])
+        self._send({"op": "keep"}, ())
         message = self._parts.channel.receive()
         if message is None:
             raise SandboxError("the slot's holder has died")
@@ -292,25 +305,25 @@ class BubblewrapSlot(Slot):
 
     def _fill(self, trees: Mapping[str, IO[bytes]]) -> None:
         for name, stream in trees.items():
-            read, write = os.pipe()
-            try:
-                self._send({"op": "fill", "tree": name}, [read])
-            finally:
-                os.close(read)
             # A reader that gives up says why in its answer.
-            with contextlib.suppress(BrokenPipeError), os.fdopen(write, "wb") as pipe:
+            with contextlib.suppress(BrokenPipeError), self._stream(name) as pipe:
                 while chunk := stream.read(CHUNK_BYTES):
                     pipe.write(chunk)
-            answer = self._answer(check=False)
-            if answer.get("full"):
-                raise SandboxRefusedError(f"the input does not fit the tree {name!r}")
-            _raise_error(answer)
+        self._send({"op": "fill", "trees": [*trees]}, ())
+        answer = self._answer(check=False)
+        if answer.get("full"):
+            raise SandboxRefusedError(f"the input does not fit the tree {answer['tree']!r}")
+        _raise_error(answer)
 
-    def _ask(self, head: dict[str, Any]) -> dict[str, Any]:
-        self._send(head, [])
+    def _stream(self, tree: str) -> IO[bytes]:
+        """Return what fills a tree, to be closed at its end."""
+        return os.fdopen(self._streams.pop(tree), "wb")
+
+    def _ask(self, head: dict[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:
+        self._send(head, fds)
         return self._answer()
 
-    def _send(self, head: dict[str, Any], fds: list[int]) -> None:
+    def _send(self, head: dict[str, Any], fds: Sequence[int]) -> None:
         try:
             self._parts.channel.send(head, fds=fds)
         except OSError as error:
