@@ -18,19 +18,23 @@ import psutil
 import pytest
 
 from job_engine.errors import ImageUnavailableError, JobEngineError, SandboxError
-from job_engine.sandbox.base import Inputs, PhaseStarted, Verdict
+from job_engine.sandbox.base import WORKSPACE, Inputs, Mount, PhaseStarted, Tree, Verdict
 from job_engine.sandbox.bubblewrap.backend import BubblewrapSandbox
 from job_engine.settings import SandboxSettings
 from tests.conftest import require
 from tests.contract.sandbox import bubblewrap_host
 from tests.contract.sandbox.runner import (
+    HOME,
     LIMITS,
     TREE,
     assert_grades_normally,
+    phase,
     python,
     results,
     run,
+    run_all,
     sh,
+    tar,
 )
 
 pytestmark = pytest.mark.bubblewrap
@@ -119,6 +123,43 @@ def test_a_phase_ends_whatever_it_does_to_its_first_process(
     assert result.stdout == b"done\n", result
     assert result.wall_time_s < 4
     assert_grades_normally(sandbox, LABEL)
+
+
+def test_a_phase_that_waits_is_out_of_reach_of_the_one_that_runs(
+    sandbox: BubblewrapSandbox,
+) -> None:
+    """It was set up before, and has the same uid."""
+    first = phase("first", "sh", "-c", "ls -d /proc/[0-9]*; kill -9 -1; exec kill -9 $$")
+    second = phase("second", "sh", "-c", "echo whole", always=True)
+    [killed, result] = run_all(sandbox, LABEL, replace(first, always=True), second)
+    assert len(killed.stdout.split()) <= 3, killed
+    assert (result.verdict, result.stdout) == (Verdict.OK, b"whole\n")
+
+
+def test_a_tree_inside_another_one_is_where_the_submission_has_its_place(
+    sandbox: BubblewrapSandbox,
+) -> None:
+    inner = Tree(name="inner")
+    mounts = (
+        Mount(tree=WORKSPACE, target=HOME),
+        Mount(tree="inner", target=f"{HOME}/place", read_only=True),
+    )
+    result = run(
+        sandbox,
+        LABEL,
+        sh("cat place/t; ls", mounts=mounts),
+        trees=(TREE, inner),
+        inputs=Inputs(
+            trees={WORKSPACE: tar({"place/hidden": b"", "a": b""}), "inner": tar({"t": b"in "})}
+        ),
+    )
+    assert result.stdout == b"in a\nplace\n", result
+
+
+def test_what_comes_with_the_go_reaches_a_phase_that_waits(sandbox: BubblewrapSandbox) -> None:
+    inputs = Inputs(env={"sh": {"SAID": "late"}}, stdin={"sh": b"and read"})
+    result = run(sandbox, LABEL, replace(sh('echo "$SAID"; cat'), name="sh"), inputs=inputs)
+    assert result.stdout == b"late\nand read"
 
 
 def test_leak_checker_of_the_address_sanitizer_works(sandbox: BubblewrapSandbox) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from job_engine.errors import ImageUnavailableError, SandboxError
-from job_engine.sandbox.base import Mount, PhaseSpec, Reach
+from job_engine.sandbox.base import Mount, OwnRoot, PhaseSpec, Reach
 from job_engine.sandbox.bubblewrap import walk
 from job_engine.sandbox.bubblewrap.command import bwrap_options, image_binds
+from job_engine.sandbox.bubblewrap.launch import may_wait
 from job_engine.sandbox.bubblewrap.own_root import KeptRoots
 from job_engine.sandbox.bubblewrap.uids import UidPool
 from job_engine.sandbox.bubblewrap.walk import MAX_DEPTH, Harvest, holds_file_of
@@ -58,6 +59,13 @@ def test_outer_trees_are_bound_before_inner_ones() -> None:
 def test_reach_shows_in_the_environment_only() -> None:
     reaching = PhaseSpec(name="clone", command=("git",), reach=(Reach(host="h", port=443),))
     assert "--setenv https_proxy http://127.0.0.1:3128" in joined(reaching)
+
+
+def test_a_phase_waits_unless_what_it_is_made_of_may_still_change() -> None:
+    side_by_side = (Mount(tree="a", target="/mnt/a"), Mount(tree="b", target="/mnt/ab"))
+    assert may_wait(PhaseSpec(name="test", command=("true",), mounts=side_by_side))
+    assert not may_wait(PHASE)  # one tree is inside another
+    assert not may_wait(PhaseSpec(name="test", command=("true",), own_root=OwnRoot()))
 
 
 @pytest.mark.parametrize("image", ["absent", "", "a/b", "..", "."])
