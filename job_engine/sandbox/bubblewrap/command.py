@@ -32,7 +32,7 @@ _OWN_ROOT: Final = (
 _PROC: Final = (
     # Some settings belong to the phase's own namespaces, and so would be its to write.
     *("--ro-bind", "/proc/sys", "/proc/sys"),
-    # Tells what the host has locked, and takes every lock of it aside while it is read.
+    # While it is read, whoever locks a file on this host waits, databases for one.
     *("--ro-bind", "/dev/null", "/proc/locks"),
 )
 _OVERLAID: Final = ("hosts", "resolv.conf", "passwd", "group")

@@ -34,7 +34,7 @@ _SIGNALS_OF_ROOT: Final = 1024
 _QUEUE_BYTES_OF_ROOT: Final = 64 * 2**10
 """The same for message queues."""
 _MASKED: Final = (
-    # Tells what the host has locked, and takes every lock of it aside while it is read.
+    # While it is read, whoever locks a file on this host waits, databases for one.
     "/proc/locks",
     # What Docker masks for everybody, younger releases too.
     *("/proc/interrupts", "/sys/devices/virtual/powercap"),
