@@ -42,11 +42,11 @@ _SERVICES: Final = {
 
 def bootstrap(services: Services) -> str | None:
     """Create what is missing; return the admin's password if one was generated now."""
-    generated = _make_admin(services)
     _make_groups(services)
     for name, (identity, role) in _SERVICES.items():
         _make_key(services, services.settings.credentials / f"{name}.json", identity, role)
-    return generated
+    # Last, since a password that was generated is lost if anything fails after it.
+    return _make_admin(services)
 
 
 def _make_admin(services: Services) -> str | None:

@@ -56,6 +56,13 @@ class Server(uvicorn.Server):
         except JobEngineError as error:
             self.start_error = error
             raise
+        except OSError as error:
+            self.start_error = ConfigurationError(
+                f"{error.filename or 'A file'} cannot be used: {error.strerror}. Name directories "
+                "that this user may write with JOB_ENGINE_DATA_DIR, JOB_ENGINE_BLOB_DIR and "
+                "JOB_ENGINE_CREDENTIALS_DIR."
+            )
+            raise self.start_error from error
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and log it."""

@@ -101,6 +101,8 @@ def check(
 
 
 def _directory(source: Path, solutions: Path | None) -> Path:
+    if not source.exists():
+        raise ConfigurationError(f"There is no {source}.")
     directory = solutions or solutions_beside(source)
     if not directory.is_dir():
         raise ConfigurationError(

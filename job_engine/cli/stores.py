@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from job_engine.cli.exits import errors_as_exits
+from job_engine.errors import ConfigurationError
 
 app = typer.Typer(
     no_args_is_help=True, help="The store itself, where the API is not asked: its database."
@@ -28,7 +32,8 @@ def copy_(
     from job_engine.store.copy import copy  # nobody else needs a database
     from job_engine.store.factory import open_store
 
-    with ExitStack() as stack:
+    with errors_as_exits(), ExitStack() as stack:
+        _require_there(source)
         stores = [open_store(url) for url in (source, target)]
         for store in stores:
             store.start()
@@ -37,3 +42,10 @@ def copy_(
     for table, number in rows.items():
         if number:
             print(f"{table:20} {number:>10,}")
+
+
+def _require_there(source: str) -> None:
+    """Raise for a file that is not there: opened, it would be made, and nothing be copied."""
+    name = source.removeprefix("sqlite:///")
+    if name != source and not Path(name).is_file():
+        raise ConfigurationError(f"There is no store in {name}.")

@@ -10,6 +10,7 @@ import typer
 from pydantic import Field, SecretStr
 from typer.testing import CliRunner
 
+from job_engine.cli.app import app as application
 from job_engine.cli.options import load_settings, settings_command
 from job_engine.errors import ConfigurationError, JobEngineError
 from job_engine.grading.preflight import check_settings
@@ -230,3 +231,14 @@ def test_what_would_break_every_grade_is_told_at_the_start(tmp_path: Path) -> No
         check_settings(load_settings(ExecutorSettings, {"flavours": wrong}))
     with pytest.raises(ConfigurationError, match=r"git_secrets_file .*nope"):
         check_settings(load_settings(ExecutorSettings, {"git_secrets_file": tmp_path / "nope"}))
+
+
+def test_a_store_that_is_not_there_is_not_copied(tmp_path: Path) -> None:
+    source = f"sqlite:///{tmp_path}/nowhere/store.sqlite"
+    for url, told in ((source, "There is no store in"), ("nonsense", "is no database URL")):
+        result = CliRunner().invoke(
+            application, ["store", "copy", url, f"sqlite:///{tmp_path}/new.sqlite"]
+        )
+        assert result.exit_code == 2
+        assert told in result.output
+    assert list(tmp_path.iterdir()) == []
