@@ -35,11 +35,7 @@ def run(message: Message, program: int, status: int, gate: int, owner: int) -> N
         # Opened anew: a phase and its companion are about to read it at the same time.
         program = os.open(f"/proc/self/fd/{program}", os.O_RDONLY)
         _join(groups)
-        # A network for each phase: nothing of the one before can hold a port.
-        syscalls.unshare(syscalls.CLONE_NEWNET)
-        syscalls.bring_loopback_up()
-        with open("/proc/sys/net/ipv4/tcp_rmem", "w", encoding="ascii") as file:
-            file.write(TCP_RMEM)
+        _enter_own_network()
         _see_own_processes()
         listener = _listen(message.head["listen"])
         _limit(message.head["rlimits"])
@@ -68,6 +64,14 @@ def _join(groups: list[int]) -> None:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")
+
+
+def _enter_own_network() -> None:
+    """Have a network for this phase alone: nothing of the one before can hold a port."""
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+    syscalls.bring_loopback_up()
+    with open("/proc/sys/net/ipv4/tcp_rmem", "w", encoding="ascii") as file:
+        file.write(TCP_RMEM)
 
 
 def _see_own_processes() -> None:
