@@ -152,7 +152,7 @@ def _middleware(app: FastAPI, settings: ApiSettings) -> Sequence[Middleware]:
         *_cors(settings.cors_origins),
         Middleware(RequestIdMiddleware),
         Middleware(_CompressionMiddleware),
-        Middleware(RateLimitMiddleware, services=lambda: app.state.services),
+        Middleware(RateLimitMiddleware, callers=lambda: app.state.services),
         Middleware(NulMiddleware),
         Middleware(BodyMiddleware, max_bytes=settings.max_body_bytes),
     )

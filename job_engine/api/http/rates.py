@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,9 +18,6 @@ from job_engine.addresses import network_of
 from job_engine.api.answers import error_response
 from job_engine.api.errors import TooManyRequestsError
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, STRANGER, Identity
-
-if TYPE_CHECKING:
-    from job_engine.api.services import Services
 
 _REMEMBERED: Final = 10_000
 """Callers that are remembered; the least recent ones are dropped, and start with a full bucket."""
@@ -83,22 +80,36 @@ def make_limits(
     )
 
 
+class Callers(Protocol):
+    """Who sends a request, and the limits that hold for them."""
+
+    @property
+    def rates(self) -> RateLimits:
+        """The limits."""
+
+    async def recognise(self, request: HTTPConnection) -> Identity:
+        """Return the caller, perhaps a second out of date."""
+
+    def address_of(self, request: HTTPConnection) -> str:
+        """Return the address that an anonymous caller is counted by."""
+
+
 class RateLimitMiddleware:
     """Answers 429 to callers over their limit, before the body is read."""
 
-    def __init__(self, app: ASGIApp, services: Callable[[], Services]) -> None:
+    def __init__(self, app: ASGIApp, callers: Callable[[], Callers]) -> None:
         self._app = app
-        self._services = services
+        self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http" or scope["path"] in _UNCOUNTED:
             await self._app(scope, receive, send)
             return
-        services, connection = self._services(), HTTPConnection(scope)
-        who = await services.recognise(connection)
+        callers, connection = self._callers(), HTTPConnection(scope)
+        who = await callers.recognise(connection)
         setattr(connection.state, STRANGER, who.user_id is None)
-        wait_s = services.rates.take(who, services.address_of(connection))
+        wait_s = callers.rates.take(who, callers.address_of(connection))
         if wait_s > 0:
             await error_response(TooManyRequestsError(wait_s))(scope, receive, send)
             return
