@@ -71,8 +71,6 @@ class _Death:
     """As a shell has it."""
     at_once: bool = False
     """Whether the kernel told it, and nobody knows better."""
-    killed: bool = False
-    """Whether a signal is known to have ended it, which nothing inside can send it."""
 
 
 class PhaseContainer:
@@ -215,21 +213,19 @@ class PhaseContainer:
 
     def _live(self, waiting: _Waiting, watch: Watch) -> _Death:
         """Return how it ended."""
-        code: int | None = None
         patience_s = self._limits.wall_time_kill_s + _DEATH_S
         if waiting.first is not None:
             if not watch.dead.wait(patience_s):
                 raise SandboxError(f"the container {self.name} does not die")
-            if watch.reason is None:
-                code = waiting.first.exit_code()
-                # Whose root is kept, Docker has to have done with.
-                if code == 0 and self._root_bytes is None:
-                    return _Death(0, at_once=True)
+            # If the root is kept, Docker itself must have finished with the container.
+            plain = watch.reason is None and self._root_bytes is None
+            if plain and waiting.first.exit_code() == 0:
+                return _Death(0, at_once=True)
             # Docker may know more of any other end: the kernel's out-of-memory killer, or
             # that it was told to stop itself.
             waiting.first.release()
         status = self._daemon.wait(waiting.id, patience_s)
-        return _Death(status, killed=code is not None and code < 0)
+        return _Death(status)
 
     def _ending(self, container: str, watch: Watch, death: _Death) -> Ending:
         usage = watch.usage
@@ -257,7 +253,8 @@ class PhaseContainer:
         """Raise `SandboxError` for an end that is neither the phase's doing nor the engine's."""
         if reason is None and death.status > _SIGNALLED:
             self._daemon.confirm()
-            if death.killed or self._daemon.was_told(container, state, "kill"):
+            # What signal ended it proves nothing: its programs may trace the first process.
+            if self._daemon.was_told(container, state, "kill"):
                 raise SandboxError(f"the container {self.name} was killed by somebody else")
         if reason is Stop.WALL_TIME and self._daemon.was_told(container, state, "pause"):
             raise SandboxError(f"the container {self.name} was paused by somebody else")

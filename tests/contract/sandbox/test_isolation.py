@@ -309,3 +309,19 @@ def test_nothing_but_trees_and_tmp_is_writable(backend: Backend, label: str) -> 
     allowed = ("/mnt/submission", "/tmp", "/dev/shm", "/dev/mqueue", "/var/tmp")
     writable = [d for d in result.stdout.decode().split() if not d.startswith(allowed)]
     assert writable == []
+
+
+def test_a_phase_that_ends_the_first_process_of_its_sandbox_has_a_verdict(
+    backend: Backend, label: str
+) -> None:
+    """It may trace that process, which is of its uid. A fault would be tried again for free."""
+    attach, set_options, exit_kill = 16, 0x4200, 0x10_0000
+    script = (
+        "import ctypes, os\n"
+        "ptrace = ctypes.CDLL(None).ptrace\n"
+        f"assert ptrace({attach}, 1, None, None) == 0\n"
+        "os.waitpid(1, 0x40000000)\n"
+        f"assert ptrace({set_options}, 1, None, ctypes.c_long({exit_kill})) == 0\n"
+    )
+    result = run(backend.sandbox, label, python(script))
+    assert (result.verdict, result.signal, result.stderr) == (Verdict.SIGNAL, 9, b"")
