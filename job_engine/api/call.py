@@ -147,9 +147,7 @@ def parse_json(raw: bytes) -> Any:
     try:
         # Decoded here: `json` would guess at UTF-16, and lets unpaired surrogates pass.
         text = raw.decode("utf-8-sig")
-        value = json.loads(
-            text, parse_constant=_refuse, parse_float=_finite, parse_int=_small_integer
-        )
+        value = _DECODER.decode(text)
         limit_depth(value)
         if r"\u" in text:  # only escapes can make an unpaired surrogate or a NUL
             _check_characters(json.dumps(value, ensure_ascii=False))
@@ -182,6 +180,12 @@ def _small_integer(text: str) -> int:
     if not -_INT64 <= number < _INT64:
         raise _UnstorableError("An integer has more than 64 bits; send it as a text.")
     return number
+
+
+# Made once: `json.loads` would make one for each text.
+_DECODER: Final = json.JSONDecoder(
+    parse_constant=_refuse, parse_float=_finite, parse_int=_small_integer
+)
 
 
 def _check_characters(text: str) -> None:

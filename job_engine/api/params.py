@@ -47,11 +47,16 @@ class Params:
         return join_filters([parse_filter(f) for f in self.filters]) if self.filters else None
 
 
+_DEFAULTS: Final = Params()
+
+
 def parse_params(query_string: str, form: Mapping[str, Sequence[str]]) -> Params:
     """Read the parameters; the query string wins.
 
     Raises `InvalidFilterError`, and `RequestError` for too many of something.
     """
+    if not query_string and not form:
+        return _DEFAULTS  # most requests that change something
     values = {**form, **parse_qs(query_string, keep_blank_values=True)}
     filters = values.get("filter", ())
     if sum(map(len, filters)) > MAX_FILTER:
