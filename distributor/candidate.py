@@ -139,7 +139,9 @@ class Candidate:
                 )
                 self._stopping.wait(REFUSED_S)
             except (*ZK_ERRORS, SessionLostError) as error:
-                log.info("election.interrupted", election=self._name, error=repr(error))
+                # A stop interrupts it on purpose, and that it resigns is logged already.
+                if not self._stopping.is_set():
+                    log.info("election.interrupted", election=self._name, error=repr(error))
             except Exception:
                 log.exception("election.failed", election=self._name)
             self._stopping.wait(PAUSE_S)
