@@ -85,7 +85,7 @@ def _both_hang(engine: Engine, zookeeper: LocalZooKeeper) -> None:
     _api_hangs(engine, zookeeper)
 
 
-STATES: Final = ["elected", "not elected", "idle", "running", "draining"]
+STATES: Final = ["elected", "not-elected", "idle", "running", "draining"]
 
 
 def start_in_every_state(engine: Engine, trace: Path) -> None:
@@ -95,7 +95,7 @@ def start_in_every_state(engine: Engine, trace: Path) -> None:
     actions = ["trace", "noop", "cleanup_jobs"]
     engine.start_distributor("elected", actions=actions)
     eventually(lambda: engine.log("elected").count("leader.elected") == len(actions) + 1)
-    engine.start_distributor("not elected", actions=actions)
+    engine.start_distributor("not-elected", actions=actions)
     api = engine.admin()
     for name in ("running", "draining"):
         # A job that ends in no time of this test's; each has one, for it has one thread.
