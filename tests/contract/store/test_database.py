@@ -244,7 +244,7 @@ def test_a_read_that_takes_too_long_is_ended(
     store_url: str, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few searches of somebody's must not hold everybody's up."""
-    where = {"sqlite": "sqlite", "postgres": "postgres_connections"}[backend]
+    where = {"sqlite": "sqlite.backend", "postgres": "postgres.connections"}[backend]
     monkeypatch.setattr(f"job_engine.store.{where}.READ_LIMIT_S", 0.05)
     store = open_store(store_url, Clock())
     store.start()
