@@ -22,7 +22,11 @@ from tests.faults.bed.docker import DockerDaemon, has_docker
 from tests.support.engine import eventually
 from tests.support.trace import read_trace
 
-pytestmark = pytest.mark.docker
+pytestmark = [
+    pytest.mark.docker,
+    # docker-py leaves broken connections to the garbage collector, which may come at any time.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 SLOTS = 3
 LONG_S = 600
