@@ -124,7 +124,7 @@ class PhaseRun:
                 follow = dataclasses.asdict(self._spec.follow) if self._spec.follow else None
                 self._let_go(stack, "run", follow=follow)
                 started_at = time.monotonic()
-                ended = self._watch(started_at)
+                ended = self._watch(stack, started_at)
                 wall_time_s = time.monotonic() - started_at
                 self._read_rest()
             except OSError as error:
@@ -156,11 +156,8 @@ class PhaseRun:
     def _emit_output(self, fd: int, data: bytes) -> None:
         self._on_output(PhaseOutput(self._spec.name, data, stderr=fd == self._err))
 
-    def _watch(self, started_at: float) -> dict[str, Any]:
-        with selectors.DefaultSelector() as selector:
-            return self._watch_by(selector, started_at)
-
-    def _watch_by(self, selector: selectors.BaseSelector, started_at: float) -> dict[str, Any]:
+    def _watch(self, stack: ExitStack, started_at: float) -> dict[str, Any]:
+        selector = stack.enter_context(selectors.DefaultSelector())
         for source in (self._out, self._err, self._channel, self._switch):
             selector.register(source, selectors.EVENT_READ)
         stop_by = math.inf
@@ -237,8 +234,3 @@ class PhaseRun:
             stdout=stdout,
             stderr=stderr,
         )
-
-
-def _close(*fds: int) -> None:
-    for fd in fds:
-        os.close(fd)
