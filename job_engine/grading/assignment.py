@@ -11,9 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     model_validator,
@@ -21,15 +19,17 @@ from pydantic import (
 
 from job_engine.grading import split
 from job_engine.grading.contracts import expand
-from job_engine.grading.contracts.cases_spec import CasesSpec
-from job_engine.grading.contracts.classroom_spec import Classroom
-from job_engine.grading.contracts.spec import Autolab, ExternalGrading
+from job_engine.grading.contracts.autolab import Autolab
+from job_engine.grading.contracts.cases import Cases
+from job_engine.grading.contracts.classroom import Classroom
+from job_engine.grading.contracts.prairielearn import ExternalGrading
 from job_engine.grading.fields import (
     Command,
     EnvName,
     ImageName,
     ReachText,
     RelativePath,
+    StrictModel,
     Target,
     argv,
 )
@@ -44,13 +44,7 @@ FILE_NAME: Final = "assignment.yaml"
 TESTS_DIRECTORY: Final = "tests"
 
 
-class Strict(BaseModel):
-    """No key but the known ones; nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Phase(Strict):
+class Phase(StrictModel):
     """One phase, as the assignment shapes it; text alone is its command."""
 
     command: Command | None = None
@@ -79,7 +73,7 @@ def _phase(value: Any) -> Any:
 AnyPhase = Annotated[Phase, BeforeValidator(_phase)]
 
 
-class Program(Strict):
+class Program(StrictModel):
     """The student's program, for a split run; text alone or a list is its command."""
 
     command: Command
@@ -112,7 +106,7 @@ class TestPhase(Phase):
     """Whether it sees the tests; not, where the setup put them into the image."""
 
 
-class Setup(Strict):
+class Setup(StrictModel):
     """Run once, as root, to make the image that the test phase runs from."""
 
     command: Command
@@ -128,14 +122,14 @@ class Setup(Strict):
         return ("sh", "-c", _GO_ON, "setup", *words) if self.may_fail else words
 
 
-class ClonePhase(Strict):
+class ClonePhase(StrictModel):
     """Fetches a git submission; its command is the engine's own."""
 
     limits: LimitOverrides = LimitOverrides()
     image: ImageName | None = None
 
 
-class Phases(Strict):
+class Phases(StrictModel):
     """The phases in their order. All but `test` may be left out."""
 
     clone: ClonePhase = ClonePhase()
@@ -169,7 +163,7 @@ def _apart(places: list[str], prefix: str = "") -> None:
         raise ValueError(f"{prefix}two mounts have the same place")
 
 
-class Mounts(Strict):
+class Mounts(StrictModel):
     """Where the phases see the slot's trees."""
 
     submission: Target = "/mnt/submission"
@@ -184,7 +178,7 @@ class Mounts(Strict):
         return self
 
 
-class ResultsSpec(Strict):
+class ResultsSpec(StrictModel):
     """How the test phase tells its results."""
 
     format: str
@@ -227,7 +221,7 @@ class ResultsSpec(Strict):
         return self
 
 
-class SubmissionSpec(Strict):
+class SubmissionSpec(StrictModel):
     """What a submission must look like."""
 
     files: list[RelativePath] = []
@@ -238,7 +232,7 @@ class SubmissionSpec(Strict):
     """Leave `.git` in the workspace of a git submission."""
 
 
-class Assignment(Strict):
+class Assignment(StrictModel):
     """One assignment, as its file says."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -255,7 +249,7 @@ class Assignment(Strict):
     """Changes to the flavour's limits, for every phase."""
     mounts: Mounts = Mounts()
     submission: SubmissionSpec = SubmissionSpec()
-    cases: CasesSpec | None = None
+    cases: Cases | None = None
     """For `contract: cases`."""
     prairielearn: ExternalGrading | None = None
     """For `contract: prairielearn`: the question's `externalGradingOptions`."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from job_engine.errors import ActionFailedError, SandboxError
 from job_engine.grading.archive import ArchiveLimits
-from job_engine.grading.fields import Command, EnvName, argv
+from job_engine.grading.fields import Command, EnvName, StrictModel, argv
 from job_engine.grading.flavours import DEFAULT, LimitOverrides, flavours
 from job_engine.grading.follow import Watch
 from job_engine.grading.results.hostile import decode
@@ -39,10 +39,8 @@ MAX_STREAM: Final = 200_000
 """Characters of each output stream that are stored."""
 
 
-class CommandPayload(BaseModel):
+class CommandPayload(StrictModel):
     """The payload of a `run_command` job."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     command: Command
     """Text runs as `sh -c`; a list runs as it is."""

@@ -1,4 +1,4 @@
-"""Fields that assignments and payloads are made of, each checked with words for its author."""
+"""The base model and the fields of assignments and payloads; errors are for their authors."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import posixpath
 import re
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 from job_engine.sandbox.base import KEPT_PREFIX
 
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REACH: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):([0-9]{1,5})")
 _SYSTEM: Final = ("/proc", "/dev", "/sys", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64")
+
+
+class StrictModel(BaseModel):
+    """A model that takes no unknown key, and does not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _command(value: str | list[str]) -> str | list[str]:

@@ -6,21 +6,20 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import ByteSize, Field, ValidationError
 
 from job_engine.errors import ConfigurationError
+from job_engine.grading.fields import StrictModel
 from job_engine.sandbox.base import Limits, Tree
 
 MIB: Final = 2**20
 
 
-class LimitOverrides(BaseModel):
+class LimitOverrides(StrictModel):
     """Limits that an assignment, a phase or an operator sets; None leaves them as they are.
 
     Sizes are bytes, as a number or as text with a unit (`256MiB`). Times are seconds.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     cpus: float | None = Field(None, gt=0, allow_inf_nan=False)
     cpu_time_s: float | None = Field(None, gt=0, allow_inf_nan=False)

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from job_engine.errors import ArchiveError, AssignmentError, SubmissionError
 from job_engine.grading.archive import pack_submission
 from job_engine.grading.contracts.recognise import EXPECTED, MODEL, SOLUTIONS
+from job_engine.grading.fields import StrictModel
 from job_engine.grading.follow import Watch
 from job_engine.grading.pipeline import Grader
 from job_engine.grading.results import Results
@@ -33,10 +34,8 @@ EMPTY: Final = "empty"
 _CLOSE: Final = 1e-6
 
 
-class Expectation(BaseModel):
+class Expectation(StrictModel):
     """The expected result of a solution; a number alone is its score."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     score: float | Literal["full"] | None = None
     verdict: FinalVerdict | None = None

@@ -9,16 +9,15 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
+from pydantic import SecretStr, StringConstraints, ValidationError
 
 from job_engine.errors import ConfigurationError, SubmissionError
+from job_engine.grading.fields import StrictModel
 from job_engine.grading.submission import GitSource
 
 
-class GitSecret(BaseModel):
+class GitSecret(StrictModel):
     """A credential, with the only host and path that it may be sent to."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
     """`host:port`."""

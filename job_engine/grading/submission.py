@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     JsonValue,
@@ -25,6 +24,7 @@ from pydantic import (
 from job_engine.errors import ApiError, ApiUnavailableError, ArchiveError, SubmissionError
 from job_engine.grading.archive import ArchiveLimits, Collector, Unpacked, unpack
 from job_engine.grading.bundles import BlobSource
+from job_engine.grading.fields import StrictModel
 
 MAX_INLINE_FILES: Final = 256
 
@@ -65,11 +65,7 @@ def _ref(ref: str) -> str:
     return ref
 
 
-class _Payload(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GitSource(_Payload):
+class GitSource(StrictModel):
     """A repository with a commit (recommended, because it is fixed), a ref, or neither for HEAD."""
 
     url: Annotated[str, StringConstraints(max_length=2048), AfterValidator(check_url)]
@@ -103,7 +99,7 @@ def _blob(value: str) -> str:
     return f"sha256:{value.removeprefix('sha256:').removeprefix('blob/')}"
 
 
-class ArchiveSource(_Payload):
+class ArchiveSource(StrictModel):
     """An archive that was uploaded to `POST /api/blob`."""
 
     blob: Annotated[
@@ -113,7 +109,7 @@ class ArchiveSource(_Payload):
     ]
 
 
-class Base64File(_Payload):
+class Base64File(StrictModel):
     """A file whose content is not text."""
 
     base64: str
@@ -122,14 +118,10 @@ class Base64File(_Payload):
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
-class Submission(_Payload):
-    """Exactly one of the three."""
+class Submission(StrictModel):
+    """What is graded: exactly one of a repository, an uploaded archive, and files."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        json_schema_extra={"minProperties": 1, "maxProperties": 1},
-    )
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     git: GitSource | None = None
     archive: ArchiveSource | None = None
@@ -142,13 +134,13 @@ class Submission(_Payload):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [name for name in ("git", "archive", "files") if getattr(self, name) is not None]
-        if len(given) != 1:
+        sources = (self.git, self.archive, self.files)
+        if sum(source is not None for source in sources) != 1:
             raise ValueError("a submission is exactly one of git, archive and files")
         return self
 
 
-class Replay(_Payload):
+class Replay(StrictModel):
     """What has to be the same as in an earlier receipt; otherwise the run is refused."""
 
     job: Annotated[str, StringConstraints(max_length=64)]
@@ -160,7 +152,7 @@ class Replay(_Payload):
     limits: dict[str, dict[str, int | float]]
 
 
-class GradePayload(_Payload):
+class GradePayload(StrictModel):
     """The payload of a `grade` job."""
 
     assignment: Annotated[str, StringConstraints(min_length=1, max_length=128)]

@@ -82,10 +82,16 @@ def load(text: bytes, file: str) -> tuple[Any, Lines]:
         raise AssignmentError(f"{file} is not valid YAML: {' '.join(reason.split())}") from None
 
 
-def validate(model: type[M], value: Any, lines: Lines) -> M:
-    """Validate a parsed document; raises `AssignmentError` naming line and nearest key."""
+def mapping(value: Any, lines: Lines) -> Mapping[str, Any]:
+    """Return a parsed document that is a mapping; raises `AssignmentError` for any other."""
     if not isinstance(value, Mapping):
         raise lines.error((), "expected keys and values at the top level")
+    return value
+
+
+def validate(model: type[M], value: Any, lines: Lines) -> M:
+    """Validate a parsed document; raises `AssignmentError` naming line and nearest key."""
+    value = mapping(value, lines)
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -1,268 +1,165 @@
-"""Runs the tests of a GitHub Classroom repository on a submission; the engine's own harness.
+"""GitHub Classroom: its tests, and reading them from `autograding.json` or a workflow.
 
-It runs in the sandbox of the test phase, beside the student's code, needs Python 3.9 and
-nothing else, and is imported by nothing but its tests. Its settings are JSON: `tests` and
-`protected` of the assignment, and `bundle`, `submission` and `results`, which are paths.
+The rules are those of the runners, `education/autograding` and `classroom-resources/`
+`autograding-io-grader`, `-command-grader` and `-python-grader`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import re
-import shlex
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-import xml.etree.ElementTree as ET
-from typing import IO, Any, TextIO
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
-Test = dict[str, Any]
-SHOWN = 4_000
-"""Characters of an output that are shown."""
-MOST = 1 << 20
-"""Bytes of an output that are looked at."""
-_INSTALLS = re.compile(
-    r"\s*(sudo\s+(-\S+\s+)*)?"
-    r"(\S*pip3?|\S*python3?\s+-m\s+pip|apt|apt-get|brew|conda|npm|yarn|gem|bundle)\s"
-    r".*\b(install|update|upgrade|ci)\b"
+from pydantic import BeforeValidator, Field, model_validator
+
+from job_engine.errors import AssignmentError
+from job_engine.grading.contracts.source import Read
+from job_engine.grading.fields import RelativePath, StrictModel
+from job_engine.grading.yaml_lines import load
+
+_JSON: Final = ".github/classroom/autograding.json"
+_WORKFLOWS: Final = tuple(
+    f".github/workflows/{name}.{end}"
+    for name in ("classroom", "autograding")
+    for end in ("yml", "yaml")
 )
-_STAND_INS = {
-    # Who is asked for a password here? Nobody: what needs no root goes on without.
-    "sudo": 'while :; do case $1 in -u | -g) shift 2 ;; -*) shift ;; *) break ;; esac; done\n"$@"',
-    "python": 'python3 "$@"',
-    "pip": 'python3 -m pip "$@"',
-    "pip3": 'python3 -m pip "$@"',
-    "pytest": 'python3 -m pytest "$@"',
+FILES: Final = (_JSON, *_WORKFLOWS)
+"""Files that have the tests; the first one that is there counts."""
+_JSON_KEYS: Final = ("name", "setup", "run", "input", "output", "comparison", "timeout", "points")
+_WITH: Final = {
+    "test-name": "name",
+    "setup-command": "setup",
+    "command": "run",
+    "input": "input",
+    "expected-output": "output",
+    "comparison-method": "comparison",
+    "timeout": "timeout",
+    "max-score": "points",
 }
-"""Commands that the runner's machine has, for images that have not."""
+"""Inputs of the workflow's graders, and what `autograding.json` calls them."""
+_COMPARISONS: Final = {"contains": "included", "": "included"}
+_WORKFLOW_MINUTES: Final = 10
+"""Time-out of a step of a workflow that sets none."""
 
 
-def main(settings_file: str) -> int:
-    """Run every test; write each as a line of the results as it is done."""
-    with open(settings_file, encoding="utf-8") as file:
-        settings = json.load(file)
-    lay_out(settings["bundle"], settings["submission"], settings["protected"])
-    tests = settings["tests"]
-    # Without points anywhere, each test is worth one.
-    worth = 1.0 if not any(test["points"] for test in tests) else 0.0
-    with tempfile.TemporaryDirectory() as scratch:
-        environment = environment_in(scratch)
-        with open(settings["results"], "w", encoding="utf-8") as results:
-            write_line(results, {"max_score": sum(test["points"] or worth for test in tests)})
-            for test in tests:
-                for found in run_test({**test, "points": test["points"] or worth}, environment):
-                    write_line(results, found)
-    return 0
+def _text(value: Any) -> Any:
+    """Return a scalar of YAML or JSON as text; empty for null."""
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, (int, float)) else value
 
 
-def lay_out(bundle: str, submission: str, protected: list[str]) -> None:
-    """Make the submission a checkout: with what it lacks of the course's, and what is protected."""
-    for directory, folders, files in os.walk(bundle):
-        below = os.path.relpath(directory, bundle)
-        folders[:] = [name for name in folders if (below, name) != (".", ".git")]
-        for name in files:
-            path = os.path.normpath(os.path.join(below, name))
-            target = os.path.join(submission, path)
-            stands = any(path == kept or path.startswith(kept + os.sep) for kept in protected)
-            if stands or not os.path.lexists(target):
-                put(os.path.join(directory, name), target)
+def _number(value: Any, default: float) -> Any:
+    return default if value in (None, "") else value
 
 
-def put(source: str, target: str) -> None:
-    """Copy a file to where anything may be."""
-    above = os.path.dirname(target)
-    while above and not os.path.isdir(above):
-        if os.path.lexists(above):
-            os.unlink(above)
-            break
-        above = os.path.dirname(above)
-    if os.path.isdir(target) and not os.path.islink(target):
-        shutil.rmtree(target)
-    elif os.path.lexists(target):
-        os.unlink(target)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    shutil.copy(source, target)
+Text = Annotated[str, BeforeValidator(_text)]
 
 
-def environment_in(scratch: str) -> dict[str, str]:
-    """Return the variables of the commands, as the runner sets them."""
-    for name, script in _STAND_INS.items():
-        *before, last = script.split("\n")
-        lines = ["#!/bin/sh", *before, f"exec {last}"]
-        with open(os.path.join(scratch, name), "w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-        os.chmod(file.name, 0o755)
-    path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
-    return {
-        **os.environ,
-        # Last, so that they stand in for what is missing only.
-        "PATH": path + os.pathsep + scratch,
-        "FORCE_COLOR": "true",
-        "DOTNET_CLI_HOME": "/tmp",
-        "DOTNET_NOLOGO": "true",
-        "CI": "true",
-        # Distributions keep pip from their own directories, and there is nobody else here.
-        "PIP_BREAK_SYSTEM_PACKAGES": "1",
-        "PIP_RETRIES": "0",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    }
+class ClassroomTest(StrictModel):
+    """One test: a command that must exit with 0 and, if `output` is set, print it."""
+
+    name: Text
+    setup: Text = ""
+    """Run by `sh -c` before it; where it fails, so does the test."""
+    run: Text = ""
+    """Run by `sh -c`, in the student's repository."""
+    pytest: bool = False
+    """Instead of `run`: pytest on all `*_test.py` of the repository; its tests share the points."""
+    input: Text = ""
+    output: Text = ""
+    comparison: Literal["included", "exact", "regex"] = "included"
+    timeout: Annotated[float, BeforeValidator(lambda v: _number(v, 1))] = Field(
+        1, gt=0, allow_inf_nan=False
+    )
+    """Minutes, for each of the two commands."""
+    points: Annotated[float, BeforeValidator(lambda v: _number(v, 0))] = Field(
+        0, ge=0, allow_inf_nan=False
+    )
+
+    @model_validator(mode="after")
+    def _does_something(self) -> ClassroomTest:
+        if bool(self.run.strip()) == self.pytest:
+            raise ValueError("run: a command is needed")
+        return self
 
 
-def write_line(results: TextIO, value: object) -> None:
-    """Write one line, whole."""
-    results.write(json.dumps(value) + "\n")
-    results.flush()
+class Classroom(StrictModel):
+    """`classroom:` of an assignment."""
+
+    tests: list[ClassroomTest] = Field(min_length=1, max_length=1000)
+    protected: list[RelativePath] = []
+    """Files and directories of the course's repository that replace those of the submission;
+    its other files are added where the submission lacks them."""
 
 
-def run_test(test: Test, environment: dict[str, str]) -> list[Test]:
-    """Return what became of one test: one, or of pytest one for each case."""
-    started = time.monotonic()
-    seconds = test["timeout"] * 60
-    told = ""
-    if test["setup"]:
-        code, printed, errors = command(test["setup"], "", seconds, environment)
-        if code != 0 and not only_installs(test["setup"]):
-            return [result(test, f"the setup {ended(code, seconds)}", printed + errors, started)]
-        if code != 0:
-            told = f"The setup {ended(code, seconds)}; what it installs has to be in the image.\n"
-    if test["pytest"]:
-        return run_pytest(test, told, seconds, environment)
-    code, printed, errors = command(test["run"], test["input"], seconds, environment)
-    problem = ended(code, seconds) if code != 0 else compare(test, printed)
-    return [result(test, problem, told + printed + errors, started)]
-
-
-def only_installs(setup: str) -> bool:
-    """Whether a setup does nothing but fetch packages, for which there is no network."""
-    parts = re.split(r"\n|&&|;", setup)
-    return all(_INSTALLS.match(part) for part in parts if part.strip())
-
-
-def command(
-    text: str, given: str, seconds: float, environment: dict[str, str]
-) -> tuple[int | None, str, str]:
-    """Run a command; return its exit code, None when it took too long, its output and errors."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        with tempfile.TemporaryFile() as stdin:
-            stdin.write(given.encode())
-            stdin.seek(0)
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", text],
-                stdin=stdin,
-                stdout=out,
-                stderr=err,
-                env=environment,
-                start_new_session=True,
-            )
-        try:
-            code: int | None = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            # With whatever it left running.
-            kill(process)
-        return code, text_of(out), text_of(err)
-
-
-def text_of(stream: IO[bytes]) -> str:
-    """Return what was printed, up to a limit."""
-    stream.seek(0)
-    return stream.read(MOST).decode("utf-8", "replace")
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a command and its descendants."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def ended(code: int | None, seconds: float) -> str:
-    """Say how a command ended that did not end well."""
-    if code is None:
-        return f"took longer than {seconds:g} s"
-    return f"died of signal {-code}" if code < 0 else f"ended with exit code {code}"
-
-
-def compare(test: Test, printed: str) -> str | None:
-    """Return what is wrong with an output; a test that gives and expects nothing compares none."""
-    if not test["output"] and not test["input"]:
-        return None
-    expected, actual = normal(test["output"]), normal(printed)
-    kind = test["comparison"]
-    if kind == "regex":
-        try:
-            right = re.search(test["output"], actual) is not None
-        except re.error as error:
-            return f"the expected pattern cannot be read: {error}"
-    else:
-        right = actual == expected if kind == "exact" else expected in actual
-    words = {"exact": "exactly", "included": "something with", "regex": "something that matches"}
-    return None if right else f"it must print {words[kind]}:\n{test['output'].strip()}\nIt printed:"
-
-
-def normal(text: str) -> str:
-    """Return a text as it is compared."""
-    return text.replace("\r\n", "\n").strip()
-
-
-def result(test: Test, problem: str | None, printed: str, started: float) -> Test:
-    """Return a test of the results."""
-    shown = printed if len(printed) <= SHOWN else "…" + printed[-SHOWN:]
-    return {
-        "name": test["name"],
-        "score": 0 if problem else test["points"],
-        "max_score": test["points"],
-        "status": "failed" if problem else "passed",
-        "output": f"{problem}\n{shown}".strip() if problem else shown.strip(),
-        "output_format": "ansi",
-        "extra_data": {"wall_time_s": round(time.monotonic() - started, 3)},
-    }
-
-
-def run_pytest(test: Test, told: str, seconds: float, environment: dict[str, str]) -> list[Test]:
-    """Run all `*_test.py` of the repository; each of their tests is worth the same."""
-    started = time.monotonic()
-    files = [
-        os.path.join(directory, name)
-        for directory, _, names in os.walk(".")
-        for name in sorted(names)
-        if name.endswith("_test.py")
-    ]
-    with tempfile.TemporaryDirectory() as scratch:
-        report = os.path.join(scratch, "report.xml")
-        words = ["python3", "-m", "pytest", "-s", "--tb=short", f"--junitxml={report}", *files]
-        text = " ".join(map(shlex.quote, words))
-        code, printed, errors = command(text, "", seconds, environment)
-        cases = read_report(report)
-    if code is None or not cases:
-        problem = ended(code, seconds) if code is None else "there is no *_test.py with a test"
-        return [result(test, problem, told + printed + errors, started)]
-    worth = test["points"] / len(cases)
-    return [
-        result({"name": f"{test['name']}: {name}", "points": worth}, problem, "", started)
-        for name, problem in cases
-    ]
-
-
-def read_report(path: str) -> list[tuple[str, str | None]]:
-    """Return the tests of a JUnit file and what is wrong with each; none when it is not there."""
+def from_json(data: bytes) -> dict[str, Any]:
+    """Return the tests of `autograding.json`; raises `AssignmentError`."""
     try:
-        root = ET.parse(path).getroot()
-    except (OSError, ET.ParseError):
-        return []
-    found = []
-    for case in root.iter("testcase"):
-        wrong = [part for part in case if part.tag in ("failure", "error")]
-        problem = "\n".join(part.text or part.get("message") or "" for part in wrong) or None
-        found.append((case.get("name", "test"), problem if wrong else None))
-    return found
+        value = json.loads(data)
+    except ValueError as error:
+        raise AssignmentError(f"{_JSON} is not valid JSON: {error}") from None
+    tests = value.get("tests") if isinstance(value, Mapping) else value
+    if not isinstance(tests, list) or not all(isinstance(test, Mapping) for test in tests):
+        raise AssignmentError(f"{_JSON} has no list of tests.")
+    return _document([{key: t[key] for key in _JSON_KEYS if t.get(key) is not None} for t in tests])
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+def from_workflow(data: bytes) -> dict[str, Any]:
+    """Return the tests of a workflow; commands between two graders are setup of the second."""
+    value, _ = load(data, "the workflow")
+    jobs = value.get("jobs") if isinstance(value, Mapping) else None
+    tests: list[dict[str, Any]] = []
+    before: list[str] = []
+    for job in (jobs or {}).values():
+        for step in (job.get("steps") if isinstance(job, Mapping) else None) or []:
+            grader = _grader(str(step.get("uses", "")))
+            if grader is not None:
+                tests.append(_step(step, grader, before))
+                before = []
+            elif isinstance(step.get("run"), str):
+                before.append(step["run"].strip())
+    return _document(tests)
+
+
+def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
+    """Return the tests of a repository, as keys of an assignment's document.
+
+    Raises `AssignmentError` for a file that cannot be read, or has no test.
+    """
+    name = next((name for name in FILES if name in files), None)
+    if name is None:
+        return {}
+    return from_json(read(name)) if name == _JSON else from_workflow(read(name))
+
+
+def _grader(uses: str) -> str | None:
+    name = uses.partition("@")[0].rpartition("/")[2]
+    known = {f"autograding-{kind}-grader": kind for kind in ("io", "command", "python")}
+    return known.get(name)
+
+
+def _step(step: Mapping[str, Any], grader: str, before: list[str]) -> dict[str, Any]:
+    inputs = step.get("with") or {}
+    test = {key: inputs[name] for name, key in _WITH.items() if inputs.get(name) is not None}
+    test = {"timeout": _WORKFLOW_MINUTES, **test}
+    test.setdefault("name", str(step.get("name") or step.get("id") or "Test"))
+    setup = [*before, str(test.get("setup", ""))]
+    test["setup"] = "\n".join(line for line in setup if line)
+    if grader == "python":
+        test = {k: v for k, v in test.items() if k in ("name", "setup", "timeout", "points")}
+        test["pytest"] = True
+    elif grader == "command":
+        test = {k: v for k, v in test.items() if k not in ("input", "output", "comparison")}
+    else:
+        test["input"] = str(test.get("input", "")).strip()
+    return test
+
+
+def _document(tests: list[dict[str, Any]]) -> dict[str, Any]:
+    if not tests:
+        raise AssignmentError("GitHub Classroom's configuration has no test: there is none to run.")
+    for test in tests:
+        comparison = str(test.get("comparison", ""))
+        test["comparison"] = _COMPARISONS.get(comparison, comparison)
+    return {"classroom": {"tests": tests}}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from job_engine.grading.contracts.classroom_spec import Classroom
-from job_engine.grading.contracts.spec import MAX_TIMEOUT_S, Autolab, ExternalGrading
+from job_engine.grading.contracts.autolab import Autolab
+from job_engine.grading.contracts.classroom import Classroom
+from job_engine.grading.contracts.prairielearn import MAX_TIMEOUT_S, ExternalGrading
+from job_engine.grading.contracts.source import merge, script
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -27,7 +28,7 @@ CASES_SETTINGS: Final = "cases.json"
 CLASSROOM_HARNESS: Final = "classroom.py"
 CLASSROOM_SETTINGS: Final = "classroom.json"
 _CLASSROOM_S: Final = 600.0
-"""Most that all tests of a repository may take together, whatever their time-outs say."""
+"""Upper bound, in seconds, of all tests of a repository together."""
 
 
 def expand(document: Any) -> Any:
@@ -35,16 +36,11 @@ def expand(document: Any) -> Any:
     if not isinstance(document, Mapping):
         return document
     contract = CONTRACTS.get(str(document.get("contract")))
-    return document if contract is None else _merge(contract(document), document)
-
-
-def script(name: str) -> str:
-    """Return a shell script of the contracts'."""
-    return files(__package__).joinpath(name).read_text()
+    return document if contract is None else merge(contract(document), document)
 
 
 def _gradescope(_: Mapping[str, Any]) -> dict[str, Any]:
-    """The specification's defaults: 768 MB, half a processor, ten minutes."""
+    """Gradescope's defaults: 768 MB, half a CPU, ten minutes."""
     return {
         "submission": {"strip": False},
         "mounts": {
@@ -85,7 +81,7 @@ def _cases(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prairielearn(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The limits are those that PrairieLearn's hosts set."""
+    """One phase under the limits of PrairieLearn's hosts."""
     options = _options(ExternalGrading, document, "prairielearn")
     unset = [name for name, value in options.environment.items() if value is None]
     seconds = min(options.timeout, MAX_TIMEOUT_S)
@@ -144,7 +140,7 @@ def _autolab(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _classroom(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The runner's machines are large; its time-outs are minutes, for each test."""
+    """One phase for all tests, as large as GitHub's runners, with the sum of the time-outs."""
     tests = _options(Classroom, document, "classroom").tests
     seconds = min(_CLASSROOM_S, sum(60 * test.timeout for test in tests))
     settings = f"{ENGINE_MOUNT}/{CLASSROOM_SETTINGS}"
@@ -171,7 +167,7 @@ CONTRACTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = 
 
 
 def _options(model: type[M], document: Mapping[str, Any], key: str) -> M:
-    """Return what a key says; raises `ValueError` that begins with it, as others of the file do."""
+    """Validate the section `key`; raises `ValueError` whose message begins with the key."""
     try:
         return model.model_validate(document.get(key) or {})
     except ValidationError as error:
@@ -179,14 +175,3 @@ def _options(model: type[M], document: Mapping[str, Any], key: str) -> M:
         where = ".".join(str(step) for step in first["loc"])
         message = str(first["msg"]).removeprefix("Value error, ")
         raise ValueError(f"{key}: {where}: {message}") from None
-
-
-def _merge(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(default)
-    for key, value in given.items():
-        known = merged.get(key)
-        if isinstance(known, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merge(known, value)
-        else:
-            merged[key] = value
-    return merged

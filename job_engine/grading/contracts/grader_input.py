@@ -23,8 +23,8 @@ from job_engine.grading.contracts.expand import (
     CASES_SETTINGS,
     CLASSROOM_HARNESS,
     CLASSROOM_SETTINGS,
-    script,
 )
+from job_engine.grading.contracts.source import merge, script
 from job_engine.grading.results.stream import DEFAULT_PATH
 from job_engine.grading.submission import GradePayload
 
@@ -50,15 +50,15 @@ class GraderInput:
     def due(self) -> datetime | None:
         """When everything is due; with an offset.
 
-        The later one of the submission's and the assignment's: a submission may have been
-        given more time, and must not open what others are still tested by.
+        The later one of the submission's and the assignment's: a submission may have an
+        extension, and must not reveal tests that are still hidden from others.
         """
-        given = [due for due in (self.payload.due, self.assignment.due) if due is not None]
-        return max(map(_aware, given), default=None)
+        dates = [due for due in (self.payload.due, self.assignment.due) if due is not None]
+        return max(map(_aware, dates), default=None)
 
 
 def engine_files(grader_input: GraderInput) -> dict[str, bytes]:
-    """Return the files that the assignment's contract needs beside the submission."""
+    """Return the files, by name, that the contract's grader needs beside the submission."""
     match grader_input.assignment.contract:
         case "gradescope":
             return {METADATA: _json(submission_metadata(grader_input))}
@@ -115,16 +115,16 @@ def pack_files(files: Mapping[str, bytes]) -> io.BytesIO:
 
 def submission_metadata(grader_input: GraderInput) -> dict[str, Any]:
     """Return Gradescope's `submission_metadata.json`, with the keys that other tools read too."""
-    given = dict(grader_input.payload.metadata)
-    created = _moment(given.get("created_at")) or grader_input.created
-    users = given.pop("users", None)
+    metadata = dict(grader_input.payload.metadata)
+    created = _moment(metadata.get("created_at")) or grader_input.created
+    users = metadata.pop("users", None)
     dates = _dates(grader_input, created)
-    known = {
-        "id": _number(f"{grader_input.payload.submission.model_dump_json()}{_stamp(created)}"),
+    defaults = {
+        "id": _numeric_id(f"{grader_input.payload.submission.model_dump_json()}{_stamp(created)}"),
         "created_at": _stamp(created),
         "submission_method": "GitHub" if grader_input.payload.submission.git else "upload",
         "assignment": {
-            "id": _number(grader_input.assignment.name),
+            "id": _numeric_id(grader_input.assignment.name),
             "course_id": 1,
             "title": grader_input.assignment.title or grader_input.assignment.name,
             **dates,
@@ -135,17 +135,17 @@ def submission_metadata(grader_input: GraderInput) -> dict[str, Any]:
         },
         "previous_submissions": [],
     }
-    merged = merge(known, {**given, "created_at": _stamp(created)})
+    merged = merge(defaults, {**metadata, "created_at": _stamp(created)})
     for key in dates:
         # In one format, whatever the input: graders parse dates strictly.
         if (moment := _moment(merged["assignment"].get(key))) is not None:
             merged["assignment"][key] = _stamp(moment)
     if not isinstance(users, list) or not users:
         users = [{}]
-    shown = {key: merged["assignment"][key] for key in dates if key in merged["assignment"]}
+    user_dates = {key: merged["assignment"][key] for key in dates if key in merged["assignment"]}
     merged["users"] = [
         merge(
-            _user(grader_input.payload.student, index, shown),
+            _user(grader_input.payload.student, index, user_dates),
             user if isinstance(user, Mapping) else {},
         )
         for index, user in enumerate(users)
@@ -155,11 +155,11 @@ def submission_metadata(grader_input: GraderInput) -> dict[str, Any]:
 
 def question_data(grader_input: GraderInput) -> dict[str, Any]:
     """Return PrairieLearn's `data.json`."""
-    given = dict(grader_input.payload.metadata)
-    seed = given.get("variant_seed", 1)
+    metadata = dict(grader_input.payload.metadata)
+    seed = metadata.get("variant_seed", 1)
     if isinstance(seed, str):
-        # As it is stored there.
-        given["variant_seed"] = int(seed, 36) if seed.isalnum() and seed.isascii() else 1
+        # PrairieLearn stores it in base 36.
+        metadata["variant_seed"] = int(seed, 36) if seed.isalnum() and seed.isascii() else 1
     return merge(
         {
             "params": {},
@@ -174,7 +174,7 @@ def question_data(grader_input: GraderInput) -> dict[str, Any]:
             "raw_submitted_answers": {},
             "gradable": True,
         },
-        given,
+        metadata,
     )
 
 
@@ -192,16 +192,6 @@ def _files(workspace: Unpacked | None) -> list[dict[str, str]]:
         ]
     workspace.stream.seek(0)
     return files
-
-
-def merge(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `known` updated with `given`, recursively for objects."""
-    merged = dict(known)
-    for key, value in given.items():
-        before = merged.get(key)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(before, value) if both else value  # type: ignore[arg-type]
-    return merged
 
 
 def _moment(value: Any) -> datetime | None:
@@ -224,7 +214,7 @@ def _user(student: str | None, index: int, dates: Mapping[str, Any]) -> dict[str
     name = student or "student"
     name = name if not index else f"{name}-{index + 1}"
     return {
-        "id": _number(name),
+        "id": _numeric_id(name),
         "email": name if "@" in name else f"{name}@localhost",
         "name": name,
         "sid": name,
@@ -232,8 +222,8 @@ def _user(student: str | None, index: int, dates: Mapping[str, Any]) -> dict[str
     }
 
 
-def _number(text: str) -> int:
-    """Return a number derived from a text, because ids are numbers there."""
+def _numeric_id(text: str) -> int:
+    """Return an id derived from a text; Gradescope's are numbers."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 

@@ -6,14 +6,21 @@ import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files as resources
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.contracts.package import MAX_MEMORY_BYTES, Read, limits_of, number, program
+from job_engine.grading.contracts.problem_package import (
+    MAX_MEMORY_BYTES,
+    build_and_limits,
+    number,
+    program,
+)
+from job_engine.grading.contracts.source import Read, script
 
 FILE: Final = "problem.xml"
+BUNDLED: Final = frozenset({FILE, "tests", "files"})
+"""Names at a package's root that judging needs."""
 _PATTERN: Final = re.compile(r"[\w./-]*%0?\d?d[\w./-]*")
 _PLAIN: Final = re.compile(r"[^\w.-]+")
 _STANDARD: Final[dict[str, dict[str, Any]]] = {
@@ -26,22 +33,22 @@ _STANDARD: Final[dict[str, dict[str, Any]]] = {
     "nyesno": {"kind": "tokens", "ignore_case": True},
     **{name: {"kind": "tokens"} for name in ("hcmp", "icmp", "lcmp", "ncmp", "uncmp", "wcmp")},
 }
-"""What testlib's own checkers compare; one that a problem names and has not is one of these."""
+"""Our checkers for testlib's own, which a package names without containing them."""
 
 
 @dataclass(frozen=True)
 class _Test:
     name: str
-    """Where it lies in the bundle."""
-    given: str
+    """Path of the case in the bundle, below `cases/` and without a suffix."""
+    input: str
     answer: str
-    """Where it lies in the package."""
+    """Paths in the package."""
     points: float
     group: str | None
 
 
 def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
-    """Return what a package says of itself, as an assignment's document would.
+    """Return limits, cases and title of a package, as keys of an assignment's document.
 
     Raises `AssignmentError` for one whose tests are not in it, and for interactive problems.
     """
@@ -52,7 +59,7 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
             "split run (docs/split-runs.md)."
         )
     tests = _tests(root)
-    missing = [name for t in tests for name in (t.given, t.answer) if name not in files]
+    missing = [name for t in tests for name in (t.input, t.answer) if name not in files]
     if missing or not tests:
         raise AssignmentError(
             f"The package lacks {missing[0] if missing else 'tests'}: export the full package, "
@@ -74,21 +81,21 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
         cases["cases"] = {test.name: {"points": test.points} for test in tests}
     else:
         cases["all_or_nothing"] = True
-    told = {**limits_of(len(tests), time_s), "cases": cases}
+    document = {**build_and_limits(len(tests), time_s), "cases": cases}
     names = root.findall("names/name")
     english = [name for name in names if name.get("language") == "english"]
     if title := next((name.get("value") for name in [*english, *names]), None):
-        told["title"] = title[:200]
-    return told
+        document["title"] = title[:200]
+    return document
 
 
 def renamed(read: Read) -> dict[str, str]:
-    """Return where each file of the tests lies in the bundle."""
-    found = {}
+    """Return the path in the bundle of each file of the tests, by its path in the package."""
+    paths = {}
     for test in _tests(_root(read)):
-        found[test.given] = f"cases/{test.name}.in"
-        found[test.answer] = f"cases/{test.name}.ans"
-    return found
+        paths[test.input] = f"cases/{test.name}.in"
+        paths[test.answer] = f"cases/{test.name}.ans"
+    return paths
 
 
 def _root(read: Read) -> ET.Element:
@@ -102,11 +109,10 @@ def _root(read: Read) -> ET.Element:
 
 
 def _testset(root: ET.Element) -> ET.Element:
-    sets = root.findall("judging/testset")
-    found = next((one for one in sets if one.get("name") == "tests"), None)
-    if found is None:
+    testset = root.find("judging/testset[@name='tests']")
+    if testset is None:
         raise AssignmentError(f"{FILE} has no testset 'tests'.")
-    return found
+    return testset
 
 
 def _tests(root: ET.Element) -> list[_Test]:
@@ -114,22 +120,21 @@ def _tests(root: ET.Element) -> list[_Test]:
     patterns = [testset.findtext(f"{kind}-path-pattern") or "" for kind in ("input", "answer")]
     if not all(_PATTERN.fullmatch(pattern) for pattern in patterns):
         raise AssignmentError(f"{FILE}: the path patterns of its tests cannot be read: {patterns}")
-    told = testset.findall("tests/test")
-    count = len(told) or int(number(testset.findtext("test-count")) or 0)
-    return [
-        _test(index, told[index - 1] if told else ET.Element("test"), patterns)
-        for index in range(1, count + 1)
-    ]
+    elements = testset.findall("tests/test")
+    if not elements:
+        count = int(number(testset.findtext("test-count")) or 0)
+        elements = [ET.Element("test")] * count
+    return [_test(index, element, patterns) for index, element in enumerate(elements, start=1)]
 
 
-def _test(index: int, told: ET.Element, patterns: list[str]) -> _Test:
-    group = _PLAIN.sub("-", told.get("group") or "") or None
-    place = "sample" if told.get("sample") == "true" else "secret"
+def _test(index: int, element: ET.Element, patterns: list[str]) -> _Test:
+    group = _PLAIN.sub("-", element.get("group") or "") or None
+    directory = "sample" if element.get("sample") == "true" else "secret"
     return _Test(
-        name=posixpath.join(place, group or "", f"{index:03}"),
-        given=patterns[0] % index,
+        name=posixpath.join(directory, group or "", f"{index:03}"),
+        input=patterns[0] % index,
         answer=patterns[1] % index,
-        points=number(told.get("points")) or 0.0,
+        points=number(element.get("points")) or 0.0,
         group=group,
     )
 
@@ -160,5 +165,5 @@ def _checker(root: ET.Element, files: tuple[str, ...]) -> dict[str, Any]:
     path = source.get("path", "") if source is not None else ""
     if path not in files:
         raise AssignmentError(f"{FILE}: its checker {name or path!r} is not in the package.")
-    script = resources(__package__).joinpath("polygon_checker.sh").read_text()
-    return {"kind": "custom", "command": ["sh", "-c", script, "checker", f"/mnt/tests/{path}"]}
+    words = ["sh", "-c", script("polygon_checker.sh"), "checker", f"/mnt/tests/{path}"]
+    return {"kind": "custom", "command": words}

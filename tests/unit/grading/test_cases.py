@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.contracts import cases
 from job_engine.grading.contracts.grader_input import cases_files
+from job_engine.grading.contracts.scripts import cases
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.contracts import classroom
-from job_engine.grading.contracts.classroom_spec import from_json, from_workflow
+from job_engine.grading.contracts.classroom import from_json, from_workflow
 from job_engine.grading.contracts.grader_input import classroom_files
 from job_engine.grading.contracts.recognise import bundle_of
+from job_engine.grading.contracts.scripts import classroom
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -28,46 +28,45 @@ _SYSTEMS: Final = (
     ("task.yaml", "an INGInious task", _COMMANDS),
     (".guides/", "a Codio project", _COMMANDS),
 )  # fmt: skip
-"""A file or directory at the root, what it tells, and what its owner can do."""
+"""A file or directory (with a slash) at the root, the system it belongs to, and advice."""
 
 
-class Known(Protocol):
-    """A kind that is taken."""
+class Format(Protocol):
+    """A format that is recognised."""
 
     @property
     def label(self) -> str:
-        """What it is called."""
+        """Its name in messages."""
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        """Files at its root that tell it."""
+    def marks(self) -> tuple[str, ...]:
+        """Files at the root by which it is recognised."""
 
 
-def unknown(source: Path, files: tuple[str, ...], kinds: Iterable[Known]) -> str:
-    """Return why a directory or archive with these files is taken as nothing."""
+def message(source: Path, files: tuple[str, ...], formats: Sequence[Format]) -> str:
+    """Return why a directory or archive with these files has no known format, and what to do."""
     for mark, what, advice in _SYSTEMS:
         if any(file == mark or (mark[-1] == "/" and file.startswith(mark)) for file in files):
             return f"{source} looks like {what}, which is not taken as it is. {advice}"
-    kinds = tuple(kinds)
-    # Of each kind the first sign: the others are other names of the same.
-    first = {kind.label: kind.needed for kind in reversed(kinds)}
-    needed = [f"{' and '.join(names)} ({label})" for label, names in reversed(first.items())]
-    message = (
+    # The first marks of each label; further ones are alternative names of the same file.
+    first = {format_.label: format_.marks for format_ in reversed(formats)}
+    marks = [f"{' and '.join(names)} ({label})" for label, names in reversed(first.items())]
+    problem = (
         f"{source} is no assignment: it has neither {FILE_NAME} nor, at its root, "
-        f"{' nor '.join(needed)}."
+        f"{' nor '.join(marks)}."
     )
-    if inside := _inside(files, kinds):
-        return f"{message} Did you mean {source / inside}?"
+    if inside := _inside(files, formats):
+        return f"{problem} Did you mean {source / inside}?"
     if case := next((file for file in files if file.endswith(".in")), None):
         return (
-            f"{message} For cases such as {case} write an {FILE_NAME} with `contract: cases` and "
+            f"{problem} For cases such as {case} write an {FILE_NAME} with `contract: cases` and "
             "the program that is run on them, and put them below tests/ (docs/assignments.md)."
         )
-    return f"{message} docs/assignments.md says what can be taken, and how."
+    return f"{problem} docs/assignments.md says what can be taken, and how."
 
 
-def _inside(files: tuple[str, ...], kinds: tuple[Known, ...]) -> str | None:
-    """Return the highest directory that has what one of the kinds needs."""
-    first = {FILE_NAME, *(kind.needed[0] for kind in kinds if "/" not in kind.needed[0])}
-    found = [posixpath.dirname(file) for file in files if posixpath.basename(file) in first]
-    return min((place for place in found if place), key=lambda p: (p.count("/"), p), default=None)
+def _inside(files: tuple[str, ...], formats: Sequence[Format]) -> str | None:
+    """Return the highest directory with the first mark of a format."""
+    first = {FILE_NAME, *(format_.marks[0] for format_ in formats if "/" not in format_.marks[0])}
+    found = {posixpath.dirname(file) for file in files if posixpath.basename(file) in first}
+    return min(found - {""}, key=lambda path: (path.count("/"), path), default=None)

@@ -7,53 +7,52 @@ later: `problem.yaml`, `data/sample` and `data/secret`, output validators with f
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
-from importlib.resources import files as resources
+from collections.abc import Mapping
 from typing import Any, Final
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.yaml_lines import load
+from job_engine.grading.contracts.source import Read, script
+from job_engine.grading.yaml_lines import load, mapping
 
-Read = Callable[[str], bytes]
-"""Gives a file of the package; nothing when it is not there."""
-
-_FILE: Final = "problem.yaml"
-_DATA: Final = "data"
-_OTHER: Final = frozenset({"interactive", "multi-pass", "pvp", "submit-answer"})
+FILE: Final = "problem.yaml"
+DATA: Final = "data"
+_UNSUPPORTED: Final = frozenset({"interactive", "multi-pass", "pvp", "submit-answer"})
 _VALIDATORS: Final = ("output_validator", "output_validators")
+BUNDLED: Final = frozenset({FILE, DATA, *_VALIDATORS})
+"""Names at a package's root that judging needs."""
 _GROUP_FILES: Final = ("testdata.yaml", "test_group.yaml")
 _MIB: Final = 2**20
 MAX_MEMORY_BYTES: Final = 2048 * _MIB
 _DEFAULT_TIME_S: Final = 5.0
 _MAX_WALL_S: Final = 600.0
-_START_S: Final = 60.0
-"""For building a validator, beside what the cases take."""
+_SETUP_S: Final = 60.0
+"""Time for building a validator, added to that of the cases."""
 
 
 def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
-    """Return what a package says of itself, as an assignment's document would.
+    """Return limits, cases and title of a package, as keys of an assignment's document.
 
-    Raises `AssignmentError` for a kind of problem whose programs are not simply given an input.
+    Raises `AssignmentError` for problems whose programs do more than map an input to an output.
     """
-    problem = _mapping(read(_FILE), _FILE)
+    problem = _mapping(read(FILE), FILE)
     words = {*_words(problem.get("type")), *_words(problem.get("validation"))}
-    if other := sorted(words & _OTHER):
+    if unsupported := sorted(words & _UNSUPPORTED):
         raise AssignmentError(
-            f"{_FILE}: the problem is {' and '.join(other)}; of problem packages only those can be "
-            "taken whose programs read an input and print an answer. Write a harness that talks "
-            "with the program: a split run (docs/split-runs.md)."
+            f"{FILE}: the problem is {' and '.join(unsupported)}; of problem packages only those "
+            "can be taken whose programs read an input and print an answer. Write a harness that "
+            "talks with the program: a split run (docs/split-runs.md)."
         )
     limits = problem.get("limits")
     limits = limits if isinstance(limits, Mapping) else {}
     time_s = _time_limit(limits, files, read)
-    names = [name for name in files if name.startswith(f"{_DATA}/") and name.endswith(".in")]
+    names = [name for name in files if name.startswith(f"{DATA}/") and name.endswith(".in")]
     if not names:
-        raise AssignmentError(f"The package has no case: no .in file below {_DATA}/.")
+        raise AssignmentError(f"The package has no case: no .in file below {DATA}/.")
     memory = number(limits.get("memory"))
-    told: dict[str, Any] = {
-        **limits_of(len(names), time_s),
+    document: dict[str, Any] = {
+        **build_and_limits(len(names), time_s),
         "cases": {
-            "directory": _DATA,
+            "directory": DATA,
             "program": program(min(memory * _MIB, MAX_MEMORY_BYTES) if memory else None),
             "time_s": time_s,
             "output_bytes": int((number(limits.get("output")) or 8) * _MIB),
@@ -61,25 +60,25 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
         },
     }
     if title := _title(problem.get("name")):
-        told["title"] = title
-    return told
+        document["title"] = title
+    return document
 
 
 def program(memory_bytes: float | None) -> dict[str, Any]:
-    """Return what starts a submission that the build of `limits_of` has made."""
-    started: dict[str, Any] = {"command": ["sh", "./.job-engine-run"]}
+    """Return `cases.program` for a submission built by `build_and_limits`; None: no own limit."""
+    command: dict[str, Any] = {"command": ["sh", "./.job-engine-run"]}
     if memory_bytes:
-        started["limits"] = {"memory_bytes": int(memory_bytes)}
-    return started
+        command["limits"] = {"memory_bytes": int(memory_bytes)}
+    return command
 
 
-def limits_of(count: int, time_s: float) -> dict[str, Any]:
-    """Return the build of a submission in whatever language, and limits for so many cases."""
-    wall_time_s = min(_MAX_WALL_S, _START_S + count * time_s)
-    script = resources(__package__).joinpath("package_build.sh").read_text()
+def build_and_limits(cases: int, time_s: float) -> dict[str, Any]:
+    """Return a build phase for any language, and limits for a number of cases of `time_s` each."""
+    wall_time_s = min(_MAX_WALL_S, _SETUP_S + cases * time_s)
+    build = script("package_build.sh")
     return {
         "limits": {"wall_time_s": wall_time_s, "cpu_time_s": wall_time_s},
-        "phases": {"build": {"command": ["sh", "-c", script], "limits": {"wall_time_s": 60}}},
+        "phases": {"build": {"command": ["sh", "-c", build], "limits": {"wall_time_s": 60}}},
     }
 
 
@@ -98,7 +97,7 @@ def _judging(
         settings = _settings(directory, files, read)
         group: dict[str, Any] = {}
         # What a contest keeps secret is judged, and not shown.
-        if not directory.startswith(f"{_DATA}/sample"):
+        if not directory.startswith(f"{DATA}/sample"):
             group["shown"] = False
         own = _flags(settings.get("output_validator_flags", settings.get("output_validator_args")))
         if own:
@@ -106,7 +105,7 @@ def _judging(
         if "scoring" in words:
             count = sum(posixpath.dirname(name) == directory for name in names)
             group |= _points(settings, directory, count)
-        groups[posixpath.relpath(directory, _DATA)] = group
+        groups[posixpath.relpath(directory, DATA)] = group
     judging: dict[str, Any] = {"checker": _checker(validator, flags)}
     if "scoring" not in words:
         judging["all_or_nothing"] = True
@@ -114,7 +113,7 @@ def _judging(
 
 
 def _settings(directory: str, files: tuple[str, ...], read: Read) -> dict[str, Any]:
-    """Return what a group of cases says; it inherits what those above it say."""
+    """Return the settings of a group of cases, with those inherited from the groups above it."""
     settings: dict[str, Any] = {}
     parts = directory.split("/")
     for end in range(1, len(parts) + 1):
@@ -127,18 +126,17 @@ def _settings(directory: str, files: tuple[str, ...], read: Read) -> dict[str, A
 
 def _points(settings: Mapping[str, Any], directory: str, count: int) -> dict[str, Any]:
     """Return the points of each case of a group that is scored, and how they add up."""
-    sample = directory.startswith(f"{_DATA}/sample")
     flags = _words(settings.get("grader_flags"))
-    together = settings.get("score_aggregation", "min" if "min" in flags else "sum")
-    whole = number(settings.get("max_score"))
-    each = number(settings.get("accept_score"))
-    if each is None:
-        each = 0.0 if sample else 1.0
-    if together in ("min", "pass-fail"):
+    aggregation = settings.get("score_aggregation", "min" if "min" in flags else "sum")
+    max_score = number(settings.get("max_score"))
+    accept_score = number(settings.get("accept_score"))
+    if accept_score is None:
+        accept_score = 0.0 if directory.startswith(f"{DATA}/sample") else 1.0
+    if aggregation in ("min", "pass-fail"):
         # The worst case's score is the group's: all of it or none.
-        total = whole if whole is not None else each
+        total = max_score if max_score is not None else accept_score
         return {"points": total / count, "all_or_nothing": True}
-    return {"points": whole / count if whole is not None else each}
+    return {"points": max_score / count if max_score is not None else accept_score}
 
 
 def _validator(words: set[str], files: tuple[str, ...]) -> str | None:
@@ -153,16 +151,15 @@ def _validator(words: set[str], files: tuple[str, ...]) -> str | None:
         return top
     if "custom" in words:
         raise AssignmentError(
-            f"{_FILE}: validation is custom, and there is no {' or '.join(_VALIDATORS)}/."
+            f"{FILE}: validation is custom, and there is no {' or '.join(_VALIDATORS)}/."
         )
     return None
 
 
 def _checker(validator: str | None, flags: list[str]) -> dict[str, Any]:
     if validator is not None:
-        script = resources(__package__).joinpath("package_validator.sh").read_text()
-        place = f"/mnt/tests/{validator}"
-        command = ["sh", "-c", script, "validator", place, " ".join(flags)]
+        words = ["validator", f"/mnt/tests/{validator}", " ".join(flags)]
+        command = ["sh", "-c", script("package_validator.sh"), *words]
         return {"kind": "kattis", "command": command}
     # The default validator of the format.
     given = {flag: flags[index + 1 : index + 2] for index, flag in enumerate(flags)}
@@ -176,16 +173,16 @@ def _checker(validator: str | None, flags: list[str]) -> dict[str, Any]:
 
 
 def _time_limit(limits: Mapping[str, Any], files: tuple[str, ...], read: Read) -> float:
-    """Return the seconds of one run, from where the formats have them."""
-    found = number(limits.get("time_limit"))
-    if found is None and ".timelimit" in files:
-        found = number(read(".timelimit").decode("utf-8", "replace").strip())
-    if found is None and "domjudge-problem.ini" in files:
+    """Return the seconds of one run, from the first of the formats' places that has them."""
+    seconds = number(limits.get("time_limit"))
+    if seconds is None and ".timelimit" in files:
+        seconds = number(read(".timelimit").decode("utf-8", "replace").strip())
+    if seconds is None and "domjudge-problem.ini" in files:
         for line in read("domjudge-problem.ini").decode("utf-8", "replace").splitlines():
             key, _, value = line.partition("=")
             if key.strip() == "timelimit":
-                found = number(value.strip().strip("'\""))
-    return found if found and found > 0 else _DEFAULT_TIME_S
+                seconds = number(value.strip().strip("'\""))
+    return seconds if seconds and seconds > 0 else _DEFAULT_TIME_S
 
 
 def _title(name: object) -> str:
@@ -206,7 +203,7 @@ def _words(value: object) -> set[str]:
 
 
 def number(value: object) -> float | None:
-    """Return a number, also from text; None for what is none."""
+    """Return a number, also from text; None for anything else."""
     try:
         return float(value) if isinstance(value, (int, float, str)) else None
     except ValueError:
@@ -215,8 +212,4 @@ def number(value: object) -> float | None:
 
 def _mapping(text: bytes, name: str) -> dict[str, Any]:
     value, lines = load(text, name)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise lines.error((), "expected keys and values at the top level")
-    return dict(value)
+    return {} if value is None else dict(mapping(value, lines))

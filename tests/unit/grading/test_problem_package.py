@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.contracts import package
+from job_engine.grading.contracts import problem_package
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
@@ -19,7 +19,7 @@ from job_engine.settings import SandboxSettings
 
 def told(files: dict[str, str]) -> dict[str, Any]:
     content = {name: text.encode() for name, text in files.items()}
-    return package.document(tuple(content), lambda name: content.get(name, b""))
+    return problem_package.document(tuple(content), lambda name: content.get(name, b""))
 
 
 MAIN_C = '#include <stdio.h>\nint two(void);int main(void){printf("%d",two());}'

@@ -1,0 +1,268 @@
+"""Runs the tests of a GitHub Classroom repository on a submission; the engine's own harness.
+
+It runs in the sandbox of the test phase, beside the student's code. Its settings are a JSON
+file: `tests` and `protected` of the assignment, and the paths `bundle`, `submission` and
+`results`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from typing import IO, Any, TextIO
+
+Test = dict[str, Any]
+MAX_SHOWN = 4_000
+"""Characters of an output that are shown."""
+MAX_OUTPUT_BYTES = 1 << 20
+"""Bytes of an output that are read."""
+_INSTALLS = re.compile(
+    r"\s*(sudo\s+(-\S+\s+)*)?"
+    r"(\S*pip3?|\S*python3?\s+-m\s+pip|apt|apt-get|brew|conda|npm|yarn|gem|bundle)\s"
+    r".*\b(install|update|upgrade|ci)\b"
+)
+_STAND_INS = {
+    # Commands run without root: most of those that call it need none.
+    "sudo": 'while :; do case $1 in -u | -g) shift 2 ;; -*) shift ;; *) break ;; esac; done\n"$@"',
+    "python": 'python3 "$@"',
+    "pip": 'python3 -m pip "$@"',
+    "pip3": 'python3 -m pip "$@"',
+    "pytest": 'python3 -m pytest "$@"',
+}
+"""Scripts for commands that GitHub's runners have and the image may lack."""
+
+
+def main(settings_file: str) -> int:
+    """Run every test; write each as a line of the results as it is done."""
+    with open(settings_file, encoding="utf-8") as file:
+        settings = json.load(file)
+    lay_out(settings["bundle"], settings["submission"], settings["protected"])
+    tests = settings["tests"]
+    # Without points anywhere, each test is worth one.
+    default = 1.0 if not any(test["points"] for test in tests) else 0.0
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = environment_in(scratch)
+        with open(settings["results"], "w", encoding="utf-8") as results:
+            write_line(results, {"max_score": sum(test["points"] or default for test in tests)})
+            for test in tests:
+                scored = {**test, "points": test["points"] or default}
+                for line in run_test(scored, environment):
+                    write_line(results, line)
+    return 0
+
+
+def lay_out(bundle: str, submission: str, protected: list[str]) -> None:
+    """Complete the submission with the course's files; those that are protected replace its own."""
+    for directory, folders, files in os.walk(bundle):
+        below = os.path.relpath(directory, bundle)
+        folders[:] = [name for name in folders if (below, name) != (".", ".git")]
+        for file in files:
+            path = os.path.normpath(os.path.join(below, file))
+            target = os.path.join(submission, path)
+            replaces = any(path == name or path.startswith(name + os.sep) for name in protected)
+            if replaces or not os.path.lexists(target):
+                put(os.path.join(directory, file), target)
+
+
+def put(source: str, target: str) -> None:
+    """Copy a file; replaces whatever the submission has in its place."""
+    above = os.path.dirname(target)
+    while above and not os.path.isdir(above):
+        if os.path.lexists(above):
+            os.unlink(above)
+            break
+        above = os.path.dirname(above)
+    if os.path.isdir(target) and not os.path.islink(target):
+        shutil.rmtree(target)
+    elif os.path.lexists(target):
+        os.unlink(target)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    shutil.copy(source, target)
+
+
+def environment_in(scratch: str) -> dict[str, str]:
+    """Return the environment of the commands, as on GitHub's runners; stand-ins go to `scratch`."""
+    for name, script in _STAND_INS.items():
+        *before, last = script.split("\n")
+        lines = ["#!/bin/sh", *before, f"exec {last}"]
+        with open(os.path.join(scratch, name), "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        os.chmod(file.name, 0o755)
+    path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    return {
+        **os.environ,
+        # Last, so that they stand in for what is missing only.
+        "PATH": path + os.pathsep + scratch,
+        "FORCE_COLOR": "true",
+        "DOTNET_CLI_HOME": "/tmp",
+        "DOTNET_NOLOGO": "true",
+        "CI": "true",
+        # Distributions refuse pip in their own directories; the sandbox has no other user.
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
+        "PIP_RETRIES": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+
+
+def write_line(results: TextIO, value: object) -> None:
+    """Write one line, whole."""
+    results.write(json.dumps(value) + "\n")
+    results.flush()
+
+
+def run_test(test: Test, environment: dict[str, str]) -> list[Test]:
+    """Run one test; return its results, for pytest one for each case."""
+    started = time.monotonic()
+    seconds = test["timeout"] * 60
+    note = ""
+    if test["setup"]:
+        code, printed, errors = command(test["setup"], "", seconds, environment)
+        if code != 0 and not only_installs(test["setup"]):
+            return [result(test, f"the setup {ended(code, seconds)}", printed + errors, started)]
+        if code != 0:
+            note = f"The setup {ended(code, seconds)}; what it installs has to be in the image.\n"
+    if test["pytest"]:
+        return run_pytest(test, note, seconds, environment)
+    code, printed, errors = command(test["run"], test["input"], seconds, environment)
+    problem = ended(code, seconds) if code != 0 else compare(test, printed)
+    return [result(test, problem, note + printed + errors, started)]
+
+
+def only_installs(setup: str) -> bool:
+    """Whether a setup only installs packages, which fails without a network."""
+    parts = re.split(r"\n|&&|;", setup)
+    return all(_INSTALLS.match(part) for part in parts if part.strip())
+
+
+def command(
+    text: str, stdin: str, seconds: float, environment: dict[str, str]
+) -> tuple[int | None, str, str]:
+    """Run a command; return exit code (None: it took too long), output and errors."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with tempfile.TemporaryFile() as file:
+            file.write(stdin.encode())
+            file.seek(0)
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", text],
+                stdin=file,
+                stdout=out,
+                stderr=err,
+                env=environment,
+                start_new_session=True,
+            )
+        try:
+            code: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            kill(process)
+        return code, text_of(out), text_of(err)
+
+
+def text_of(stream: IO[bytes]) -> str:
+    """Return the text of a stream, up to `MAX_OUTPUT_BYTES`."""
+    stream.seek(0)
+    return stream.read(MAX_OUTPUT_BYTES).decode("utf-8", "replace")
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command and its descendants."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def ended(code: int | None, seconds: float) -> str:
+    """Describe how a failed command ended."""
+    if code is None:
+        return f"took longer than {seconds:g} s"
+    return f"died of signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def compare(test: Test, printed: str) -> str | None:
+    """Return a problem of the output, or None; nothing is compared without input and output."""
+    if not test["output"] and not test["input"]:
+        return None
+    expected, actual = normal(test["output"]), normal(printed)
+    kind = test["comparison"]
+    if kind == "regex":
+        try:
+            right = re.search(test["output"], actual) is not None
+        except re.error as error:
+            return f"the expected pattern cannot be read: {error}"
+    else:
+        right = actual == expected if kind == "exact" else expected in actual
+    words = {"exact": "exactly", "included": "something with", "regex": "something that matches"}
+    return None if right else f"it must print {words[kind]}:\n{test['output'].strip()}\nIt printed:"
+
+
+def normal(text: str) -> str:
+    """Return a text with plain line ends, and without white space around it."""
+    return text.replace("\r\n", "\n").strip()
+
+
+def result(test: Test, problem: str | None, printed: str, started: float) -> Test:
+    """Return one line of the results."""
+    shown = printed if len(printed) <= MAX_SHOWN else "…" + printed[-MAX_SHOWN:]
+    return {
+        "name": test["name"],
+        "score": 0 if problem else test["points"],
+        "max_score": test["points"],
+        "status": "failed" if problem else "passed",
+        "output": f"{problem}\n{shown}".strip() if problem else shown.strip(),
+        "output_format": "ansi",
+        "extra_data": {"wall_time_s": round(time.monotonic() - started, 3)},
+    }
+
+
+def run_pytest(test: Test, note: str, seconds: float, environment: dict[str, str]) -> list[Test]:
+    """Run all `*_test.py` of the repository; each of their tests is worth the same."""
+    started = time.monotonic()
+    files = [
+        os.path.join(directory, name)
+        for directory, _, names in os.walk(".")
+        for name in sorted(names)
+        if name.endswith("_test.py")
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        report = os.path.join(scratch, "report.xml")
+        words = ["python3", "-m", "pytest", "-s", "--tb=short", f"--junitxml={report}", *files]
+        text = " ".join(map(shlex.quote, words))
+        code, printed, errors = command(text, "", seconds, environment)
+        cases = read_report(report)
+    if code is None or not cases:
+        problem = ended(code, seconds) if code is None else "there is no *_test.py with a test"
+        return [result(test, problem, note + printed + errors, started)]
+    points = test["points"] / len(cases)
+    return [
+        result({"name": f"{test['name']}: {name}", "points": points}, problem, "", started)
+        for name, problem in cases
+    ]
+
+
+def read_report(path: str) -> list[tuple[str, str | None]]:
+    """Return name and problem of each test in a JUnit file; none when it cannot be read."""
+    try:
+        root = ET.parse(path).getroot()
+    except (OSError, ET.ParseError):
+        return []
+    tests = []
+    for case in root.iter("testcase"):
+        wrong = [part for part in case if part.tag in ("failure", "error")]
+        problem = "\n".join(part.text or part.get("message") or "" for part in wrong) or None
+        tests.append((case.get("name", "test"), problem if wrong else None))
+    return tests
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
