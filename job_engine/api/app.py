@@ -40,6 +40,7 @@ from job_engine.api.routes import (
     health,
     job_stream,
     messages,
+    metrics,
     webhooks,
 )
 from job_engine.api.routes.cimi import cimi_routes
@@ -79,6 +80,7 @@ ROUTERS: Final = (
     messages.executors,
     messages.distributors,
     health.router,
+    metrics.router,
     engine.router,
     webhooks.router,
     events.router,

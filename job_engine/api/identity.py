@@ -84,14 +84,14 @@ def of_session(user_id: str, active_claim: str, claims: Iterable[str], session: 
 class Peers:
     """A set of addresses and networks, such as `127.0.0.1` and `10.1.0.0/16`.
 
-    Raises `ConfigurationError` for what is neither.
+    `setting` is where they are named. Raises `ConfigurationError` for what is neither.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], setting: str = "trusted_peers") -> None:
         try:
             self._networks = [ipaddress.ip_network(name) for name in names]
         except ValueError as error:
-            raise ConfigurationError(f"trusted_peers: {error}") from error
+            raise ConfigurationError(f"{setting}: {error}") from error
 
     def __contains__(self, address: str) -> bool:
         """Whether a caller's address is one of them."""

@@ -20,6 +20,7 @@ from job_engine.api.concurrency.threads import Threads
 from job_engine.api.errors import TooManySearchesError
 from job_engine.api.http.rates import RateLimits, make_limits
 from job_engine.api.identity import ANONYMOUS, AUTHN_HEADER, Identity, Peers, from_header
+from job_engine.api.metrics import Metrics
 from job_engine.api.readiness import Readiness
 from job_engine.settings import ApiSettings
 from job_engine.store.blob_files import BlobFiles
@@ -50,10 +51,13 @@ class Services:
     passwords: Hasher
     keys: Keys
     trusted: Peers
+    metrics_peers: Peers
+    """Addresses that may read metrics without a login."""
     limiter: LoginLimiter
     rates: RateLimits
     blob_files: BlobFiles
     streams: Streams
+    metrics: Metrics
     searches: ConcurrencyLimit
     readiness: Readiness
     threads: Threads
@@ -135,6 +139,7 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
     blob_files = BlobFiles(settings.blobs)
     blob_files.prepare()
     key = store.counters.secret("session-key", secrets.token_hex)
+    streams = Streams()
     return Services(
         settings=settings,
         store=store,
@@ -144,6 +149,7 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
         passwords=passwords(),
         keys=Keys(),
         trusted=Peers(settings.trusted_peers),
+        metrics_peers=Peers(settings.metrics_peers, "metrics_peers"),
         limiter=LoginLimiter(),
         rates=make_limits(
             settings.rate_per_s,
@@ -152,7 +158,8 @@ def make_services(settings: ApiSettings, store: Store) -> Services:
             settings.anonymous_rate_burst,
         ),
         blob_files=blob_files,
-        streams=Streams(),
+        streams=streams,
+        metrics=Metrics(store.backlogs, streams),
         searches=ConcurrencyLimit(
             SEARCHES_AT_ONCE, SEARCHES_WAITING, TooManySearchesError, SEARCHES_EACH
         ),

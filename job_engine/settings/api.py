@@ -56,6 +56,11 @@ class ApiSettings(PlainWebhooks):
         "authenticates; empty: nobody's. Such a proxy has to remove the first from what it is "
         "sent.",
     )
+    metrics_peers: list[str] = Field(
+        [],
+        description="Addresses and networks (`10.1.0.0/16`) that may read `/api/metrics` without "
+        "a login, such as that of Prometheus; empty: admins only.",
+    )
     cors_origins: list[Origin] = Field(
         [],
         description="Origins (`https://lms.example.org`) whose pages may use the API from "

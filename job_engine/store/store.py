@@ -9,6 +9,7 @@ from job_engine.store.blobs import Blobs
 from job_engine.store.counters import Counters
 from job_engine.store.fair_share.estimate import Estimates
 from job_engine.store.fair_share.shares import Shares
+from job_engine.store.jobs.backlog import Backlogs
 from job_engine.store.jobs.claims import Claims
 from job_engine.store.jobs.events import Events
 from job_engine.store.jobs.expiry import Expiry
@@ -36,6 +37,7 @@ class Store:
         self.expiry = Expiry(database, clock)
         self.idempotency = Idempotency(database, clock)
         self.estimates = Estimates(database, clock)
+        self.backlogs = Backlogs(database, clock)
         self.shares = Shares(database)
         self.events = Events(database)
         self.logs = Logs(database)

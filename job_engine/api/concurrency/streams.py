@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from job_engine.model import JobState
 from job_engine.store.base import EVENTS_TOPIC
+
+KINDS: Final = ("events", "changes", "job")
+"""Streams of executors, of distributors, and of those who follow a job."""
 
 
 @dataclass(eq=False)
@@ -19,6 +24,7 @@ class Waiter:
     """
 
     delays: Mapping[str, float]
+    kind: str
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     due: asyncio.TimerHandle | None = None
@@ -66,12 +72,20 @@ class Streams:
             for waiter in self._waiting:
                 self._wake(waiter, 0)
 
-    def open(self, delays: Mapping[str, float]) -> Waiter:
-        """Return a new waiter for topics; `leave` has to be called with it in the end."""
-        waiter = Waiter(delays)
+    def open(self, delays: Mapping[str, float], kind: str) -> Waiter:
+        """Return a new waiter for topics, of a kind of `KINDS`; `leave` has to be called with it
+        in the end.
+        """
+        waiter = Waiter(delays, kind)
         with self._lock:
             self._waiting.add(waiter)
         return waiter
+
+    def open_now(self) -> Mapping[str, int]:
+        """Return how many streams of each kind are open."""
+        with self._lock:
+            found = Counter(waiter.kind for waiter in self._waiting)
+        return {kind: found[kind] for kind in KINDS}
 
     def leave(self, waiter: Waiter) -> None:
         """Forget what `open` returned."""

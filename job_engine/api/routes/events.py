@@ -99,7 +99,7 @@ async def _start(services: Services, last: str | None) -> int:
 async def _stream(
     services: Services, after: int, actions: Sequence[str], states: Sequence[str]
 ) -> AsyncIterator[ServerSentEvent | bytes]:
-    waiter = services.streams.open(at_once(states))
+    waiter = services.streams.open(at_once(states), "events")
     # Sent at once, so that a reader knows that it is connected, and where to resume.
     yield ServerSentEvent(comment="connected", id=str(after))
     try:
@@ -121,7 +121,7 @@ async def _stream(
 
 
 async def _sums(services: Services, after: int) -> AsyncIterator[ServerSentEvent | bytes]:
-    waiter = services.streams.open(_DELAYS)
+    waiter = services.streams.open(_DELAYS, "changes")
     yield ServerSentEvent(comment="connected", id=str(after))
     try:
         while not services.streams.closed:

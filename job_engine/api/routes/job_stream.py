@@ -101,7 +101,7 @@ def _look(call: Call, job: str) -> tuple[Document, bool]:
 
 async def _follow(call: Call, job: str, after: Offset) -> AsyncIterator[ServerSentEvent | bytes]:
     services = call.services
-    waiter = services.streams.open(_WAITED_FOR)
+    waiter = services.streams.open(_WAITED_FOR, "job")
     shown: dict[str, Any] = {}
     try:
         while not services.streams.closed:

@@ -79,6 +79,7 @@ distributors = APIRouter(prefix="/api/engine", tags=["engine"], route_class=_Fro
 async def claim(message: ClaimRequest, services: Shared, who: Caller) -> ClaimReplies:
     """Answer claims: which of them to run."""
     replies = await wrap_future(services.store.claims.submit_claim(message, who.user_id))
+    services.metrics.claimed(replies)
     return ClaimReplies(replies=list(replies))
 
 
@@ -86,6 +87,7 @@ async def claim(message: ClaimRequest, services: Shared, who: Caller) -> ClaimRe
 async def report(message: ReportRequest, services: Shared, who: Caller) -> ReportReplies:
     """Take progress, ends, retries and releases, each under its fence."""
     receipts = await wrap_future(services.store.claims.submit_report(message.reports, who.user_id))
+    services.metrics.reported(message.reports, receipts)
     return ReportReplies(receipts=list(receipts))
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from job_engine.store.fair_share import estimate, refill
 from job_engine.store.fair_share.turns import Key
-from job_engine.store.jobs import expiry, feed
+from job_engine.store.jobs import backlog, expiry, feed
 from job_engine.store.search.filter import parse_filter
 from job_engine.store.search.query import Query, condition_of, page_of
 from job_engine.store.search.source import JOBS
@@ -43,10 +43,12 @@ def explained(connection: Connection, statement: sa.Select[tuple[object]]) -> st
         (estimate.first_of.params(**LANE._asdict(), most=100), {"jobs_ready"}),
         (estimate.count_urgent.params(**LANE.queue._asdict(), most=100), {"jobs_ready"}),
         (expiry.expired(NOW_MS, 10), {"jobs_expiring"}),
+        (backlog.oldest_queued, {"jobs_state_created"}),
+        (backlog.pushed_jobs.params(**NEWEST, most=100), {"jobs_waiting"}),
     ],
     ids=[
         *("waiting", "due", "entries", "oldest", "lanes", "oldest of each"),
-        *("first of a lane", "more urgent", "expired"),
+        *("first of a lane", "more urgent", "expired", "longest waiting", "pushed"),
     ],
 )
 def test_hot_statements_walk_their_indexes(

@@ -1,0 +1,108 @@
+"""What `GET /api/metrics` tells Prometheus.
+
+Gauges are read from the store when they are asked for (`store/jobs/backlog.py`); counters
+count what this process answered since it started.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Numbers
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from job_engine.api.concurrency.streams import Streams
+from job_engine.model.protocol.claims import ClaimReply, Report, ReportKind, ReportReceipt
+from job_engine.store.jobs.backlog import Backlogs
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format; its servers of all versions read it."""
+
+
+class Metrics:
+    """The metrics of one process of the API."""
+
+    def __init__(self, backlogs: Backlogs, streams: Streams) -> None:
+        self._registry = CollectorRegistry()
+        self._claims = Counter(
+            "job_engine_claims",
+            "Claims of executors that this process answered, by the answer.",
+            ["answer"],
+            registry=self._registry,
+        )
+        self._reports = Counter(
+            "job_engine_reports",
+            "Reports of executors that this process took: progress, success, failed, retry "
+            "(a platform fault), release (given back); and what became of them.",
+            ["report", "receipt"],
+            registry=self._registry,
+        )
+        self._registry.register(_Gauges(backlogs, streams))
+        ProcessCollector(registry=self._registry)
+
+    def claimed(self, replies: Iterable[ClaimReply]) -> None:
+        """Count the answers to claims."""
+        for answer, number in Numbers(reply.answer.value for reply in replies).items():
+            self._claims.labels(answer).inc(number)
+
+    def reported(self, reports: Iterable[Report], receipts: Sequence[ReportReceipt]) -> None:
+        """Count reports, and what became of them, in the same order."""
+        taken = zip(map(_kind, reports), receipts, strict=True)
+        for (kind, receipt), number in Numbers(taken).items():
+            self._reports.labels(kind, receipt.value).inc(number)
+
+    def render(self) -> bytes:
+        """Return all of it in Prometheus' text format; reads the store, so it blocks."""
+        return generate_latest(self._registry)
+
+
+def _kind(report: Report) -> str:
+    if report.kind is ReportKind.FINISH and report.state is not None:
+        return report.state.value.lower()
+    return report.kind.value
+
+
+class _Gauges(Collector):
+    """What there is at the moment of the question."""
+
+    def __init__(self, backlogs: Backlogs, streams: Streams) -> None:
+        self._backlogs = backlogs
+        self._streams = streams
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Look, and yield what was seen."""
+        seen = self._backlogs.look()
+        jobs = GaugeMetricFamily(
+            "job_engine_jobs",
+            "Jobs in the store, by action and state. QUEUED is the backlog, RUNNING the busy "
+            "threads. The action is empty for all that no executor has told of.",
+            labels=["action", "state"],
+        )
+        for (action, state), number in seen.jobs.items():
+            jobs.add_metric([action, state], number)
+        yield jobs
+        pushed = GaugeMetricFamily(
+            "job_engine_jobs_pushed",
+            "QUEUED jobs that are in ZooKeeper's queue: the filled part of the window.",
+            labels=["action"],
+        )
+        for action, number in seen.pushed.items():
+            pushed.add_metric([action], number)
+        yield pushed
+        yield GaugeMetricFamily(
+            "job_engine_oldest_queued_seconds",
+            "Seconds since the oldest of the QUEUED jobs was created; 0: none waits.",
+            value=seen.oldest_queued_s,
+        )
+        streams = GaugeMetricFamily(
+            "job_engine_streams",
+            "Event streams that are open to this process: `events` has one for each live "
+            "executor, `changes` one for each distributor, `job` those who follow a job.",
+            labels=["stream"],
+        )
+        for kind, number in self._streams.open_now().items():
+            streams.add_metric([kind], number)
+        yield streams

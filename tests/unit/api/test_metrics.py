@@ -1,0 +1,95 @@
+"""What Prometheus is told, and who may read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from job_engine.model.protocol.actions import ActionDescription
+from job_engine.settings import ApiSettings
+from tests.unit.api.support import ADMIN, ANON, DISTRIBUTOR, EXECUTOR, LMS, Client, serving
+
+Samples = dict[tuple[str, frozenset[str]], float]
+"""Values by the metric's name and its labels' values."""
+
+
+def samples(reply: httpx.Response) -> Samples:
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families = text_string_to_metric_families(reply.text)
+    return {(s.name, frozenset(s.labels.values())): s.value for f in families for s in f.samples}
+
+
+def of(name: str, *labels: str) -> tuple[str, frozenset[str]]:
+    return name, frozenset(labels)
+
+
+def test_what_is_done_is_counted(api: Client) -> None:
+    api.running.services.store.actions.publish(
+        [ActionDescription(name="noop", payload_schema={}, timeout_s=1)]
+    )
+    api.add_job()
+    api.add_job(action="nobody has this")
+    job = api.run_job()
+    report = {"job": job, "fence": [1, 1], "kind": "finish", "state": "FAILED"}
+    api(EXECUTOR, "POST", "engine/report", {"executor": "e", "reports": [report, report]})
+    with api.http.stream(
+        "GET", "/api/engine/events", headers={"nuvla-authn-info": EXECUTOR}
+    ) as stream:
+        lines = stream.iter_lines()  # which ends the stream when it is dropped
+        assert next(lines) == ": connected"
+        found = samples(
+            httpx.get(f"{api.running.url}/api/metrics", headers={"nuvla-authn-info": ADMIN})
+        )
+    assert found[of("job_engine_jobs", "noop", "QUEUED")] == 1
+    assert found[of("job_engine_jobs", "noop", "FAILED")] == 1
+    assert found[of("job_engine_jobs", "noop", "SUCCESS")] == 0
+    assert found[of("job_engine_jobs", "", "QUEUED")] == 1
+    assert found[of("job_engine_jobs_pushed", "noop")] == 0
+    assert found[of("job_engine_oldest_queued_seconds")] > 0
+    assert found[of("job_engine_streams", "events")] == 1
+    assert found[of("job_engine_streams", "changes")] == 0
+    assert found[of("job_engine_claims_total", "run")] == 1
+    assert found[of("job_engine_reports_total", "failed", "accepted")] == 1
+    assert found[of("job_engine_reports_total", "failed", "final")] == 1
+    assert found[of("process_resident_memory_bytes")] > 0
+
+
+@pytest.mark.parametrize("who", [ANON, LMS, EXECUTOR, DISTRIBUTOR])
+def test_nobody_else_reads_them(api: Client, who: str) -> None:
+    reply = api(who, "GET", "metrics")
+    assert reply.status_code == 403
+    assert "metrics_peers" in reply.json()["message"]
+
+
+@pytest.fixture(scope="module")
+def open_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server whose metrics this machine may read."""
+    configured = ApiSettings(
+        data_dir=tmp_path_factory.mktemp("api"), port=0, metrics_peers=["127.0.0.1"]
+    )
+    with serving(configured) as running:
+        yield f"{running.url}/api/metrics"
+
+
+def test_an_address_that_is_named_reads_them(open_url: str) -> None:
+    assert of("job_engine_oldest_queued_seconds") in samples(httpx.get(open_url))
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via"])
+def test_what_an_unknown_proxy_passes_on_does_not(open_url: str, header: str) -> None:
+    assert httpx.get(open_url, headers={header: "127.0.0.1"}).status_code == 403
+
+
+def test_a_known_proxy_says_who_asks(tmp_path: Path) -> None:
+    configured = ApiSettings(
+        data_dir=tmp_path, port=0, metrics_peers=["10.1.0.0/16"], trusted_peers=["127.0.0.1"]
+    )
+    with serving(configured) as running:
+        for address, status in [("10.1.2.3", 200), ("10.2.2.3", 403)]:
+            headers = {"X-Forwarded-For": address}
+            assert httpx.get(f"{running.url}/api/metrics", headers=headers).status_code == status
