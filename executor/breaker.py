@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from job_engine.errors import ApiError, ApiUnavailableError
 from job_engine.log import get_logger
 
 log = get_logger(__name__)
 
 
 class Breaker:
-    """Closed while the API answers; opened by any thread whose request got no answer."""
+    """Closed while the API answers; opened by any thread that got no answer, or is unwelcome."""
 
     def __init__(self, probe: Callable[[], bool]) -> None:
         """`probe` asks the API once, and says whether it answered."""
@@ -27,10 +28,13 @@ class Breaker:
         """Whether the API counts as unreachable."""
         return self._open.is_set()
 
-    def trip(self, why: str) -> None:
-        """Open the breaker; `why` is logged."""
+    def trip(self, error: ApiError) -> None:
+        """Open the breaker; the first error is logged as what it is, no answer or a refusal."""
         if not self._open.is_set():
-            log.warning("api.unreachable", why=why)
+            if isinstance(error, ApiUnavailableError):
+                log.warning("api.unreachable", why=error.message)
+            else:
+                log.error("api.refused", error=error.message)
         self._open.set()
 
     def try_to_close(self) -> bool:

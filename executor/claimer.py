@@ -223,7 +223,7 @@ class Claimer:
             try:
                 self._api.publish_actions(self._published)
             except ApiUnavailableError as error:
-                self._breaker.trip(error.message)
+                self._breaker.trip(error)
                 return False
             except ApiError as error:
                 log.error("api.refused", error=error.message)
@@ -255,7 +255,7 @@ class Claimer:
         try:
             replies = self._ask(claims)
         except ApiUnavailableError as error:
-            self._breaker.trip(error.message)
+            self._breaker.trip(error)
             self._reporter.let_go(claims, Disposal.RELEASE)
             self._stopping.wait(PAUSE_S)
         except ApiError as error:

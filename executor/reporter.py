@@ -210,7 +210,7 @@ class Reporter:
 
     def _give_up(self, batch: Sequence[PendingReport], error: ApiError) -> None:
         # api-down-means-release: other executors run the jobs again, under newer fences.
-        self._breaker.trip(error.message)
+        self._breaker.trip(error)
         self._board.interrupt_all(ClaimLost)
         for pending in batch:
             if pending.outcome is not None:

@@ -23,8 +23,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     # --- the executor ---
     "api.unreachable": "Running jobs are given back, and nothing is claimed until the API answers. "
     "See whether `job-engine api` runs, and whether JOB_ENGINE_API_URL is its address.",
-    "api.refused": "Nothing is claimed until the API takes the executor's actions. See whether "
-    "JOB_ENGINE_CREDENTIALS_FILE is the executor.json of this API, and mend what `error` names.",
+    "api.refused": "Running jobs are given back, and nothing is claimed until the API takes the "
+    "executor's actions. See whether JOB_ENGINE_CREDENTIALS_FILE is the executor.json of this API "
+    "and its key still valid (`job-engine credential list`), and mend what `error` names.",
     "queue.refused": _LOGIN_OF_ZOOKEEPER,
     "claim.refused": "The job waits and is offered again later; others are claimed meanwhile. "
     "`job-engine job show` says what is special about it, `job-engine job cancel` ends it.",
