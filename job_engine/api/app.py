@@ -65,8 +65,8 @@ _NO_GZIP: Final = re.compile(rb"gzip\s*;\s*q=0(\.0*)?\s*(,|$)", re.IGNORECASE)
 """How a client refuses gzip, which `GZipMiddleware` takes for yes (RFC 9110 §12.5.3)."""
 
 _CORS_REQUEST_HEADERS: Final = (
-    *("Content-Type", "Content-Encoding", "If-Match", "Idempotency-Key", "bulk"),
-    *("Last-Event-ID", "X-Request-ID", "Range"),
+    *("Content-Type", "Content-Encoding", "If-Match", "If-None-Match"),
+    *("Idempotency-Key", "bulk", "Last-Event-ID", "X-Request-ID", "Range"),
 )
 """Headers that pages of another origin may send."""
 _CORS_RESPONSE_HEADERS: Final = (

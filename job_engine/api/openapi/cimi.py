@@ -34,6 +34,12 @@ _IF_MATCH: Final[Json] = {
     "description": "The `ETag` of what this is meant for: what has changed since is left alone.",
     "schema": STRING,
 }
+_IF_NONE_MATCH: Final[Json] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "The `ETag` of what is known: where it is still that, the answer is 304.",
+    "schema": STRING,
+}
 _FILTER: Final = "Which documents, in CIMI's filter language: `state='FAILED' and tags='a'`."
 _SELECT: Final[Json] = {
     "name": "select",
@@ -140,8 +146,8 @@ def _on_resource(name: str, kind: ResourceType) -> Json:
             name,
             f"get-{name}",
             "Read one.",
-            {**whole, **errors((404,), body=False)},
-            parameters=[_ID, _SELECT],
+            {**whole, "304": answer(304, None), **errors((404,), body=False)},
+            parameters=[_ID, _SELECT, _IF_NONE_MATCH],
         )
     if kind.knows("edit"):
         removed = {**_SELECT, "description": "Attributes to delete, before the body is merged."}

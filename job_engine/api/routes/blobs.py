@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, Response
 from job_engine.api.audit import line_of
 from job_engine.api.call import Call, make_call, status_map
 from job_engine.api.errors import RequestError, TooLargeError
+from job_engine.api.etags import REVALIDATE, knows
 from job_engine.api.http.body import UnknownEncodingError, drain
 from job_engine.api.http.uploads import FIELD, MultipartFile
 from job_engine.api.identity import Identity
@@ -114,6 +115,7 @@ async def _upload(request: Request, services: Services, who: Identity, limit: in
 
 _CONTENT: Final[Responses] = {
     200: answer(200, _BYTES, OCTET_STREAM),
+    304: answer(304, None),
     **{int(status): said for status, said in errors([404], body=False).items()},
 }
 
@@ -133,16 +135,15 @@ async def content(digest: str, request: Request, services: Shared, who: Caller) 
 
 def _file(call: Call, digest: str) -> Response:
     document = visible_blob(call, f"blob/{digest}")
+    headers = {"ETag": f'"{digest}"', **REVALIDATE}  # the bytes of a digest never change
+    if knows(call, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
     return FileResponse(
         call.services.blob_files.path(digest),
         # Served as a download, so that an upload never runs as a page of this origin.
         media_type=OCTET_STREAM,
         filename=str(document.get("name", "")).rpartition("/")[2] or digest,
-        headers={
-            "X-Content-Type-Options": "nosniff",
-            # With the time of the file a cache would make up how long it may keep it.
-            "Cache-Control": "private, no-cache",
-        },
+        headers={"X-Content-Type-Options": "nosniff", **headers},
     )
 
 

@@ -68,4 +68,6 @@ def allow(who: Identity, *claims: str) -> None:
 
 def respond(reply: Reply) -> Response:
     """Return the response for a reply."""
+    if reply.status == 304:
+        return Response(status_code=304, headers=reply.headers)
     return json_response(reply.body, reply.status, dict(reply.headers))

@@ -15,7 +15,7 @@ from job_engine.api.access import is_in_executor_scope, project, rights
 from job_engine.api.access import select as select_attributes
 from job_engine.api.audit import record
 from job_engine.api.call import Call, Reply
-from job_engine.api.etags import etag_of, require_match
+from job_engine.api.etags import etag_of, require_match, unless_known
 from job_engine.api.identity import EXECUTOR, Identity
 from job_engine.api.operations import Operations, links
 from job_engine.api.schema import Common, Schema
@@ -56,8 +56,8 @@ class BlobType(ResourceType):
         held = rights(call.who, document)
         operations = blob_operations(document, held, call.who)
         seen = select_attributes({**document, "operations": operations}, call.params.select)
-        tag = etag_of(project(document, held, call.services.store.clock()))
-        return Reply(seen, headers={"ETag": tag})
+        tag = etag_of(call, project(document, held, call.services.store.clock()), held)
+        return unless_known(call, seen, tag)
 
     def delete(self, call: Call, resource_id: str) -> Reply:
         """Delete one's upload; the bytes are deleted with the last owner's."""

@@ -16,7 +16,7 @@ from job_engine.api.call import Call, Reply
 from job_engine.api.changes import Change, change_of, is_patch
 from job_engine.api.collections import run_query
 from job_engine.api.errors import MethodNotAllowedError
-from job_engine.api.etags import etag_of, require_match
+from job_engine.api.etags import REVALIDATE, etag_of, require_match, unless_known
 from job_engine.api.identity import SUBMITTER, Identity
 from job_engine.api.jobs.children import for_children
 from job_engine.api.operations import job_operations
@@ -80,10 +80,13 @@ class JobType(ResourceType):
         document = document | waiting_times(call, [document]).get(resource_id, {})
         operations = job_operations(document, held, call.who)
         seen = project(document, held, call.services.store.clock())
-        tag = etag_of({k: v for k, v in seen.items() if k not in WAITING})
+        tag = etag_of(call, {k: v for k, v in seen.items() if k not in WAITING}, held)
         if operations:
             seen = {**seen, "operations": operations}
-        return Reply(select(seen, call.params.select), headers={"ETag": tag})
+        selected = select(seen, call.params.select)
+        if document["state"] == JobState.QUEUED and _tells_wait(call):
+            return Reply(selected, headers={"ETag": tag, **REVALIDATE})  # its place changes unseen
+        return unless_known(call, selected, tag)
 
     def edit(self, call: Call, resource_id: str) -> Reply:
         """Change a job that is not final as the body asks for, and return all of it."""
@@ -187,18 +190,22 @@ class JobType(ResourceType):
 
 def waiting_times(call: Call, documents: Sequence[Document]) -> Mapping[str, Document]:
     """Return queue position and estimated wait of QUEUED jobs by id, if they were selected."""
-    wanted = call.params.select
-    if wanted is not None and wanted.isdisjoint(WAITING):
+    if not _tells_wait(call):
         return {}
     ids = [d["id"] for d in documents if d["state"] == JobState.QUEUED]
     return call.services.store.estimates.of(ids)
+
+
+def _tells_wait(call: Call) -> bool:
+    wanted = call.params.select
+    return wanted is None or not wanted.isdisjoint(WAITING)
 
 
 def _whole(call: Call, document: Document) -> Reply:
     """Return the answer with a job that was just written, as far as the caller may see it."""
     held = rights(call.who, document)
     seen = project(document, held, call.services.store.clock())
-    return Reply(seen, headers={"ETag": etag_of(seen)})
+    return Reply(seen, headers={"ETag": etag_of(call, seen, held)})
 
 
 def _may(who: Identity, needed: Right, document: Document) -> None:

@@ -13,7 +13,7 @@ from job_engine.api.access import keep_editable, project, rights, rights_held, s
 from job_engine.api.audit import record, record_stored_edit
 from job_engine.api.call import Call, Reply
 from job_engine.api.changes import Change, change_of
-from job_engine.api.etags import etag_of, require_match
+from job_engine.api.etags import etag_of, require_match, unless_known
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
 from job_engine.api.schema import MOST_PROBLEMS, invalid, validate
@@ -73,10 +73,10 @@ class StoredType(ResourceType):
         check(held, VIEW, resource_id)
         operations = self.offered()(document, held, call.who)
         seen = project(document, held, call.services.store.clock())
-        tag = etag_of(seen)
+        tag = etag_of(call, seen, held)
         if operations:
             seen = {**seen, "operations": operations}
-        return Reply(select(seen, call.params.select), headers={"ETag": tag})
+        return unless_known(call, select(seen, call.params.select), tag)
 
     def edit(self, call: Call, resource_id: str) -> Reply:
         """Change a document as the body asks for, and return all of it."""

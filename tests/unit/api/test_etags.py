@@ -156,3 +156,84 @@ def test_of_writers_that_read_the_same_one_wins(api: Client) -> None:
         with ThreadPoolExecutor(writers) as pool:
             statuses = [reply.status_code for reply in pool.map(write, range(writers))]
         assert sorted(statuses) == [200] + [412] * (writers - 1)
+
+
+# --- not to be told again -------------------------------------------------------------
+
+
+def unless(tag: str) -> dict[str, Any]:
+    return {"headers": {"if-none-match": tag}}
+
+
+@pytest.mark.parametrize("make", [*EDITABLE.values(), blob], ids=[*EDITABLE, "blob"])
+def test_who_knows_a_version_is_not_told_it_again(
+    api: Client, make: Callable[[Client], str]
+) -> None:
+    resource = make(api)
+    who = TEACHER if resource.startswith("blob/") else ADMIN
+    path = f"{resource}?select=id,name"
+    tag = api(who, "GET", path).headers["etag"]
+    for method in ("GET", "HEAD"):
+        for known in (tag, f'"other", W/{tag}', "*"):
+            same = api(who, method, path, **unless(known))
+            assert (same.status_code, same.content) == (304, b""), known
+            assert same.headers["etag"] == tag
+            assert same.headers["cache-control"] == "private, no-cache"
+            assert "content-type" not in same.headers
+            assert same.headers["x-request-id"]
+        for other in ('"other"', "", tag.strip('"')):
+            assert api(who, method, path, **unless(other)).status_code == 200
+    if who == ADMIN:
+        assert api(ADMIN, "PUT", resource, {"description": "new"}).status_code == 200
+        assert api(ADMIN, "GET", path, **unless(tag)).status_code == 200
+
+
+def test_the_bytes_of_an_upload_are_known_by_their_digest(api: Client) -> None:
+    upload = f"{blob(api)}/content"
+    read = api(TEACHER, "GET", upload)
+    assert (read.content, read.headers["etag"]) == (b"bytes", f'"{upload.split("/")[1]}"')
+    for method in ("GET", "HEAD"):
+        same = api(TEACHER, method, upload, **unless(read.headers["etag"]))
+        assert (same.status_code, same.content) == (304, b"")
+    part = {"range": "bytes=1-2", "if-range": read.headers["etag"]}
+    assert api(TEACHER, "GET", upload, headers=part).content == b"yt"
+    # Whoever may not read it does not learn that it is there.
+    refused(api(JANE, "GET", upload, **unless("*")), 404, "not found")
+
+
+def test_a_place_in_the_queue_is_told_every_time(api: Client) -> None:
+    job = api.add_job()
+    tag = tag_of(api, job)
+    assert api(ADMIN, "GET", job, **unless(tag)).json()["queue-position"]
+    assert api(ADMIN, "GET", f"{job}?select=state", **unless(tag)).status_code == 304
+    api(ADMIN, "POST", f"{job}/cancel")
+    assert api(ADMIN, "GET", job, **unless(tag)).json()["state"] == "CANCELED"
+    assert api(ADMIN, "GET", job, **unless(tag_of(api, job))).status_code == 304
+
+
+def test_what_one_may_do_is_part_of_a_version(api: Client) -> None:
+    """Else a client would go on to offer what is refused now."""
+    acl = {"owners": ["group/nuvla-admin"], "view-acl": ["group/a"], "manage": ["group/m"]}
+    job = api.add_job(acl=acl)
+    member, outsider = (f"user/x user/x user/x group/nuvla-user {g}" for g in ("group/m", ""))
+    tag = tag_of(api, job, f"{member} group/a")
+    left = api(f"{outsider} group/a", "GET", f"{job}?select=operations", **unless(tag))
+    assert (left.status_code, left.json()) == (200, {"id": job})
+
+
+def test_a_refusal_comes_before_what_is_known(api: Client) -> None:
+    job = api.add_job()
+    refused(api(JOE, "GET", job, **unless("*")), 403, "invalid credentials")
+    refused(api(ADMIN, "GET", "job/none", **unless("*")), 404, "not found")
+
+
+@pytest.mark.parametrize("known", ["*", "{tag}", "W/{tag}"])
+def test_nothing_is_changed_that_is_to_be_absent(api: Client, known: str) -> None:
+    """RFC 9110 §13.1.2: a PUT with `If-None-Match: *` means to create, and we create by POST."""
+    job = api.add_job()
+    known = known.format(tag=tag_of(api, job))
+    for method, path, body in (("PUT", job, {"name": "x"}), ("DELETE", job, None)):
+        refused(api(ADMIN, method, path, body, **unless(known)), 412, STALE)
+    refused(api(ADMIN, "POST", f"{job}/cancel", **unless(known)), 412, STALE)
+    edited = api(ADMIN, "PUT", job, {"name": "x"}, **unless('"other"'))
+    assert edited.json()["name"] == "x"
