@@ -23,8 +23,8 @@ from job_engine.model import Failure, Job, JobState, verdict_of
 from job_engine.model.protocol.claims import ReportKind
 from job_engine.plugins import Result, RetryPolicy
 
-TOLD_CHARS: Final = 2000
-"""Characters of an error that are told of a fault: some carry all of what they are about."""
+MAX_REASON_CHARS: Final = 2000
+"""Characters of an error that a message about a fault has, at most."""
 FAILED = 1
 """Return code of a job that ended with an error of its own."""
 
@@ -119,7 +119,7 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: flo
 
 
 def _fault(error: BaseException, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
-    reason = cut(str(error) if isinstance(error, JobEngineError) else repr(error), TOLD_CHARS)
+    reason = cut(str(error) if isinstance(error, JobEngineError) else repr(error), MAX_REASON_CHARS)
     if attempts >= retry.max_attempts:
         return _failed(
             error,

@@ -1,4 +1,4 @@
-"""The assignment: what `assignment.yaml` says, checked key by key with its line.
+"""The assignment: the schema of `assignment.yaml`, whose errors name the line.
 
 A bundle holds `assignment.yaml` at its root and, beside it, the directory `tests/`,
 which only the test phase sees. The digest of the bundle is the assignment's identity.
@@ -39,7 +39,9 @@ from job_engine.grading.results.stream import DEFAULT_PATH
 from job_engine.grading.yaml_lines import Lines, load, validate
 from job_engine.sandbox.base import Limits, Reach
 
-_GO_ON: Final = """"$@" || echo "The setup ended with exit code $?, and is used all the same.\""""
+_MAY_FAIL: Final = (
+    """"$@" || echo "The setup ended with exit code $?, and is used all the same.\""""
+)
 FILE_NAME: Final = "assignment.yaml"
 TESTS_DIRECTORY: Final = "tests"
 
@@ -113,13 +115,13 @@ class Setup(StrictModel):
     """Sees the tests (read-only); text runs as `sh -c`."""
     env: dict[EnvName, str] = {}
     may_fail: bool = False
-    """Whether what it made is used though its exit code is not 0: where there is no network,
-    and the image has what it would have fetched."""
+    """Whether its image is used though its exit code is not 0: where there is no network, and
+    the base image has what it would have fetched."""
 
     def argv(self) -> tuple[str, ...]:
         """Return the command as words."""
         words = argv(self.command)
-        return ("sh", "-c", _GO_ON, "setup", *words) if self.may_fail else words
+        return ("sh", "-c", _MAY_FAIL, "setup", *words) if self.may_fail else words
 
 
 class ClonePhase(StrictModel):
@@ -179,7 +181,7 @@ class Mounts(StrictModel):
 
 
 class ResultsSpec(StrictModel):
-    """How the test phase tells its results."""
+    """The format and place of the test phase's results."""
 
     format: str
     path: RelativePath | Literal["-"] | None = None
@@ -188,9 +190,9 @@ class ResultsSpec(StrictModel):
     """A file that gets a line of JSON for each test as it finishes: what it holds counts when
     a limit or a crash ends the tests before the results are written."""
     max_score: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """Full score, where the results do not tell it."""
+    """Full score, where the results do not contain it."""
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
-    """Points of tests by name, for formats that know no points (tap, junit); else 1 each."""
+    """Points of tests by name, for formats without points (tap, junit); else 1 each."""
     forgeable: bool = True
     """Whether a submission could write its own score. Only of a split run may it be said that
     it could not, and there it is the default."""
@@ -198,17 +200,17 @@ class ResultsSpec(StrictModel):
     """Whether the student sees what the test phase prints."""
 
     @property
-    def told_on_stdout(self) -> Literal["stream", "tap"] | None:
-        """In which format tests are told on standard output as they finish, if they are."""
+    def stdout_stream(self) -> Literal["stream", "tap"] | None:
+        """The format of the tests that standard output gets as they finish, if it does."""
         if self.stream == "-" or (self.format == "stream" and self.path == "-"):
             return "stream"
         return "tap" if self.format == "tap" and self.path in (None, "-") else None
 
     @property
-    def told_in_file(self) -> str | None:
-        """The file, in the results directory, that gets a line as each test finishes, if one
-        does and they are not told on standard output."""
-        if self.told_on_stdout is not None:
+    def file_stream(self) -> str | None:
+        """The file in the results directory that gets a line as each test finishes, if one does
+        and standard output does not."""
+        if self.stdout_stream is not None:
             return None
         if self.stream is None and self.format == "stream":
             return self.path or DEFAULT_PATH
@@ -233,7 +235,7 @@ class SubmissionSpec(StrictModel):
 
 
 class Assignment(StrictModel):
-    """One assignment, as its file says."""
+    """One assignment."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     title: Annotated[str, StringConstraints(max_length=200)] = ""

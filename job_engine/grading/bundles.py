@@ -2,7 +2,7 @@
 
 A bundle is downloaded and parsed once, and kept as `assignment.yaml` and a clean tar of its
 tests. Threads and processes of one user share the directory. Entries are renamed into place,
-so they are complete; nobody else may read them. An entry in use may be evicted, because its
+so they are complete; other users may not read them. An entry in use may be evicted, because its
 users have the files open.
 """
 
@@ -31,7 +31,7 @@ from job_engine.settings import GradingSettings
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 ABANDONED_S: Final = 3600.0
-"""Seconds after which who was making an entry, or removing one, and did no more was killed."""
+"""Seconds without a change after which an unfinished entry counts as a killed process's."""
 _CHUNK: Final = 256 * 1024
 _TESTS_FILE: Final = "tests.tar"
 
@@ -117,34 +117,34 @@ class BundleCache:
         return Bundle(digest, document, tests)
 
     def _fetch(self, digest: str, source: BlobSource) -> Bundle:
-        made = Path(tempfile.mkdtemp(prefix="new-", dir=self._directory))
+        new = Path(tempfile.mkdtemp(prefix="new-", dir=self._directory))
         try:
-            blob = made / "blob"
+            blob = new / "blob"
             source.download_blob(digest, blob)
             _verify(blob, digest)
             with blob.open("rb") as file:
-                self._convert(file, made)
+                self._convert(file, new)
             blob.unlink()
             try:
-                made.rename(self._entry(digest))
+                new.rename(self._entry(digest))
             except OSError as error:
                 raise PlatformFaultError(f"The bundle cache cannot be written: {error}") from error
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
         bundle = self._cached(digest)
         if bundle is None:
             raise PlatformFaultError("The bundle was evicted at once; the cache is too small.")
         return bundle
 
-    def _convert(self, blob: IO[bytes], made: Path) -> None:
-        """Split the bundle into `assignment.yaml` and the tar of tests."""
+    def _convert(self, blob: IO[bytes], entry: Path) -> None:
+        """Split the bundle into `assignment.yaml` and the tar of tests in `entry`."""
         try:
-            with unpack(blob, limits=self._limits, strip=True, spool_dir=made) as whole:
-                document, tests = _split(whole.stream, self._limits, made)
+            with unpack(blob, limits=self._limits, strip=True, spool_dir=entry) as whole:
+                document, tests = _split(whole.stream, self._limits, entry)
         except ArchiveError as error:
             raise AssignmentError(f"The assignment's bundle: {error.message}") from error
-        (made / FILE_NAME).write_bytes(document)
-        with tests, os.fdopen(_create(made / _TESTS_FILE), "wb") as out:
+        (entry / FILE_NAME).write_bytes(document)
+        with tests, os.fdopen(_create(entry / _TESTS_FILE), "wb") as out:
             shutil.copyfileobj(tests, out, _CHUNK)
 
     def _evict(self, keep: str) -> None:
@@ -162,7 +162,7 @@ class BundleCache:
                 return
             if entry != self._entry(keep):
                 excess -= size
-                # Renamed first, so that nobody sees a partly deleted entry.
+                # Renamed first, so that no reader sees a partly deleted entry.
                 gone = Path(tempfile.mkdtemp(prefix="old-", dir=self._directory))
                 with contextlib.suppress(FileNotFoundError):
                     entry.rename(gone / "entry")
@@ -195,11 +195,11 @@ def _split(
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for info in tar:
                 top, _, below = info.name.partition("/")
-                content = tar.extractfile(info) if info.isreg() else None
-                if info.name == FILE_NAME and content is not None:
-                    document = content.read()
+                if info.name == FILE_NAME and info.isreg():
+                    file = tar.extractfile(info)
+                    document = file.read() if file is not None else None
                 elif top == TESTS_DIRECTORY and below:
-                    _add(tests, below, info, content)
+                    tests.copy(tar, info, below)
         if document is None:
             raise AssignmentError(
                 f"The bundle has no {FILE_NAME} at its top. Pack the assignment's directory."
@@ -214,22 +214,10 @@ def _split(
         tests.close()
 
 
-def _add(tests: Collector, name: str, info: tarfile.TarInfo, content: IO[bytes] | None) -> None:
-    if info.isdir():
-        tests.directory(name)
-    elif info.issym():
-        tests.link(name, info.linkname)
-    else:
-        chunks = iter(lambda: content.read(_CHUNK) if content else b"", b"")
-        tests.file(name, executable=bool(info.mode & 0o100), chunks=chunks)
-
-
 def _verify(blob: Path, digest: str) -> None:
-    running = hashlib.sha256()
     with blob.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            running.update(chunk)
-    if f"sha256:{running.hexdigest()}" != digest:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if f"sha256:{actual}" != digest:
         raise PlatformFaultError(f"The bundle {digest} arrived damaged.")
 
 

@@ -1,4 +1,4 @@
-"""Following a slot from its go to its end, for whoever watches the run."""
+"""Following a slot from `go` to its end, and reporting to the job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LAST_PERCENT: Final = 95
 
 
 class Watch(Protocol):
-    """Who follows a run, and may stop it; `job_engine.plugins.Context` is one.
+    """What a run reports to, and is interrupted by; `job_engine.plugins.Context` is one.
 
     Every method may raise an `Interruption`.
     """
@@ -42,7 +42,7 @@ class Watch(Protocol):
         """Add lines to the job's log."""
 
     def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
-        """Tell whoever follows the job; `staff`: not its students."""
+        """Send an event to the followers of the job; `staff`: not to its students."""
 
     def sleep(self, seconds: float) -> None:
         """Wait, and wake at once when interrupted."""

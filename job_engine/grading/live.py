@@ -52,7 +52,7 @@ class Live:
         self._printed_chars: dict[str, int] = {}
         self._tests = 0
         self._read_test = _reader(assignment)
-        path = assignment.results.told_in_file
+        path = assignment.results.file_stream
         self._file = None if path is None else _TestFile(f"{RESULTS}/{path}")
 
     def started(self, phase: str) -> None:
@@ -185,7 +185,7 @@ class _TestFile:
 
 def _reader(assignment: Assignment) -> ReadLine | None:
     """Return the parser for tests on standard output, if the assignment has them there."""
-    match assignment.results.told_on_stdout:
+    match assignment.results.stdout_stream:
         case "stream":
             return TestStream().feed
         case "tap":

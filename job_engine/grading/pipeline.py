@@ -24,21 +24,21 @@ from job_engine.grading.follow import Watch, follow
 from job_engine.grading.live import Live
 from job_engine.grading.plan import ENGINE, TESTS, Plan, ReportAccess, make_plan
 from job_engine.grading.policy import load_assignment
-from job_engine.grading.receipt import JobFacts, completed, hold_to, hold_to_images, make_receipt
+from job_engine.grading.receipt import (
+    JobFacts,
+    check_replay,
+    check_replay_images,
+    complete_receipt,
+    make_receipt,
+)
 from job_engine.grading.results import Receipt, Results
 from job_engine.grading.secrets import git_secret, stdin_of
 from job_engine.grading.setup import SetupRuns
 from job_engine.grading.shards import merge, run_shards
 from job_engine.grading.submission import GitSource, GradePayload, Submission, workspace_of
-from job_engine.grading.verdicts import explain, held_to, overshot
+from job_engine.grading.verdicts import exceeded_time, explain, with_time_verdict
 from job_engine.log import get_logger
-from job_engine.sandbox.base import (
-    WORKSPACE,
-    Inputs,
-    PhaseResult,
-    Sandbox,
-    Tree,
-)
+from job_engine.sandbox.base import WORKSPACE, Inputs, PhaseResult, Sandbox, Tree
 from job_engine.sandbox.policy import may_reach
 from job_engine.settings import GradingSettings, SandboxSettings
 
@@ -162,7 +162,7 @@ class Grader:
             self.job_facts, submission, identity, assignment, bundle, plan, self.sandbox
         )
         if payload.replay is not None:
-            hold_to(payload.replay, receipt)
+            check_replay(payload.replay, receipt)
         inputs = _inputs(grader_input, plan, bundle, workspace, self.settings)
         if self.access is not None and assignment.phases.report is not None:
             inputs = replace(inputs, stdin={**inputs.stdin, "report": self.access.token().encode()})
@@ -177,7 +177,7 @@ class Grader:
             raise clone_error(clone, plan, submission.git)
         commit = commit_of(clone.stdout) if clone is not None else None
         phases, slow = self._rerun_if_slow(request, commit, phases, watch)
-        receipt = completed(receipt, images, commit or identity, slow)
+        receipt = complete_receipt(receipt, images, commit or identity, slow)
         results = assemble(assignment, plan, phases, receipt)
         log.info("grading.done", verdict=results.verdict, score=results.score)
         return results
@@ -198,7 +198,7 @@ class Grader:
         if clone is not None and git is not None and not clone.ok:
             raise clone_error(clone, request.plan, git)
         commit = commit_of(clone.stdout) if clone is not None else None
-        receipt = completed(receipt, ended.images, commit or identity, ended.slow)
+        receipt = complete_receipt(receipt, ended.images, commit or identity, ended.slow)
         if not ended.shards:
             return assemble(request.assignment, request.plan, ended.before, receipt)
         return merge(
@@ -265,15 +265,15 @@ class Grader:
         if test is None:
             return first, None
         limits = request.plan.limits("test")
-        if not overshot(test, limits):
+        if not exceeded_time(test, limits):
             return first, None
-        how = explain(held_to(test, limits), limits)
+        how = explain(with_time_verdict(test, limits), limits)
         watch.log(f"test: {how}, by less than a tenth: everything is run once more")
         phases, _ = self._phases(request.again(commit), watch)
         if "test" not in phases:
             # A submission must not avoid the verdict by breaking its second run.
-            return {**first, "test": held_to(test, limits)}, None
-        return {**phases, "test": held_to(phases["test"], limits)}, test
+            return {**first, "test": with_time_verdict(test, limits)}, None
+        return {**phases, "test": with_time_verdict(phases["test"], limits)}, test
 
     def _phases(
         self, request: _RunRequest, watch: Watch
@@ -287,7 +287,7 @@ class Grader:
         )
         try:
             if request.payload.replay is not None:
-                hold_to_images(request.payload.replay, slot.images)
+                check_replay_images(request.payload.replay, slot.images)
             with watch.lend(slot.kill):
                 return follow(slot, plan, request.inputs, watch, live), slot.images
         finally:

@@ -144,7 +144,7 @@ def _test(assignment: Assignment, flavour: Flavour) -> PhaseSpec:
         seen.append(Mount(tree=ENGINE, target=ENGINE_MOUNT, read_only=True))
     handover = (_handover(assignment),)
     spec = _phase("test", test, assignment, flavour, tuple(seen), handover=handover)
-    if (path := assignment.results.told_in_file) is not None:
+    if (path := assignment.results.file_stream) is not None:
         spec = replace(spec, follow=Follow(tree=RESULTS, path=path))
     if test.program is None:
         return spec

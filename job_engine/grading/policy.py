@@ -195,11 +195,11 @@ CHECKS: Final[tuple[Callable[[Subject], Iterator[Refusal]], ...]] = (
     _reach,
     _images,
 )
-"""All that the operator decides, in the order in which it is told."""
+"""All checks, in the order in which refusals are listed."""
 
 
 def terms_of(policy: PolicySettings, grading: GradingSettings) -> dict[str, Any]:
-    """Return an executor's policy as JSON, for `refuse_by_terms` elsewhere."""
+    """Return an executor's policy as JSON, for `refuse_by_terms` in the API."""
     fields = set(PolicySettings.model_fields) - set(Settings.model_fields)
     return {
         "policy": policy.model_dump(mode="json", include=fields),
@@ -208,9 +208,9 @@ def terms_of(policy: PolicySettings, grading: GradingSettings) -> dict[str, Any]
 
 
 def refuse_by_terms(text: bytes, terms: Collection[Mapping[str, Any]]) -> None:
-    """Raise `AssignmentError` when no executor of those that told their terms would take it.
+    """Raise `AssignmentError` when no executor that published its policy would take it.
 
-    What they say of images goes by digests alone: what a tag stands for they know.
+    Images are checked by digest only: a tag means what it means on the executor.
     """
     refusal: AssignmentError | None = None
     for published in terms:
@@ -220,7 +220,7 @@ def refuse_by_terms(text: bytes, terms: Collection[Mapping[str, Any]]) -> None:
         except AssignmentError as error:
             refusal = refusal or error
         except (KeyError, ValueError, ConfigurationError):
-            return  # Told by another version, whose word is its own.
+            return  # Published by another version, whose policy cannot be judged here.
         else:
             return
     if refusal is not None:

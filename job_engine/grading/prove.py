@@ -126,7 +126,7 @@ def solutions_of(directory: Path) -> list[Solution]:
 def prove(
     grader: Grader, blobs: LocalBlobs, assignment: str, solutions: list[Solution], watch: Watch
 ) -> Iterator[Proof]:
-    """Grade each solution by the assignment of this digest, and compare.
+    """Grade each solution with the assignment of this digest; yield the comparisons.
 
     Raises `AssignmentError` for an assignment that grades nothing, and `SandboxError`.
     """

@@ -41,7 +41,7 @@ def make_receipt(
     plan: Plan,
     sandbox: Sandbox,
 ) -> Receipt:
-    """Return the receipt of a run that begins now; `completed` adds what is known at its end."""
+    """Return the receipt of a run that begins now; see `complete_receipt` for its end."""
     runtime = sandbox.runtime()
     return Receipt(
         assignment=bundle.digest,
@@ -64,7 +64,7 @@ def make_receipt(
     )
 
 
-def completed(
+def complete_receipt(
     receipt: Receipt, images: Mapping[str, str], identity: str, slow: PhaseResult | None
 ) -> Receipt:
     """Return the receipt of a run that has ended now.
@@ -79,7 +79,7 @@ def completed(
     return receipt.model_copy(update=known)
 
 
-def hold_to(replay: Replay, receipt: Receipt) -> None:
+def check_replay(replay: Replay, receipt: Receipt) -> None:
     """Raise `ReplayRefusedError` unless assignment, tests, sandbox and limits are the same."""
     for name, then, now in (
         ("assignment", replay.assignment, receipt.assignment),
@@ -98,7 +98,7 @@ def hold_to(replay: Replay, receipt: Receipt) -> None:
                 )
 
 
-def hold_to_images(replay: Replay, images: Mapping[str, str]) -> None:
+def check_replay_images(replay: Replay, images: Mapping[str, str]) -> None:
     """Raise `ReplayRefusedError` unless every phase runs in the same image as before."""
     for phase, now in images.items():
         if replay.images.get(phase) != now:

@@ -95,12 +95,12 @@ def _tests(tests: list[TestResult]) -> Table:
             Text(mark, style=style),
             Text(safe(test.name, lines=1)),
             _points(test),
-            Text(safe(_said(test), lines=5), style="dim"),
+            Text(safe(_texts(test), lines=5), style="dim"),
         )
     return table
 
 
-def _said(test: TestResult) -> str:
+def _texts(test: TestResult) -> str:
     return "\n".join(part for part in (test.description, test.message, test.output) if part)
 
 

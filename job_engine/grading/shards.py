@@ -18,7 +18,7 @@ from job_engine.errors import ArchiveError, SandboxError, SubmissionError
 from job_engine.grading.archive import ArchiveLimits, Collector
 from job_engine.grading.plan import PROGRAM, Plan
 from job_engine.grading.results.model import Outcome, PhaseSummary, Results, Visibility
-from job_engine.grading.verdicts import held_to, overshot
+from job_engine.grading.verdicts import exceeded_time, with_time_verdict
 from job_engine.model import FinalVerdict
 from job_engine.sandbox.base import WORKSPACE, Handover, Inputs, PhaseResult, PhaseSpec
 
@@ -110,10 +110,10 @@ def _run_shard(
     limits = plan.limits("test")
     phases, images = attempt()
     first = phases["test"]
-    if not overshot(first, limits):
+    if not exceeded_time(first, limits):
         return phases, None, images
     again, images = attempt()
-    return {**again, "test": held_to(again["test"], limits)}, first, images
+    return {**again, "test": with_time_verdict(again["test"], limits)}, first, images
 
 
 def merge(parts: list[Results], declared: float | None) -> Results:

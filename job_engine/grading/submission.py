@@ -141,7 +141,7 @@ class Submission(StrictModel):
 
 
 class Replay(StrictModel):
-    """What has to be the same as in an earlier receipt; otherwise the run is refused."""
+    """Values of an earlier receipt that must be the same; otherwise the run is refused."""
 
     job: Annotated[str, StringConstraints(max_length=64)]
     """The job that is replayed, for people."""
@@ -159,14 +159,14 @@ class GradePayload(StrictModel):
     """`sha256:<hex>` of the bundle, which pins it; or a name, resolved when the job runs."""
     submission: Submission
     student: Annotated[str, StringConstraints(max_length=256)] | None = None
-    """Whose it is, for people; the engine does not look into it."""
+    """Who submitted it; not interpreted by the engine."""
     due: datetime | None = None
     """When it was due; stored with the results."""
     replay: Replay | None = None
     """Set by `job-engine replay`: run only if it is the same again."""
     metadata: dict[str, JsonValue] = {}
-    """What a contract's grader is told of the submission beyond what the engine knows:
-    keys of Gradescope's `submission_metadata.json`."""
+    """Further metadata for a contract's grader: keys of Gradescope's `submission_metadata.json`,
+    or of PrairieLearn's `data.json`."""
 
 
 @contextmanager

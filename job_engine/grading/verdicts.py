@@ -1,4 +1,4 @@
-"""Explaining verdicts of phases in words, and reruns of tests that were slightly too slow."""
+"""Verdicts of phases: in words, as a summary, and after exceeding a time limit."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def summarise(result: PhaseResult, limits: Limits, visibility: Visibility) -> Ph
     )
 
 
-def overshot(result: PhaseResult, limits: Limits) -> bool:
+def exceeded_time(result: PhaseResult, limits: Limits) -> bool:
     """Return whether a phase exceeded its time, but ended before it was killed."""
     by_itself = result.verdict in (Verdict.OK, Verdict.EXIT, Verdict.SIGNAL)
-    return by_itself and held_to(result, limits).verdict is not result.verdict
+    return by_itself and with_time_verdict(result, limits).verdict is not result.verdict
 
 
-def held_to(result: PhaseResult, limits: Limits) -> PhaseResult:
+def with_time_verdict(result: PhaseResult, limits: Limits) -> PhaseResult:
     """Return the result with a time verdict if it exceeded its time."""
     if result.verdict not in (Verdict.OK, Verdict.EXIT, Verdict.SIGNAL):
         return result

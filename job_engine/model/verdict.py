@@ -35,9 +35,9 @@ class Fault(StrEnum):
 
     NOBODY = "nobody"
     PROGRAM = "program"
-    """Whoever submitted."""
+    """The submitter."""
     ASSIGNMENT = "assignment"
-    """Whoever wrote the assignment."""
+    """The author of the assignment."""
     PLATFORM = "platform"
     """The operator. The job was tried again as often as its action allows."""
 
@@ -65,7 +65,7 @@ class FinalVerdict(StrEnum):
     """There is nothing to grade: no such repository, a damaged archive, missing files."""
 
     HARNESS_FAILED = "harness-failed"
-    """The tests told no results that can be read."""
+    """The tests gave no readable results."""
     ASSIGNMENT_REFUSED = "assignment-refused"
     """There is no such assignment, or it asks for what it does not get."""
 

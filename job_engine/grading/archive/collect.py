@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Self, cast
+from typing import IO, Final, Protocol, Self, cast
 
 from job_engine.errors import ArchiveError
 from job_engine.grading.archive.limits import ArchiveLimits
@@ -108,6 +108,16 @@ class Collector:
         parts = self._name(raw)
         self._claim(parts, raw)
         self._links[parts] = target
+
+    def copy(self, tar: tarfile.TarFile, info: tarfile.TarInfo, raw: str) -> None:
+        """Add a member of a clean tar under the name `raw`."""
+        if info.isdir():
+            self.directory(raw)
+        elif info.issym():
+            self.link(raw, info.linkname)
+        elif (file := tar.extractfile(info)) is not None:
+            chunks = read_chunks(file, info.size)
+            self.file(raw, executable=bool(info.mode & 0o100), chunks=chunks)
 
     def finish(self, *, strip: bool = False) -> Unpacked:
         """Check the links and write the tree; `strip` drops a single top-level directory."""
@@ -262,7 +272,14 @@ def _info(parts: _Parts, kind: bytes, mode: int) -> tarfile.TarInfo:
     return info
 
 
-def read_chunks(source: IO[bytes], size: int) -> Iterator[bytes]:
+class Readable(Protocol):
+    """A stream that returns fewer bytes than asked for only at its end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes."""
+
+
+def read_chunks(source: Readable, size: int) -> Iterator[bytes]:
     """Yield exactly `size` bytes of `source`; raises `ArchiveError` when there are fewer."""
     while size:
         chunk = source.read(min(size, _CHUNK))

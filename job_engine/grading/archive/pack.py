@@ -18,7 +18,7 @@ from job_engine.grading.archive.names import show
 SKIPPED: Final = frozenset(
     {".git", ".hg", ".svn", "__pycache__", ".DS_Store", ".pytest_cache", ".venv", "node_modules"}
 )
-"""Left out of every pack: they differ from machine to machine, and nobody means them."""
+"""Left out of every pack: caches and metadata, which differ from machine to machine."""
 
 _CHUNK: Final = 256 * 1024
 _ZSTD_LEVEL: Final = 10
@@ -30,7 +30,7 @@ def pack_directory(directory: Path, limits: ArchiveLimits | None = None) -> Unpa
     Names are sorted, times and owners zero, and nothing is compressed, since two
     releases of a compressor differ: this stream is what an assignment is uploaded as,
     and its digest names the assignment on every machine. Raises `ArchiveError` for
-    what `unpack` would refuse, so that whoever packs hears of it first.
+    what `unpack` would refuse, so that it is reported before the upload.
     """
     limits = limits or ArchiveLimits()
     if not directory.is_dir():

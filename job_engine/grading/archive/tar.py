@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from job_engine.errors import ArchiveError
-from job_engine.grading.archive.collect import Collector
+from job_engine.grading.archive.collect import Collector, Readable, read_chunks
 from job_engine.grading.archive.limits import ArchiveLimits
 from job_engine.grading.archive.names import show
 
@@ -20,7 +20,6 @@ _MAX_EXTENSION_BYTES: Final = 64 * 1024
 _EXTENSION_BYTES: Final = 1024
 """Of extended headers, for each entry that an archive may have: they take long to read."""
 _MAX_LENGTH_DIGITS: Final = 6
-_CHUNK: Final = 256 * 1024
 _FILES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _EXTENSIONS: Final = (
     *(tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE),
@@ -33,13 +32,6 @@ _REFUSED: Final = {
     tarfile.FIFOTYPE: "a named pipe. Leave it out",
     tarfile.GNUTYPE_SPARSE: "a sparse file. Pack without `--sparse`",
 }
-
-
-class Readable(Protocol):
-    """What gives bytes, and fewer than asked only at its end."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes."""
 
 
 def collect_tar(stream: Readable, collector: Collector, limits: ArchiveLimits) -> None:
@@ -93,7 +85,7 @@ def _member(
 def _next_header(stream: Readable) -> tarfile.TarInfo | None:
     block = stream.read(BLOCK)
     if not block or block == bytes(BLOCK):
-        # One empty block ends the archive; what comes after is nobody's.
+        # One empty block ends the archive; trailing data is ignored.
         return None
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
@@ -109,13 +101,8 @@ def _next_header(stream: Readable) -> tarfile.TarInfo | None:
 
 
 def _content(stream: Readable, size: int) -> Iterator[bytes]:
-    left = size
-    while left:
-        chunk = stream.read(min(left, _CHUNK))
-        if not chunk:
-            raise ArchiveError("The archive is damaged: it ends in the middle. Upload it again.")
-        left -= len(chunk)
-        yield chunk
+    """Yield the content of a member, and skip its padding."""
+    yield from read_chunks(stream, size)
     stream.read(-size % BLOCK)
 
 

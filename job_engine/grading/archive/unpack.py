@@ -40,7 +40,7 @@ def unpack(
     strip: bool = False,
     spool_dir: Path | None = None,
 ) -> Unpacked:
-    """Turn a stranger's archive into a clean tar stream.
+    """Turn an untrusted archive into a clean tar stream.
 
     `source` is seekable; its format is detected by its content. `strip` drops a single
     top-level directory. Spools of more than a few MiB go to unlinked files in
@@ -66,7 +66,7 @@ def unpack(
 
 
 def is_plain(file: Path) -> bool:
-    """Whether a file is itself what somebody wrote: no archive, and nothing that is refused."""
+    """Whether a file is a submission by itself: no archive, and of no format that is refused."""
     with file.open("rb") as opened:
         head = opened.read(BLOCK)
     starts = (b"PK\x03\x04", b"PK\x05\x06", *(magic for magic, _ in (*_OPENERS, *_NOT_TAKEN)))

@@ -30,7 +30,7 @@ _ENTRY_BYTES: Final = 1024
 _LINK_BYTES: Final = 1024
 _CHUNK: Final = 64 * 1024
 _DAMAGED: Final = "The archive is damaged ({}). Upload it again."
-# Finder adds these beside every file; nobody means to submit them.
+# Finder and Explorer add these; they are no part of a submission.
 _NOISE: Final = ("__MACOSX/",)
 _NOISE_NAMES: Final = (".DS_Store", "Thumbs.db")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import yaml
 
@@ -45,7 +45,6 @@ MODEL: Final = "model"
 EXPECTED: Final = "expected.yaml"
 """File in it with the expected results of the other solutions."""
 _MACOS_METADATA: Final = "__MACOSX"
-_CHUNK_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -242,27 +241,13 @@ def _repack(
                 top = info.name.partition("/")[0]
                 if info.name != FILE_NAME and top not in left_out:
                     name = (renamed or {}).get(info.name, info.name)
-                    _add(collector, tar, info, f"{below}{name}")
+                    collector.copy(tar, info, f"{below}{name}")
         for name, path in (further or {}).items():
             executable = bool(path.stat().st_mode & 0o100)
             collector.file(f"{below}{name}", executable=executable, chunks=[path.read_bytes()])
         return collector.finish()
     finally:
         collector.close()
-
-
-def _add(collector: Collector, tar: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> None:
-    if info.isdir():
-        collector.directory(name)
-    elif info.issym():
-        collector.link(name, info.linkname)
-    elif (file := tar.extractfile(info)) is not None:
-        collector.file(name, executable=bool(info.mode & 0o100), chunks=_chunks(file))
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    while chunk := file.read(_CHUNK_BYTES):
-        yield chunk
 
 
 def _name_of(source: Path) -> str:

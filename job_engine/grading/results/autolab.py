@@ -21,25 +21,25 @@ _NAME: Final = 512
 _BARE_KEY: Final = re.compile(rb"([A-Za-z0-9]+):")
 
 
-def read_autolab(found: TestOutput) -> Reading:
+def read_autolab(output: TestOutput) -> Reading:
     """Read the last line of standard output; problems that it does not name score nothing."""
     notes = Notes()
-    value = _last_line(found.stdout, notes)
+    value = _last_line(output.stdout, notes)
     scores = value.get("scores")
     if not isinstance(scores, dict):
         notes.add("the last line has no scores: feedback only")
         return Reading(
-            output=decode(found.stdout),
+            output=decode(output.stdout),
             output_format=TextFormat.TEXT,
-            max_score=sum(found.weights.values()) or None,
+            max_score=sum(output.weights.values()) or None,
             notes=notes.all(),
         )
-    tests = _tests(scores, found, notes)
-    whole = bool(found.weights) and all(test.max_score is not None for test in tests)
+    tests = _tests(scores, output, notes)
+    whole = bool(output.weights) and all(test.max_score is not None for test in tests)
     return Reading(
         score=sum(test.score or 0.0 for test in tests),
         max_score=sum(test.max_score or 0.0 for test in tests) if whole else None,
-        output=decode(found.stdout),
+        output=decode(output.stdout),
         output_format=TextFormat.TEXT,
         tests=tests,
         scoreboard=_scoreboard(value, notes),
@@ -59,17 +59,17 @@ def _last_line(stdout: bytes, notes: Notes) -> dict[str, Any]:
     return {}
 
 
-def _tests(scores: dict[str, Any], found: TestOutput, notes: Notes) -> list[TestResult]:
+def _tests(scores: dict[str, Any], output: TestOutput, notes: Notes) -> list[TestResult]:
     fields = Fields(scores, notes, "scores.")
-    others = [name for name in scores if name not in found.weights]
-    names = [*found.weights, *others]
-    if found.weights and others:
+    others = [name for name in scores if name not in output.weights]
+    names = [*output.weights, *others]
+    if output.weights and others:
         # There it is an error that takes all scores away.
         notes.add(f"scores: {', '.join(others)}: no problem of the lab has that name")
     if len(names) > _MAX_PROBLEMS:
         notes.add(f"scores: only the first {_MAX_PROBLEMS} kept")
     return [
-        _test(name, fields.number(name), found.weights.get(name), index)
+        _test(name, fields.number(name), output.weights.get(name), index)
         for index, name in enumerate(names[:_MAX_PROBLEMS], start=1)
     ]
 

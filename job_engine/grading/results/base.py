@@ -20,7 +20,7 @@ MAX_DOCUMENT_BYTES: Final = 4 * 2**20
 
 
 class HarnessError(GradingError):
-    """The tests told no results that can be read: a matter for staff, not for the student."""
+    """The tests gave no readable results: a matter for staff, not for the student."""
 
 
 def lines_of(text: str) -> list[str]:
@@ -48,9 +48,9 @@ class TestOutput:
     path: str | None = None
     """Where the assignment says the results are; `-`: standard output."""
     full_score: float | None = None
-    """Full score as the assignment tells it, for formats that know no points."""
+    """Full score of the assignment, for formats without points."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Points of tests by name, for formats that know no points; 1 where none is given."""
+    """Points of tests by name, for formats without points; 1 where none is given."""
     cut_short: bool = False
     """Whether a limit or a signal ended the run: what it wrote may end anywhere."""
 
@@ -107,5 +107,5 @@ class Reading:
 class Reader(Protocol):
     """Reads one format. Raises `HarnessError` when nothing can be stored."""
 
-    def __call__(self, found: TestOutput, /) -> Reading:
-        """Return what was found."""
+    def __call__(self, output: TestOutput, /) -> Reading:
+        """Return the content of the results."""

@@ -1,4 +1,4 @@
-"""Test cases of formats that know no points, turned into a reading."""
+"""Test cases of formats without points, turned into a reading."""
 
 from __future__ import annotations
 

@@ -28,6 +28,6 @@ FORMATS: Final[Mapping[str, Reader]] = MappingProxyType(
 )
 
 
-def read_results(name: str, found: TestOutput) -> Reading:
+def read_results(name: str, output: TestOutput) -> Reading:
     """Read with the format's reader; raises `HarnessError` when nothing can be stored."""
-    return FORMATS[name](found)
+    return FORMATS[name](output)

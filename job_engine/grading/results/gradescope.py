@@ -22,10 +22,10 @@ _NAME: Final = 512
 _EXTRA: Final = 100_000
 
 
-def read_gradescope(found: TestOutput) -> Reading:
+def read_gradescope(output: TestOutput) -> Reading:
     """Read `results.json`, or what the assignment names instead."""
     notes = Notes()
-    value = read_object(found.document("results.json"), notes, lenient=True)
+    value = read_object(output.document("results.json"), notes, lenient=True)
     top = Fields(value, notes, "")
     defaults = Defaults(top)
     tests = [

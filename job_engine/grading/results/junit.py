@@ -27,12 +27,12 @@ _NOT_RUN: Final = frozenset({"notrun", "disabled", "suppressed", "skipped"})
 _TEXTS: Final = frozenset({"failure", "error", "skipped", "system-out", "system-err"})
 
 
-def read_junit(found: TestOutput) -> Reading:
+def read_junit(output: TestOutput) -> Reading:
     """Read the named file, or every `*.xml` in the results directory."""
-    if found.path is not None:
-        documents = [found.document(found.path)]
+    if output.path is not None:
+        documents = [output.document(output.path)]
     else:
-        documents = [data for name, data in sorted(found.files.items()) if name.endswith(".xml")]
+        documents = [data for name, data in sorted(output.files.items()) if name.endswith(".xml")]
     if not documents:
         raise HarnessError("The tests wrote no JUnit XML file into the results directory.")
     cases: list[Case] = []
@@ -40,7 +40,7 @@ def read_junit(found: TestOutput) -> Reading:
     for document in documents:
         parser = _Parser()
         # Of a document that was cut short, the cases that are closed are whole.
-        cut = contextlib.suppress(HarnessError) if found.cut_short else contextlib.nullcontext()
+        cut = contextlib.suppress(HarnessError) if output.cut_short else contextlib.nullcontext()
         with cut:
             parser.feed(document)
         cases += parser.cases
@@ -50,7 +50,7 @@ def read_junit(found: TestOutput) -> Reading:
     if not cases:
         raise HarnessError("The JUnit XML holds no testcase.")
     return replace(
-        reading_of(cases, found.weights, seconds=seconds), total_known=not found.cut_short
+        reading_of(cases, output.weights, seconds=seconds), total_known=not output.cut_short
     )
 
 

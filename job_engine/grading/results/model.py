@@ -45,16 +45,16 @@ class Status(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How far the run came; whose fault that was says the verdict."""
+    """How far the run got; the verdict says who is at fault."""
 
     GRADED = "graded"
-    """The tests ran to their end, and told results."""
+    """The tests ran to their end and gave results."""
     BUILD_FAILED = "build-failed"
     """The submission does not build; the score is 0."""
     LIMIT = "limit"
     """The tests were ended by a limit or a signal; what had finished before counts."""
     HARNESS_FAILED = "harness-failed"
-    """The tests told no results that can be read: a matter for staff. There is no score."""
+    """The tests gave no readable results: a matter for staff. There is no score."""
 
 
 class Stored(BaseModel):
@@ -142,7 +142,7 @@ class Receipt(Stored):
     """The backend."""
     forgeable: bool
     """Whether the submission could have written its own score; staff should know."""
-    # What follows no engine before this one kept.
+    # Older receipts lack what follows.
     tests: str = ""
     """Digest of the tests as the test phase sees them, `sha256:<hex>`."""
     images: dict[str, str] = {}
@@ -188,7 +188,7 @@ class Results(Stored):
     due: datetime | None = None
     """When what is hidden until the due date is shown; None: never."""
     withheld: bool = False
-    """Whether tests, and with them the score, are not shown to who asked."""
+    """Whether tests, and with them the score, are hidden from the caller."""
     gradable: bool = True
     """False: there is no score, and no attempt was used."""
     format_errors: list[str] = []
@@ -199,20 +199,20 @@ class Results(Stored):
     extra_data: dict[str, Any] = {}
     phases: list[PhaseSummary] = []
     notes: list[str] = []
-    """What was wrong with the harness's results and has been mended or left out; for staff."""
+    """Values of the harness's results that were corrected or left out; for staff."""
     receipt: Receipt
 
     @property
     def headline(self) -> str:
-        """The verdict and what is to be said of it, in one line."""
+        """The verdict with the message, in one line."""
         return self.message if self.verdict is None else f"{self.verdict}: {self.message}"
 
     @property
     def lost_nothing(self) -> bool:
         """Whether every point was scored, and no test failed.
 
-        Where nobody says how many points there are, a score of nothing is none of them,
-        unless tests were passed that give none.
+        Without a known maximum, a score of 0 has lost something, unless tests without points
+        have passed.
         """
         if self.outcome is not Outcome.GRADED or self.score is None:
             return False

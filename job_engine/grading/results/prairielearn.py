@@ -23,9 +23,9 @@ _KNOWN: Final = frozenset(
 )
 
 
-def read_prairielearn(found: TestOutput) -> Reading:
+def read_prairielearn(output: TestOutput) -> Reading:
     """Read `results/results.json`; scores are parts of the full score."""
-    data = _document(found)
+    data = _document(output)
     notes = Notes()
     try:
         value = read_object(data, notes)
@@ -33,7 +33,7 @@ def read_prairielearn(found: TestOutput) -> Reading:
         raise HarnessError(f"Could not parse the grading results. ({error.message})") from None
     top = Fields(value, notes, "")
     gradable = _flag(value, "gradable", notes)
-    full = 1.0 if found.full_score is None else found.full_score
+    full = 1.0 if output.full_score is None else output.full_score
     score = _score(value, notes) * full if gradable else None
     if gradable and not _flag(value, "succeeded", notes):
         score = 0.0
@@ -53,13 +53,13 @@ def read_prairielearn(found: TestOutput) -> Reading:
     )
 
 
-def _document(found: TestOutput) -> bytes:
-    if found.exit_code != 0:
+def _document(output: TestOutput) -> bytes:
+    if output.exit_code != 0:
         raise HarnessError(
-            f"The grader ended with exit code {found.exit_code}; its results are dropped."
+            f"The grader ended with exit code {output.exit_code}; its results are dropped."
         )
     try:
-        data = found.document("results/results.json")
+        data = output.document("results/results.json")
     except HarnessError as error:
         raise HarnessError(f"Could not read grading results. ({error.message})") from None
     if len(data) > MAX_BYTES:

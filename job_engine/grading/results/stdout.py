@@ -7,12 +7,12 @@ from job_engine.grading.results.hostile import decode
 from job_engine.grading.results.model import TextFormat
 
 
-def read_stdout(found: TestOutput) -> Reading:
+def read_stdout(output: TestOutput) -> Reading:
     """Judge by the exit code; worth 1 point unless the assignment says otherwise."""
-    full = 1.0 if found.full_score is None else found.full_score
+    full = 1.0 if output.full_score is None else output.full_score
     return Reading(
-        score=full if found.exit_code == 0 else 0.0,
+        score=full if output.exit_code == 0 else 0.0,
         max_score=full,
-        output=decode(found.stdout),
+        output=decode(output.stdout),
         output_format=TextFormat.TEXT,
     )

@@ -55,10 +55,10 @@ class TestStream:
             self.max_score = max_score
 
 
-def read_stream(found: TestOutput) -> Reading:
+def read_stream(output: TestOutput) -> Reading:
     """Read `tests.jsonl`, or what the assignment names instead."""
     stream = TestStream()
-    for line in found.lines(DEFAULT_PATH):
+    for line in output.lines(DEFAULT_PATH):
         stream.feed(line)
     tests = stream.tests[:MAX_TESTS]
     if len(stream.tests) > MAX_TESTS:
@@ -75,7 +75,7 @@ def read_stream(found: TestOutput) -> Reading:
         for number in range(len(tests) + 1, (stream.planned or 0) + 1)
     ]
     max_score = stream.max_score
-    if max_score is None and not found.cut_short:
+    if max_score is None and not output.cut_short:
         max_score = _sum(test.max_score for test in tests)
     return Reading(
         score=_sum(test.score for test in tests) or 0.0,

@@ -20,9 +20,9 @@ _DIRECTIVE: Final = re.compile(r"\s#\s*(skip|todo)\b.*", re.IGNORECASE | re.DOTA
 _MAX_PLAN: Final = 5_000
 
 
-def read_tap(found: TestOutput) -> Reading:
+def read_tap(output: TestOutput) -> Reading:
     """Read TAP from standard output, or the file that the assignment names."""
-    lines = found.lines("-")
+    lines = output.lines("-")
     cases: list[Case] = []
     planned: int | None = None
     bailed: str | None = None
@@ -43,8 +43,8 @@ def read_tap(found: TestOutput) -> Reading:
         raise HarnessError("The tests printed no TAP: neither a plan nor a test line.")
     for number in range(len(cases) + 1, (planned or 0) + 1):
         cases.append(Case(name=f"Test {number}", passed=False, lines=["planned, but never ran"]))
-    reading = reading_of(cases, found.weights, output=bailed or "")
-    return replace(reading, total_known=planned is not None or not found.cut_short)
+    reading = reading_of(cases, output.weights, output=bailed or "")
+    return replace(reading, total_known=planned is not None or not output.cut_short)
 
 
 class TapStream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from job_engine.grading.verdicts import held_to, overshot
+from job_engine.grading.verdicts import exceeded_time, with_time_verdict
 from job_engine.sandbox.base import Limits, Verdict
 from tests.unit.grading.test_pipeline import ended, load, plan
 
@@ -27,8 +27,8 @@ LIMITS = Limits(wall_time_s=10, cpu_time_s=5, overrun=0.1)
 )
 def test_times(verdict: Verdict, wall_s: float, cpu_s: float, held: Verdict, again: bool) -> None:
     result = ended("test", verdict, wall_time_s=wall_s, cpu_time_s=cpu_s)
-    assert held_to(result, LIMITS).verdict is held
-    assert overshot(result, LIMITS) is again
+    assert with_time_verdict(result, LIMITS).verdict is held
+    assert exceeded_time(result, LIMITS) is again
 
 
 def test_only_the_tests_may_go_over_their_time() -> None:
