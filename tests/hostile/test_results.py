@@ -22,7 +22,7 @@ from job_engine.grading.results import (
     read_results,
     to_json,
 )
-from job_engine.grading.results.hostile import MAX_TEXT
+from job_engine.grading.results.hostile import MAX_TEXT, decode
 from job_engine.grading.results.model import Status
 
 
@@ -317,3 +317,13 @@ def test_any_bytes_are_stored_or_refused(data: bytes, name: str) -> None:
     except HarnessError:
         return
     to_json(results(tests=reading.tests, output=reading.output)).encode()
+
+
+@pytest.mark.parametrize("printed", [b"x", b"\xff", b"\xe2\x82", b"\0", "\u20ac".encode(), b"\xed\xa0\x80"])
+def test_what_is_cut_of_an_output_is_counted_as_it_was_printed(printed: bytes) -> None:
+    data = printed * 400
+    text = decode(data, 100)
+    said, kept = text.split("\n", 1)
+    assert len(kept) == 100
+    left = len(data) - 100 * len("\u20ac".encode()) if printed == "\u20ac".encode() else len(data) - 100
+    assert said == f"\u2026 cut: {left:,} bytes before this"

@@ -83,11 +83,11 @@ def clean_text(value: str, limit: int = MAX_TEXT) -> str:
 
 def decode(data: bytes, limit: int = MAX_TEXT) -> str:
     """Return printed bytes as text, keeping the end where the error usually is."""
-    text = _UNSTORABLE.sub(_REPLACEMENT, data[-4 * limit :].decode("utf-8", "replace"))
-    if len(text) <= limit and len(data) <= 4 * limit:
-        return text
-    kept = text[-limit:]
-    return f"… cut: {len(data) - len(kept.encode()):,} bytes before this\n{kept}"
+    # A byte that is no text is one character here, so that what is kept can be counted.
+    kept = data[-4 * limit :].decode("utf-8", "surrogateescape")[-limit:]
+    cut = len(data) - len(kept.encode("utf-8", "surrogateescape"))
+    text = _UNSTORABLE.sub(_REPLACEMENT, kept)
+    return f"… cut: {cut:,} bytes before this\n{text}" if cut else text
 
 
 class Fields:
