@@ -29,6 +29,8 @@ from job_engine.settings import (
 )
 
 CONTROLLERS = ("cpu", "memory", "pids")
+TIMESTAMPS = Path("/proc/sys/net/core/tstamp_allow_data")
+"""Whether users may keep copies of what they send; in sight of the host's own network only."""
 
 
 class Status(StrEnum):
@@ -57,7 +59,7 @@ def machine() -> Iterator[Finding]:
     finding = settings()
     yield finding
     if finding.status is not Status.MISSING:  # the sandboxes go by them
-        for check in (_docker, _bubblewrap, _cgroups, _sandbox):
+        for check in (_docker, _bubblewrap, _cgroups, timestamps, _sandbox):
             yield check()
         yield policy(load_settings(SandboxSettings))
     yield from _programs()
@@ -137,6 +139,20 @@ def _cgroups() -> Finding:
         f"{version} lacks {', '.join(absent)}: bubblewrap cannot enforce these limits",
         "mount the controllers (in a container: run it privileged), or use Docker",
     )
+
+
+def timestamps(setting: Path = TIMESTAMPS) -> Finding:
+    """Check that nobody fills the kernel with copies of what TCP sends (docs/security.md)."""
+    remedy = f"sysctl net.core.{setting.name}=0, on the hosts of executors"
+    try:
+        allowed = setting.read_text().strip() != "0"
+    except OSError:
+        detail = f"net.core.{setting.name} is not in sight here: it may be on"
+        return Finding("timestamps", Status.WARN, detail, remedy)
+    if not allowed:
+        return Finding("timestamps", Status.OK, f"net.core.{setting.name} is off")
+    detail = f"net.core.{setting.name} is on: programs can have the kernel keep what they send"
+    return Finding("timestamps", Status.WARN, detail, remedy)
 
 
 def _sandbox() -> Finding:

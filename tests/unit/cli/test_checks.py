@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from job_engine.cli.checks import Status, machine, policy, settings
+from job_engine.cli.checks import Status, machine, policy, settings, timestamps
 from job_engine.settings import PolicySettings
 
 
@@ -39,3 +41,15 @@ def test_wrong_settings_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [finding.name for finding in machine()]
     assert "settings" in names
     assert "policy" not in names
+
+
+def test_copies_of_what_is_sent_are_warned_of(tmp_path: Path) -> None:
+    setting = tmp_path / "tstamp_allow_data"
+    assert timestamps(setting).status is Status.WARN
+    assert "not in sight" in timestamps(setting).detail
+    setting.write_text("1\n")
+    told = timestamps(setting)
+    assert (told.status, "is on" in told.detail) == (Status.WARN, True)
+    assert "net.core.tstamp_allow_data=0" in told.remedy
+    setting.write_text("0\n")
+    assert timestamps(setting).status is Status.OK
