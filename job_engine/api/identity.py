@@ -14,7 +14,9 @@ from job_engine.errors import ConfigurationError
 from job_engine.model.acl import ADMIN, ANON, USER
 
 SUBMITTER: Final = "group/job-submitter"
-"""May create jobs."""
+"""May create jobs, and manages them."""
+STUDENT: Final = "group/job-student"
+"""May hand in their own work, and reads what came of it (`jobs/handing_in.py`)."""
 TEACHER: Final = "group/job-teacher"
 """May publish assignments."""
 EXECUTOR: Final = "group/job-executor"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, SUBMITTER, TEACHER
+from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, STUDENT, SUBMITTER, TEACHER
 from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
 from job_engine.cli.local_engine import save_secret
 from job_engine.cli.login import read_password
@@ -26,7 +26,9 @@ class Role(StrEnum):
     """What somebody may do."""
 
     SUBMITTER = "submitter"
-    """Create jobs, and see their own."""
+    """Create jobs, and see all of their own."""
+    STUDENT = "student"
+    """Hand in their own work, and see what is shown of its results."""
     TEACHER = "teacher"
     """Publish assignments."""
     EXECUTOR = "executor"
@@ -39,6 +41,7 @@ class Role(StrEnum):
 
 GROUPS = {
     Role.SUBMITTER: SUBMITTER,
+    Role.STUDENT: STUDENT,
     Role.TEACHER: TEACHER,
     Role.EXECUTOR: EXECUTOR,
     Role.DISTRIBUTOR: DISTRIBUTOR,
@@ -50,8 +53,9 @@ Roles = Annotated[
     typer.Option(
         "--role",
         metavar="ROLE",
-        help="submitter creates jobs, teacher publishes assignments, executor and distributor "
-        "are for these services, admin may do everything; repeatable.",
+        help="submitter creates jobs, student hands in their own work, teacher publishes "
+        "assignments, executor and distributor are for these services, admin may do everything; "
+        "repeatable.",
     ),
 ]
 

@@ -16,7 +16,15 @@ from job_engine.api.audit import record
 from job_engine.api.auth.revocation import revoke_group, revoke_groups
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import RequestError
-from job_engine.api.identity import DISTRIBUTOR, EVERYBODY, EXECUTOR, NUVLABOX, SUBMITTER, TEACHER
+from job_engine.api.identity import (
+    DISTRIBUTOR,
+    EVERYBODY,
+    EXECUTOR,
+    NUVLABOX,
+    STUDENT,
+    SUBMITTER,
+    TEACHER,
+)
 from job_engine.api.schema import Common, Schema, distinct, invalid
 from job_engine.api.types.base import Collection, created
 from job_engine.api.types.stored import StoredType, normal_acl, template_of, text_of
@@ -38,7 +46,8 @@ BUILT_IN: Final = {
     USER: "Everybody who logged in.",
     ANON: "Everybody.",
     NUVLABOX: "Nuvla's edge devices.",
-    SUBMITTER: "Create jobs, and see their own.",
+    SUBMITTER: "Create jobs, and see all of their own.",
+    STUDENT: "Hand in their own work, and see what is shown of its results.",
     TEACHER: "Publish assignments.",
     EXECUTOR: "Claim jobs, and report on them.",
     DISTRIBUTOR: "Push jobs into the queue.",

@@ -17,7 +17,7 @@ from job_engine.api.changes import Change, change_of, is_patch
 from job_engine.api.collections import run_query
 from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.etags import REVALIDATE, etag_of, require_match, unless_known
-from job_engine.api.identity import SUBMITTER, Identity
+from job_engine.api.identity import STUDENT, SUBMITTER, Identity
 from job_engine.api.jobs.children import for_children
 from job_engine.api.operations import job_operations
 from job_engine.api.schema import JobDocument, JobSchema, Schema, invalid, validate
@@ -52,7 +52,7 @@ class JobType(ResourceType):
 
     name: ClassVar[str] = "job"
     collection: ClassVar[Collection] = Collection(
-        query=(USER,), add=(SUBMITTER,), bulk_delete=(ADMIN,)
+        query=(USER,), add=(SUBMITTER, STUDENT), bulk_delete=(ADMIN,)
     )
     schema: ClassVar[type[Schema]] = JobDocument
     asked: ClassVar[tuple[str, ...]] = ("action",)
@@ -67,7 +67,7 @@ class JobType(ResourceType):
 
     def add(self, call: Call) -> Reply:
         """Create one job; with the header `bulk`, all of `{"jobs": […]}` or none."""
-        self.require(call, self.collection.add)
+        self.require(call, (SUBMITTER,) if "bulk" in call.headers else self.collection.add)
         return create(call)
 
     # --- one job ---------------------------------------------------------------

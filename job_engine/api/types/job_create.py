@@ -16,6 +16,7 @@ from job_engine.api.call import Call, Reply
 from job_engine.api.errors import ProblemsError, RequestError
 from job_engine.api.identity import Identity
 from job_engine.api.jobs.callbacks import check_callbacks
+from job_engine.api.jobs.handing_in import hand_in, is_student
 from job_engine.api.jobs.payloads import Payloads
 from job_engine.api.jobs.references import Parents, check_blobs
 from job_engine.api.schema import JobSchema, invalid, validate
@@ -152,6 +153,9 @@ def _payloads(call: Call) -> Payloads:
 
 def new_job(call: Call, body: Document, payloads: Payloads, parents: Parents) -> Document:
     """Make the document of a job that is created. Raises `InvalidResourceError`."""
+    student = is_student(call.who)
+    if student:
+        body = hand_in(call, body)
     document = {k: v for k, v in body.items() if k not in SERVER_SET}
     document |= {"id": f"job/{uuid.uuid4()}", "resource-type": "job", "state": "QUEUED"}
     if document.get("not-before", "") is None:
@@ -171,7 +175,8 @@ def new_job(call: Call, body: Document, payloads: Payloads, parents: Parents) ->
     if isinstance(document.get("payload"), dict):
         document["payload"] = json.dumps(document["payload"], ensure_ascii=False)
     _append_target(document)
-    document["acl"] = _new_acl(call.who, document.get("acl"))
+    acl = document.get("acl")
+    document["acl"] = normal(acl) if student else _new_acl(call.who, acl)
     validate(JobSchema, {**document, **_TIMES})
     payloads.check(document["action"], document.get("payload"), admin=call.who.is_admin)
     check_blobs(call, document.get("payload"))

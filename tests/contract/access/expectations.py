@@ -2,7 +2,7 @@
 
 For each type and operation, the roles for which it works; for all others it does not. The
 rights are those of docs/cimi.md §4.6, `runner` is an executor that runs a job which
-names the resource, and everybody but the first four and the last two has a part in its ACL.
+names the resource, and everybody but the first five and the last two has a part in its ACL.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 Roles = frozenset[str]
 
-STRANGERS: Final = frozenset({"anonymous", "user", "submitter", "teacher"})
+STRANGERS: Final = frozenset({"anonymous", "user", "submitter", "teacher", "student"})
 RIGHTS: Final = frozenset(
     {
         *("view-meta", "view-data", "view-acl"),
@@ -98,6 +98,7 @@ EXPECTED: Final[dict[str, dict[str, Roles]]] = {
         "read": SEES_META | {"runner"},
         "read-data": SEES_DATA | {"runner"},
         "bulk-delete": ADMIN,
+        # A student hands in to an assignment, which is tried in test_students.py.
         "add": frozenset({"submitter", "admin"}),
         "cancel": MANAGES,
         "timeout": ADMIN,

@@ -36,6 +36,7 @@ WHO: Final[Mapping[str, str]] = {
     "user": person("stranger"),
     "submitter": person("submitter", "group/job-submitter"),
     "teacher": person("teacher", "group/job-teacher"),
+    "student": person("student", "group/job-student"),
     **{right: person(right) for right in RIGHTS},
     "owner": person("owner"),
     "member": person("member", "group/club"),

@@ -61,6 +61,12 @@ def graded(world: World, results: Results, secret: str = SECRET) -> str:
     """A job that the runner has graded, in which every role has its part."""
     callback = {"url": "https://93.184.215.14/hook", "secret": _webhook_secret(world)}
     job = world.api.add_job(ADMIN, action="grade", acl=ACL, callbacks=[callback])
+    grade(world, job, results, secret)
+    return job
+
+
+def grade(world: World, job: str, results: Results, secret: str = SECRET) -> None:
+    """Have the runner grade a job, and tell staff of a test meanwhile."""
     entry, fence = f"entry-999-{uuid.uuid4().int % 10**10:010}", {"incarnation": 1, "czxid": 1}
     claim = {"job": job, "entry": entry, "fence": fence}
     ability = {"executor": "e", "actions": ["grade"], "job_version": 2}
@@ -82,7 +88,6 @@ def graded(world: World, results: Results, secret: str = SECRET) -> str:
     ]
     reply = world.api(runner, "POST", "engine/report", {"executor": "e", "reports": reports}).json()
     assert reply["receipts"] == ["accepted", "accepted"]
-    return job
 
 
 def _webhook_secret(world: World) -> str:

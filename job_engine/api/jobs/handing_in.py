@@ -1,0 +1,95 @@
+"""What students may create: a `grade` job of their own work, of which they see what is shown.
+
+Whoever creates a job by other rights manages it, and so sees the tests that its assignment
+hides. A student only reads theirs; it is managed by who manages the assignment. All that a
+student could gain by is left to others: priority and turns, limits, who sees the job, whose
+work it is, the operator's credentials for repositories.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from job_engine.api.access import rights
+from job_engine.api.call import Call
+from job_engine.api.errors import RequestForbiddenError
+from job_engine.api.identity import STUDENT, SUBMITTER, Identity
+from job_engine.api.schema import invalid
+from job_engine.model.acl import ADMIN, STAFF, VIEW, rights_by_principal
+from job_engine.model.verdict import VERDICT_ACTION
+from job_engine.store.base import Document
+from job_engine.store.tables import resources
+
+_JOB: Final = frozenset({"action", "payload", "name", "description"})
+_PAYLOAD: Final = frozenset({"assignment", "submission"})
+_KEPT: Final = ("view-acl", "manage", "delete", "edit-meta")
+"""Rights of the assignment's staff on the job; what came of it nobody writes."""
+
+
+def is_student(who: Identity) -> bool:
+    """Return whether somebody may hand in their own work, and create no other job."""
+    return STUDENT in who.claims and SUBMITTER not in who
+
+
+def hand_in(call: Call, body: Document) -> Document:
+    """Return the job that a student's request makes, with its ACL.
+
+    Raises `InvalidResourceError` for what students do not say, or an assignment that they do
+    not see, and `RequestForbiddenError` for another action.
+    """
+    if body.get("action") != VERDICT_ACTION:
+        raise RequestForbiddenError(f"students create jobs of the action {VERDICT_ACTION!r} only")
+    payload = _object(body.get("payload"))
+    problems = [f"{name}: not for students to say" for name in sorted(body.keys() - _JOB)]
+    problems += [
+        f"payload/{name}: not for students to say" for name in sorted(payload.keys() - _PAYLOAD)
+    ]
+    if _names_credential(payload.get("submission")):
+        problems.append("payload/submission/git/credential: not for students to name")
+    if problems:
+        raise invalid(problems)
+    staff = _staff_of(call, payload.get("assignment"))
+    acl = {"owners": [ADMIN], "view-data": [call.who.active_claim], **dict.fromkeys(_KEPT, staff)}
+    return {**body, "payload": {**payload, "student": call.who.creator}, "acl": acl}
+
+
+def _object(payload: Any) -> dict[str, Any]:
+    try:
+        value = json.loads(payload) if isinstance(payload, str) else payload
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise invalid(["payload: must be an object with `assignment` and `submission`"])
+    return value
+
+
+def _names_credential(submission: Any) -> bool:
+    git = submission.get("git") if isinstance(submission, dict) else None
+    return isinstance(git, dict) and git.get("credential") is not None
+
+
+def _staff_of(call: Call, assignment: Any) -> list[str]:
+    """Return who manages or edits an assignment that the caller sees, by digest or name."""
+    document = resources.c.document
+    by_digest = str(assignment).startswith("sha256:")
+    known = document["digest" if by_digest else "name"].as_string() == str(assignment)
+    found = [
+        resource.document
+        for resource in call.services.store.resources.where(
+            (resources.c.type == "assignment") & known
+        )
+    ]
+    if not by_digest:
+        # A name means its newest version, whatever was shared of those before.
+        found = sorted(found, key=lambda version: int(version["version"]))[-1:]
+    seen = [version for version in found if rights(call.who, version) & VIEW]
+    if not seen:
+        raise invalid(
+            [
+                f"payload/assignment: there is no {assignment} that is shared with you; "
+                "its teacher does so by the right view-meta"
+            ]
+        )
+    given = [rights_by_principal(version["acl"]) for version in seen]
+    return sorted({who for acl in given for who, held in acl.items() if held & STAFF})

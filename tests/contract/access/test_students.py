@@ -1,0 +1,158 @@
+"""What a student may hand in, and what they get of it: no more than their assignment shows."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any, Final
+
+import pytest
+
+from tests.contract.access.subjects import WHO, World
+from tests.contract.access.test_verdicts import (
+    _CHANGING,
+    OPEN,
+    QUESTIONS,
+    READS,
+    SECRET,
+    grade,
+    verdict,
+)
+from tests.unit.api.support import ADMIN, refused
+
+STUDENT: Final = "student"
+FILES: Final = {"files": {"solution.py": "print(42)"}}
+
+
+def publish(world: World, name: str, shared: bool = True) -> str:
+    """Publish an assignment as the teacher; return its digest."""
+    headers = {"content-type": "application/octet-stream"}
+    blob = world.api(WHO["teacher"], "POST", "blob", content=uuid.uuid4().bytes, headers=headers)
+    digest = f"sha256:{blob.json()['resource-id'].partition('/')[2]}"
+    acl = {"owners": ["user/teacher"]}
+    if shared:
+        acl["view-meta"] = ["user/student"]
+    made = world.api(
+        WHO["teacher"], "POST", "assignment", {"name": name, "digest": digest, "acl": acl}
+    )
+    assert made.status_code == 201, made.text
+    return digest
+
+
+@pytest.fixture
+def assignment(world: World) -> str:
+    name = uuid.uuid4().hex
+    publish(world, name)
+    return name
+
+
+def handed_in(world: World, assignment: str, **changes: Any) -> Any:
+    """Answer to a student's job; changes are of the job's attributes."""
+    payload = {"assignment": assignment, "submission": FILES}
+    body = {"action": "grade", "payload": payload, **changes}
+    return world.api(WHO[STUDENT], "POST", "job", body)
+
+
+def job_of(world: World, assignment: str, **changes: Any) -> str:
+    made = handed_in(world, assignment, **changes)
+    assert made.status_code == 201, made.text
+    return str(made.json()["resource-id"])
+
+
+def test_a_student_cannot_tell_what_is_hidden_of_their_own_job(
+    world: World, assignment: str
+) -> None:
+    jobs = [job_of(world, assignment), job_of(world, assignment)]
+    grade(world, jobs[0], verdict(SECRET, 9))
+    grade(world, jobs[1], verdict("plugh", 3), "plugh")
+    for way, read in {**READS, **QUESTIONS}.items():
+        one, other = (read(world, STUDENT, job) for job in jobs)
+        assert SECRET not in one, way
+        assert _CHANGING.sub("", one) == _CHANGING.sub("", other), way
+    assert OPEN in READS["get-output"](world, STUDENT, jobs[0])
+    assert world.api.get(jobs[0], WHO[STUDENT]).get("operations", []) == []
+
+
+def test_who_manages_the_assignment_manages_what_is_handed_in_to_it(
+    world: World, assignment: str
+) -> None:
+    job = job_of(world, assignment)
+    grade(world, job, verdict(SECRET, 9))
+    for way in ("get", "stream", "search"):
+        assert SECRET in READS[way](world, "teacher", job), way
+    document = world.api.get(job, WHO["teacher"])
+    assert json.loads(document["payload"])["student"] == "user/student"
+    assert document["created-by"] == "user/student"
+    other = job_of(world, assignment)
+    # What came of it is nobody's to write.
+    world.api(WHO["teacher"], "PUT", other, {"output": "{}", "state": "SUCCESS"})
+    kept = world.api.get(other, ADMIN)
+    assert (kept["state"], "output" in kept) == ("QUEUED", False)
+    assert world.api(WHO["teacher"], "POST", f"{other}/cancel").status_code == 200
+
+
+@pytest.mark.parametrize("role", ["user", "submitter", "member"])
+def test_nobody_else_sees_it(world: World, assignment: str, role: str) -> None:
+    refused(world.api(WHO[role], "GET", job_of(world, assignment)), 403, "credentials")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"acl": {"owners": ["user/student"]}}, "acl"),
+        ({"priority": 0}, "priority"),
+        ({"parent": "course/other"}, "parent"),
+        ({"created-by": "user/jane"}, "created-by"),
+        ({"callbacks": [{"url": "https://93.184.215.14/"}]}, "callbacks"),
+        ({"execution-mode": "pull"}, "execution-mode"),
+        ({"output": "{}"}, "output"),
+        ({"state": "SUCCESS"}, "state"),
+        ({"payload": {"student": "jane"}}, "payload/student"),
+        ({"payload": {"due": "2999-01-01T00:00:00Z"}}, "payload/due"),
+        ({"payload": {"metadata": {"users": []}}}, "payload/metadata"),
+        ({"payload": {"submission": {"git": {"credential": "staff"}}}}, "credential"),
+        ({"payload": '{"replay": {}}'}, "payload/replay"),
+        ({"payload": "[]"}, "must be an object"),
+        ({"payload": "{"}, "must be an object"),
+        ({"payload": None}, "must be an object"),
+    ],
+)
+def test_what_students_do_not_say(
+    world: World, assignment: str, changes: dict[str, Any], named: str
+) -> None:
+    refused(handed_in(world, assignment, **changes), 400, named)
+
+
+def test_students_create_no_other_jobs(world: World, assignment: str) -> None:
+    for action in ("noop", "run_command", "cleanup_jobs", None):
+        refused(handed_in(world, assignment, action=action), 403, "'grade' only")
+    body = {"jobs": [{"action": "grade"}]}
+    refused(
+        world.api(WHO[STUDENT], "POST", "job", body, headers={"bulk": "true"}), 403, "credentials"
+    )
+
+
+def test_an_assignment_has_to_be_shared(world: World) -> None:
+    name = uuid.uuid4().hex
+    digest = publish(world, name)
+    job_of(world, name)
+    job_of(world, digest)
+    # A newer version, for next year's course, closes the name.
+    secret = publish(world, name, shared=False)
+    for asked in (name, secret, uuid.uuid4().hex, f"sha256:{'0' * 64}"):
+        refused(handed_in(world, asked), 400, "shared with you")
+    job_of(world, digest)
+
+
+def test_somebody_elses_upload_is_not_theirs_to_hand_in(world: World, assignment: str) -> None:
+    payload = {
+        "assignment": assignment,
+        "submission": {"archive": {"blob": world.blob()}},
+    }
+    refused(handed_in(world, assignment, payload=payload), 400, "no upload")
+
+
+def test_a_student_who_submits_for_others_too_is_a_submitter(world: World) -> None:
+    both = f"{WHO[STUDENT]} group/job-submitter"
+    job = world.api.add_job(both, priority=5)
+    assert world.api.get(job, ADMIN)["acl"]["manage"] == ["user/student"]
