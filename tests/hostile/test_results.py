@@ -319,11 +319,21 @@ def test_any_bytes_are_stored_or_refused(data: bytes, name: str) -> None:
     to_json(results(tests=reading.tests, output=reading.output)).encode()
 
 
-@pytest.mark.parametrize("printed", [b"x", b"\xff", b"\xe2\x82", b"\0", "\u20ac".encode(), b"\xed\xa0\x80"])
-def test_what_is_cut_of_an_output_is_counted_as_it_was_printed(printed: bytes) -> None:
+@pytest.mark.parametrize(
+    ("printed", "of_a_character"),
+    [
+        (b"x", 1),
+        (b"\xff", 1),
+        (b"\xe2\x82", 1),
+        (b"\0", 1),
+        (b"\xed\xa0\x80", 1),
+        (b"\xe2\x82\xac", 3),
+    ],
+)
+def test_what_is_cut_of_an_output_is_counted_as_it_was_printed(
+    printed: bytes, of_a_character: int
+) -> None:
     data = printed * 400
-    text = decode(data, 100)
-    said, kept = text.split("\n", 1)
+    said, kept = decode(data, 100).split("\n", 1)
     assert len(kept) == 100
-    left = len(data) - 100 * len("\u20ac".encode()) if printed == "\u20ac".encode() else len(data) - 100
-    assert said == f"\u2026 cut: {left:,} bytes before this"
+    assert said == f"\u2026 cut: {len(data) - 100 * of_a_character:,} bytes before this"
