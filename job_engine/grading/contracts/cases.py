@@ -32,13 +32,35 @@ class Checker(StrictModel):
     expected. Exit code 0 is right, 1, 2, 4 or 8 wrong, 7 the part (0 to 1) that it prints first;
     any other is a failure of the assignment. The rest of what it prints is the message. Of
     `kattis`: called with the files of input and expected output and a directory for feedback,
-    and the output as its input; 42 is right, 43 wrong, `teammessage.txt` the message."""
+    and the output as its input; 42 is right, 43 wrong, `teammessage.txt` the message, and
+    `score.txt` or `score_multiplier.txt`, where it writes one, the points or the fraction."""
+    build: Command | None = None
+    """Runs once, before the first case, to make what `command` needs."""
+    interactive: bool = False
+    """Of `kattis`: it runs beside the program, and the output of each is the other's input."""
 
     @model_validator(mode="after")
     def _complete(self) -> Checker:
         if (self.kind in ("custom", "kattis")) != (self.command is not None):
             raise ValueError("command: it goes with 'kind: custom' or 'kattis', and they with it")
+        if self.interactive and self.kind != "kattis":
+            raise ValueError("interactive: it goes with 'kind: kattis'; others are an interactor")
         return self
+
+
+class Interactor(StrictModel):
+    """A program of staff's that talks with the student's; text alone or a list is its command."""
+
+    command: Command
+    """The output of each is the input of the other. Called with the names of three files: input,
+    one that it may write, what is expected. Its exit codes are those of a `custom` checker; if
+    it accepts, and there is a checker, that judges what it wrote."""
+    build: Command | None = None
+    """Runs once, before the first case, to make what `command` needs."""
+
+
+def _interactor(value: Any) -> Any:
+    return {"command": value} if isinstance(value, (str, list)) else value
 
 
 def _checker(value: Any) -> Any:
@@ -49,7 +71,8 @@ class CaseRules(StrictModel):
     """Rules for one case, a group of cases, or all."""
 
     checker: Annotated[Checker, BeforeValidator(_checker)] | None = None
-    """Default: tokens."""
+    """Default: tokens; with an interactor, none."""
+    interactor: Annotated[Interactor, BeforeValidator(_interactor)] | None = None
     points: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Of each case; default: 1."""
     time_s: float | None = Field(None, gt=0, allow_inf_nan=False)
@@ -69,6 +92,8 @@ class CaseGroup(CaseRules):
 
     all_or_nothing: bool = False
     """Whether one wrong case takes the points of all."""
+    worst_counts: bool = False
+    """Whether each case gets the fraction of its points that the worst of them got."""
 
 
 class Cases(CaseRules):

@@ -23,8 +23,13 @@ WITH_ENGINE_FILES: Final = frozenset({"cases", "classroom", "gradescope", "prair
 BUNDLE_MOUNT: Final = "/mnt/bundle"
 SUBMISSION_MOUNT: Final = "/mnt/submission"
 """Where the scripts of contracts find the submission, which they move to the grader's place."""
-CASES_HARNESS: Final = "cases.py"
+CASES_HARNESS: Final = "cases"
+"""Package of this one, which is put beside its settings."""
 CASES_SETTINGS: Final = "cases.json"
+_CASES_MAIN: Final = (
+    f"import sys; sys.path[0] = {ENGINE_MOUNT!r}; "
+    f"from {CASES_HARNESS} import harness; sys.exit(harness.main(sys.argv[1]))"
+)
 CLASSROOM_HARNESS: Final = "classroom.py"
 CLASSROOM_SETTINGS: Final = "classroom.json"
 _CLASSROOM_S: Final = 600.0
@@ -73,7 +78,7 @@ def _cases(document: Mapping[str, Any]) -> dict[str, Any]:
     """A split run of the engine's own harness and the student's program."""
     cases = document.get("cases")
     program = cases.get("program") if isinstance(cases, Mapping) else None
-    command = ["python3", f"{ENGINE_MOUNT}/{CASES_HARNESS}", f"{ENGINE_MOUNT}/{CASES_SETTINGS}"]
+    command = ["python3", "-c", _CASES_MAIN, f"{ENGINE_MOUNT}/{CASES_SETTINGS}"]
     return {
         "phases": {"test": {"command": command, **({"program": program} if program else {})}},
         "results": {"format": "stream"},

@@ -24,7 +24,7 @@ from job_engine.grading.contracts.expand import (
     CLASSROOM_HARNESS,
     CLASSROOM_SETTINGS,
 )
-from job_engine.grading.contracts.source import merge, script
+from job_engine.grading.contracts.source import merge, modules, script
 from job_engine.grading.results.stream import DEFAULT_PATH
 from job_engine.grading.submission import GradePayload
 
@@ -82,7 +82,7 @@ def cases_files(assignment: Assignment) -> dict[str, bytes]:
         "tests": mounts.tests,
         "results": f"{mounts.results}/{assignment.results.path or DEFAULT_PATH}",
     }
-    return {CASES_HARNESS: script(CASES_HARNESS).encode(), CASES_SETTINGS: _json(settings)}
+    return {**modules(CASES_HARNESS), CASES_SETTINGS: _json(settings)}
 
 
 def classroom_files(assignment: Assignment) -> dict[str, bytes]:

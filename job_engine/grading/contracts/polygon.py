@@ -50,14 +50,9 @@ class _Test:
 def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
     """Return limits, cases and title of a package, as keys of an assignment's document.
 
-    Raises `AssignmentError` for one whose tests are not in it, and for interactive problems.
+    Raises `AssignmentError` for one whose tests are not in it.
     """
     root = _root(read)
-    if root.find("assets/interactor") is not None:
-        raise AssignmentError(
-            f"{FILE}: the problem is interactive. Write a harness that talks with the program: a "
-            "split run (docs/split-runs.md)."
-        )
     tests = _tests(root)
     missing = [name for t in tests for name in (t.input, t.answer) if name not in files]
     if missing or not tests:
@@ -74,7 +69,7 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
         "program": program(min(memory, MAX_MEMORY_BYTES) if memory else None),
         "time_s": time_s,
         "output_bytes": 8 * 2**20,
-        "checker": _checker(root, files),
+        **_judges(root, files),
         "groups": dict(_groups(testset, tests)),
     }
     if scored:
@@ -155,15 +150,30 @@ def _groups(testset: ET.Element, tests: list[_Test]) -> Iterator[tuple[str, dict
             yield directory, rules
 
 
+def _judges(root: ET.Element, files: tuple[str, ...]) -> dict[str, Any]:
+    """Return the checker, and the interactor of a problem that has one."""
+    judges = {"checker": _checker(root, files)}
+    interactor = root.find("assets/interactor")
+    if interactor is not None:
+        judges["interactor"] = _testlib("interactor", interactor, files)
+    return judges
+
+
 def _checker(root: ET.Element, files: tuple[str, ...]) -> dict[str, Any]:
     checker = root.find("assets/checker")
     name = (checker.get("name") or "") if checker is not None else ""
     standard = _STANDARD.get(name.removeprefix("std::").removesuffix(".cpp"))
     if checker is None or standard is not None:
         return standard or {"kind": "tokens"}
-    source = checker.find("source")
+    return {"kind": "custom", **_testlib("checker", checker, files)}
+
+
+def _testlib(what: str, asset: ET.Element, files: tuple[str, ...]) -> dict[str, Any]:
+    """Return the commands of a program that is in the package as a source."""
+    source = asset.find("source")
     path = source.get("path", "") if source is not None else ""
     if path not in files:
-        raise AssignmentError(f"{FILE}: its checker {name or path!r} is not in the package.")
-    words = ["sh", "-c", script("polygon_checker.sh"), "checker", f"/mnt/tests/{path}"]
-    return {"kind": "custom", "command": words}
+        name = asset.get("name") or path
+        raise AssignmentError(f"{FILE}: its {what} {name!r} is not in the package.")
+    build = ["sh", "-c", script("polygon_testlib.sh"), "testlib", what, f"/mnt/tests/{path}"]
+    return {"build": build, "command": [*build]}

@@ -16,7 +16,8 @@ from job_engine.grading.yaml_lines import load, mapping
 
 FILE: Final = "problem.yaml"
 DATA: Final = "data"
-_UNSUPPORTED: Final = frozenset({"interactive", "multi-pass", "pvp", "submit-answer"})
+_UNSUPPORTED: Final = frozenset({"multi-pass", "pvp", "submit-answer"})
+_INTERACTIVE: Final = "interactive"
 _VALIDATORS: Final = ("output_validator", "output_validators")
 BUNDLED: Final = frozenset({FILE, DATA, *_VALIDATORS})
 """Names at a package's root that judging needs."""
@@ -32,15 +33,16 @@ _SETUP_S: Final = 60.0
 def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
     """Return limits, cases and title of a package, as keys of an assignment's document.
 
-    Raises `AssignmentError` for problems whose programs do more than map an input to an output.
+    Raises `AssignmentError` for problems whose programs neither map an input to an output, nor
+    talk with a validator.
     """
     problem = _mapping(read(FILE), FILE)
     words = {*_words(problem.get("type")), *_words(problem.get("validation"))}
     if unsupported := sorted(words & _UNSUPPORTED):
         raise AssignmentError(
             f"{FILE}: the problem is {' and '.join(unsupported)}; of problem packages only those "
-            "can be taken whose programs read an input and print an answer. Write a harness that "
-            "talks with the program: a split run (docs/split-runs.md)."
+            "can be taken whose programs read an input and print an answer, or are interactive. "
+            "Write a harness that runs the program: a split run (docs/split-runs.md)."
         )
     limits = problem.get("limits")
     limits = limits if isinstance(limits, Mapping) else {}
@@ -48,6 +50,9 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
     names = [name for name in files if name.startswith(f"{DATA}/") and name.endswith(".in")]
     if not names:
         raise AssignmentError(f"The package has no case: no .in file below {DATA}/.")
+    if _INTERACTIVE in words:
+        # Wall time of both programs: what judges of contests allow a talk at most.
+        time_s *= 2
     memory = number(limits.get("memory"))
     document: dict[str, Any] = {
         **build_and_limits(len(names), time_s),
@@ -90,6 +95,12 @@ def _judging(
     read: Read,
 ) -> dict[str, Any]:
     validator = _validator(words, files)
+    interactive = _INTERACTIVE in words
+    if validator is None and interactive:
+        raise AssignmentError(
+            f"{FILE}: the problem is interactive, and there is no {' or '.join(_VALIDATORS)}/ "
+            "that talks with the program."
+        )
     flags = _flags(problem.get("validator_flags"))
     groups: dict[str, dict[str, Any]] = {}
     directories = sorted({posixpath.dirname(name) for name in names})
@@ -101,12 +112,12 @@ def _judging(
             group["shown"] = False
         own = _flags(settings.get("output_validator_flags", settings.get("output_validator_args")))
         if own:
-            group["checker"] = _checker(validator, own)
+            group["checker"] = _checker(validator, own, interactive)
         if "scoring" in words:
             count = sum(posixpath.dirname(name) == directory for name in names)
-            group |= _points(settings, directory, count)
+            group |= _points(settings, directory, count, validator is not None)
         groups[posixpath.relpath(directory, DATA)] = group
-    judging: dict[str, Any] = {"checker": _checker(validator, flags)}
+    judging: dict[str, Any] = {"checker": _checker(validator, flags, interactive)}
     if "scoring" not in words:
         judging["all_or_nothing"] = True
     return judging | {"groups": {name: group for name, group in groups.items() if group}}
@@ -124,18 +135,26 @@ def _settings(directory: str, files: tuple[str, ...], read: Read) -> dict[str, A
     return settings
 
 
-def _points(settings: Mapping[str, Any], directory: str, count: int) -> dict[str, Any]:
-    """Return the points of each case of a group that is scored, and how they add up."""
+def _points(
+    settings: Mapping[str, Any], directory: str, count: int, custom: bool
+) -> dict[str, Any]:
+    """Return the points of each case of a group that is scored, and how they add up.
+
+    `custom`: the package has a validator, which may give a case a fraction of its points.
+    """
     flags = _words(settings.get("grader_flags"))
     aggregation = settings.get("score_aggregation", "min" if "min" in flags else "sum")
     max_score = number(settings.get("max_score"))
+    if max_score is None and custom:
+        # The most that the validator may give is the upper end of the group's range.
+        max_score = number((_flags(settings.get("range")) or [""])[-1])
     accept_score = number(settings.get("accept_score"))
     if accept_score is None:
         accept_score = 0.0 if directory.startswith(f"{DATA}/sample") else 1.0
     if aggregation in ("min", "pass-fail"):
         # The worst case's score is the group's: all of it or none.
         total = max_score if max_score is not None else accept_score
-        return {"points": total / count, "all_or_nothing": True}
+        return {"points": total / count, "worst_counts" if custom else "all_or_nothing": True}
     return {"points": max_score / count if max_score is not None else accept_score}
 
 
@@ -156,11 +175,16 @@ def _validator(words: set[str], files: tuple[str, ...]) -> str | None:
     return None
 
 
-def _checker(validator: str | None, flags: list[str]) -> dict[str, Any]:
+def _checker(validator: str | None, flags: list[str], interactive: bool) -> dict[str, Any]:
     if validator is not None:
-        words = ["validator", f"/mnt/tests/{validator}", " ".join(flags)]
-        command = ["sh", "-c", script("package_validator.sh"), *words]
-        return {"kind": "kattis", "command": command}
+        build = ["sh", "-c", script("package_validator.sh"), "validator", f"/mnt/tests/{validator}"]
+        command = [*build, " ".join(flags)]
+        return {
+            "kind": "kattis",
+            "build": build,
+            "command": command,
+            **({"interactive": True} if interactive else {}),
+        }
     # The default validator of the format.
     given = {flag: flags[index + 1 : index + 2] for index, flag in enumerate(flags)}
     checker: dict[str, Any] = {"kind": "tokens", "ignore_case": "case_sensitive" not in given}

@@ -15,6 +15,15 @@ def script(name: str) -> str:
     return files(__package__).joinpath("scripts", name).read_text()
 
 
+def modules(package: str) -> dict[str, bytes]:
+    """Return the modules of a package in `scripts/`, by their path from there."""
+    return {
+        f"{package}/{module.name}": module.read_bytes()
+        for module in files(__package__).joinpath("scripts", package).iterdir()
+        if module.name.endswith(".py")
+    }
+
+
 def merge(default: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
     """Return `default` updated with `override`, recursively for mappings."""
     merged = dict(default)

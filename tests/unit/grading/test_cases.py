@@ -11,7 +11,8 @@ import pytest
 
 from job_engine.errors import AssignmentError
 from job_engine.grading.contracts.grader_input import cases_files
-from job_engine.grading.contracts.scripts import cases
+from job_engine.grading.contracts.scripts.cases import checkers
+from job_engine.grading.contracts.scripts.cases import harness as cases
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings
@@ -40,7 +41,9 @@ def harness(tmp_path: Path) -> Any:
     program.write_text(PROGRAM.format(python=sys.executable))
     program.chmod(0o755)
 
-    def run(files: dict[str, str], **spec: Any) -> tuple[int, list[dict[str, Any]]]:
+    def start(
+        files: dict[str, str], run: str = str(program), **spec: Any
+    ) -> tuple[int, list[dict[str, Any]]]:
         for name, content in files.items():
             file = tmp_path / "tests" / name
             file.parent.mkdir(exist_ok=True, parents=True)
@@ -49,13 +52,13 @@ def harness(tmp_path: Path) -> Any:
         assignment = load_assignment(json.dumps(text).encode(), BUILT_IN, SandboxSettings())
         settings = json.loads(cases_files(assignment)["cases.json"])
         results = tmp_path / "tests.jsonl"
-        settings |= {"run": str(program), "tests": str(tmp_path / "tests"), "results": str(results)}
+        settings |= {"run": run, "tests": str(tmp_path / "tests"), "results": str(results)}
         (tmp_path / "cases.json").write_text(json.dumps(settings))
         code = cases.main(str(tmp_path / "cases.json"))
         lines = results.read_text().splitlines() if results.exists() else []
         return code, [json.loads(line) for line in lines]
 
-    return run
+    return start
 
 
 def test_cases_run_in_their_order_with_their_points(harness: Any) -> None:
@@ -148,11 +151,11 @@ def test_all_or_nothing(harness: Any) -> None:
     ],
 )
 def test_built_in_checkers(kind: str, printed: str, expected: str, right: bool) -> None:
-    assert cases.same({"kind": kind}, printed.encode(), expected.encode()) is right
+    assert checkers.same({"kind": kind}, printed.encode(), expected.encode()) is right
 
 
 def test_a_checker_may_ignore_case() -> None:
-    assert cases.same({"kind": "tokens", "ignore_case": True}, b"YES", b"yes")
+    assert checkers.same({"kind": "tokens", "ignore_case": True}, b"YES", b"yes")
 
 
 @pytest.mark.parametrize(
@@ -191,8 +194,106 @@ def test_an_output_validator_of_a_problem_package(
 
 
 @pytest.mark.parametrize(
+    ("script", "score"),
+    [
+        ("echo 3 >$3/score.txt; exit 42", 3),
+        ("echo 1.0e+00 >$3/score.txt; exit 42", 1),
+        ("echo 0.5 >$3/score_multiplier.txt; exit 42", 2),
+        ("echo 3 >$3/score.txt; exit 43", 0),
+    ],
+)
+def test_an_output_validator_that_scores(harness: Any, script: str, score: float) -> None:
+    checker = {"kind": "kattis", "command": ["sh", "-c", script, "validate"]}
+    _, (_, test) = harness({"1.in": "x"}, checker=checker, points=4)
+    assert test["score"] == score
+
+
+def test_the_worst_case_of_a_group_may_count(harness: Any) -> None:
+    half = {"kind": "custom", "command": "echo 0.5; exit 7 #"}
+    files = {"g/1.in": "1", "g/1.out": "1", "g/2.in": "2"}
+    rules = {"groups": {"g": {"worst_counts": True, "points": 3}}}
+    _, (_, *tests) = harness(files, cases={"g/2": {"checker": half}}, **rules)
+    assert [test["score"] for test in tests] == [1.5, 1.5]
+
+
+def test_a_checker_is_built_once(harness: Any, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    checker = {
+        "kind": "custom",
+        "build": f"echo built >>{made}",
+        "command": f"cat {made}; exit 1 #",
+    }
+    _, (_, *tests) = harness({"1.in": "", "2.in": ""}, checker=checker)
+    assert [test["output"] for test in tests] == ["built", "built"]
+
+
+NEGATIVE = "echo -1 >$3/score.txt; exit 42"
+GUESS = 'read a; echo higher; read b; [ "$b" = 7 ] && exit {right}; echo wrong >&2; exit {wrong}'
+
+
+def talker(directory: Path, text: str) -> str:
+    """Return a program that does what a line of shell says."""
+    program = directory / "talks"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "why", "ended"),
+    [
+        ("echo 3; read l; [ $l = higher ] && echo 7", 1, "", None),
+        ("echo 3; read l; echo 4", 0, "wrong", None),
+        # What it does once it was told that it is wrong is no matter.
+        ("echo 3; read l; echo 4; sleep 60", 0, "wrong", None),
+        ("echo 3; read l; echo 7; sleep 60", 0, "no end within 1 s", "time-limit"),
+        ("echo 3; read l; echo 7; exit 5", 0, "exit code 5", "runtime-error"),
+        ("read l; echo 7", 0, "no end within 1 s", "time-limit"),
+        ("exit 5", 0, "exit code 5", "runtime-error"),
+        ("exit 0", 0, "wrong", None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["kattis", "interactor"])
+def test_a_program_that_is_talked_with(
+    harness: Any, tmp_path: Path, kind: str, text: str, score: float, why: str, ended: str | None
+) -> None:
+    if kind == "kattis":
+        command = ["sh", "-c", GUESS.format(right=42, wrong=43)]
+        rules: dict[str, Any] = {"checker": {"kind": kind, "command": command, "interactive": True}}
+    else:
+        rules = {kind: ["sh", "-c", GUESS.format(right=0, wrong=1)]}
+    code, (_, test) = harness({"1.in": ""}, run=talker(tmp_path, text), time_s=1, **rules)
+    assert (code, test["score"]) == (0, score)
+    assert why in test["output"]
+    assert test["extra_data"].get("ended") == ended
+
+
+def test_a_checker_may_judge_what_an_interactor_wrote(harness: Any, tmp_path: Path) -> None:
+    rules = {"interactor": ["sh", "-c", "cat >$2", "talk"], "checker": "tokens"}
+    program = talker(tmp_path, "echo one")
+    _, (_, *tests) = harness(
+        {"1.in": "", "1.ans": "one", "2.in": "", "2.ans": "two"}, run=program, **rules
+    )
+    assert [test["score"] for test in tests] == [1, 0]
+
+
+def test_an_interactor_that_makes_nothing_of_an_early_end(harness: Any, tmp_path: Path) -> None:
+    rules = {"interactor": ["sh", "-c", "read line || exit 9"]}
+    code, (_, test) = harness({"1.in": ""}, run=talker(tmp_path, "exit 0"), **rules)
+    assert (code, test["score"]) == (0, 0)
+    assert "ended before all was said" in test["output"]
+
+
+@pytest.mark.parametrize(
     ("files", "spec"),
     [
+        ({"1.in": "x"}, {"interactor": "exit 9"}),
+        ({"1.in": "x"}, {"interactor": ["/absent"]}),
+        ({"1.in": "x"}, {"interactor": {"command": "true", "build": "exit 1"}}),
+        (
+            {"1.in": "x"},
+            {"checker": {"kind": "kattis", "command": "echo -1 >$3/score.txt; exit 42"}},
+        ),
         ({"1.in": "x", "1.out": "x"}, {"checker": {"kind": "custom", "command": "exit 9"}}),
         ({"1.in": "x", "1.out": "x"}, {"checker": {"kind": "kattis", "command": "exit 0 #"}}),
         ({"1.in": "x", "1.out": "x"}, {"checker": {"kind": "custom", "command": "echo 7; exit 7"}}),

@@ -103,11 +103,34 @@ def test_a_scored_package_has_points_by_group() -> None:
     }
 
 
+def test_an_interactive_package_has_a_validator_that_talks() -> None:
+    for problem in ("type: interactive", "validation: custom interactive"):
+        files = {"problem.yaml": problem, ".timelimit": "3", "output_validators/a.py": "", **CASES}
+        cases = told(files)["cases"]
+        assert cases["checker"]["interactive"]
+        assert cases["time_s"] == 6
+
+
+def test_a_validator_that_scores_gives_a_part_of_what_its_group_can_give() -> None:
+    found = told(
+        {
+            "problem.yaml": "{type: scoring, validation: custom score}",
+            **CASES,
+            "output_validators/a.py": "",
+            "data/secret/testdata.yaml": "{grader_flags: min, range: 0 50}",
+        }
+    )
+    assert found["cases"]["groups"]["secret"] == {
+        "shown": False,
+        "points": 25,
+        "worst_counts": True,
+    }
+
+
 @pytest.mark.parametrize(
     ("problem", "why"),
     [
-        ("type: interactive", "interactive.*split run"),
-        ("validation: custom interactive", "interactive"),
+        ("type: interactive", "interactive, and there is no output_validator"),
         ("type: [scoring, multi-pass]", "multi-pass"),
         ("validation: custom", "there is no output_validator"),
     ],
@@ -194,9 +217,20 @@ def test_a_polygon_package_with_points_and_a_checker_of_its_own(tmp_path: Path) 
     assert cases.groups["secret/big"].all_or_nothing
 
 
+def test_an_interactive_problem_of_polygon(tmp_path: Path) -> None:
+    interactor = '<interactor><source path="files/check.cpp"/></interactor>'
+    with bundle_of(polygon_of(tmp_path / "talks", more=interactor)) as bundle:
+        assignment = load_assignment(package_document(bundle), BUILT_IN, SandboxSettings())
+    cases = assignment.cases
+    assert cases is not None
+    assert cases.interactor is not None
+    assert cases.interactor.build == cases.interactor.command
+    assert cases.interactor.command[-2:] == ["interactor", "/mnt/tests/files/check.cpp"]
+
+
 def test_what_is_not_taken_of_polygon(tmp_path: Path) -> None:
-    interactive = polygon_of(tmp_path / "one", more="<interactor/>")
-    with pytest.raises(AssignmentError, match="split run"), bundle_of(interactive):
+    absent = polygon_of(tmp_path / "one", more="<interactor><source path='files/x'/></interactor>")
+    with pytest.raises(AssignmentError, match="interactor 'files/x' is not"), bundle_of(absent):
         pass
     lacking = polygon_of(tmp_path / "two")
     (lacking / "tests" / "02").unlink()
@@ -266,31 +300,38 @@ int main(int, char **given) {
 """
 
 
-def ends(command: list[str], directory: Path, *arguments: str, stdin: str = "") -> list[int]:
-    """Call it twice, for the first call builds it; return how it ended."""
+def ends(command: list[str], directory: Path, *arguments: str, stdin: str = "") -> int:
+    """Call it; return how it ended."""
     environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(directory)}
-    return [
-        subprocess.run(
-            [*command, *arguments], env=environment, input=stdin, text=True, check=False
-        ).returncode
-        for _ in range(2)
-    ]
+    return subprocess.run(
+        [*command, *arguments], env=environment, input=stdin, text=True, check=False
+    ).returncode
 
 
-def test_a_validator_is_built_once_and_told_its_flags_last(tmp_path: Path) -> None:
+def test_a_validator_is_built_and_told_its_flags_last(tmp_path: Path) -> None:
     source = tmp_path / "output_validators" / "own"
     source.mkdir(parents=True)
     (source / "validate.cc").write_text(VALIDATE_CC)
     (source / "right.h").write_text('#define RIGHT "yes"\n')
     problem = "{validation: custom, validator_flags: two words}"
     files = {"problem.yaml": problem, "output_validators/own/validate.cc": "", **CASES}
-    command = told(files)["cases"]["checker"]["command"]
-    command[4] = str(source)
-    assert ends(command, tmp_path, "in", "ans", "dir/", stdin="yes") == [42, 42]
-    assert ends(command, tmp_path, "in", "ans", "dir/", stdin="no") == [43, 43]
+    checker = told(files)["cases"]["checker"]
+    build, command = checker["build"], checker["command"]
+    build[4] = command[4] = str(source)
+    assert ends(build, tmp_path) == 0
+    assert ends(command, tmp_path, "in", "ans", "dir/", stdin="yes") == 42
+    assert ends(command, tmp_path, "in", "ans", "dir/", stdin="no") == 43
 
 
-def test_a_checker_of_polygons_is_built_once(tmp_path: Path) -> None:
+def test_a_validator_that_cannot_be_built_says_so(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "validate.cc").write_text("int main( {")
+    files = {"problem.yaml": "type: pass-fail", "output_validator/validate.cc": "", **CASES}
+    build = told(files)["cases"]["checker"]["build"]
+    assert ends([*build[:4], str(tmp_path / "own")], tmp_path) != 0
+
+
+def test_a_checker_of_polygons_is_built(tmp_path: Path) -> None:
     with bundle_of(polygon_of(tmp_path / "p", checker="own.cpp")) as bundle:
         assignment = load_assignment(package_document(bundle), BUILT_IN, SandboxSettings())
     assert assignment.cases is not None
@@ -300,6 +341,7 @@ def test_a_checker_of_polygons_is_built_once(tmp_path: Path) -> None:
     for name, text in (("in", "x"), ("out", "3"), ("right", "3\n"), ("wrong", "4")):
         (tmp_path / name).write_text(text)
     command = [*(assignment.cases.checker.command or [])[:-1], str(source)]
+    assert ends(command, tmp_path) == 0
     files = [str(tmp_path / name) for name in ("in", "out")]
-    assert ends(command, tmp_path, *files, str(tmp_path / "right")) == [0, 0]
-    assert ends(command, tmp_path, *files, str(tmp_path / "wrong")) == [1, 1]
+    assert ends(command, tmp_path, *files, str(tmp_path / "right")) == 0
+    assert ends(command, tmp_path, *files, str(tmp_path / "wrong")) == 1

@@ -1,7 +1,7 @@
-# Runs the output validator of a problem package, which the first case builds.
-# Arguments: its directory, its flags in one word, then input, answer, directory for feedback.
+# Builds the output validator of a problem package, and runs it.
+# Arguments: its directory; to run it also its flags in one word, then input, answer, directory for
+# feedback.
 source=$1 flags=$2 made=${TMPDIR:-/tmp}/validator
-shift 2
 build() {
     rm -rf "$made" && mkdir "$made" && cp -RL "$source/." "$made" && chmod -R u+rwX "$made" || exit 1
     cd "$made" || exit 1
@@ -18,9 +18,13 @@ build() {
         [ -n "$name" ] || { echo "the validator is not in C, C++ or Python, and has no build"; exit 1; }
         printf '#!/bin/sh\nexec python3 "%s/%s" "$@"\n' "$made" "$name" >run
     fi || exit 1
-    chmod +x run && touch .built
+    chmod +x run
 }
-[ -f "$made/.built" ] || (build) </dev/null >&2 || exit 1
+if [ "$#" -eq 1 ]; then
+    build
+    exit
+fi
+shift 2
 set -f
 # shellcheck disable=SC2086 # the flags are words
 exec "$made/run" "$@" $flags
