@@ -95,4 +95,4 @@ def test_every_whole_action_on_the_page_can_be_loaded(tmp_path: Path) -> None:
     whole = [block for block in BLOCK.findall(PAGE.read_text()) if "@action" in block]
     for number, block in enumerate(whole):
         (tmp_path / f"page_{number}.py").write_text(block)
-    assert {"count_words", "run_c"} <= set(load_actions(tmp_path))
+    assert {"count_words", "run_c", "count_each"} <= set(load_actions(tmp_path))
