@@ -6,12 +6,12 @@ count what this process answered since it started.
 
 from __future__ import annotations
 
-from collections import Counter as Numbers
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from job_engine.api.concurrency.streams import Streams
@@ -26,33 +26,20 @@ class Metrics:
     """The metrics of one process of the API."""
 
     def __init__(self, backlogs: Backlogs, streams: Streams) -> None:
+        self._answers = _Answers()
         self._registry = CollectorRegistry()
-        self._claims = Counter(
-            "job_engine_claims",
-            "Claims of executors that this process answered, by the answer.",
-            ["answer"],
-            registry=self._registry,
-        )
-        self._reports = Counter(
-            "job_engine_reports",
-            "Reports of executors that this process took: progress, success, failed, retry "
-            "(a platform fault), release (given back); and what became of them.",
-            ["report", "receipt"],
-            registry=self._registry,
-        )
         self._registry.register(_Gauges(backlogs, streams))
+        self._registry.register(self._answers)
         ProcessCollector(registry=self._registry)
 
     def claimed(self, replies: Iterable[ClaimReply]) -> None:
         """Count the answers to claims."""
-        for answer, number in Numbers(reply.answer.value for reply in replies).items():
-            self._claims.labels(answer).inc(number)
+        self._answers.claims.update((reply.answer.value,) for reply in replies)
 
-    def reported(self, reports: Iterable[Report], receipts: Sequence[ReportReceipt]) -> None:
+    def reported(self, reports: Iterable[Report], receipts: Iterable[ReportReceipt]) -> None:
         """Count reports, and what became of them, in the same order."""
         taken = zip(map(_kind, reports), receipts, strict=True)
-        for (kind, receipt), number in Numbers(taken).items():
-            self._reports.labels(kind, receipt.value).inc(number)
+        self._answers.reports.update((kind, receipt.value) for kind, receipt in taken)
 
     def render(self) -> bytes:
         """Return all of it in Prometheus' text format; reads the store, so it blocks."""
@@ -63,6 +50,32 @@ def _kind(report: Report) -> str:
     if report.kind is ReportKind.FINISH and report.state is not None:
         return report.state.value.lower()
     return report.kind.value
+
+
+class _Answers(Collector):
+    """What executors were answered, by labels; the event loop's thread counts."""
+
+    def __init__(self) -> None:
+        self.claims: Counter[tuple[str, ...]] = Counter()
+        self.reports: Counter[tuple[str, ...]] = Counter()
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield what was counted so far."""
+        claims = CounterMetricFamily(
+            "job_engine_claims",
+            "Claims of executors that this process answered, by the answer.",
+            labels=["answer"],
+        )
+        reports = CounterMetricFamily(
+            "job_engine_reports",
+            "Reports of executors that this process took: progress, success, failed, retry "
+            "(a platform fault), release (given back); and what became of them.",
+            labels=["report", "receipt"],
+        )
+        for family, numbers in ((claims, self.claims), (reports, self.reports)):
+            for labels, number in numbers.copy().items():
+                family.add_metric(labels, number)
+            yield family
 
 
 class _Gauges(Collector):
