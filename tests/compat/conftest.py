@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 from kazoo.client import KazooClient
 
-from tests.compat.clients.environment import VERSIONS, client_python
+from tests.compat.clients.environment import VERSIONS, released
 from tests.compat.clients.recorder import Recorder
 from tests.compat.clients.remote import Remote
 from tests.conftest import zookeeper_tree
@@ -72,7 +72,7 @@ def api_process(
 @pytest.fixture(scope="session", params=VERSIONS)
 def interpreter(request: pytest.FixtureRequest) -> tuple[str, Path]:
     """A release of `nuvla-api`, and the interpreter that has it."""
-    return request.param, client_python(request.param)
+    return request.param, released("nuvla-api", request.param)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""Private environments with one release of `nuvla-api` each, made once and kept.
+"""Private environments with one release of a peer's package each, made once and kept.
 
-The project itself depends on 4.x, so 3.0.9 cannot live in its environment; and a release
-that is tested by its number is pinned, whatever the project's own environment has.
+The project itself depends on `nuvla-api` 4.x, so 3.0.9 cannot live in its environment; and a
+release that is tested by its number is pinned, whatever the project's own environment has.
 """
 
 from __future__ import annotations
@@ -18,38 +18,40 @@ from tests.conftest import require
 VERSIONS: Final = ("4.2.3", "3.0.9")
 _KEPT: Final = Path(__file__).parents[3] / "var" / "test"
 _INSTALL_S: Final = 100
-_WHICH: Final = "from importlib.metadata import version; print(version('nuvla-api'))"
+_WHICH: Final = "import sys, importlib.metadata as m; print(m.version(sys.argv[1]))"
 
 
-def client_python(version: str) -> Path:
+def released(package: str, version: str, *beside: str) -> Path:
     """Return the interpreter of an environment that has this release, and nothing of ours.
 
-    Skips the test where it cannot be installed; in CI that is a failure.
+    `beside` are packages that the release needs and does not require. Skips the test where
+    it cannot be installed; in CI that is a failure.
     """
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    home = _KEPT / f"nuvla-api-{version}-py{python}"
+    home = _KEPT / f"{package}-{version}-py{python}"
     interpreter = home / "bin" / "python"
-    if _has(interpreter, version):
+    if _has(interpreter, package, version):
         return interpreter
     shutil.rmtree(home, ignore_errors=True)
     home.parent.mkdir(parents=True, exist_ok=True)
     problem = ""
     for command in (
         [sys.executable, "-m", "venv", str(home)],
-        [str(interpreter), "-m", "pip", "install", "--quiet", f"nuvla-api=={version}"],
+        [str(interpreter), "-m", "pip", "install", "--quiet", f"{package}=={version}", *beside],
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_S)
         if done.returncode:
             problem = done.stderr.strip().splitlines()[-1] if done.stderr else "no reason given"
             break
-    require(_has(interpreter, version), f"nuvla-api {version} cannot be installed: {problem}")
+    installed = _has(interpreter, package, version)
+    require(installed, f"{package} {version} cannot be installed: {problem}")
     return interpreter
 
 
-def _has(interpreter: Path, version: str) -> bool:
+def _has(interpreter: Path, package: str, version: str) -> bool:
     if not interpreter.exists():
         return False
-    command = [str(interpreter), "-I", "-c", _WHICH]
+    command = [str(interpreter), "-I", "-c", _WHICH, package]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     return done.stdout.strip() == version
 
