@@ -33,6 +33,12 @@ class CorkedTransport(asyncio.Transport):
         self._flush()
         self._transport.close()
 
+    def write_eof(self) -> None:
+        """Say that nothing more is written; TLS cannot, and its `close` says so."""
+        self._flush()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
     def abort(self) -> None:
         """Close at once."""
         self._written.clear()

@@ -26,6 +26,11 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 """Most bytes of request line and headers together."""
 HEAD_S: Final = 20.0
 """Seconds from the first byte of a request to the end of its headers."""
+LINGER_S: Final = 1.0
+"""Seconds in which what a refused client still sends is read and dropped.
+
+To close with bytes unread resets the connection, and takes the answer from the client.
+"""
 ONCE: Final = frozenset(
     {
         *(b"host", b"content-type", b"content-encoding", b"authorization"),
@@ -41,6 +46,12 @@ class HeadTooLongError(RequestError):
     """The request's headers are too long."""
 
     status = 431
+
+
+class UrlTooLongError(RequestError):
+    """The URL is too long; send a search by PUT, with its parameters as a form."""
+
+    status = 414
 
 
 class HeadTooSlowError(RequestError):
@@ -88,6 +99,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._waiting_since_s: float | None = None
         """When the head began, on the event loop's clock; None: it is complete."""
         self._watch: asyncio.TimerHandle | None = None
+        self._closing: asyncio.TimerHandle | None = None
+        """Closes the connection of a client that was refused."""
         self._problem: RequestError | None = None
         """Why the request that is read now is refused."""
         self._declined: tuple[Any, ...] | None = None
@@ -102,19 +115,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._look_again()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time limit."""
-        if self._watch is not None:
-            self._watch.cancel()
+        """Stop the time limits."""
+        for timer in (self._watch, self._closing):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Count and parse bytes of the client."""
+        if self._closing is not None:
+            return
         if self._waiting_since_s is None and self._idle:
             self._waiting_since_s = self.loop.time()
         if self._head_bytes is not None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(HeadTooLongError())
+                self._refuse(self._too_long())
                 return
         super().data_received(data)
 
@@ -166,8 +182,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Refuse what is too long, or could be read in two ways (RFC 9112 §3.2)."""
         once = [name for name, _ in self.headers if name in ONCE]
         # A head that arrived in one piece was not counted before.
-        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
-            self._problem = HeadTooLongError()
+        length = sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
+        if length > MAX_HEAD_BYTES:
+            self._problem = self._too_long()
         elif len(set(once)) < len(once):
             name = next(name for name in once if once.count(name) > 1)
             self._problem = BadHttpError(f"the header {name.decode()} is there more than once")
@@ -176,6 +193,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._problem is not None:
             # httptools then reports the request as invalid.
             raise self._problem
+
+    def _too_long(self) -> RequestError:
+        return UrlTooLongError() if len(self.url) > MAX_HEAD_BYTES / 2 else HeadTooLongError()
 
     def _look_again(self) -> None:
         # One timer that repeats: a timer for each request would cost all of them time.
@@ -195,6 +215,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(HeadTooSlowError())
 
     def _refuse(self, error: RequestError) -> None:
+        if self._watch is not None:
+            self._watch.cancel()  # or it would refuse a second time
         answer = error_response(error, close=True)
         headers = [
             *self.server_state.default_headers,
@@ -205,4 +227,5 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.write(
             b"".join([STATUS_LINE[error.status], *lines, b"\r\n", bytes(answer.body)])
         )
-        self.transport.close()
+        self.transport.write_eof()
+        self._closing = self.loop.call_later(LINGER_S, self.transport.close)

@@ -8,7 +8,7 @@ from typing import Final
 
 from job_engine.api.openapi.schemas import STRING, Json, ref
 
-ALWAYS: Final = (400, 403, 408, 429, 431, 500, 503)
+ALWAYS: Final = (400, 403, 408, 414, 429, 431, 500, 503)
 """Error statuses that any request may get."""
 WITH_BODY: Final = (413, 415)
 """Further error statuses of requests with a body."""
@@ -23,6 +23,7 @@ _MEANINGS: Final = {
     409: "The resource is in a state that does not allow this.",
     412: "The resource has changed: `If-Match` names another version.",
     413: "The request is larger than this server accepts.",
+    414: "The URL is too long: send a search by PUT, with its parameters as a form.",
     415: "The body's Content-Encoding is neither gzip nor none.",
     422: "`Idempotency-Key` was used for another request.",
     429: "Too many requests; `Retry-After` says when to come again.",

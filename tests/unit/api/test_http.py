@@ -222,3 +222,17 @@ def test_nobody_elses_may(shared: httpx.Client, api: Client) -> None:
     for everybody in ("*", "https://*", "null", "https://lms.example.org/"):
         with pytest.raises(ValidationError):
             ApiSettings(cors_origins=[everybody])
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_url_that_is_too_long_says_what_to_do(api: Client, pieces: int) -> None:
+    """A head is counted while it arrives, or once it is complete."""
+    address = (api.http.base_url.host, api.http.base_url.port)
+    head = b"GET /api/job?filter=" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    size = len(head) // pieces + 1
+    with socket.create_connection(address, timeout=10) as connection:
+        for start in range(0, len(head), size):
+            connection.sendall(head[start : start + size])
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 414 ")
+    assert b"send a search by PUT" in answer
