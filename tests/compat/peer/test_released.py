@@ -46,9 +46,9 @@ def start(python: Path, engine: Engine, tmp_path: Path) -> Iterator[Start]:
 
         def run(script: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
             log = stack.enter_context((tmp_path / f"{script}.log").open("ab"))
+            named = ("--api-url", engine.url, "--api-insecure", "--name", "peer")
             process = subprocess.Popen(
-                [str(python), "-I", "-m", f"nuvla.scripts.{script}", *arguments]
-                + ["--api-url", engine.url, "--api-insecure", "--name", "peer"],
+                [str(python), "-I", "-m", f"nuvla.scripts.{script}", *arguments, *named],
                 env={**clean_environment(tmp_path), **environment},
                 stdout=log,
                 stderr=log,
