@@ -31,7 +31,7 @@ def api(engine: Engine) -> Iterator[Api]:
 
 def start_executor(engine: Engine, receiver: Receiver | None, name: str = "executor") -> None:
     """Start an executor that may send to the receiver, or to nobody private."""
-    pairs = [f"127.0.0.1:{receiver.port}"] if receiver is not None else []
+    pairs = [f"127.0.0.1:{receiver.server_port}"] if receiver is not None else []
     engine.start_executor(name, webhook_allow_http=True, webhook_private_hosts=pairs)
 
 

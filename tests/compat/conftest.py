@@ -75,10 +75,20 @@ def interpreter(request: pytest.FixtureRequest) -> tuple[str, Path]:
     return request.param, released("nuvla-api", request.param)
 
 
-@pytest.fixture
-def client(interpreter: tuple[str, Path], api_process: Engine, tmp_path: Path) -> Iterator[Remote]:
-    """A client that nobody has logged in with yet, whose requests are written down."""
+@pytest.fixture(scope="session")
+def client_process(
+    interpreter: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Remote]:
+    """A process that has that release, for all tests: starting it takes longer than most."""
     version, python = interpreter
-    with Recorder(api_process.url) as wire, Remote(python, version, tmp_path, wire) as remote:
-        remote.connect()
+    with Remote(python, version, tmp_path_factory.mktemp("home")) as remote:
         yield remote
+
+
+@pytest.fixture
+def client(client_process: Remote, api_process: Engine) -> Iterator[Remote]:
+    """A client that nobody has logged in with yet, whose requests are written down."""
+    with Recorder(api_process.url) as wire:
+        client_process.wire = wire
+        client_process.connect()
+        yield client_process

@@ -9,8 +9,10 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
+
+from tests.support.loopback import LoopbackServer
 
 
 @dataclass(frozen=True)
@@ -46,42 +48,25 @@ class Received:
 Answer = Callable[[Received], int]
 
 
-class Receiver:
-    """Listens on loopback and keeps what comes; `with` ends it.
+class Receiver(LoopbackServer):
+    """A server that keeps the messages that it gets.
 
     Args:
         answers: the status codes to answer with, one after the other; then `last`.
     """
 
     def __init__(self, answers: Sequence[int] = (), last: int = 204) -> None:
+        super().__init__(_Handler, receiver=self)
         self.received: list[Received] = []
         self.before_answer: Callable[[Received], None] = lambda _: None
         self._answers = list(answers)
         self._last = last
         self._lock = threading.Lock()
-        handler = type("Handler", (_Handler,), {"receiver": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
-        self._thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Receiver:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join(10)
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self.server.server_port)
 
     @property
     def url(self) -> str:
-        """Where to send to."""
-        return f"http://127.0.0.1:{self.port}/hook"
+        """Where to send messages to."""
+        return f"{super().url}/hook"
 
     def take(self, message: Received) -> int:
         """Keep a message, and return the status to answer with."""

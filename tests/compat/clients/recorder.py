@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import threading
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
+
+from tests.support.loopback import LoopbackServer
 
 
 @dataclass(frozen=True)
@@ -29,29 +30,12 @@ class Request:
         return f"{self.method} {self.path}"
 
 
-class Recorder:
-    """Listens on loopback, and hands every request on unchanged."""
+class Recorder(LoopbackServer):
+    """A proxy that hands every request on unchanged."""
 
     def __init__(self, target: str) -> None:
+        super().__init__(_Handler, recorder=self, target=urlsplit(target))
         self.requests: list[Request] = []
-        handler = type("Handler", (_Handler,), {"recorder": self, "target": urlsplit(target)})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Recorder:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
-
-    @property
-    def url(self) -> str:
-        """Where clients find it."""
-        return f"http://127.0.0.1:{self._server.server_port}"
 
     def take(self) -> list[Request]:
         """Return what was written down since the last call."""

@@ -25,12 +25,13 @@ class RemoteError(Exception):
 
 
 class Remote:
-    """Orders to one client; `with` ends its process."""
+    """Orders to a process with one client at a time; `with` ends the process."""
 
-    def __init__(self, interpreter: Path, version: str, home: Path, wire: Recorder) -> None:
+    def __init__(self, interpreter: Path, version: str, home: Path) -> None:
         self.version = version
         self.major = int(version.partition(".")[0])
-        self.wire = wire
+        self.wire: Recorder
+        """What the client talks to; set for each test."""
         self._process = subprocess.Popen(
             [str(interpreter), "-I", str(PROGRAM)],
             stdin=subprocess.PIPE,

@@ -126,7 +126,7 @@ def test_a_header_instead_of_a_login(client: Remote) -> None:
     assert not [r for r in client.wire.take() if r.path == "session"]  # nothing to log in with
 
 
-def test_cookies_that_are_kept(admin: Remote, tmp_path: object) -> None:
+def test_cookies_that_are_kept(admin: Remote) -> None:
     """`persist_cookie`, the default, reads and writes a Mozilla file in the home directory."""
     admin.connect(persist_cookie=True)
     admin("login_password", "admin", ADMIN_PASSWORD)

@@ -6,13 +6,12 @@ import gzip
 import hashlib
 import json
 import platform
-import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 
 import pytest
@@ -26,6 +25,7 @@ from tests.conftest import require
 from tests.contract.sandbox.docker_host import leftovers
 from tests.contract.sandbox.runner import LIMITS, TREE, run, sh, tar
 from tests.support.images import base_image, docker, require_docker
+from tests.support.loopback import LoopbackServer
 
 pytestmark = pytest.mark.docker
 
@@ -267,19 +267,13 @@ def test_an_absent_image_is_pulled_once_by_name_or_digest(
     require(busybox.is_file(), "needs busybox-static")
     manifest = serve_image(holder_archive(busybox.read_bytes()))
     # Loopback registries need no TLS; the daemon is on this host, or this cannot work.
-    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with LoopbackServer(Registry) as server:
         repository = f"127.0.0.1:{server.server_port}/tiny"
-        try:
-            for image in (f"{repository}:1", f"{repository}@{manifest}"):
-                with ThreadPoolExecutor(3) as pool:
-                    results = pool.map(
-                        lambda _, image=image: run(sandbox, label, sh("echo hi", image=image)),
-                        range(3),
-                    )
-                    assert [result.stdout for result in results] == [b"hi\n"] * 3
-                docker("image", "rm", image)
-        finally:
-            server.shutdown()
-            thread.join()
+        for image in (f"{repository}:1", f"{repository}@{manifest}"):
+            with ThreadPoolExecutor(3) as pool:
+                results = pool.map(
+                    lambda _, image=image: run(sandbox, label, sh("echo hi", image=image)),
+                    range(3),
+                )
+                assert [result.stdout for result in results] == [b"hi\n"] * 3
+            docker("image", "rm", image)

@@ -6,11 +6,10 @@ import json
 import os
 import socket
 import subprocess
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
@@ -19,6 +18,7 @@ import yaml
 
 from tests.support.engine import Engine, eventually
 from tests.support.images import ROOT, base_image, docker
+from tests.support.loopback import LoopbackServer
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -209,20 +209,14 @@ def test_phases_run_as_confined_from_a_container(engine_image: str, sees_cgroups
     """
     sight = ("--pid=host", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:ro") if sees_cgroups else ()
     label = f"test-{uuid.uuid4().hex[:8]}"
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            said = docker(
-                "run", "--rm", *executor_options(), *sight, engine_image,
-                "python3", "-c", REACH, base_image(), label, str(server.server_port),
-            )  # fmt: skip
-        finally:
-            server.shutdown()
-            thread.join()
-    assert f"reach ok {'page' * 50_000} 403 200000\n" in said, said[:3000]
-    assert "hog memory" in said
-    assert ("bomb processes" if sees_cgroups else "bomb exit") in said
+    with LoopbackServer(Page) as server:
+        output = docker(
+            "run", "--rm", *executor_options(), *sight, engine_image,
+            "python3", "-c", REACH, base_image(), label, str(server.server_port),
+        )  # fmt: skip
+    assert f"reach ok {'page' * 50_000} 403 200000\n" in output, output[:3000]
+    assert "hog memory" in output
+    assert ("bomb processes" if sees_cgroups else "bomb exit") in output
     assert docker("ps", "--all", "--quiet", f"--filter=label=job-engine.label={label}") == ""
 
 

@@ -6,8 +6,10 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
+
+from tests.support.loopback import LoopbackServer
 
 
 @dataclass(frozen=True)
@@ -40,32 +42,18 @@ class Asked:
     body: bytes
 
 
-class Scripted:
-    """Listens on loopback; the last answer is given again and again."""
+class Scripted(LoopbackServer):
+    """A server with an answer for each request; the last one is repeated."""
 
     def __init__(self, *script: Say | Drop | Hang) -> None:
+        super().__init__(_Handler, script=self)
         self.asked: list[Asked] = []
         self.stopping = threading.Event()
         self._script: Sequence[Say | Drop | Hang] = script
-        handler = type("Handler", (_Handler,), {"script": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
-    def __enter__(self) -> Scripted:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__exit__(*exception)
 
     @property
     def lines(self) -> list[str]:

@@ -47,7 +47,7 @@ def speaking(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 
 def test_a_message_arrives_as_it_is() -> None:
     with Receiver() as receiver:
-        outcome = sender_to(f"127.0.0.1:{receiver.port}").send(
+        outcome = sender_to(f"127.0.0.1:{receiver.server_port}").send(
             receiver.url + "?course=1", HEADERS, '{"a": "é"}'
         )
     assert (outcome.status, outcome.error, outcome.refused) == (204, None, False)
@@ -55,14 +55,14 @@ def test_a_message_arrives_as_it_is() -> None:
     assert message.path == "/hook?course=1"
     assert message.body == {"a": "é"}
     assert message.headers["webhook-id"] == "an-id"
-    assert message.headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert message.headers["host"] == f"127.0.0.1:{receiver.server_port}"
 
 
 def test_what_was_checked_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """DNS rebinding: the second answer would be another place; it is never asked for."""
     with Receiver() as receiver:
         asked = resolving_to(monkeypatch, ["127.0.0.1"], ["127.0.0.2"])
-        pair = f"lms.example.org:{receiver.port}"
+        pair = f"lms.example.org:{receiver.server_port}"
         outcome = sender_to(pair).send(f"http://{pair}/hook", HEADERS, "{}")
     assert outcome.status == 204
     assert asked == ["lms.example.org"]
@@ -80,9 +80,9 @@ def test_a_name_that_turns_private_after_it_was_checked(monkeypatch: pytest.Monk
     with Receiver() as receiver:
         resolving_to(monkeypatch, ["8.8.8.8"], ["127.0.0.1"])
         monkeypatch.setattr(socket, "socket", Refused)
-        url = f"http://lms.example.org:{receiver.port}/"
+        url = f"http://lms.example.org:{receiver.server_port}/"
         assert sender_to().send(url, HEADERS, "{}").status is None
-    assert connected == [("8.8.8.8", receiver.port)]
+    assert connected == [("8.8.8.8", receiver.server_port)]
     assert receiver.received == []
 
 
@@ -98,19 +98,22 @@ def test_the_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatc
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with Receiver() as receiver:
-        assert sender_to(f"127.0.0.1:{receiver.port}").send(receiver.url, {}, "{}").status == 204
+        assert (
+            sender_to(f"127.0.0.1:{receiver.server_port}").send(receiver.url, {}, "{}").status
+            == 204
+        )
 
 
 def test_redirects_are_an_answer_and_no_more() -> None:
     with Receiver(last=302) as receiver:
-        outcome = sender_to(f"127.0.0.1:{receiver.port}").send(receiver.url, HEADERS, "{}")
+        outcome = sender_to(f"127.0.0.1:{receiver.server_port}").send(receiver.url, HEADERS, "{}")
     assert outcome.status == 302
     assert len(receiver.received) == 1
 
 
 def test_nobody_listens() -> None:
     with Receiver() as receiver:
-        url, pair = receiver.url, f"127.0.0.1:{receiver.port}"
+        url, pair = receiver.url, f"127.0.0.1:{receiver.server_port}"
     outcome = sender_to(pair).send(url, HEADERS, "{}")
     assert (outcome.status, outcome.refused) == (None, False)
     assert "cannot be reached" in (outcome.error or "")
@@ -178,7 +181,7 @@ def test_who_does_not_speak_http(said: bytes) -> None:
 
 def test_plain_text_where_tls_was_asked_for() -> None:
     with Receiver() as receiver:
-        pair = f"127.0.0.1:{receiver.port}"
+        pair = f"127.0.0.1:{receiver.server_port}"
         outcome = sender_to(pair).send(f"https://{pair}/hook", HEADERS, "{}")
     assert outcome.status is None
     assert receiver.received == []
