@@ -3,7 +3,7 @@
 The rules, in order:
 
 - the engine's own kill is KILLED, too much output is OUTPUT;
-- exit code 0 that nobody forced is OK, whatever was hit on the way: a test harness
+- exit code 0 that was not forced is OK, whatever was hit on the way: a test harness
   that survives the out-of-memory kill of a child and reports it has done its work;
 - any other end is explained by the resource that ran out (processes, memory, disk, file
   size), before the time that was wasted afterwards, before the bare exit code or signal.
@@ -12,10 +12,10 @@ The rules, in order:
 from __future__ import annotations
 
 import signal as signals
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from job_engine.sandbox.base import Limits, Verdict
+from job_engine.sandbox.base import Limits, PhaseResult, Verdict
 
 _SHELL_SIGNAL_BASE: Final = 128
 _LAST_SIGNAL: Final = 64
@@ -69,6 +69,16 @@ def decide(seen: Observations, limits: Limits) -> Verdict:
     if seen.exit_code == 0 and not out_of_time:
         return Verdict.OK
     return _resource(seen) or _time(seen, limits) or _bare(seen)
+
+
+def ended_with_phase(result: PhaseResult) -> PhaseResult:
+    """Return the result of a companion that was still running when its phase ended.
+
+    Being killed then is no fault; a limit that it met before, and survived, is reported.
+    """
+    if result.verdict in (Verdict.SIGNAL, Verdict.EXIT):
+        return replace(result, verdict=Verdict.OK)
+    return result
 
 
 def _resource(seen: Observations) -> Verdict | None:

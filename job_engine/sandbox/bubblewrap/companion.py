@@ -12,7 +12,7 @@ from typing import Any, Final
 from job_engine.errors import SandboxError
 from job_engine.sandbox.base import PhaseResult
 from job_engine.sandbox.bubblewrap.phase import TICK_S, KillSwitch, PhaseRun
-from job_engine.sandbox.companion import lived
+from job_engine.sandbox.verdict import ended_with_phase
 
 _JOIN_S: Final = 10.0
 
@@ -53,7 +53,7 @@ class CompanionRun(PhaseRun):
         """Return how it ended."""
         assert self._ending is not None, "`started` comes first"
         result = self._result(self._ending, self._ended_at - self._begun)
-        return lived(result) if self._ending["lived"] else result
+        return ended_with_phase(result) if self._ending["was_running"] else result
 
     def _hear_of_end(self) -> dict[str, Any]:
         message = self._channel.receive()

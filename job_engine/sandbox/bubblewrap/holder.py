@@ -42,7 +42,7 @@ class Holder:
         self._started: dict[str, Running] = {}
         """What waits for the word to go, by the name of the phase or companion."""
         self._companion: Running | None = None
-        self._lived = False
+        self._was_running = False
         """Whether the companion still ran when its phase had ended."""
 
     def serve(self) -> None:
@@ -174,7 +174,11 @@ class Holder:
             return None
         try:
             facts = companion.facts()
-            return {**facts, "ran": facts["ran"] or self._lived, "lived": self._lived}
+            return {
+                **facts,
+                "ran": facts["ran"] or self._was_running,
+                "was_running": self._was_running,
+            }
         finally:
             companion.close()
 
@@ -204,7 +208,7 @@ class Holder:
             os.close(pidfd)
         run.reap()
         if self._companion is not None:
-            self._lived = not self._companion.reap(os.WNOHANG)
+            self._was_running = not self._companion.reap(os.WNOHANG)
             self._companion.kill()
             self._companion.reap()
 

@@ -13,7 +13,7 @@ import errno
 import struct
 from typing import Final
 
-from job_engine.sandbox import uncounted
+from job_engine.sandbox import syscall_rules
 
 _RETURN: Final = 0x06
 _LOAD: Final = 0x20
@@ -104,14 +104,13 @@ _ABSENT: Final[dict[str, tuple[int, int]]] = {
     "cachestat": (451, 451),
     # glibc falls back to clone, whose flags a filter can read.
     "clone3": (435, 435),
-    # One stock of requests for the whole host, whoever takes them; programs do without.
+    # Requests come from one stock of the whole host; programs do without.
     "io_setup": (206, 0),
 }
-"""What programs are told that this kernel has not."""
+"""Calls that are answered with ENOSYS, as by a kernel without them."""
 _ATTRIBUTES: Final = ((188, 5), (189, 6), (190, 7), (463, 463))
-"""`setxattr`, `lsetxattr`, `fsetxattr` and `setxattrat`: what an access list (`posix_acl`) takes
-of the kernel's memory, 64 KiB a file, is counted by no cgroup. The answer is that of file systems
-which keep no attributes."""
+"""`setxattr`, `lsetxattr`, `fsetxattr` and `setxattrat`: an access list (`posix_acl`) takes up to
+64 KiB of uncounted memory a file. The answer is that of file systems without attributes."""
 _FIRST_UNKNOWN: Final = 467
 """From here on calls are younger than this filter, which cannot tell what they are for."""
 _CLONE: Final = (56, 220)
@@ -124,40 +123,16 @@ _PRCTL: Final = (157, 167)
 _SECCOMP: Final = (317, 277)
 _FADVISE: Final = (221, 223)
 _SYNC: Final = ((162, 81), (306, 267), (74, 82), (75, 83), (277, 84))
-"""`sync`, `syncfs`, `fsync`, `fdatasync` and `sync_file_range`: they have the host's disks
-written and their caches flushed, be it by way of a file of /usr that is open for reading only,
-and nothing of a phase's is on one."""
+"""`sync`, `syncfs`, `fsync`, `fdatasync` and `sync_file_range`: they flush the host's caches, also
+through a file of /usr that is open for reading only, and nothing of a phase's is on a disk."""
 _MSYNC: Final = (26, 227)
-_MS_SYNC: Final = 4
-"""With it, `msync` does the same. Without it, it is how a stack is unwound safely: it tells
-whether something is mapped."""
-
 _FCNTL: Final = (72, 25)
-_DESCRIPTION_LOCKS: Final = (37, 38)
-"""F_OFD_SETLK and F_OFD_SETLKW: no cgroup counts what locks take of the kernel's memory, and
-these can be kept where nobody sees them, in descriptors on their way between processes. The
-answer is that of kernels which have none."""
-
-_NEW_NAMESPACES: Final = 0x7E02_0000
-_TERMINALS: Final = (0x5412, 0x541C, uncounted.LINE_DISCIPLINE)
+_TERMINALS: Final = (0x5412, 0x541C, syscall_rules.LINE_DISCIPLINE)
 """TIOCSTI and TIOCLINUX, which type into a terminal that others may share, and TIOCSETD."""
 _DONE: Final = 0
 """An errno that means success, though nothing was done."""
-_PERSONALITIES: Final = (0, 0xFFFF_FFFF, 0x0004_0000)
-"""Linux, the query, and no address randomisation (which sanitizers ask for)."""
 _SETRLIMIT: Final = (160, 164)
 _PRLIMIT: Final = (302, 261)
-_CORE: Final = 4
-"""RLIMIT_CORE. At 1 no core is written and no program of the host's is started for it; at 0
-that program would be (core(5)), so that nobody may lower it. Sanitizers end where they cannot,
-so they are told that they did."""
-_UNIX: Final = 1
-_INTERNET: Final = (2, 10)
-"""AF_INET, AF_INET6. Netlink is not among them: what the kernel answers there waits in memory
-that no cgroup counts, up to `net.core.rmem_max` a socket."""
-_PROTOCOLS: Final = (0, 6, 17)
-"""The default, TCP and UDP. Others would have the kernel load modules that nobody else uses,
-and what waits at a socket for echoes (ICMP) is not counted either."""
 
 
 class _Assembler:
@@ -213,22 +188,22 @@ def build(machine: str) -> bytes:
     for numbers in _ATTRIBUTES:
         out.emit(_JUMP_EQUAL, numbers[column], 0, 1)
         out.answer(errno.EOPNOTSUPP)
-    out.on_call(_CLONE[column], _none_of_bits(0, _NEW_NAMESPACES, errno.EPERM))
+    out.on_call(_CLONE[column], _none_of_bits(0, syscall_rules.NEW_NAMESPACES, errno.EPERM))
     out.on_call(_IOCTL[column], _none_of(1, _TERMINALS, errno.EPERM))
-    out.on_call(_PERSONALITY[column], _one_of(0, _PERSONALITIES, errno.EPERM))
-    out.on_call(_PRCTL[column], _none_of(0, (uncounted.CORE_SCHEDULING,), errno.EINVAL))
-    out.on_call(_SECCOMP[column], _none_of_bits(1, uncounted.FILTER_LISTENER, errno.EINVAL))
-    out.on_call(_FADVISE[column], _none_of(3, (uncounted.DROP_CACHE,), _DONE))
-    out.on_call(_SETRLIMIT[column], _none_of(0, (_CORE,), _DONE))
+    out.on_call(_PERSONALITY[column], _one_of(0, syscall_rules.PERSONALITIES, errno.EPERM))
+    out.on_call(_PRCTL[column], _none_of(0, (syscall_rules.CORE_SCHEDULING,), errno.EINVAL))
+    out.on_call(_SECCOMP[column], _none_of_bits(1, syscall_rules.FILTER_LISTENER, errno.EINVAL))
+    out.on_call(_FADVISE[column], _none_of(3, (syscall_rules.DROP_CACHE,), _DONE))
+    out.on_call(_SETRLIMIT[column], _none_of(0, (syscall_rules.RLIMIT_CORE,), _DONE))
     out.on_call(_PRLIMIT[column], _no_new_core_limit())
     out.on_call(_SOCKET[column], _socket())
-    out.on_call(_SOCKETPAIR[column], _one_of(0, (_UNIX,), errno.EAFNOSUPPORT))
+    out.on_call(_SOCKETPAIR[column], _one_of(0, (syscall_rules.AF_UNIX,), errno.EAFNOSUPPORT))
     out.on_call(_SETSOCKOPT[column], _socket_option())
     for numbers in _SYNC:
         out.emit(_JUMP_EQUAL, numbers[column], 0, 1)
         out.answer(_DONE)
-    out.on_call(_FCNTL[column], _none_of(1, _DESCRIPTION_LOCKS, errno.EINVAL))
-    out.on_call(_MSYNC[column], _none_of_bits(2, _MS_SYNC, _DONE))
+    out.on_call(_FCNTL[column], _none_of(1, syscall_rules.DESCRIPTION_LOCKS, errno.EINVAL))
+    out.on_call(_MSYNC[column], _none_of_bits(2, syscall_rules.MS_SYNC, _DONE))
     out.emit(_JUMP_GREATER_EQUAL, _FIRST_UNKNOWN, 0, 1)
     out.answer(errno.ENOSYS)
     out.emit(_RETURN, _ALLOW)
@@ -255,7 +230,7 @@ def _no_new_core_limit() -> _Assembler:
     new_limit.emit(_RETURN, _ALLOW)
     block = _Assembler()
     block.load_argument(1)
-    block.on_call(_CORE, new_limit)
+    block.on_call(syscall_rules.RLIMIT_CORE, new_limit)
     block.emit(_RETURN, _ALLOW)
     return block
 
@@ -263,10 +238,10 @@ def _no_new_core_limit() -> _Assembler:
 def _socket() -> _Assembler:
     block = _Assembler()
     block.load_argument(0)
-    block.emit(_JUMP_EQUAL, _UNIX, 0, 1)
+    block.emit(_JUMP_EQUAL, syscall_rules.AF_UNIX, 0, 1)
     block.emit(_RETURN, _ALLOW)
-    for family in _INTERNET:
-        block.on_call(family, _one_of(2, _PROTOCOLS, errno.EPROTONOSUPPORT))
+    for family in syscall_rules.INTERNET_FAMILIES:
+        block.on_call(family, _one_of(2, syscall_rules.INTERNET_PROTOCOLS, errno.EPROTONOSUPPORT))
     block.answer(errno.EAFNOSUPPORT)
     return block
 
@@ -274,7 +249,7 @@ def _socket() -> _Assembler:
 def _socket_option() -> _Assembler:
     block = _Assembler()
     block.load_argument(1)
-    for level, answers in uncounted.SOCKET_OPTIONS.items():
+    for level, answers in syscall_rules.SOCKET_OPTIONS.items():
         names = _Assembler()
         names.load_argument(2)
         for name, error in answers.items():

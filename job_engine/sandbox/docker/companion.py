@@ -22,7 +22,7 @@ class Ended:
     """How a companion ended."""
 
     ending: Ending
-    lived: bool
+    was_running: bool
     """Whether it was still running when its phase ended."""
 
 
@@ -55,8 +55,8 @@ class Companion:
             raise SandboxError("a companion's container cannot be ended")
         self._check()
         if self._ending.reason is not Stop.KILLED:
-            return Ended(self._ending, lived=False)
-        return Ended(replace(self._ending, reason=None), lived=not self._was_over)
+            return Ended(self._ending, was_running=False)
+        return Ended(replace(self._ending, reason=None), was_running=not self._was_over)
 
     def _check(self) -> None:
         if self._error is not None:

@@ -18,50 +18,33 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
-from job_engine.sandbox import uncounted
+from job_engine.sandbox import syscall_rules
 
-_NEW_NAMESPACES: Final = 0x7E02_0000
-_PERSONALITIES: Final = (0, 0xFFFF_FFFF, 0x0004_0000)
-"""Linux, the query, and no address randomisation (which sanitizers ask for)."""
-_UNIX: Final = 1
-_INTERNET: Final = (2, 10)
-"""AF_INET, AF_INET6."""
-_PROTOCOLS: Final = (0, 6, 17)
-"""The default, TCP and UDP. Others would have the kernel load modules that nobody else uses,
-and what waits at a socket for echoes (ICMP) is counted by no cgroup."""
-_MULTIPATH: Final = 262
-"""What Go asks for first."""
-_CORE: Final = 4
-"""RLIMIT_CORE."""
-_NETLINK: Final = 16
-"""Refused: what the kernel answers there waits in memory that no cgroup counts, up to
-`net.core.rmem_max` a socket. PAM (`su`) takes this answer for a kernel without audit, and any
-other for a failure; the resolver and Go's network do without as well."""
+_IPPROTO_MPTCP: Final = 262
+"""Go tries it first."""
+_AF_NETLINK: Final = 16
+"""PAM (`su`) takes the answer for a kernel without audit, and any other for a failure; the
+resolver and Go's network do without as well."""
 _COUNTED_BY_USER: Final = ("inotify_init", "inotify_init1")
-"""Few for each user (128 where nobody set it), and the host's services need some."""
+"""Few for each user (128 by default), and the host's services need some."""
 _SYNC: Final = ("sync", "syncfs", "fsync", "fdatasync", "sync_file_range", "sync_file_range2")
-_MS_SYNC: Final = 4
-_DESCRIPTION_LOCKS: Final = (37, 38)
-"""F_OFD_SETLK and F_OFD_SETLKW: no cgroup counts what locks take of the kernel's memory, and
-these can be kept where nobody sees them, in descriptors on their way between processes. The
-answer is that of kernels which have none."""
 _ABSENT: Final = (
     # glibc falls back to clone, whose flags a filter can read.
     "clone3",
-    # One stock of requests for the whole host, whoever takes them; programs do without.
+    # Requests come from one stock of the whole host; programs do without.
     "io_setup",
     # What the kernel keeps of each page of shared memory is counted by no cgroup.
     *("mbind", "set_mempolicy", "get_mempolicy", "set_mempolicy_home_node"),
     # Tells which files of its image others have read.
     "cachestat",
 )
-"""What programs are told that this kernel has not."""
+"""Calls that are answered with ENOSYS, as by a kernel without them."""
 _LARGE_OPTIONS: Final = (0x5356_4D41, 0x5961_6D61)
 """PR_SET_VMA, by which memory is named, and PR_SET_PTRACER, which sanitizers need."""
 _LOW_HALF: Final = 2**32 - 1
 _ATTRIBUTES: Final = ("setxattr", "lsetxattr", "fsetxattr", "setxattrat")
-"""What an access list (`posix_acl`) takes of the kernel's memory, 64 KiB a file, is counted by no
-cgroup. The answer is that of file systems which keep no attributes."""
+"""An access list (`posix_acl`) takes up to 64 KiB of uncounted memory a file. The answer is that
+of file systems without attributes."""
 _ALLOWED: Final = """\
     accept accept4 access alarm arch_prctl bind brk capget capset chdir chmod chown clock_getres
     clock_gettime clock_nanosleep close close_range connect copy_file_range creat dup dup2 dup3
@@ -105,27 +88,26 @@ def profile(*, host_root: bool = False) -> str:
         {"names": list(_ABSENT), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
         {"names": list(_ATTRIBUTES), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EOPNOTSUPP},
         *_limits(),
-        _allow("clone", _masked(_NEW_NAMESPACES, 0)),
-        *(_allow("personality", _equal(value)) for value in _PERSONALITIES),
+        _allow("clone", _masked(syscall_rules.NEW_NAMESPACES, 0)),
+        *(_allow("personality", _equal(value)) for value in syscall_rules.PERSONALITIES),
         *_sockets(),
-        # They have the host's disks written and their caches flushed, be it by way of a file
-        # that is open for reading only, and nothing of a phase's is worth that.
+        # They flush the host's caches, also through a file that is open for reading only, and
+        # nothing of a phase's is on a disk.
         *map(_done, _SYNC),
-        # Without MS_SYNC it is how a stack is unwound safely: it tells what is mapped.
-        _allow("msync", _bits(_MS_SYNC, 0)),
-        _done("msync", _bits(_MS_SYNC, _MS_SYNC)),
-        *_all_but("fcntl", 1, _DESCRIPTION_LOCKS, bits=11),
+        _allow("msync", _bits(syscall_rules.MS_SYNC, 0)),
+        _done("msync", _bits(syscall_rules.MS_SYNC, syscall_rules.MS_SYNC)),
+        *_all_but("fcntl", 1, syscall_rules.DESCRIPTION_LOCKS, bits=11),
         *(
             {**_done("fcntl", {**_equal(command), "index": 1}), "errnoRet": errno.EINVAL}
-            for command in _DESCRIPTION_LOCKS
+            for command in syscall_rules.DESCRIPTION_LOCKS
         ),
-        *_all_but("ioctl", 1, (uncounted.LINE_DISCIPLINE,), bits=32),
-        *_all_but("prctl", 0, (uncounted.CORE_SCHEDULING,), bits=7),
+        *_all_but("ioctl", 1, (syscall_rules.LINE_DISCIPLINE,), bits=32),
+        *_all_but("prctl", 0, (syscall_rules.CORE_SCHEDULING,), bits=7),
         *(_allow("prctl", _equal(option)) for option in _LARGE_OPTIONS),
-        _allow("seccomp", {**_masked(uncounted.FILTER_LISTENER, 0), "index": 1}),
-        *_all_but("fadvise64", 3, (uncounted.DROP_CACHE,), bits=3),
-        _done("fadvise64", {**_equal(uncounted.DROP_CACHE), "index": 3}),
-        # What programs know how to do without.
+        _allow("seccomp", {**_masked(syscall_rules.FILTER_LISTENER, 0), "index": 1}),
+        *_all_but("fadvise64", 3, (syscall_rules.DROP_CACHE,), bits=3),
+        _done("fadvise64", {**_equal(syscall_rules.DROP_CACHE), "index": 3}),
+        # Programs fall back to polling.
         *(
             {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EMFILE}
             for name in withheld
@@ -148,15 +130,14 @@ def profile(*, host_root: bool = False) -> str:
 def _limits() -> list[dict[str, Any]]:
     """Return the rules for limits, of which that of cores stays as it is.
 
-    At 1 no core is written and no program of the host's is started for it; at 0 that program
-    would be (core(5)). Sanitizers end where they cannot lower it, so it is said to be done.
+    See `syscall_rules.RLIMIT_CORE`.
     """
-    core = {**_equal(_CORE), "index": 1}
+    core = {**_equal(syscall_rules.RLIMIT_CORE), "index": 1}
     return [
-        *_all_but("setrlimit", 0, (_CORE,), bits=4),
-        *_all_but("prlimit64", 1, (_CORE,), bits=4),
+        *_all_but("setrlimit", 0, (syscall_rules.RLIMIT_CORE,), bits=4),
+        *_all_but("prlimit64", 1, (syscall_rules.RLIMIT_CORE,), bits=4),
         _allow("prlimit64", core, {**_equal(0), "index": 2}),
-        _done("setrlimit", _equal(_CORE)),
+        _done("setrlimit", _equal(syscall_rules.RLIMIT_CORE)),
         _done("prlimit64", core, {**_unequal(0), "index": 2}),
     ]
 
@@ -164,21 +145,21 @@ def _limits() -> list[dict[str, Any]]:
 def _sockets() -> list[dict[str, Any]]:
     """Return the rules for sockets and their options."""
     return [
-        _allow("socket", "socketpair", _equal(_UNIX)),
+        _allow("socket", "socketpair", _equal(syscall_rules.AF_UNIX)),
         *(
             _allow("socket", _equal(family), {**_equal(protocol), "index": 2})
-            for family in _INTERNET
-            for protocol in _PROTOCOLS
+            for family in syscall_rules.INTERNET_FAMILIES
+            for protocol in syscall_rules.INTERNET_PROTOCOLS
         ),
         *(
-            _refuse(errno.EPROTONOSUPPORT, _equal(family), {**_equal(_MULTIPATH), "index": 2})
-            for family in _INTERNET
+            _refuse(errno.EPROTONOSUPPORT, _equal(family), {**_equal(_IPPROTO_MPTCP), "index": 2})
+            for family in syscall_rules.INTERNET_FAMILIES
         ),
-        _refuse(errno.EAFNOSUPPORT, _equal(_NETLINK)),
-        *_options(uncounted.SOCKET_OPTIONS),
+        _refuse(errno.EAFNOSUPPORT, _equal(_AF_NETLINK)),
+        *_options(syscall_rules.SOCKET_OPTIONS),
         *(
             {**_done("setsockopt", *_option(level, name)), "errnoRet": error}
-            for level, answers in uncounted.SOCKET_OPTIONS.items()
+            for level, answers in syscall_rules.SOCKET_OPTIONS.items()
             for name, error in answers.items()
         ),
     ]
@@ -221,7 +202,7 @@ def _all_but(
 
     Of such arguments the kernel reads the low half, and libseccomp compares all of it: there,
     "unequal" holds for a number that is refused as soon as anything stands above it. So what is
-    not refused is told by its low half.
+    not refused is matched by its low half.
     """
     blocks = _others(refused, 0, bits)
     return [_allow(call, {**test, "index": index}, *tests) for test in blocks]

@@ -25,7 +25,6 @@ from job_engine.sandbox.base import (
     Verdict,
     kept_identity,
 )
-from job_engine.sandbox.companion import lived
 from job_engine.sandbox.docker import confine
 from job_engine.sandbox.docker.attach import STDERR
 from job_engine.sandbox.docker.companion import Companion
@@ -37,6 +36,7 @@ from job_engine.sandbox.docker.phase import PhaseContainer
 from job_engine.sandbox.docker.result import read_result
 from job_engine.sandbox.docker.watch import OnOutput
 from job_engine.sandbox.policy import check_inputs, with_env
+from job_engine.sandbox.verdict import ended_with_phase
 
 _JOIN_S: Final = 120.0
 _MAKE_S: Final = 10.0
@@ -200,8 +200,10 @@ class DockerSlot(Slot):
         result = read_result(holder, phase, ending)
         self._events.put(result)
         if ended is not None and phase.companion is not None:
-            beside = read_result(holder, phase.companion, ended.ending)
-            self._events.put(lived(beside) if ended.lived else beside)
+            companion_result = read_result(holder, phase.companion, ended.ending)
+            if ended.was_running:
+                companion_result = ended_with_phase(companion_result)
+            self._events.put(companion_result)
         return result
 
     def _ready_to_run(
