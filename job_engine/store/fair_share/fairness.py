@@ -32,6 +32,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    text,
     update,
 )
 
@@ -72,41 +73,20 @@ def open_lanes(connection: Connection, rows: Iterable[Row]) -> None:
     earlier one if that is greater.
     """
     keys = dict.fromkeys(Key.of(row) for row in rows if is_ready_row(row))
-    for queue in dict.fromkeys(key.queue for key in keys):
-        mine = [key for key in keys if key.queue == queue]
-        found = _lanes_of(connection, queue, [key.share for key in mine])
-        closed = [key for key in mine if key not in found or not found[key].ready]
-        if not closed:
-            continue
-        start_s = _start_s(connection, queue)
-        places = {key: _place(found, key.share, start_s) for key in closed}
-        for statement, known in ((_REOPEN, True), (_OPEN, False)):
-            values = [places[key] | _in_lane(key) for key in closed if (key in found) is known]
-            statement.later(connection, values)
+    _ENSURE_OPEN.later(connection, [_in_lane(key) for key in keys])
 
 
-class _Found(NamedTuple):
+class _Times(NamedTuple):
     virtual_s: float
     settled_s: float
-    ready: bool
 
 
-def _lanes_of(connection: Connection, queue: Queue, names: Sequence[str]) -> dict[Key, _Found]:
-    found: dict[Key, _Found] = {}
+def _lanes_of(connection: Connection, queue: Queue, names: Sequence[str]) -> dict[Key, _Times]:
+    found: dict[Key, _Times] = {}
     for batch in _batches(sorted(set(names))):
         rows = _LANES.all(connection, **queue._asdict(), names=batch)
-        found.update((Key(*row[:4]), _Found(*row[4:])) for row in rows)
+        found.update((Key(*row[:4]), _Times(*row[4:])) for row in rows)
     return found
-
-
-def _place(found: Mapping[Key, _Found], share: str, start_s: float) -> dict[str, Any]:
-    """Return the virtual time at which a share opens a lane."""
-    mine = [lane for key, lane in found.items() if key.share == share]
-    return {
-        "new_virtual_s": max([start_s, *(lane.virtual_s for lane in mine)]),
-        "new_settled_s": max([start_s, *(lane.settled_s for lane in mine)]),
-        "new_ready": True,
-    }
 
 
 def _in_lane(key: Key) -> dict[str, Any]:
@@ -263,11 +243,11 @@ _waits = exists(
     select(literal_column("1")).where(is_ready(), *(jobs.c[n] == lanes.c[n] for n in Key._fields))
 )
 _here: Final = [lanes.c[name] == bindparam(f"in_{name}") for name in Key._fields]
-_places: Final = ("virtual_s", "settled_s", "ready")
+_times: Final = ("virtual_s", "settled_s")
 _names: Final[Any] = bindparam("names", expanding=True)
 
 _LANES: Final = Rows(
-    select(*lanes.c[(*Key._fields, *_places)]).where(*_in_queue(lanes), lanes.c.share.in_(_names)),
+    select(*lanes.c[(*Key._fields, *_times)]).where(*_in_queue(lanes), lanes.c.share.in_(_names)),
     many="names",
 )
 _NEXT: Final = Rows(
@@ -285,11 +265,44 @@ _COST: Final = Rows(
 )
 _OPEN: Final = Many(
     insert(lanes).values(
-        {n: bindparam(f"in_{n}") for n in Key._fields} | {n: bindparam(f"new_{n}") for n in _places}
+        {n: bindparam(f"in_{n}") for n in Key._fields}
+        | {n: bindparam(f"new_{n}") for n in (*_times, "ready")}
     )
 )
-_REOPEN: Final = Many(
-    update(lanes).where(*_here).values({n: bindparam(f"new_{n}") for n in _places})
+# Decided by the database, because nothing of it has to be known here: an answer would cost
+# whoever creates a job another round trip.
+_ENSURE_OPEN: Final = Many(
+    text(
+        """
+        INSERT INTO lanes (action, priority, share, version, virtual_s, settled_s, ready)
+        SELECT
+            CAST(:in_action AS TEXT), CAST(:in_priority AS INTEGER), CAST(:in_share AS TEXT),
+            CAST(:in_version AS INTEGER),
+            CASE WHEN own.virtual_s > next.start_s THEN own.virtual_s ELSE next.start_s END,
+            CASE WHEN own.settled_s > next.start_s THEN own.settled_s ELSE next.start_s END,
+            TRUE
+        FROM (
+            SELECT MAX(virtual_s) AS virtual_s, MAX(settled_s) AS settled_s FROM lanes
+            WHERE action = :in_action AND priority = :in_priority AND share = :in_share
+        ) AS own, (
+            SELECT COALESCE(
+                (SELECT settled_s FROM lanes
+                 WHERE ready AND action = :in_action AND priority = :in_priority
+                 ORDER BY virtual_s LIMIT 1),
+                (SELECT virtual_s FROM frontiers
+                 WHERE action = :in_action AND priority = :in_priority),
+                0.0
+            ) AS start_s
+        ) AS next
+        WHERE NOT EXISTS (
+            SELECT 1 FROM lanes
+            WHERE ready AND action = :in_action AND priority = :in_priority
+              AND share = :in_share AND version = :in_version
+        )
+        ON CONFLICT (action, priority, share, version) DO UPDATE
+        SET virtual_s = excluded.virtual_s, settled_s = excluded.settled_s, ready = TRUE
+        """
+    )
 )
 _ADVANCE: Final = Many(
     update(lanes)
