@@ -13,7 +13,9 @@ Tested against PostgreSQL 15, with libpq 17.
 
 from __future__ import annotations
 
+import math
 import select
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -80,6 +82,7 @@ class Sending:
         self._pg: pq.abc.PGconn = raw.pgconn
         self._items: list[_Item] = []
         self._names: dict[bytes, bytes] = {}
+        self._answered_s = -math.inf
 
     # --- what is to be said ------------------------------------------------------
 
@@ -109,6 +112,12 @@ class Sending:
     def begun(self) -> bool:
         """Whether the beginning of the transaction is on its way, and answered."""
         return not any(item.role is Role.TURN for item in self._items[:1])
+
+    def is_live(self, within_s: float) -> bool:
+        """Return whether the server answered within these seconds, and has not hung up since."""
+        is_fresh = time.monotonic() < self._answered_s + within_s
+        # Between two requests it says nothing but that it ends the connection.
+        return is_fresh and not self._poll(select.POLLIN, 0)
 
     # --- saying it ---------------------------------------------------------------
 
@@ -177,6 +186,7 @@ class Sending:
                 self._await_result()
                 self._pg.get_result()  # there is no more of this one
             self._next()  # all were answered
+            self._answered_s = time.monotonic()
         except psycopg.OperationalError:
             if failed is None:  # or that is why the connection was lost
                 raise
@@ -204,10 +214,13 @@ class Sending:
             self._pg.consume_input()
 
     def _ready(self, events: int) -> int:
+        ((_, found),) = self._poll(events)
+        return found
+
+    def _poll(self, events: int, timeout_ms: int | None = None) -> list[tuple[int, int]]:
         poll = select.poll()
         poll.register(self._pg.socket, events)
-        ((_, found),) = poll.poll()
-        return found
+        return poll.poll(timeout_ms)
 
 
 def _raised(item: _Item, error: Exception) -> Exception:

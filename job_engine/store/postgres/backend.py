@@ -48,7 +48,7 @@ from job_engine.store.postgres.errors import (
     undoes_all,
 )
 from job_engine.store.postgres.notices import Notices
-from job_engine.store.sending import LateError, Role, Sending
+from job_engine.store.sending import BatchError, LateError, Role, Sending
 
 log = get_logger(__name__)
 
@@ -56,6 +56,8 @@ MAX_BATCH: Final = 64
 """Most units that share a commit: so many savepoints of a transaction a server keeps at hand."""
 READERS: Final = 8
 """Connections for reading; further readers wait for one."""
+FRESH_S: Final = 1.0
+"""Seconds for which a connection that the server has answered on is taken to be there."""
 _WRITING: Final = 0x6A6F_6265_6E67_696E
 """Key of the lock of who writes ("jobengin"); advisory locks are each database's own."""
 
@@ -156,7 +158,7 @@ class PostgresDatabase(Database):
             sending.add(Role.TURN, *_TURN)
             self._connection.info["fresh"] = True
             batch.run(self._connection, apart)
-            if not sending.begun:
+            if not sending.begun and not sending.is_live(FRESH_S):
                 # Or a connection that was lost long ago would be found out in the commit.
                 sending.flush()
         except BaseException as error:
@@ -168,10 +170,7 @@ class PostgresDatabase(Database):
             sending.flush()
         except Exception as error:
             _undo(transaction, error)
-            # Ended for its silence, it was before it heard of the commit.
-            if is_lost(error) and not isinstance(
-                cause_of(error), pg.IdleInTransactionSessionTimeout
-            ):
+            if is_lost(error) and not _was_before_the_commit(error):
                 raise OutcomeUnknownError from error
             raise
         transaction.commit()
@@ -214,6 +213,13 @@ def _undo(transaction: RootTransaction, error: BaseException) -> None:
     if is_lost(error):
         transaction.connection.invalidate(error)
     transaction.rollback()
+
+
+def _was_before_the_commit(error: Exception) -> bool:
+    """Return whether the server said that it ended the connection, and not in the commit."""
+    return isinstance(error, BatchError) or isinstance(
+        cause_of(error), pg.IdleInTransactionSessionTimeout
+    )
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -31,13 +33,19 @@ class OutcomeUnknownError(StoreError):
 
 def persistently(attempt: Callable[[], T], which: Callable[[BaseException], bool]) -> T:
     """Call `attempt`, and repeat it after errors for which `which` is true."""
+    try:
+        return attempt()  # of itself: `Retrying` costs as much as a small read
+    except Exception as error:
+        if not which(error):
+            raise
     again = Retrying(
         retry=retry_if_exception(which),
-        stop=stop_after_attempt(ATTEMPTS),
-        # With a delay, or it would collide with the same transaction again.
+        stop=stop_after_attempt(ATTEMPTS - 1),
         wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=2.0),
         reraise=True,
     )
+    # With a delay, or it would collide with the same transaction again.
+    time.sleep(random.uniform(0, FIRST_WAIT_S))
     return again(attempt)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import pytest
 import sqlalchemy as sa
@@ -26,6 +27,9 @@ from tests.contract.store.postgres import (
 from tests.contract.store.support import ON_POSTGRES, Clock, add
 
 pytestmark = ON_POSTGRES
+
+_ADD: Final = Many(sa.insert(counters), ("name", "value"))
+_END_THIS: Final = Many(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
 def test_a_deadlock_with_somebody_else_is_tried_again(store: Store, foreign: Engine) -> None:
@@ -158,16 +162,15 @@ def test_a_failure_that_is_hidden_fails_its_unit_alone(store: Store) -> None:
 
 def test_what_fails_once_its_unit_has_returned_fails_it_alone(store: Store) -> None:
     """A write that nothing waits for is sent with the commit, or with another unit's."""
-    add_one = Many(sa.insert(counters), ("name", "value"))
     begun, go_on = threading.Event(), threading.Event()
 
     def hold(connection: Connection) -> None:
-        add_one.later(connection, [{"name": "x", "value": 1}])
+        _ADD.later(connection, [{"name": "x", "value": 1}])
         begun.set()
         assert go_on.wait(WAIT_S)
 
     def write(name: str, connection: Connection) -> str:
-        add_one.later(connection, [{"name": name, "value": 2}])
+        _ADD.later(connection, [{"name": name, "value": 2}])
         return name
 
     holding = store.database.submit(hold)
@@ -216,6 +219,23 @@ def test_a_restarted_server_is_found_again(store: Store, foreign: Engine) -> Non
     end_connections(foreign, "true")
     assert store.jobs.get(job)["id"] == job
     assert add(store)
+
+
+def test_a_connection_that_ends_before_the_commit_costs_nothing(store: Store) -> None:
+    """All of a write goes to the server at once, but it says how far it came."""
+    runs: list[int] = []
+
+    def write(connection: Connection) -> None:
+        runs.append(1)
+        _ADD.later(connection, [{"name": "x", "value": 1}])
+        if len(runs) == 1:
+            _END_THIS.later(connection, [{}])
+
+    assert add(store)  # or the connection, being fresh, would be tried first
+    store.database.write(write)
+    assert runs == [1, 1]
+    names = sa.select(counters.c.name)
+    assert store.database.read(lambda c: c.execute(names).scalars().all()) == ["x"]
 
 
 def test_a_store_that_cannot_be_reached_says_which_and_no_password(store_url: str) -> None:
