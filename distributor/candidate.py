@@ -15,6 +15,7 @@ from kazoo.recipe.election import Election
 from job_engine.client import unwelcome
 from job_engine.errors import (
     ApiError,
+    ApiUnavailableError,
     LeadershipLostError,
     QueueError,
     QueueRefusedError,
@@ -63,9 +64,13 @@ class Term:
         self._duty = duty
         self._leadership = leadership
         self._known = False
+        self.helpless = False
+        """Whether the API did not answer the last step, or refused who asked: another process,
+        on another machine or with another key, may fare better."""
 
     def step(self) -> float | None:
         """Run one step; return the seconds until the next one, or None when the term is over."""
+        self.helpless = False
         try:
             if not self._known:
                 self._duty.take_over(self._leadership)
@@ -84,6 +89,7 @@ class Term:
             # and the window without a bound (bounded-window).
             self._known = False
             log.warning("leader.api_failed", election=self._name, error=error.message)
+            self.helpless = unwelcome(error) or isinstance(error, ApiUnavailableError)
             if unwelcome(error):
                 return REFUSED_S
         return PAUSE_S
@@ -100,6 +106,8 @@ class Candidate:
         self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._election: Election | None = None
+        self._pause_s = PAUSE_S
+        """Wait before standing again: one that could do nothing lets the others go first."""
         self._thread = threading.Thread(target=self._loop, name=f"elect-{name}", daemon=True)
 
     def start(self) -> None:
@@ -128,6 +136,7 @@ class Candidate:
             # A new object each time: kazoo's lock remembers its node across sessions.
             election = self._session.client.Election(layout.election(self._name), self._identifier)
             self._election = election
+            self._pause_s = PAUSE_S
             if self._stopping.is_set():
                 return
             try:
@@ -144,7 +153,7 @@ class Candidate:
                     log.info("election.interrupted", election=self._name, error=repr(error))
             except Exception:
                 log.exception("election.failed", election=self._name)
-            self._stopping.wait(PAUSE_S)
+            self._stopping.wait(self._pause_s)
 
     def _withdraw_earlier(self) -> None:
         """Delete election nodes that this session left when it last resigned.
@@ -174,8 +183,14 @@ class Candidate:
             patience_s = term.step()
             if patience_s is None:
                 break
+            if term.helpless and self._others_stand():
+                self._pause_s = REFUSED_S
+                break
             self._wanted.wait(patience_s)
         log.info("leader.resigned", election=self._name)
+
+    def _others_stand(self) -> bool:
+        return len(self._session.client.get_children(layout.election(self._name))) > 1
 
     def _still(self, session_id: int) -> bool:
         try:

@@ -26,6 +26,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "api.refused": "Running jobs are given back, and nothing is claimed until the API takes the "
     "executor's actions. See whether JOB_ENGINE_CREDENTIALS_FILE is the executor.json of this API "
     "and its key still valid (`job-engine credential list`), and mend what `error` names.",
+    "events.refused": "The API does not let this process follow what happens. See whether "
+    "JOB_ENGINE_CREDENTIALS_FILE is the key of this service (executor.json, distributor.json) of "
+    "this API, and still valid: `job-engine credential list`.",
     "queue.refused": _LOGIN_OF_ZOOKEEPER,
     "claim.refused": "The job waits and is offered again later; others are claimed meanwhile. "
     "`job-engine job show` says what is special about it, `job-engine job cancel` ends it.",
@@ -52,9 +55,10 @@ REMEDIES: Final[Mapping[str, str]] = {
     # --- the distributor ---
     "election.refused": _LOGIN_OF_ZOOKEEPER,
     "fleet.refused": _LOGIN_OF_ZOOKEEPER,
-    "leader.api_failed": "No job of this action is pushed until the API does what it is asked; "
-    "those that are pushed go on. See `error`, and the API's own log at this time. Where it is "
-    "403, see whether JOB_ENGINE_CREDENTIALS_FILE is the distributor.json of this API.",
+    "leader.api_failed": "No job of this action is pushed until the API does what it is asked, or "
+    "another distributor leads instead; those that are pushed go on. See `error`, and the API's "
+    "own log at this time. Where it is 403, see whether JOB_ENGINE_CREDENTIALS_FILE is the "
+    "distributor.json of this API.",
     "entries.gone": "Entries were no longer in ZooKeeper (it was wiped or restored, or somebody "
     "deleted them). Their jobs are pushed again; nothing has to be done.",
     "jobs.abandoned": "A foreign consumer went away with these jobs. They are queued again; "

@@ -78,7 +78,10 @@ class Stream(Generic[M]):
                 # Logged once an outage, because it reconnects twice a second.
                 if not self._stopping.is_set() and not self._interrupted:
                     self._interrupted = True
-                    log.info("events.interrupted", stream=self._path, error=reason_of(error))
+                    if _is_refusal(error):
+                        log.error("events.refused", stream=self._path, error=reason_of(error))
+                    else:
+                        log.info("events.interrupted", stream=self._path, error=reason_of(error))
             except Exception:
                 # The thread must survive: without it no cancel would arrive any more.
                 log.exception("events.failed")
@@ -176,6 +179,11 @@ def follow_job(api: Api, job: str, after: str | None = None) -> Iterator[Seen]:
         except (requests.RequestException, OSError, AttributeError) as error:
             log.info("stream.interrupted", job=job, error=reason_of(error))
         api.pause(RECONNECT_S)
+
+
+def _is_refusal(error: Exception) -> bool:
+    response = error.response if isinstance(error, requests.HTTPError) else None
+    return response is not None and response.status_code == requests.codes.forbidden
 
 
 @contextmanager

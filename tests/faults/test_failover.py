@@ -1,4 +1,4 @@
-"""A killed executor's jobs start again elsewhere within the session timeout plus a second."""
+"""What one process cannot do, another takes over."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def negotiated_s(hosts: str) -> float:
 def test_jobs_of_a_killed_executor_run_elsewhere(
     tmp_path: Path, zk_hosts: str, leaderless: bool
 ) -> None:
+    """They start within the session timeout plus a second."""
     trace = tmp_path / "trace"
     limit_s = negotiated_s(zk_hosts) + 1.0
     with Engine(tmp_path, zk_hosts) as engine:
@@ -51,4 +52,20 @@ def test_jobs_of_a_killed_executor_run_elsewhere(
             max(r.started_at for r in runs) - killed_at for runs in read_trace(trace).values()
         ]
         assert max(took_s) <= limit_s, took_s
+        api.close()
+
+
+def test_a_leader_whose_key_is_refused_lets_another_lead(tmp_path: Path, zk_hosts: str) -> None:
+    with Engine(tmp_path, zk_hosts) as engine:
+        engine.start_api()
+        wrong = tmp_path / "credentials" / "executor.json"
+        engine.spawn("stranger", "distributor", name="stranger", credentials_file=wrong)
+        engine.start_executor()
+        eventually(lambda: "leader.elected election=noop" in engine.log("stranger"))
+        api = engine.admin()
+        engine.submit(api, "noop")
+        eventually(lambda: "leader.api_failed" in engine.log("stranger"))
+        engine.start_distributor()
+        engine.wait_final(api, 1)
+        assert "events.refused" in engine.log("stranger")
         api.close()
