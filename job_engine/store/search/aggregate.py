@@ -1,7 +1,8 @@
 """Aggregations over what a query matches (docs/cimi.md §1.6).
 
 An attribute's values are words (texts, and `true` or `false`) or numbers; a date is the
-number of its epoch milliseconds. What asks for numbers passes words over.
+number of its epoch milliseconds, and is told as a timestamp beside that. What asks for numbers
+passes words over.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.expression import null
 
+from job_engine.model.timestamps import format_ms
 from job_engine.store.jobs.documents import Kind
 from job_engine.store.search.json_paths import values_of
 from job_engine.store.search.source import Source
 
-_ITEM: Final = re.compile(r"([a-z_-]+):([A-Za-z@][A-Za-z0-9_:@/-]*)")
+_ITEM: Final = re.compile(r"([a-z_-]+):([A-Za-z@][A-Za-z0-9_:@./-]*)")
 TOP_TERMS: Final = 10
 PERCENTS: Final = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 _LARGE: Final = 1e120
@@ -73,17 +75,39 @@ class _Values:
 def aggregate(
     connection: Connection, source: Source, condition: ColumnElement[bool], items: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Return what was asked for, by its own name; None where nothing was that is known."""
+    """Return what was asked for, by its own name; None where nothing was that is known.
+
+    A path has slashes or dots, as the attributes to order by have.
+    """
     results: dict[str, Any] = {}
     for item in items:
         match = _ITEM.fullmatch(item)
         if match is None or match[1] not in _ALGORITHMS:
             continue
-        values = _values(connection, source, condition, match[2])
+        attribute = match[2].replace(".", "/")
+        values = _values(connection, source, condition, attribute)
         if values is not None:
             name = _RENAMED.get(match[1], match[1])
-            results[f"{name}:{match[2]}"] = _ALGORITHMS[match[1]](values)
+            found = _ALGORITHMS[match[1]](values)
+            is_date = source.kind(attribute) is Kind.DATE and match[1] not in _COUNTS
+            results[f"{name}:{match[2]}"] = _with_timestamps(found) if is_date else found
     return results or None
+
+
+def _with_timestamps(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what was found of a date, with each point in time as a text too."""
+    times = {
+        f"{name}_as_string": format_ms(int(found[name]))
+        for name in ("value", "min", "max", "avg")
+        if found.get(name) is not None
+    }
+    buckets = {
+        "buckets": [
+            {"key": b["key"], "key_as_string": format_ms(b["key"]), **b}
+            for b in found.get("buckets", ())
+        ]
+    }
+    return {**found, **times, **(buckets if "buckets" in found else {})}
 
 
 def _values(
@@ -265,6 +289,8 @@ def _plain(number: Any) -> int | float:
     return int(number) if number == int(number) else float(number)
 
 
+_COUNTS: Final = ("value_count", "cardinality", "sum")
+"""Algorithms whose value is no point in time, of dates neither."""
 _RENAMED: Final = {"extendedstats": "extended_stats"}
 _ALGORITHMS: Final[dict[str, Callable[[_Values], Any]]] = {
     "min": _extreme(func.min),

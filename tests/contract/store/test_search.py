@@ -11,6 +11,7 @@ import pytest
 
 from job_engine.errors import InvalidFilterError
 from job_engine.model.acl import normalise
+from job_engine.model.timestamps import format_ms
 from job_engine.store.factory import open_store
 from job_engine.store.resources import Resource
 from job_engine.store.search.filter import parse_filter
@@ -314,6 +315,35 @@ def test_other_resources_are_searched_the_same_way(store: Store, clock: Clock) -
     assert names(store, "expiry='2023-11-14'", source=things) == ["None", "two"]
     assert names(store, "resource-type='thing' and name!=null", source=things) == ["two"]
     assert search(store, source=things, claims={"user/b"}).count == 0
+
+
+def test_aggregations_of_dates_are_told_as_timestamps_too(store: Store) -> None:
+    add(store)
+    add(store)
+    at = format_ms(NOW_MS)
+    asked = ["min:created", "avg:created", "stats:created", "terms:created", "value_count:created"]
+    sums = search(store, aggregations=asked, limit=0).aggregations
+    assert sums is not None
+    whole = {"value": float(NOW_MS), "value_as_string": at}
+    assert (sums["min:created"], sums["avg:created"]) == (whole, whole)
+    assert {sums["stats:created"][f"{name}_as_string"] for name in ("min", "max", "avg")} == {at}
+    assert sums["terms:created"]["buckets"] == [
+        {"key": NOW_MS, "key_as_string": at, "doc_count": 2}
+    ]
+    assert sums["value_count:created"] == {"value": 2}
+    assert search(store, "id=null", aggregations=["max:created"]).aggregations == {
+        "max:created": {"value": None}
+    }
+
+
+def test_a_path_to_aggregate_has_slashes_or_dots(store: Store) -> None:
+    add(store, target_resource={"href": "a/b", "n": 5})
+    asked = ["sum:target-resource.n", "terms:target-resource.href", "terms:target-resource/href"]
+    sums = search(store, aggregations=asked, limit=0).aggregations
+    assert sums is not None
+    assert sums["sum:target-resource.n"] == {"value": 5.0}
+    assert sums["terms:target-resource.href"] == sums["terms:target-resource/href"]
+    assert sums["terms:target-resource.href"]["buckets"] == [{"key": "a/b", "doc_count": 1}]
 
 
 def test_aggregations_of_huge_numbers_are_numbers(store: Store) -> None:
