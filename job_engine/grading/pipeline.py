@@ -22,6 +22,7 @@ from job_engine.grading.contracts.grader_input import GraderInput, engine_files,
 from job_engine.grading.flavours import Flavour, flavours
 from job_engine.grading.follow import Watch, follow
 from job_engine.grading.live import Live
+from job_engine.grading.missing_programs import blame_image, image_search
 from job_engine.grading.plan import ENGINE, TESTS, Plan, ReportAccess, make_plan
 from job_engine.grading.policy import load_assignment
 from job_engine.grading.receipt import (
@@ -178,7 +179,7 @@ class Grader:
         commit = commit_of(clone.stdout) if clone is not None else None
         phases, slow = self._rerun_if_slow(request, commit, phases, watch)
         receipt = complete_receipt(receipt, images, commit or identity, slow)
-        results = assemble(assignment, plan, phases, receipt)
+        results = self._assemble(request, phases, receipt)
         log.info("grading.done", verdict=results.verdict, score=results.score)
         return results
 
@@ -200,7 +201,7 @@ class Grader:
         commit = commit_of(clone.stdout) if clone is not None else None
         receipt = complete_receipt(receipt, ended.images, commit or identity, ended.slow)
         if not ended.shards:
-            return assemble(request.assignment, request.plan, ended.before, receipt)
+            return self._assemble(request, ended.before, receipt)
         return merge(
             [
                 assemble(request.assignment, request.plan, {**ended.before, **shard}, receipt)
@@ -208,6 +209,15 @@ class Grader:
             ],
             request.assignment.results.max_score,
         )
+
+    def _assemble(
+        self, request: _RunRequest, phases: Mapping[str, PhaseResult], receipt: Receipt
+    ) -> Results:
+        """Return the results; what the image lacks is the assignment's fault."""
+        assignment, plan = request.assignment, request.plan
+        search = image_search(self.sandbox, plan, self.label)
+        results = assemble(assignment, plan, phases, receipt)
+        return blame_image(results, assignment, plan, phases, search)
 
     def _set_up(
         self, assignment: Assignment, plan: Plan, flavour: Flavour, bundle: Bundle, watch: Watch

@@ -8,6 +8,7 @@ code, and is not trusted: whatever it could be made to say, the program could ha
 
 from job_engine.grading.split.join import (
     JOIN,
+    SERVE_WORDS,
     TOOLS,
     TREES,
     contents,
@@ -15,4 +16,4 @@ from job_engine.grading.split.join import (
     serve_command,
 )
 
-__all__ = ["JOIN", "TOOLS", "TREES", "contents", "join_target", "serve_command"]
+__all__ = ["JOIN", "SERVE_WORDS", "TOOLS", "TREES", "contents", "join_target", "serve_command"]

@@ -16,6 +16,8 @@ TREES: Final = (
     Tree(name=JOIN, size_bytes=16 * 2**20, inodes=16_384),
     Tree(name=TOOLS, size_bytes=2**20, inodes=16),
 )
+SERVE_WORDS: Final = 2
+"""Words of `serve_command` that come before the program's own command."""
 _FIFOS: Final = ("life", "requests")
 _RUNS: Final = "runs"
 

@@ -54,6 +54,43 @@ def test_a_submission_that_does_not_build_is_a_result(desk: Desk) -> None:
     assert "wc.c" in results.phases[0].output
 
 
+@pytest.mark.parametrize(
+    ("phases", "phase"),
+    [
+        ("{build: [no-such-compiler, main.x], test: 'true'}", "build"),
+        ("{test: 'no-such-runner main.x'}", "test"),
+    ],
+)
+def test_a_program_that_the_image_lacks_is_the_assignments_fault(
+    desk: Desk, tmp_path: Path, phases: str, phase: str
+) -> None:
+    directory = tmp_path / "lacking"
+    directory.mkdir()
+    text = f"{{name: lacking, phases: {phases}, results: {{format: stdout}}}}"
+    (directory / "assignment.yaml").write_text(text)
+    (directory / "tests").mkdir()
+    (directory / "tests" / "main.x").write_text("x")
+    desk.blobs.add_assignment(directory)
+    results = desk.grade("lacking", {"files": {"main.x": "x"}})
+    assert (results.outcome, results.score) == (Outcome.HARNESS_FAILED, None)
+    assert f"which the phase {phase} needs" in results.message
+
+
+def test_a_runtime_that_the_image_lacks_is_the_assignments_fault(
+    desk: Desk, tmp_path: Path
+) -> None:
+    directory = tmp_path / "lacking"
+    (directory / "tests").mkdir(parents=True)
+    for name in ("1.in", "1.out"):
+        (directory / "tests" / name).write_text("x")
+    text = "{name: lacking, contract: cases, cases: {program: [no-such-runtime, main.x]}}"
+    (directory / "assignment.yaml").write_text(text)
+    desk.blobs.add_assignment(directory)
+    results = desk.grade("lacking", {"files": {"main.x": "x"}})
+    assert results.outcome is Outcome.HARNESS_FAILED
+    assert "has no no-such-runtime, which the phase program needs" in results.message
+
+
 def test_python_submissions(desk: Desk) -> None:
     good = desk.grade("python-pytest", archive(desk, "python-pytest-good"))
     assert (good.score, good.max_score) == (10, 10), good.phases

@@ -4,7 +4,7 @@ rm -rf "$run"
 first() { find . -type f -name "*.$1" | LC_ALL=C sort | head -1; }
 needs() {
     command -v "$1" >/dev/null && return
-    echo "The assignment's image has no $1."
+    echo "$1: command not found" >&2
     exit 1
 }
 # Of several files the one that begins.

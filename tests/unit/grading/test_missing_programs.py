@@ -1,0 +1,115 @@
+"""Programs that an image lacks are the assignment's fault, if they are its own or well known."""
+
+from __future__ import annotations
+
+import pytest
+
+from job_engine.grading.assemble import assemble
+from job_engine.grading.flavours import BUILT_IN
+from job_engine.grading.missing_programs import blame_image
+from job_engine.grading.plan import make_plan
+from job_engine.grading.policy import load_assignment
+from job_engine.grading.results import Outcome, Results
+from job_engine.model import Fault, FinalVerdict
+from job_engine.sandbox.base import PhaseResult, PhaseSpec, Verdict
+from job_engine.settings import GradingSettings, SandboxSettings
+from tests.support.receipts import make_receipt
+
+OWN = "{name: a, image: course, phases: {build: BUILD, test: TEST}, results: {format: FORMAT}}"
+
+
+def ended(phase: str, code: int, printed: str = "") -> PhaseResult:
+    return PhaseResult(
+        phase=phase,
+        verdict=Verdict.EXIT if code else Verdict.OK,
+        exit_code=code,
+        signal=None,
+        wall_time_s=1,
+        cpu_time_s=1,
+        peak_memory_bytes=0,
+        stdout=b"",
+        stderr=printed.encode(),
+    )
+
+
+def graded(
+    *phases: PhaseResult,
+    build: str = "make",
+    test: str = "pytest tests",
+    format_: str = "stdout",
+    there: tuple[str, ...] = (),
+) -> Results:
+    """Return results of phases, in an image that has nothing but what is `there`."""
+    text = OWN.replace("BUILD", build).replace("TEST", test).replace("FORMAT", format_)
+    assignment = load_assignment(text.encode(), BUILT_IN, SandboxSettings())
+    plan = make_plan(assignment, None, BUILT_IN, GradingSettings())
+    by_name = {phase.phase: phase for phase in phases}
+    receipt = make_receipt(assignment_name="a", submission="b")
+    results = assemble(assignment, plan, by_name, receipt)
+
+    def search(_spec: PhaseSpec, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if name not in there)
+
+    return blame_image(results, assignment, plan, by_name, search)
+
+
+@pytest.mark.parametrize(
+    ("build", "code", "printed", "missing"),
+    [
+        ("gcc -o x x.c", 127, "sh: 1: gcc: not found", "gcc"),
+        ("['kc', x]", 127, "kc: command not found", "kc"),
+        ("['kc', x]", 127, "bwrap: execvp kc: No such file or directory", "kc"),
+        ("kc x", 127, "bash: line 1: kc: command not found", "kc"),
+        ("make", 2, "make: gcc: No such file or directory\nmake: *** [x] Error 127", "gcc"),
+        ("make", 2, "/bin/sh: 1: javac: not found", "javac"),
+        ("./run.py", 127, "/usr/bin/env: ‘python’: No such file or directory", "python"),  # noqa: RUF001
+        ("make", 1, "FileNotFoundError: [Errno 2] No such file or directory: 'g++'", "g++"),
+    ],
+)
+def test_a_build_without_its_compiler_is_the_assignments_fault(
+    build: str, code: int, printed: str, missing: str
+) -> None:
+    results = graded(ended("build", code, printed), build=build)
+    assert (results.outcome, results.score) == (Outcome.HARNESS_FAILED, None)
+    assert results.fault is Fault.ASSIGNMENT
+    assert f"the image course has no {missing}, which the phase build" in results.message
+
+
+@pytest.mark.parametrize(
+    ("build", "printed"),
+    [
+        ("make", "make: frobnicate: No such file or directory"),
+        ("make", "sh: 1: ./helper: not found"),
+        ("gcc -o x main.c", "gcc: error: main.c: No such file or directory"),
+        ("gcc -o x x.c", "x.c:1:10: fatal error: gcc/x.h: No such file or directory"),
+        ("make", "x.c:2: error: 'gcc' undeclared"),
+    ],
+)
+def test_what_the_submission_lacks_is_its_own_fault(build: str, printed: str) -> None:
+    results = graded(ended("build", 1, printed), build=build)
+    assert (results.verdict, results.score) == (FinalVerdict.BUILD_FAILED, 0)
+
+
+def test_what_a_submission_prints_is_not_believed() -> None:
+    results = graded(ended("build", 127, "sh: 1: gcc: not found"), there=("gcc",))
+    assert results.verdict is FinalVerdict.BUILD_FAILED
+
+
+def test_tests_that_cannot_start_are_the_assignments_fault() -> None:
+    printed = "sh: 1: pytest: not found"
+    results = graded(ended("build", 0), ended("test", 127, printed))
+    assert (results.outcome, results.score) == (Outcome.HARNESS_FAILED, None)
+    assert "the phase test needs" in results.message
+    unread = graded(ended("build", 0), ended("test", 127, printed), format_="gradescope")
+    assert "has no pytest" in unread.message
+
+
+def test_tests_that_judged_keep_their_score_with_a_note() -> None:
+    tap = ended("test", 0, "sh: 1: valgrind: not found")
+    results = graded(
+        ended("build", 0),
+        PhaseResult(**{**vars(tap), "stdout": b"1..2\nok 1 - a\nnot ok 2 - b\n"}),
+        format_="tap",
+    )
+    assert (results.outcome, results.score) == (Outcome.GRADED, 1)
+    assert "has no valgrind" in results.notes[-1]
