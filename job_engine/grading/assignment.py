@@ -23,6 +23,7 @@ from job_engine.grading.contracts.autolab import Autolab
 from job_engine.grading.contracts.cases import Cases
 from job_engine.grading.contracts.classroom import Classroom
 from job_engine.grading.contracts.prairielearn import ExternalGrading
+from job_engine.grading.contracts.vpl import Vpl
 from job_engine.grading.fields import (
     Command,
     EnvName,
@@ -239,9 +240,9 @@ class Assignment(StrictModel):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     title: Annotated[str, StringConstraints(max_length=200)] = ""
-    contract: Literal["phases", "autolab", "cases", "classroom", "gradescope", "prairielearn"] = (
-        "phases"
-    )
+    contract: Literal[
+        "phases", "autolab", "cases", "classroom", "gradescope", "prairielearn", "vpl"
+    ] = "phases"
     """Whose rules the bundle follows; all but `phases` bring phases and results with them."""
     image: ImageName | None = None
     due: AwareDatetime | None = None
@@ -259,6 +260,8 @@ class Assignment(StrictModel):
     """For `contract: autolab`."""
     classroom: Classroom | None = None
     """For `contract: classroom`."""
+    vpl: Vpl | None = None
+    """For `contract: vpl`."""
     setup: Setup | None = None
     phases: Phases
     results: ResultsSpec
@@ -302,11 +305,11 @@ class Assignment(StrictModel):
 
     @model_validator(mode="after")
     def _fits_its_contract(self) -> Assignment:
-        if (self.contract == "cases") != (self.cases is not None):
+        if (self.contract == "cases") != (self.cases is not None) and self.contract != "vpl":
             raise ValueError("cases: it goes with 'contract: cases', and that with it")
         if (self.contract == "classroom") != (self.classroom is not None):
             raise ValueError("classroom: it goes with 'contract: classroom', and that with it")
-        if self.cases is not None and self.phases.test.program is None:
+        if self.contract == "cases" and self.phases.test.program is None:
             raise ValueError("cases.program: a command is needed")
         if self.setup is not None and self.phases.test.profile is None:
             raise ValueError("setup: it makes a root file system, so the test phase needs own-root")

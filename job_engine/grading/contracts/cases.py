@@ -19,11 +19,12 @@ from job_engine.grading.results.model import Visibility
 class Checker(StrictModel):
     """How output is compared with the expected output; text alone is its kind."""
 
-    kind: Literal["exact", "lines", "tokens", "floats", "custom", "kattis"]
+    kind: Literal["exact", "lines", "tokens", "floats", "custom", "kattis", "vpl"]
     """`exact`: byte by byte. `lines`: but for spaces at ends of lines and empty lines at the
     end. `tokens`: words between white space. `floats`: the same, numbers within a tolerance.
     `custom`: a program of staff's. `kattis`: one that is the output validator of a problem
-    package (the Kattis problem package format, "Output Validators")."""
+    package (the Kattis problem package format, "Output Validators"). `vpl`: as Moodle's VPL does;
+    what is expected is JSON, with a list `outputs` and a `message`."""
     tolerance: float = Field(1e-6, ge=0, allow_inf_nan=False)
     """Of `floats`: absolute, or relative to the expected number, whichever is more."""
     ignore_case: bool = False
@@ -85,6 +86,8 @@ class CaseRules(StrictModel):
     """What the program must end with; default: 0."""
     shown: bool | None = None
     """Whether of a wrong answer both it and the expected one are shown; default: true."""
+    title: str | None = Field(None, max_length=200)
+    """Of the test, in place of the case's name."""
 
 
 class CaseGroup(CaseRules):
@@ -106,6 +109,8 @@ class Cases(CaseRules):
     """The student's program, as `phases.test.program`."""
     all_or_nothing: bool = False
     """Whether one wrong case takes the points of all; those after it are then not run."""
+    deduct_from: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Points of all: wrong cases take theirs off it, down to 0. None: the sum of the cases'."""
     directory: RelativePath = "."
     """Where they are, below `tests/`."""
     groups: dict[str, CaseGroup] = {}

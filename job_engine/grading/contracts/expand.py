@@ -12,13 +12,14 @@ from job_engine.grading.contracts.autolab import Autolab
 from job_engine.grading.contracts.classroom import Classroom
 from job_engine.grading.contracts.prairielearn import MAX_TIMEOUT_S, ExternalGrading
 from job_engine.grading.contracts.source import merge, script
+from job_engine.grading.contracts.vpl import Vpl
 
 M = TypeVar("M", bound=BaseModel)
 
 MIB: Final = 2**20
 ENGINE_MOUNT: Final = "/mnt/engine"
 """Where a contract's phases find the files that the engine writes for its grader."""
-WITH_ENGINE_FILES: Final = frozenset({"cases", "classroom", "gradescope", "prairielearn"})
+WITH_ENGINE_FILES: Final = frozenset({"cases", "classroom", "gradescope", "prairielearn", "vpl"})
 """Contracts for whose graders the engine writes files."""
 BUNDLE_MOUNT: Final = "/mnt/bundle"
 SUBMISSION_MOUNT: Final = "/mnt/submission"
@@ -30,6 +31,7 @@ _CASES_MAIN: Final = (
     f"import sys; sys.path[0] = {ENGINE_MOUNT!r}; "
     f"from {CASES_HARNESS} import harness; sys.exit(harness.main(sys.argv[1]))"
 )
+_VPL_MAIN: Final = _CASES_MAIN.replace("harness", "activity")
 CLASSROOM_HARNESS: Final = "classroom.py"
 CLASSROOM_SETTINGS: Final = "classroom.json"
 _CLASSROOM_S: Final = 600.0
@@ -160,6 +162,19 @@ def _classroom(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _vpl(document: Mapping[str, Any]) -> dict[str, Any]:
+    """One phase for the scripts of the activity and the student's program."""
+    seconds = 2 * _options(Vpl, document, "vpl").max_time_s
+    settings = f"{ENGINE_MOUNT}/{CASES_SETTINGS}"
+    return {
+        "flavour": "large",
+        "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
+        "limits": {"wall_time_s": seconds, "cpu_time_s": seconds},
+        "phases": {"test": {"command": ["python3", "-c", _VPL_MAIN, settings]}},
+        "results": {"format": "stream", "forgeable": True},
+    }
+
+
 CONTRACTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = MappingProxyType(
     {
         "autolab": _autolab,
@@ -167,6 +182,7 @@ CONTRACTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = 
         "classroom": _classroom,
         "gradescope": _gradescope,
         "prairielearn": _prairielearn,
+        "vpl": _vpl,
     }
 )
 

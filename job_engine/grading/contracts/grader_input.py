@@ -23,8 +23,10 @@ from job_engine.grading.contracts.expand import (
     CASES_SETTINGS,
     CLASSROOM_HARNESS,
     CLASSROOM_SETTINGS,
+    ENGINE_MOUNT,
 )
 from job_engine.grading.contracts.source import merge, modules, script
+from job_engine.grading.contracts.vpl import BUILD_SCRIPT, VPL_PROGRAM, Vpl
 from job_engine.grading.results.stream import DEFAULT_PATH
 from job_engine.grading.submission import GradePayload
 
@@ -66,6 +68,8 @@ def engine_files(grader_input: GraderInput) -> dict[str, bytes]:
             return {"data.json": _json(question_data(grader_input))}
         case "cases":
             return cases_files(grader_input.assignment)
+        case "vpl":
+            return vpl_files(grader_input.assignment)
         case "classroom":
             return classroom_files(grader_input.assignment)
         case _:
@@ -83,6 +87,23 @@ def cases_files(assignment: Assignment) -> dict[str, bytes]:
         "results": f"{mounts.results}/{assignment.results.path or DEFAULT_PATH}",
     }
     return {**modules(CASES_HARNESS), CASES_SETTINGS: _json(settings)}
+
+
+def vpl_files(assignment: Assignment) -> dict[str, bytes]:
+    """Return the harness of a VPL activity, which is that of plain cases, and its settings."""
+    mounts = assignment.mounts
+    cases = assignment.cases
+    settings = {
+        **(assignment.vpl or Vpl()).model_dump(mode="json"),
+        **({"cases": cases.model_dump(mode="json", exclude_none=True)} if cases else {}),
+        "bundle": mounts.tests,
+        "build": f"{ENGINE_MOUNT}/{BUILD_SCRIPT}",
+        "run": f"{mounts.submission}/{VPL_PROGRAM}",
+        "tests": mounts.tests,
+        "results": f"{mounts.results}/{assignment.results.path or DEFAULT_PATH}",
+    }
+    build = script(BUILD_SCRIPT).encode()
+    return {**modules(CASES_HARNESS), BUILD_SCRIPT: build, CASES_SETTINGS: _json(settings)}
 
 
 def classroom_files(assignment: Assignment) -> dict[str, bytes]:

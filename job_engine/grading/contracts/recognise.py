@@ -26,6 +26,7 @@ from job_engine.grading.contracts import (
     prairielearn,
     problem_package,
     unrecognised,
+    vpl,
 )
 from job_engine.grading.contracts.source import Read
 from job_engine.grading.yaml_lines import load, mapping
@@ -61,6 +62,8 @@ class BundleFormat:
     """Returns the names at the root that are bundled, by the finished document; None: all."""
     renamed: Callable[[Read], Mapping[str, str]] | None = None
     """Returns new paths of files in the bundle; None: all keep theirs."""
+    generated: Callable[[tuple[str, ...], Read], Mapping[str, bytes]] | None = None
+    """Returns further files of the bundle, which are made of those that are there."""
 
     def matches(self, files: Set[str]) -> bool:
         """Whether all marks are among a bundle's files."""
@@ -89,6 +92,10 @@ FORMATS: Final = (
     *(
         BundleFormat("classroom", "GitHub Classroom", (name,), classroom.document)
         for name in classroom.FILES
+    ),
+    *(
+        BundleFormat("vpl", "Moodle VPL", (name,), vpl.document, generated=vpl.generated)
+        for name in (vpl.CASES, vpl.EVALUATE)
     ),
 )
 
@@ -131,23 +138,26 @@ def _converted(
 
     derived = format_.document(content.files, read) if format_.document is not None else {}
     document = {"name": _name_of(source), "title": source.stem, **_override(derived, document)}
-    document |= {"contract": format_.contract} | ({"name": name} if name is not None else {})
+    document["contract"] = derived.get("contract", format_.contract)
+    if name is not None:
+        document["name"] = name
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()
     left_out = {_MACOS_METADATA}
     if _has_reference_solutions(content.files):
         left_out.add(SOLUTIONS)
     if format_.bundled is not None:
         left_out |= {file.partition("/")[0] for file in content.files} - format_.bundled(document)
+    further: dict[str, Path | bytes] = {}
+    if format_.contract == "prairielearn":
+        further |= prairielearn.course_files(source, document)
+    if format_.generated is not None:
+        further |= format_.generated(content.files, read)
     return _repack(
         content,
         text,
         below=f"{TESTS_DIRECTORY}/",
         left_out=left_out,
-        further=(
-            prairielearn.course_files(source, document)
-            if format_.contract == "prairielearn"
-            else {}
-        ),
+        further=further,
         renamed=format_.renamed(read) if format_.renamed is not None else {},
     )
 
@@ -228,7 +238,7 @@ def _repack(
     *,
     below: str,
     left_out: Set[str],
-    further: Mapping[str, Path] | None = None,
+    further: Mapping[str, Path | bytes] | None = None,
     renamed: Mapping[str, str] | None = None,
 ) -> Unpacked:
     """Return a bundle of the document, and of the files put `below` a directory."""
@@ -242,9 +252,10 @@ def _repack(
                 if info.name != FILE_NAME and top not in left_out:
                     name = (renamed or {}).get(info.name, info.name)
                     collector.copy(tar, info, f"{below}{name}")
-        for name, path in (further or {}).items():
-            executable = bool(path.stat().st_mode & 0o100)
-            collector.file(f"{below}{name}", executable=executable, chunks=[path.read_bytes()])
+        for name, made in (further or {}).items():
+            executable = isinstance(made, Path) and bool(made.stat().st_mode & 0o100)
+            data = made.read_bytes() if isinstance(made, Path) else made
+            collector.file(f"{below}{name}", executable=executable, chunks=[data])
         return collector.finish()
     finally:
         collector.close()

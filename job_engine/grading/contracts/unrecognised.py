@@ -23,8 +23,8 @@ _SYSTEMS: Final = (
     (".cs50.yaml", "a check50 problem", _COMMANDS),
     (".cs50.yml", "a check50 problem", _COMMANDS),
     ("config/config.json", "a Submitty configuration", _COMMANDS),
-    ("vpl_evaluate.cases", "a VPL activity", _CASES),
-    ("vpl_evaluate.sh", "a VPL activity", _COMMANDS),
+    ("vpl_run.sh", "a VPL activity without an evaluation", "Add its vpl_evaluate.cases or "
+     "vpl_evaluate.sh."),
     ("task.yaml", "an INGInious task", _COMMANDS),
     (".guides/", "a Codio project", _COMMANDS),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from .checkers import BrokenError, build, judge, read
 from .runs import start
 from .talk import talk_with
+from .vpl import judge_vpl
 
 Rules = dict[str, Any]
 DEFAULTS = {
@@ -24,6 +25,7 @@ DEFAULTS = {
     "visibility": "visible",
     "exit_code": 0,
     "shown": True,
+    "title": None,
 }
 
 
@@ -57,6 +59,10 @@ def run_all(settings: Rules) -> None:
     if unknown:
         raise BrokenError(f"there is no case {', '.join(sorted(unknown))} below {root}")
     build_all(rules.values())
+    total = settings["cases"].get("deduct_from")
+    if total is not None:
+        run_deducting(settings, root, rules, total)
+        return
     total = sum(rules[name]["points"] for name in names)
     with open(settings["results"], "w", encoding="utf-8") as results:
         write_line(results, {"planned": len(names), "max_score": total})
@@ -100,6 +106,21 @@ def run_group(
                 test["score"] = fraction * test["max_score"]
                 test["output"] = test["output"] or "right, but another case of its group is not"
             write_line(results, test)
+
+
+def run_deducting(settings: Rules, root: str, rules: Rules, total: float) -> None:
+    """Run all cases; those that are wrong take their points off the total, down to 0."""
+    tests = [
+        run_case(settings["run"], os.path.join(root, name), name, rules[name]) for name in rules
+    ]
+    lost = sum(test["max_score"] - test["score"] for test in tests)
+    earned = sum(test["score"] for test in tests)
+    left = max(0.0, total - lost)
+    with open(settings["results"], "w", encoding="utf-8") as results:
+        write_line(results, {"planned": len(tests), "max_score": total})
+        for test in tests:
+            score = test["score"] * left / earned if earned else left / len(tests)
+            write_line(results, {**test, "score": score})
 
 
 def run_to_first_wrong(
@@ -165,7 +186,7 @@ def run_case(run: str, path: str, name: str, rules: Rules) -> Rules:
     fraction, problem, ended = outcome(run, path, rules)
     seconds = time.monotonic() - started
     return {
-        "name": name,
+        "name": rules["title"] or name,
         "score": rules["points"] * fraction,
         "max_score": rules["points"],
         "status": "passed" if fraction >= 1 else "failed",
@@ -181,6 +202,8 @@ def outcome(run: str, path: str, rules: Rules) -> tuple[float, str | None, str]:
     if rules["interactor"] is not None or rules["checker"].get("interactive", False):
         return talk_with([run, *arguments], path, rules)
     output, problem, ended = start([run, *arguments], read(f"{path}.in") or b"", rules)
+    if rules["checker"]["kind"] == "vpl":
+        return judge_vpl(rules, path, output, problem, ended)
     if problem is not None:
         return 0.0, problem, ended
     fraction, problem = judge(rules, path, output)

@@ -1,0 +1,226 @@
+"""Moodle VPL: reading its cases, comparing as it does, and running its scripts."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job_engine.errors import AssignmentError
+from job_engine.grading.assignment import Assignment
+from job_engine.grading.contracts.grader_input import vpl_files
+from job_engine.grading.contracts.recognise import bundle_of
+from job_engine.grading.contracts.scripts.cases import activity, vpl
+from job_engine.grading.flavours import BUILT_IN
+from job_engine.grading.policy import load_assignment
+from job_engine.settings import SandboxSettings
+
+SCRIPTS = Path(activity.__file__).parents[1]
+ADDS = """\
+case = adds
+Grade reduction = 30%
+input = 1
+2
+output = 3
+output = "three"
+
+Case = is told
+Fail message = think again
+Grade reduction = 70%
+input =5
+6
+output = /^1[0-9]$/
+"""
+
+
+def bundled(directory: Path, files: dict[str, str]) -> tuple[Assignment, dict[str, str]]:
+    """Return the assignment of an activity, and the files of its bundle."""
+    for name, text in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text)
+    members: dict[str, str] = {}
+    with bundle_of(directory) as bundle, tarfile.open(fileobj=bundle.stream) as tar:
+        for info in tar:
+            if (file := tar.extractfile(info)) is not None:
+                members[info.name] = file.read().decode()
+    document = members.pop("assignment.yaml").encode()
+    return load_assignment(document, BUILT_IN, SandboxSettings()), members
+
+
+def test_an_activity_of_cases_alone_is_plain_cases(tmp_path: Path) -> None:
+    assignment, files = bundled(tmp_path / "sum", {"vpl_evaluate.cases": ADDS, "readme.md": "x"})
+    assert (assignment.contract, assignment.forgeable) == ("cases", False)
+    assert files["tests/vpl-cases/001.in"] == " 1\n2\n"
+    assert json.loads(files["tests/vpl-cases/001.out"]) == {
+        "outputs": [" 3", ' "three"\n'],
+        "message": "",
+    }
+    assert json.loads(files["tests/vpl-cases/002.out"])["message"] == "think again"
+    cases = assignment.cases
+    assert cases is not None
+    assert [(rule.title, rule.points) for rule in cases.cases.values()] == [
+        ("Test 1: adds", 30),
+        ("Test 2: is told", 70),
+    ]
+    assert cases.deduct_from == 100
+
+
+def test_the_rest_of_the_format(tmp_path: Path) -> None:
+    text = (
+        'case = a\r\nProgram arguments = -n "two words"\r\nExpected exit code = 3\r\n'
+        "input end = END\r\ninput = x = y\r\noutput = no tag\r\nEND\r\n"
+        "Grade reduction = 2.5\r\ncase = other\r\nvariation = even\r\noutput = 1\r\n"
+    )
+    assignment, files = bundled(tmp_path / "all", {"vpl_evaluate.cases": text})
+    cases = assignment.cases
+    assert cases is not None
+    assert list(cases.cases) == ["001"]
+    assert (cases.cases["001"].exit_code, cases.cases["001"].points) == (3, 2.5)
+    assert cases.deduct_from == 10
+    assert files["tests/vpl-cases/001.args"] == "-n\ntwo words"
+    assert files["tests/vpl-cases/001.in"] == " x = y\noutput = no tag\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "has no case"),
+        ("what is this", "line 1: what is 'what is this'"),
+        ("case = a\ninput = 1", "case 1 has neither an output"),
+        ("case = a\nExpected exit code = x", "line 2: the exit code"),
+    ],
+)
+def test_what_cannot_be_read_is_told(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(AssignmentError, match=why):
+        bundled(tmp_path / "bad", {"vpl_evaluate.cases": text})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "printed", "right"),
+    [
+        ("3", "The sum is 3.\n", True),
+        ("3", "1 + 2 = 3", False),
+        ("* 3", "1 + 2 = 3", True),
+        ("3.0", "3.0002", True),
+        ("3.0", "3.1", False),
+        ("3", "3.0", True),
+        ("hello, World", "I say: HELLO\nworld!", True),
+        ("hello world", "hello world again", False),
+        ('"Hello"', "Hello\n", True),
+        ('"Hello"', "hello\n", False),
+        ('*"lo"', "Hello\n", True),
+        ("/^b$/m", "a\nb\n", True),
+        ("/^B$/i", "b", True),
+        ("/^b$/", "ab", False),
+    ],
+)
+def test_how_outputs_are_compared(wanted: str, printed: str, right: bool) -> None:
+    assert vpl.matcher_of(wanted)(printed) is right
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run an activity on a submission in a directory; return exit code and lines of results."""
+    student = tmp_path / "student"
+    student.mkdir()
+    monkeypatch.chdir(student)
+
+    def start(files: dict[str, str], handed_in: dict[str, str]) -> tuple[int, list[dict[str, Any]]]:
+        assignment, members = bundled(tmp_path / "activity", files)
+        for name, text in members.items():
+            place = tmp_path / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+        for name, text in handed_in.items():
+            (student / name).write_text(text)
+        results = tmp_path / "tests.jsonl"
+        settings = json.loads(vpl_files(assignment)["cases.json"])
+        bundle = str(tmp_path / "tests")
+        settings |= {"bundle": bundle, "tests": bundle, "results": str(results)}
+        settings["run"] = str(student / "vpl_test")
+        settings["build"] = str(SCRIPTS / "package_build.sh")
+        (tmp_path / "cases.json").write_text(json.dumps(settings))
+        code = activity.main(str(tmp_path / "cases.json"))
+        lines = results.read_text().splitlines() if results.exists() else []
+        return code, [json.loads(line) for line in lines]
+
+    return start
+
+
+RUN = """#!/bin/bash
+. common_script.sh
+check_program python3
+get_source_files py
+{ echo '#!/bin/bash'; echo "exec $PROGRAM $SOURCE_FILE0 \\"\\$@\\""; } >vpl_execution
+chmod +x vpl_execution
+"""
+SUM = "print('Sum:', int(input()) + int(input()))"
+
+
+@pytest.mark.parametrize(("program", "scores"), [(SUM, [30, 70]), ("print(3)", [30, 0])])
+def test_the_script_that_runs_a_submission(run: Any, program: str, scores: list[float]) -> None:
+    files = {"vpl_evaluate.cases": ADDS.replace("/^1[0-9]$/", "11"), "vpl_run.sh": RUN}
+    code, (header, *tests) = run(files, {"main.py": program})
+    assert (code, header["max_score"]) == (0, 100)
+    assert [test["score"] for test in tests] == scores
+    assert tests[1]["output"] == ("" if scores[1] else "think again")
+
+
+def test_files_beside_the_cases_are_beside_the_program(run: Any) -> None:
+    files = {"vpl_evaluate.cases": "output = 42", "data.txt": "42"}
+    _, (_, test) = run(files, {"main.py": "print(open('data.txt').read())"})
+    assert test["score"] == 100
+
+
+def test_reductions_are_taken_off_the_grade(run: Any) -> None:
+    files = {"vpl_evaluate.cases": ADDS.replace("70%", "20%"), "vpl_run.sh": RUN}
+    _, (_, *tests) = run(files, {"main.py": "print('x')"})
+    assert sum(test["score"] for test in tests) == 50
+    files["vpl_evaluate.cases"] = ADDS.replace("70%", "90%")
+    _, (_, *tests) = run(files, {"main.py": "print(3)"})
+    assert sum(test["score"] for test in tests) == 10
+
+
+EVALUATE = """#!/bin/bash
+. common_script.sh
+cat >vpl_execution <<'EOF'
+#!/bin/bash
+. ./vpl_environment.sh
+echo "Comment :=>> looked at $VPL_SUBFILE0"
+printf '<|--\\n-a block\\n--|>\\n'
+python3 main.py
+EOF
+chmod +x vpl_execution
+"""
+
+
+@pytest.mark.parametrize(
+    ("prints", "code", "grade"),
+    [("Grade :=>> 40", 0, 40), ("Grade :=>> 1\\nGrade :=>>140", 0, 100), ("no grade", 3, None)],
+)
+def test_an_evaluation_of_its_own(run: Any, prints: str, code: int, grade: float | None) -> None:
+    ended, lines = run({"vpl_evaluate.sh": EVALUATE}, {"main.py": f'print("{prints}")'})
+    assert ended == code
+    assert [line["score"] for line in lines] == ([] if grade is None else [grade])
+    if lines:
+        assert lines[0]["output"] == "looked at main.py\n-a block"
+
+
+def test_what_does_not_compile_has_no_points(run: Any) -> None:
+    script = "#!/bin/sh\necho 'main.c: error'\n"
+    code, (test,) = run({"vpl_evaluate.sh": script}, {"main.c": "x"})
+    assert (code, test["score"]) == (0, 0)
+    assert "main.c: error" in test["output"]
+
+
+@pytest.mark.parametrize(
+    ("program", "score"),
+    [("print('no'); raise SystemExit(3)", 100), ("print('yes')", 100), ("print('no')", 0)],
+)
+def test_an_expected_exit_code_is_enough(run: Any, program: str, score: float) -> None:
+    cases = "case = a\nExpected exit code = 3\noutput = yes"
+    _, (_, test) = run({"vpl_evaluate.cases": cases, "vpl_run.sh": RUN}, {"main.py": program})
+    assert test["score"] == score
