@@ -241,7 +241,7 @@ class Assignment(StrictModel):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     title: Annotated[str, StringConstraints(max_length=200)] = ""
     contract: Literal[
-        "phases", "autolab", "cases", "classroom", "gradescope", "prairielearn", "vpl"
+        "phases", "autolab", "cases", "check50", "classroom", "gradescope", "prairielearn", "vpl"
     ] = "phases"
     """Whose rules the bundle follows; all but `phases` bring phases and results with them."""
     image: ImageName | None = None

@@ -20,11 +20,11 @@ from job_engine.model import FinalVerdict
 from job_engine.sandbox.base import WORKSPACE, Inputs, Mount, PhaseResult, PhaseSpec, Sandbox, Tree
 
 _NAMES: Final = """
-R Rscript ant bats bazel c++ cabal cargo cc clang clang++ cmake cobc csc dart dotnet elixir erl
-expect fpc g++ gcc gdb gfortran ghc gnatmake go gradle iverilog java javac jq julia kotlin kotlinc
-latex lua make mcs mono mvn mysql nasm node npm npx ocaml ocamlc octave perl php pip pip3 prolog
-psql pypy3 pytest python python2 python3 racket ruby rustc sbcl scala scalac sqlite3 stack swift
-swiftc swipl tsc valgrind yarn
+R Rscript ant bats bazel c++ cabal cargo cc check50 clang clang++ cmake cobc csc dart dotnet
+elixir erl expect fpc g++ gcc gdb gfortran ghc gnatmake go gradle iverilog java javac jq julia
+kotlin kotlinc latex lua make mcs mono mvn mysql nasm node npm npx ocaml ocamlc octave perl php
+pip pip3 prolog psql pypy3 pytest python python2 python3 racket ruby rustc sbcl scala scalac
+sqlite3 stack swift swiftc swipl tsc valgrind yarn
 """
 _TOOLS: Final = frozenset(_NAMES.split())
 """Whose absence is the image's fault also when a Makefile or a script of a submission's calls
@@ -92,10 +92,10 @@ def blame_image(
 
 
 def _gave_results(results: Results, assignment: Assignment, spec: PhaseSpec) -> bool:
-    """Whether the tests ran and judged, so that what is missing may be a part of them only."""
+    """Whether the tests judged, and gave points: what is missing may be a part of them only."""
     if results.outcome is not Outcome.GRADED or spec.name == PROGRAM:
         return False
-    return assignment.results.format != "stdout"
+    return assignment.results.format != "stdout" and bool(results.score)
 
 
 def _suspects(
@@ -112,14 +112,18 @@ def _suspects(
             # Each run of it ended like this; what it printed went to the harness.
             if any(_NOT_STARTED in test.output for test in results.tests):
                 yield spec, _named(spec)[:_MAX_NAMES]
-        elif (spec.name == "test" or not result.ok) and (names := _printed(spec, result)):
-            yield spec, names
+        elif spec.name == "test" or not result.ok:
+            told = [test.output for test in results.tests] if spec.name == "test" else []
+            if names := _printed(spec, result, told):
+                yield spec, names
 
 
-def _printed(spec: PhaseSpec, result: PhaseResult) -> tuple[str, ...]:
-    """Return names that a phase printed as not found, of those that are not the student's."""
-    text = b"\n".join((result.stdout[-_MAX_TEXT:], result.stderr[-_MAX_TEXT:]))
-    lines = text.decode("utf-8", "replace")
+def _printed(spec: PhaseSpec, result: PhaseResult, told: list[str]) -> tuple[str, ...]:
+    """Return names that a phase or its tests printed as not found, except the student's."""
+    streams = [
+        data[-_MAX_TEXT:].decode("utf-8", "replace") for data in (result.stdout, result.stderr)
+    ]
+    lines = "\n".join([*streams, "\n".join(told)[-_MAX_TEXT:]])
     own = set(_named(spec))
     found = [name for match in _NOT_FOUND.findall(lines) for name in match if name in own]
     every = [*_NOT_FOUND.findall(lines), *_NO_SUCH_FILE.findall(lines)]

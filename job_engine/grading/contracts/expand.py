@@ -19,7 +19,9 @@ M = TypeVar("M", bound=BaseModel)
 MIB: Final = 2**20
 ENGINE_MOUNT: Final = "/mnt/engine"
 """Where a contract's phases find the files that the engine writes for its grader."""
-WITH_ENGINE_FILES: Final = frozenset({"cases", "classroom", "gradescope", "prairielearn", "vpl"})
+WITH_ENGINE_FILES: Final = frozenset(
+    {"cases", "check50", "classroom", "gradescope", "prairielearn", "vpl"}
+)
 """Contracts for whose graders the engine writes files."""
 BUNDLE_MOUNT: Final = "/mnt/bundle"
 SUBMISSION_MOUNT: Final = "/mnt/submission"
@@ -34,6 +36,8 @@ _CASES_MAIN: Final = (
 _VPL_MAIN: Final = _CASES_MAIN.replace("harness", "activity")
 CLASSROOM_HARNESS: Final = "classroom.py"
 CLASSROOM_SETTINGS: Final = "classroom.json"
+CHECK50_HARNESS: Final = "check50.py"
+CHECK50_SETTINGS: Final = "check50.json"
 _CLASSROOM_S: Final = 600.0
 """Upper bound, in seconds, of all tests of a repository together."""
 
@@ -162,6 +166,18 @@ def _classroom(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check50(_: Mapping[str, Any]) -> dict[str, Any]:
+    """One phase for check50 and the student's program, which it runs."""
+    command = ["python3", f"{ENGINE_MOUNT}/{CHECK50_HARNESS}", f"{ENGINE_MOUNT}/{CHECK50_SETTINGS}"]
+    return {
+        "flavour": "large",
+        "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
+        "limits": {"wall_time_s": 120, "cpu_time_s": 120},
+        "phases": {"test": {"command": command}},
+        "results": {"format": "stream", "forgeable": True},
+    }
+
+
 def _vpl(document: Mapping[str, Any]) -> dict[str, Any]:
     """One phase for the scripts of the activity and the student's program."""
     seconds = 2 * _options(Vpl, document, "vpl").max_time_s
@@ -179,6 +195,7 @@ CONTRACTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = 
     {
         "autolab": _autolab,
         "cases": _cases,
+        "check50": _check50,
         "classroom": _classroom,
         "gradescope": _gradescope,
         "prairielearn": _prairielearn,

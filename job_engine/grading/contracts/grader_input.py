@@ -21,6 +21,8 @@ from job_engine.grading.assignment import Assignment
 from job_engine.grading.contracts.expand import (
     CASES_HARNESS,
     CASES_SETTINGS,
+    CHECK50_HARNESS,
+    CHECK50_SETTINGS,
     CLASSROOM_HARNESS,
     CLASSROOM_SETTINGS,
     ENGINE_MOUNT,
@@ -68,6 +70,8 @@ def engine_files(grader_input: GraderInput) -> dict[str, bytes]:
             return {"data.json": _json(question_data(grader_input))}
         case "cases":
             return cases_files(grader_input.assignment)
+        case "check50":
+            return check50_files(grader_input.assignment)
         case "vpl":
             return vpl_files(grader_input.assignment)
         case "classroom":
@@ -104,6 +108,16 @@ def vpl_files(assignment: Assignment) -> dict[str, bytes]:
     }
     build = script(BUILD_SCRIPT).encode()
     return {**modules(CASES_HARNESS), BUILD_SCRIPT: build, CASES_SETTINGS: _json(settings)}
+
+
+def check50_files(assignment: Assignment) -> dict[str, bytes]:
+    """Return what runs check50, and its settings."""
+    results = f"{assignment.mounts.results}/{assignment.results.path or DEFAULT_PATH}"
+    settings = {"bundle": assignment.mounts.tests, "results": results}
+    return {
+        CHECK50_HARNESS: script(CHECK50_HARNESS).encode(),
+        CHECK50_SETTINGS: _json(settings),
+    }
 
 
 def classroom_files(assignment: Assignment) -> dict[str, bytes]:

@@ -21,6 +21,7 @@ from job_engine.grading.archive import ArchiveLimits, Collector, Unpacked, pack_
 from job_engine.grading.assignment import FILE_NAME, TESTS_DIRECTORY
 from job_engine.grading.contracts import (
     autolab,
+    check50,
     classroom,
     polygon,
     prairielearn,
@@ -93,6 +94,7 @@ FORMATS: Final = (
         BundleFormat("classroom", "GitHub Classroom", (name,), classroom.document)
         for name in classroom.FILES
     ),
+    *(BundleFormat("check50", "check50", (name,), check50.document) for name in check50.FILES),
     *(
         BundleFormat("vpl", "Moodle VPL", (name,), vpl.document, generated=vpl.generated)
         for name in (vpl.CASES, vpl.EVALUATE)

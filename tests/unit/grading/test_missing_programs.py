@@ -113,3 +113,13 @@ def test_tests_that_judged_keep_their_score_with_a_note() -> None:
     )
     assert (results.outcome, results.score) == (Outcome.GRADED, 1)
     assert "has no valgrind" in results.notes[-1]
+
+
+def test_tests_that_gave_no_point_are_the_assignments_fault() -> None:
+    tap = ended("test", 0, "bash: line 1: javac: command not found")
+    results = graded(
+        ended("build", 0),
+        PhaseResult(**{**vars(tap), "stdout": b"1..1\nnot ok 1 - a\n"}),
+        format_="tap",
+    )
+    assert (results.outcome, results.fault) == (Outcome.HARNESS_FAILED, Fault.ASSIGNMENT)
