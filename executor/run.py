@@ -50,7 +50,6 @@ class Run:
         *,
         job: Job,
         claim: QueueClaim,
-        resumed: bool,
         action: Action[Any],
         collaborators: Mapping[type[Any], object],
         scratch_root: Path,
@@ -62,7 +61,6 @@ class Run:
         """Monotonic time at which the action was started."""
         self.interrupted_at: float | None = None
         self._job = job
-        self._resumed = resumed
         self._collaborators = collaborators
         self._scratch_root = scratch_root
         self._scratch: Path | None = None
@@ -163,7 +161,7 @@ class Run:
     @property
     def resumed(self) -> bool:
         """Whether an earlier run was interrupted."""
-        return self._resumed
+        return self._job.resumed
 
     @property
     def scratch(self) -> Path:
@@ -171,7 +169,7 @@ class Run:
         self.checkpoint()
         if self._scratch is None:
             try:
-                # It is gone where somebody tidied up, and every later run would break.
+                # An operator may have removed it, and every later run would break.
                 self._scratch_root.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._scratch = Path(tempfile.mkdtemp(prefix="job-", dir=self._scratch_root))
             except OSError as error:

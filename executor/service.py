@@ -22,7 +22,7 @@ from job_engine.client import Api, event_stream
 from job_engine.errors import Cancelled, ClaimLost, Drained, QueueError, TimedOut
 from job_engine.grading.preflight import check_settings
 from job_engine.log import get_logger
-from job_engine.model import SUPPORTED_VERSION, ExecutionMode, Job, JobState
+from job_engine.model import SUPPORTED_VERSION, Answer, ExecutionMode, Job, JobState
 from job_engine.model.protocol.actions import ActionDescription
 from job_engine.model.protocol.claims import ClaimReply
 from job_engine.model.protocol.events import JobEvent
@@ -219,7 +219,6 @@ class Executor:
         run = Run(
             job=job,
             claim=claim,
-            resumed=reply.answer.value == "resume",
             action=self._actions[job.action],
             collaborators=self._collaborators,
             scratch_root=self._scratch.root,
@@ -303,7 +302,7 @@ def _job(claim: QueueClaim, reply: ClaimReply) -> Job:
         execution_mode=ExecutionMode(document.get("execution-mode", "push")),
         entry=claim.entry,
         fence=claim.fence,
-        resumed=reply.answer.value == "resume",
+        resumed=reply.answer is Answer.RESUME,
         attempts=reply.attempts,
         interruptions=reply.interruptions,
         payload=document.get("payload"),

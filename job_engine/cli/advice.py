@@ -9,13 +9,13 @@ from typing import Annotated, Final
 import typer
 
 from job_engine.cli import text
-from job_engine.cli.assignments import NAME
 from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
 from job_engine.cli.options import load_settings
 from job_engine.cli.submit import results_of
 from job_engine.client import Api
 from job_engine.errors import ConfigurationError, NotFoundError
 from job_engine.grading.advice import Observed, Spread, observe, smallest_that_fits
+from job_engine.grading.assignment import NAME
 from job_engine.grading.flavours import MIB, flavours
 from job_engine.grading.results import Results
 from job_engine.settings import ExecutorSettings

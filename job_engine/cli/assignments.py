@@ -18,15 +18,13 @@ from job_engine.cli import text
 from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
 from job_engine.client import Api
 from job_engine.errors import ConfigurationError
-from job_engine.grading.assignment import FILE_NAME, Assignment
+from job_engine.grading.assignment import FILE_NAME, NAME, Assignment
 from job_engine.grading.bundles import DIGEST, document_of
 from job_engine.grading.catalogue import ApiCatalogue
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.yaml_lines import load, validate
 
 app = typer.Typer(no_args_is_help=True, help="Assignments: add one, list them.")
-
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @app.command()

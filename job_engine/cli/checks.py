@@ -7,7 +7,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -38,7 +39,7 @@ class Status(StrEnum):
 
     OK = "ok"
     WARN = "warn"
-    """Something will not work, or should be known; the engine runs."""
+    """Part of the engine will not work, or is exposed; the engine runs."""
     MISSING = "missing"
 
 
@@ -246,16 +247,9 @@ def port_is_free(host: str, number: int) -> bool:
 
 def sandbox_refusal(name: str) -> str | None:
     """Return why this backend cannot be used here, or None when it can."""
-    return _refusal(lambda: make_sandbox(load_settings(SandboxSettings, {"sandbox": name})))
-
-
-def _refusal(make: Callable[[], object]) -> str | None:
     try:
-        sandbox = make()
-        try:
-            sandbox.check()  # type: ignore[attr-defined]
-        finally:
-            sandbox.close()  # type: ignore[attr-defined]
+        with closing(make_sandbox(load_settings(SandboxSettings, {"sandbox": name}))) as sandbox:
+            sandbox.check()
     except JobEngineError as error:
         return error.message
     return None

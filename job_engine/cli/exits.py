@@ -20,6 +20,8 @@ USAGE: Final = 2
 JOB_FAILED: Final = 3
 UNREACHABLE: Final = 4
 REFUSED: Final = 5
+INTERRUPTED: Final = 130
+"""After Ctrl-C, as shells have it."""
 
 EXIT_CODES: Final = """\
 Exit codes: 0 full score; 1 points or tests lost; 2 wrong usage; 3 the job FAILED or was \

@@ -13,7 +13,7 @@ from job_engine.cli import text
 from job_engine.cli.connection import ApiUrl, DataDir, connected
 from job_engine.cli.exits import EXIT_CODES
 from job_engine.cli.jobs import JobId, fetch, job_id
-from job_engine.cli.submit import conclude
+from job_engine.cli.submit import conclude, leaving_running
 from job_engine.client import Seen, follow_job
 from job_engine.grading.render import safe
 
@@ -35,13 +35,10 @@ def watch(
     full = job_id(job)
     with connected(api_url, data_dir) as api:
         console, began = text.console(), time.monotonic()
-        try:
+        with leaving_running(full):
             for seen in follow_job(api, full, offset):
                 if output or seen.kind != "output":
                     _show(console, seen, time.monotonic() - began)
-        except KeyboardInterrupt:
-            print(f"\n{full} goes on. `job-engine job cancel {full}` ends it.")
-            raise typer.Exit(130) from None
         conclude(fetch(api, full), console, as_json=False)
 
 

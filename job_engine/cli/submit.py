@@ -17,7 +17,7 @@ from rich.console import Console
 from job_engine.cli import text
 from job_engine.cli.assignments import pinned
 from job_engine.cli.connection import ApiUrl, AsJson, DataDir, connected
-from job_engine.cli.exits import EXIT_CODES, JOB_FAILED, LOST_POINTS, OK
+from job_engine.cli.exits import EXIT_CODES, INTERRUPTED, JOB_FAILED, LOST_POINTS, OK
 from job_engine.cli.watch import Watcher
 from job_engine.client import Api
 from job_engine.errors import ConfigurationError
@@ -135,12 +135,19 @@ def add_job(api: Api, action: str, payload: Any, priority: int | None) -> str:
 def finish(api: Api, job: str, *, as_json: bool) -> None:
     """Follow a job to its end, print what came of it, and exit with the code for that."""
     console = text.error_console() if as_json else text.console()
-    try:
+    with leaving_running(job):
         document = Watcher(api, console).follow(job)
+    conclude(document, console, as_json=as_json)
+
+
+@contextmanager
+def leaving_running(job: str) -> Iterator[None]:
+    """Have Ctrl-C end the command only, and say how to end the job."""
+    try:
+        yield
     except KeyboardInterrupt:
         print(f"\n{job} goes on. `job-engine job cancel {job}` ends it.")
-        raise typer.Exit(130) from None
-    conclude(document, console, as_json=as_json)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def conclude(document: dict[str, Any], console: Console, *, as_json: bool) -> None:

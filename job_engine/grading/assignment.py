@@ -6,6 +6,7 @@ which only the test phase sees. The digest of the bundle is the assignment's ide
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
@@ -45,6 +46,8 @@ _MAY_FAIL: Final = (
 )
 FILE_NAME: Final = "assignment.yaml"
 TESTS_DIRECTORY: Final = "tests"
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""What a whole name of an assignment matches."""
 
 
 class Phase(StrictModel):
@@ -238,7 +241,7 @@ class SubmissionSpec(StrictModel):
 class Assignment(StrictModel):
     """One assignment."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    name: Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
     title: Annotated[str, StringConstraints(max_length=200)] = ""
     contract: Literal[
         "phases", "autolab", "cases", "check50", "classroom", "gradescope", "prairielearn", "vpl"

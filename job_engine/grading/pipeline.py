@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from job_engine.errors import AssignmentError, SubmissionError
 from job_engine.grading import split
 from job_engine.grading.archive import ArchiveLimits, Unpacked
 from job_engine.grading.assemble import assemble, clone_error, hidden_phases
-from job_engine.grading.assignment import Assignment, check_files
+from job_engine.grading.assignment import NAME, Assignment, check_files
 from job_engine.grading.bundles import DIGEST, BlobSource, Bundle, BundleCache
 from job_engine.grading.clone import clone_env, commit_of
 from job_engine.grading.contracts.grader_input import GraderInput, engine_files, pack_files
@@ -45,7 +44,6 @@ from job_engine.settings import GradingSettings, SandboxSettings
 
 log = get_logger(__name__)
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _BLOCK: Final = 4096
 
 
@@ -135,7 +133,7 @@ class Grader:
         """Return the pinned digest, or that of the newest bundle of this name."""
         if DIGEST.fullmatch(assignment):
             return assignment
-        digest = self.catalogue.digest_of(assignment) if _NAME.fullmatch(assignment) else None
+        digest = self.catalogue.digest_of(assignment) if NAME.fullmatch(assignment) else None
         if digest is None or not DIGEST.fullmatch(digest):
             raise AssignmentError(
                 f"There is no assignment {assignment[:80]!a}. Add it with "

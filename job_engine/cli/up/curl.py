@@ -12,13 +12,13 @@ from typing import Final
 
 from nuvla.api.api import NuvlaError
 
+from job_engine.api import identity
 from job_engine.cli.local_engine import LocalEngine, save_private, save_secret
 from job_engine.cli.up.admin import ADMIN, API_KEY_TEMPLATE
 from job_engine.client import Api
 from job_engine.errors import ApiError
 
 SUBMITTER: Final = "submitter"
-_ROLE: Final = "group/job-submitter"
 _TEXT: Final = """\
 # For `curl --config`: a session of {name} that may create jobs and read them.
 # Good for a week; renewed whenever the engine starts.
@@ -41,7 +41,7 @@ def let_curl_in(engine: LocalEngine, api_url: str) -> None:
 
 def _make_key(engine: LocalEngine, api_url: str) -> dict[str, str]:
     api = _logged_in(engine, ADMIN, api_url)
-    template = {"href": API_KEY_TEMPLATE, "roles": [_ROLE]}
+    template = {"href": API_KEY_TEMPLATE, "roles": [identity.SUBMITTER]}
     try:
         made = api.add("credential", {"name": "curl on this machine", "template": template})
     except NuvlaError as error:

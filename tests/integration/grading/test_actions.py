@@ -40,7 +40,6 @@ def do(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Do:
         return Run(
             job=job,
             claim=claim,
-            resumed=False,
             action=action,
             collaborators={Api: api, Sandbox: desk.sandbox, ExecutorSettings: settings},
             scratch_root=desk.directory,

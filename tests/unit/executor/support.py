@@ -33,7 +33,6 @@ def run_of(claim: QueueClaim, tmp_path: Path, of: Action[Any] = idle, attempts: 
     return Run(
         job=Job(id=claim.job_id, action=of.name, attempts=attempts),
         claim=claim,
-        resumed=False,
         action=of,
         collaborators={},
         scratch_root=tmp_path,

@@ -29,7 +29,6 @@ def make_run(
     return Run(
         job=Job(id="job/1", action=of.name, payload=payload),
         claim=QueueClaim("entry-999-0000000000", "job/1", fence, Registration(1, "/x", 1)),
-        resumed=False,
         action=of,
         collaborators={},
         scratch_root=tmp_path,
