@@ -151,6 +151,8 @@ def invalid(lines: Iterable[str], resource_id: str | None = None) -> InvalidReso
     return ProblemsError(f"{subject} does not satisfy defined schema:", list(lines))
 
 
+PLACEHOLDER_TIMES: Final = dict.fromkeys(("created", "updated"), "2000-01-01T00:00:00.000Z")
+"""Attributes that the store sets, for validating a document before it is stored."""
 MOST_PROBLEMS: Final = 100
 """Problems of one document that an error lists."""
 

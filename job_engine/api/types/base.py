@@ -19,9 +19,9 @@ from job_engine.api.errors import (
 )
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
-from job_engine.api.schema import Common, Schema
-from job_engine.errors import ForbiddenError
-from job_engine.model.acl import ADMIN, ANON, USER, Right
+from job_engine.api.schema import Common, Schema, invalid
+from job_engine.errors import ForbiddenError, InvalidResourceError
+from job_engine.model.acl import ADMIN, ANON, USER, Acl, Right, normalise
 from job_engine.store.base import Document
 from job_engine.store.search.query import Page
 from job_engine.store.search.source import Source
@@ -35,9 +35,9 @@ class Collection:
 
     query: tuple[str, ...] = (USER,)
     add: tuple[str, ...] | None = ()
-    """None: not possible for anybody."""
+    """None: not possible."""
     bulk_delete: tuple[str, ...] | None = None
-    """None: not possible for anybody."""
+    """None: not possible."""
 
     def acl(self) -> dict[str, list[str]]:
         """Return the `acl` of a collection's answer."""
@@ -168,6 +168,14 @@ def check(held: Right, needed: Right, resource_id: str) -> None:
     """Raise `ForbiddenError` unless one of the needed rights is held."""
     if not held & needed:
         raise refuse(resource_id)
+
+
+def normal_acl(acl: Any) -> Acl:
+    """Return the normal form of a request's ACL. Raises `InvalidResourceError`."""
+    try:
+        return normalise(acl)
+    except InvalidResourceError as error:
+        raise invalid([error.message]) from error
 
 
 def deleted(resource_id: str) -> Reply:

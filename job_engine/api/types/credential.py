@@ -16,8 +16,8 @@ from job_engine.api.call import Call, Reply
 from job_engine.api.errors import RequestError
 from job_engine.api.identity import NUVLABOX, SERVICES
 from job_engine.api.schema import Common, Given, Schema, Timestamp, invalid
-from job_engine.api.types.base import Collection, created
-from job_engine.api.types.stored import StoredType, normal_acl, roles_of, template_of
+from job_engine.api.types.base import Collection, created, normal_acl
+from job_engine.api.types.stored import StoredType, roles_of, template_of
 from job_engine.errors import NotFoundError
 from job_engine.model.acl import ADMIN, ANON, PRINCIPAL, USER
 from job_engine.model.timestamps import format_ms, parse_ms

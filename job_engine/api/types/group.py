@@ -26,8 +26,8 @@ from job_engine.api.identity import (
     TEACHER,
 )
 from job_engine.api.schema import Common, Schema, distinct, invalid
-from job_engine.api.types.base import Collection, created
-from job_engine.api.types.stored import StoredType, normal_acl, template_of, text_of
+from job_engine.api.types.base import Collection, created, normal_acl
+from job_engine.api.types.stored import StoredType, template_of, text_of
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model.acl import ADMIN, ANON, USER
 from job_engine.store.base import Document

@@ -28,9 +28,10 @@ from job_engine.api.types.base import (
     bulk_deleted,
     check,
     deleted,
+    normal_acl,
     refuse,
 )
-from job_engine.api.types.job_create import SERVER_SET, WAITING, create, create_from, normal
+from job_engine.api.types.job_create import SERVER_SET, WAITING, create, create_from
 from job_engine.api.types.stored import may_delete
 from job_engine.errors import ConflictError
 from job_engine.model import JobState
@@ -238,7 +239,7 @@ def _merge(call: Call, before: Document, asked: Callable[[Document], Change]) ->
     if isinstance(after.get("payload"), dict):
         after["payload"] = json.dumps(after["payload"], ensure_ascii=False)
     if "acl" in kept:
-        after["acl"] = normal(kept["acl"])
+        after["acl"] = normal_acl(kept["acl"])
     validate(JobSchema, after, before["id"])
     # A client that sends the whole document back repeats RUNNING, which is no claim.
     echoed = "id" in change.body and before["state"] == JobState.RUNNING

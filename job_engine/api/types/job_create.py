@@ -1,4 +1,4 @@
-"""How jobs are created: one, many at once, once for a key, and again from an old one."""
+"""Creating jobs: one, many in bulk, once for an idempotency key, and again from an old job."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from job_engine.api.jobs.callbacks import check_callbacks
 from job_engine.api.jobs.handing_in import hand_in, is_student
 from job_engine.api.jobs.payloads import Payloads
 from job_engine.api.jobs.references import Parents, check_blobs
-from job_engine.api.schema import JobSchema, invalid, validate
-from job_engine.api.types.base import created
+from job_engine.api.schema import PLACEHOLDER_TIMES, JobSchema, invalid, validate
+from job_engine.api.types.base import created, normal_acl
 from job_engine.errors import InvalidResourceError
 from job_engine.model import DEFAULT_PRIORITY, SUPPORTED_VERSION, ExecutionMode, Job
-from job_engine.model.acl import ADMIN, Acl, normalise, with_principal
+from job_engine.model.acl import ADMIN, Acl, with_principal
 from job_engine.store.base import Document
 from job_engine.store.jobs.idempotency import OnceKey
 
 WAITING: Final = frozenset({"queue-position", "estimated-wait"})
-"""What is worked out when somebody reads a job that waits."""
+"""Attributes that are computed when a waiting job is read."""
 SERVER_SET: Final = WAITING | {
     *("id", "resource-type", "created", "updated", "updated-by", "operations"),
     "resubmitted-from",
 }
-"""What nobody else can say of a job."""
+"""Attributes that only the server sets."""
 _OUTCOME: Final = ("output", "return-code", "started", "duration")
-"""What only a run may say: graders are believed for it, whoever asked for the job is not."""
-_ASKED_FOR: Final[Sequence[str]] = (
+"""Attributes of the outcome, which only a run or an admin sets: a score is believed for them."""
+_RESUBMITTED: Final[Sequence[str]] = (
     *("action", "payload", "parent", "parent-job", "target-resource", "affected-resources"),
     *("acl", "tags", "name", "description", "subtype", "resource-metadata"),
     *("execution-mode", "version", "max-attempts"),
 )
-"""What a job that is sent again has of the old one, beside the priority."""
+"""Attributes that a resubmitted job takes from the old one, beside the priority."""
 MAX_BULK: Final = 10_000
 """Most jobs that one request creates."""
 _MAX_PROBLEMS: Final = 100
-"""Problems of many jobs that are told at once."""
+"""Problems of a bulk request that one answer lists."""
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 
 
@@ -62,13 +62,13 @@ def create(call: Call) -> Reply:
 
 
 def create_from(call: Call, old: Job) -> Reply:
-    """Create a job that asks for what an old one asked for."""
+    """Resubmit: create a job with the request of an old one."""
 
     def make() -> list[Document]:
-        body = {k: old.document[k] for k in _ASKED_FOR if k in old.document}
+        body = {k: old.document[k] for k in _RESUBMITTED if k in old.document}
         if old.priority != DEFAULT_PRIORITY:
-            body["priority"] = old.priority  # a claim has taken it off the document
-        # Whoever sends it again need not manage the secrets: who is told was settled before.
+            body["priority"] = old.priority  # a claim removes it from the document
+        # Taken over unchecked: the caller need not manage the callbacks' secrets.
         kept = {k: old.document[k] for k in ("callbacks",) if k in old.document}
         new = new_job(call, body, _payloads(call), Parents(call))
         return [new | kept | {"resubmitted-from": old.id}]
@@ -82,32 +82,33 @@ def _create_once(
     reply: Callable[[Sequence[str]], Reply],
     operation: str = "add",
 ) -> Reply:
-    """Create jobs, unless a request with the same key did so before: then answer as that."""
+    """Create jobs, or repeat the answer to an earlier request with the same idempotency key."""
     store = call.services.store
-    once = _once(call)
-    # What was accepted before is not looked at again: its action may be stricter by now.
-    made = None if once is None else store.idempotency.find(once)
-    if made is None:
+    key = _idempotency_key(call)
+    # Not validated again: the action may be stricter by now.
+    earlier = None if key is None else store.idempotency.find(key)
+    if earlier is None:
         documents = make()
-        also = record(call, operation, [document["id"] for document in documents])
-        if once is None:
-            store.jobs.add_many(documents, also)
+        ids = [document["id"] for document in documents]
+        recorder = record(call, operation, ids)
+        if key is None:
+            store.jobs.add_many(documents, recorder)
         else:
-            made = store.idempotency.add_many(documents, once, also)
-        if made is None:
-            return reply([document["id"] for document in documents])
-    first = reply(made)
-    return replace(first, headers={**first.headers, "Idempotency-Replayed": "true"})
+            earlier = store.idempotency.add_many(documents, key, recorder)
+        if earlier is None:
+            return reply(ids)
+    answer = reply(earlier)
+    return replace(answer, headers={**answer.headers, "Idempotency-Replayed": "true"})
 
 
-def _once(call: Call) -> OnceKey | None:
+def _idempotency_key(call: Call) -> OnceKey | None:
     key = call.headers.get("idempotency-key")
     if key is None:
         return None
     if not _KEY.fullmatch(key):
         raise BadKeyError
-    asked = [call.path, "bulk" in call.headers, call.body]
-    text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+    request = [call.path, "bulk" in call.headers, call.body]
+    text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return OnceKey(call.who.creator, key, hashlib.sha256(text.encode()).hexdigest())
 
 
@@ -152,7 +153,7 @@ def _payloads(call: Call) -> Payloads:
 
 
 def new_job(call: Call, body: Document, payloads: Payloads, parents: Parents) -> Document:
-    """Make the document of a job that is created. Raises `InvalidResourceError`."""
+    """Return the document of a new job, validated. Raises `InvalidResourceError`."""
     student = is_student(call.who)
     if student:
         body = hand_in(call, body)
@@ -171,21 +172,18 @@ def new_job(call: Call, body: Document, payloads: Payloads, parents: Parents) ->
         for key in _OUTCOME:
             document.pop(key, None)
     if document["execution-mode"] != ExecutionMode.PULL:
-        document.pop("tags", None)  # theirs is the queue's entry, once there is one
+        document.pop("tags", None)  # once pushed, it has its queue entry there
     if isinstance(document.get("payload"), dict):
         document["payload"] = json.dumps(document["payload"], ensure_ascii=False)
     _append_target(document)
     acl = document.get("acl")
-    document["acl"] = normal(acl) if student else _new_acl(call.who, acl)
-    validate(JobSchema, {**document, **_TIMES})
+    document["acl"] = normal_acl(acl) if student else _new_acl(call.who, acl)
+    validate(JobSchema, {**document, **PLACEHOLDER_TIMES})
     payloads.check(document["action"], document.get("payload"), admin=call.who.is_admin)
     check_blobs(call, document.get("payload"))
     parents.check(document.get("parent"))
     check_callbacks(call, document.get("callbacks"))
     return document
-
-
-_TIMES: Final = dict.fromkeys(("created", "updated"), "2000-01-01T00:00:00.000Z")
 
 
 def _plain(value: Any) -> Any:
@@ -202,22 +200,22 @@ def _append_target(document: Document) -> None:
 def _new_acl(who: Identity, acl: Any) -> Acl:
     """Return the ACL of a new job.
 
-    Only an admin may name owners and editors: a job's outcome is what graders are
-    believed for, and whoever asked for it must not be able to write it.
+    Only an admin may name owners and editors: its creator must not be able to write a job's
+    outcome, which holds the score.
     """
     if acl is None:
         return {key: [*held] for key, held in _own_acl(who.active_claim, who.is_admin).items()}
     if who.is_admin:
-        return normal(acl)
+        return normal_acl(acl)
     if not isinstance(acl, dict):
-        return normal(acl)
+        return normal_acl(acl)
     return _shared_acl(who.active_claim, acl)
 
 
 @lru_cache(maxsize=1024)
 def _own_acl(claim: str, is_admin: bool) -> Acl:
-    """Return the ACL of a job whose creator named nobody else."""
-    return normal({"owners": [claim]}) if is_admin else _shared_acl(claim, {})
+    """Return the default ACL of a job, by its creator's active claim."""
+    return normal_acl({"owners": [claim]}) if is_admin else _shared_acl(claim, {})
 
 
 def _shared_acl(claim: str, acl: Document) -> Acl:
@@ -226,12 +224,4 @@ def _shared_acl(claim: str, acl: Document) -> Acl:
     mine = {"view-acl", "manage", "delete", "edit-meta"}
     lists = {k: v for k, v in acl.items() if isinstance(v, list)}
     shared = {**acl, **{k: with_principal(lists.get(k, []), claim) for k in mine}}
-    return normal({**shared, "owners": [ADMIN]})
-
-
-def normal(acl: Any) -> Acl:
-    """Return the normal form of an ACL. Raises `InvalidResourceError`."""
-    try:
-        return normalise(acl)
-    except InvalidResourceError as error:
-        raise invalid([error.message]) from error
+    return normal_acl({**shared, "owners": [ADMIN]})

@@ -18,8 +18,7 @@ from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
 from job_engine.api.schema import MOST_PROBLEMS, invalid, validate
 from job_engine.api.types.base import ResourceType, bulk_deleted, check, created, deleted
-from job_engine.errors import InvalidResourceError
-from job_engine.model.acl import EDIT, VIEW, Right, normalise
+from job_engine.model.acl import EDIT, VIEW, Right
 from job_engine.store.base import Document
 from job_engine.store.resources import Resource
 from job_engine.store.search.query import Query, condition_of
@@ -138,8 +137,8 @@ class StoredType(ResourceType):
 
     def check_schema(self, document: Document) -> None:
         """Raise `InvalidResourceError` unless a document satisfies the schema."""
-        times = dict.fromkeys(("created", "updated"), "2000-01-01T00:00:00.000Z")
-        validate(self.schema, {**document, **times, "resource-type": self.name}, document["id"])
+        whole = {**document, **PLACEHOLDER_TIMES, "resource-type": self.name}
+        validate(self.schema, whole, document["id"])
 
 
 def may_delete(call: Call, document: Document) -> None:
@@ -158,14 +157,6 @@ def merged(before: Document, change: Change, held: Right, fixed: frozenset[str])
     if "acl" in kept:
         after["acl"] = normal_acl(kept["acl"])
     return after
-
-
-def normal_acl(acl: Any) -> Any:
-    """Return the normal form of an ACL. Raises `InvalidResourceError`."""
-    try:
-        return normalise(acl)
-    except InvalidResourceError as error:
-        raise invalid([error.message]) from error
 
 
 def template_of(body: Document, allowed: frozenset[str]) -> Document:

@@ -20,8 +20,8 @@ from job_engine.api.errors import MethodNotAllowedError
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations, links
 from job_engine.api.schema import Common, Schema, invalid
-from job_engine.api.types.base import Collection, Operation, check, created, refuse
-from job_engine.api.types.stored import StoredType, normal_acl, roles_of, template_of, text_of
+from job_engine.api.types.base import Collection, Operation, check, created, normal_acl, refuse
+from job_engine.api.types.stored import StoredType, roles_of, template_of, text_of
 from job_engine.errors import ConflictError, NotFoundError
 from job_engine.model.acl import ADMIN, USER, Right
 from job_engine.store.base import Document
