@@ -16,8 +16,15 @@ from job_engine.api.changes import Change, change_of
 from job_engine.api.etags import etag_of, require_match, unless_known
 from job_engine.api.identity import Identity
 from job_engine.api.operations import Operations, common_operations
-from job_engine.api.schema import MOST_PROBLEMS, invalid, validate
-from job_engine.api.types.base import ResourceType, bulk_deleted, check, created, deleted
+from job_engine.api.schema import MOST_PROBLEMS, PLACEHOLDER_TIMES, invalid, validate
+from job_engine.api.types.base import (
+    ResourceType,
+    bulk_deleted,
+    check,
+    created,
+    deleted,
+    normal_acl,
+)
 from job_engine.model.acl import EDIT, VIEW, Right
 from job_engine.store.base import Document
 from job_engine.store.resources import Resource
