@@ -141,7 +141,11 @@ class SeldomFilter(logging.Filter):
         """See `logging.Filter`."""
         if record.levelno < logging.WARNING:
             return True
-        said, now = f"{record.name} {record.getMessage()} {_fields(record)}", record.created
+        fields = _fields(record)
+        if not record.exc_info:
+            # What fails for every request is the same trouble. A traceback is a defect of its own.
+            fields.pop("request_id", None)
+        said, now = f"{record.name} {record.getMessage()} {fields}", record.created
         with self._lock:
             if now - self._forgot_at >= self._every_s:
                 self._said_at = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from job_engine.log import JsonFormatter, SeldomFilter, TextFormatter, get_logger
+from job_engine.log import JsonFormatter, SeldomFilter, TextFormatter, bound, get_logger
 from job_engine.remedies import DEFECT, REMEDIES
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +101,10 @@ def test_the_same_trouble_is_said_once_in_a_while() -> None:
     assert [passes("refused", 31.0, job=job) for job in (1, 2, 1)] == [True, True, False]
     assert passes("claimed", 31.0, logging.INFO)
     assert passes("claimed", 31.0, logging.INFO)
+    with bound(request_id="1"):
+        assert passes("disk full", 32.0)
+    with bound(request_id="2"):
+        assert not passes("disk full", 32.0)
 
 
 def test_a_library_that_cannot_connect_is_explained() -> None:
