@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,8 @@ READERS: Final = 8
 """Connections for reading; further readers wait for one."""
 READ_LIMIT_S: Final = 10.0
 """Seconds that one read may take: a search that takes longer would hold everybody's up."""
+LEAST_ROOM: Final = 2**20
+"""Bytes of free disk below which that is why the store cannot be opened."""
 _LIMIT_CHECKED_EVERY: Final = 100_000
 """Steps of SQLite's machine, some milliseconds, between two looks at the clock."""
 
@@ -61,7 +64,8 @@ class SqliteDatabase(Database):
             upgrade(self._writes)
         except (sa.exc.SQLAlchemyError, OSError, StoreError) as error:
             self._dispose()
-            raise StoreError(f"Cannot open the store {self._path}: {_reason_of(error)}") from error
+            reason = f"{_reason_of(error)}{_advice(self._path.parent)}"
+            raise StoreError(f"Cannot open the store {self._path}: {reason}") from error
         self._writer.start()
 
     def stop(self) -> None:
@@ -198,6 +202,15 @@ def _store_error(error: Exception) -> StoreError:
 def _reason_of(error: Exception) -> str:
     """Say what SQLite said, without statements and values."""
     return str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
+
+
+def _advice(directory: Path) -> str:
+    """Say so where a disk is full: SQLite calls that an I/O error when it opens a file."""
+    try:
+        free = shutil.disk_usage(directory).free
+    except OSError:
+        return ""
+    return f". Its disk has {free:,} bytes left: make room." if free < LEAST_ROOM else ""
 
 
 def _switch_to_wal(raw: Any) -> None:
