@@ -1,8 +1,8 @@
 """Jobs created a second one by one, over one connection, each durable when it is answered.
 
 The peer is the least that such an API can be: the same web framework and server, a route
-that commits one row of SQLite, and no login, no validation, no events and no rights. What
-is between the two is what ours does besides; what bounds the peer bounds ours too.
+that commits one row to the same database, and no login, no validation, no events and no
+rights. What is between the two is what ours does besides; what bounds the peer bounds ours too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from benchmarks.figures import Bound, Figure, Peer, Scale, interleaved, medians
-from benchmarks.peers.bare_route import DURABILITY, PEER, bare_route
+from benchmarks.peers.bare_route import PEER, bare_route
 from benchmarks.servers import api, durability
 
 OURS: Final = "job engine"
@@ -48,7 +48,7 @@ def creates(port: int, path: str, headers: Mapping[str, str], seconds: float) ->
 def run(scale: Scale) -> Figure:
     """Measure both in turns."""
     seconds = scale.pick(2.0, 10.0)
-    with api(scale.database_url) as engine, bare_route() as bare:
+    with api(scale.database_url) as engine, bare_route(scale.database_url) as bare:
         admin = engine.admin()
         cookie = {"Cookie": "; ".join(f"{c.name}={c.value}" for c in admin.session.cookies)}
         before = admin.search("job", last=0).count
@@ -62,6 +62,7 @@ def run(scale: Scale) -> Figure:
         created = admin.search("job", last=0).count - before
         admin.close()
     found = medians(rounds)
+    durable = durability(scale.database_url)
     return Figure(
         what="jobs created one by one over one connection",
         value=found[OURS],
@@ -69,8 +70,8 @@ def run(scale: Scale) -> Figure:
         higher_is_better=True,
         jobs=created,
         threads=1,
-        peers=[Peer(PEER, found[PEER], DURABILITY)],
+        peers=[Peer(PEER, found[PEER], durable)],
         bounds=[Bound("jobs/s", found[OURS], LEAST, at_least=True)],
         details={"rounds, jobs/s": [round(rate) for rate in rounds[OURS]]},
-        durability=durability(scale.database_url),
+        durability=durable,
     )

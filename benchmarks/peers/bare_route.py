@@ -1,6 +1,7 @@
-"""A bare FastAPI route that commits one row of SQLite, in a process of its own.
+"""A bare FastAPI route that commits one row, in a process of its own.
 
-`python -m benchmarks.peers.bare_route PORT FILE` serves it.
+The row goes to the database that the engine beside it uses, or to a SQLite of its own.
+`python -m benchmarks.peers.bare_route PORT URL` serves it.
 """
 
 from __future__ import annotations
@@ -14,28 +15,31 @@ import threading
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import URL, make_url
 
 from benchmarks.servers import wait_for
 from tests.support.engine import free_port
 
 PEER: Final = "bare FastAPI route"
-DURABILITY: Final = "SQLite WAL, synchronous=FULL"
+
+
+Insert = Callable[[str, str], None]
+"""Commits a row: its id, and its document as JSON."""
 
 
 @contextmanager
-def bare_route() -> Iterator[int]:
-    """Serve it; yields its port."""
+def bare_route(database_url: str | None) -> Iterator[int]:
+    """Serve it over a database, or over a SQLite of its own; yields its port."""
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
-        file = Path(directory) / "rows.sqlite"
-        command = [sys.executable, "-m", __name__, str(port), str(file)]
+        url = database_url or f"sqlite:///{directory}/rows.sqlite"
+        command = [sys.executable, "-m", __name__, str(port), url]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             wait_for(lambda: _answers(port), 30, PEER)
@@ -56,20 +60,36 @@ def _answers(port: int) -> bool:
     return True
 
 
-def make_app(file: Path) -> FastAPI:
-    """Return the application."""
-    app = FastAPI()
+def _on_sqlite(file: str) -> Insert:
     database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
     database.execute("PRAGMA journal_mode=WAL").close()
     database.execute("PRAGMA synchronous=FULL").close()
     database.execute("CREATE TABLE rows (id TEXT PRIMARY KEY, document TEXT)").close()
+    return lambda key, text: database.execute("INSERT INTO rows VALUES (?, ?)", (key, text)).close()
+
+
+def _on_postgresql(url: URL) -> Insert:
+    import psycopg  # an extra
+
+    where = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    database = psycopg.connect(where, autocommit=True)
+    database.execute("CREATE TABLE rows (id TEXT PRIMARY KEY, document TEXT)").close()
+    insert = "INSERT INTO rows VALUES (%s, %s)"
+    return lambda key, text: database.execute(insert, (key, text), prepare=True).close()
+
+
+def make_app(url: URL) -> FastAPI:
+    """Return the application."""
+    app = FastAPI()
+    is_sqlite = url.get_backend_name() == "sqlite"
+    insert = _on_sqlite(url.database or "") if is_sqlite else _on_postgresql(url)
     lock = threading.Lock()
 
     @app.post("/row", status_code=201)
     def create(body: dict[str, Any]) -> dict[str, str]:
         key = str(uuid.uuid4())
         with lock:
-            database.execute("INSERT INTO rows VALUES (?, ?)", (key, json.dumps(body))).close()
+            insert(key, json.dumps(body))
         return {"id": key}
 
     return app
@@ -77,7 +97,7 @@ def make_app(file: Path) -> FastAPI:
 
 if __name__ == "__main__":
     uvicorn.run(
-        make_app(Path(sys.argv[2])),
+        make_app(make_url(sys.argv[2])),
         port=int(sys.argv[1]),
         loop="uvloop",
         http="httptools",
