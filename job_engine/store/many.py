@@ -44,6 +44,8 @@ class _Compiled:
     """Values that never change."""
     values: Callable[[Mapping[str, Any]], Any]
     """Makes what the driver wants of a row that has every value, the constants too."""
+    copy: str | None = None
+    """PostgreSQL's `COPY`, where it does the same with many rows."""
 
     def given(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Return what the driver wants of each row."""
@@ -78,7 +80,18 @@ class _Statement:
             if not bind.required
         }
         order = tuple(compiled.positiontup) if compiled.positional else None
-        return _Compiled(str(compiled), order, constants, _picker(order))
+        copy = None if constants else self._copy(connection)
+        return _Compiled(str(compiled), order, constants, _picker(order), copy)
+
+    def _copy(self, connection: Connection) -> str | None:
+        """Return the `COPY` that inserts rows of `names`, where there is one."""
+        if connection.dialect.name != "postgresql" or self._names is None:
+            return None
+        if not isinstance(self._statement, sa.Insert):
+            return None
+        quote = connection.dialect.identifier_preparer.quote
+        columns = ", ".join(map(quote, self._names))
+        return f"COPY {quote(self._statement.table.name)} ({columns}) FROM STDIN"
 
 
 class Many(_Statement):
@@ -105,6 +118,8 @@ class Many(_Statement):
                 sending.flush()
             if len(given) == 1:  # many at once are more to set up, where a server is asked
                 cursor.execute(compiled.sql, given[0])
+            elif compiled.copy is not None:
+                _copy(cursor, compiled.copy, self._names or (), rows)
             else:
                 cursor.executemany(compiled.sql, given)
             return int(cursor.rowcount)
@@ -213,6 +228,15 @@ class Rows(_Statement):
         for name in compiled.order:
             ordered += given if name == many else [values[name]]
         return compiled.sql.replace(marker, ", ".join("?" * length)), ordered
+
+
+def _copy(
+    cursor: Any, statement: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert rows by `COPY`: a third of what the server does for as many single inserts."""
+    with cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row([row[name] for name in names])
 
 
 def _sending(connection: Connection) -> Sending | None:

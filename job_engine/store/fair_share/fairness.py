@@ -276,8 +276,8 @@ _ENSURE_OPEN: Final = Many(
         """
         INSERT INTO lanes (action, priority, share, version, virtual_s, settled_s, ready)
         SELECT
-            CAST(:in_action AS TEXT), CAST(:in_priority AS INTEGER), CAST(:in_share AS TEXT),
-            CAST(:in_version AS INTEGER),
+            CAST(:in_action AS TEXT), CAST(:in_priority AS BIGINT), CAST(:in_share AS TEXT),
+            CAST(:in_version AS BIGINT),
             CASE WHEN own.virtual_s > next.start_s THEN own.virtual_s ELSE next.start_s END,
             CASE WHEN own.settled_s > next.start_s THEN own.settled_s ELSE next.start_s END,
             TRUE
