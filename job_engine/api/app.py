@@ -118,7 +118,9 @@ def create_app(
     app.add_exception_handler(HTTPException, _answer_http)
     for router in ROUTERS:
         app.include_router(router)
-    app.resource_routes = cimi_routes(registry)
+    app.resource_routes = cimi_routes(
+        registry, [route for router in ROUTERS for route in router.routes]
+    )
     app.router.routes += app.resource_routes
     app.openapi = lambda: _openapi(app, registry)  # type: ignore[method-assign]
     return app

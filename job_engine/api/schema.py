@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -38,12 +38,19 @@ def _no_null(value: Any) -> Any:
     return value
 
 
-NonBlank = Annotated[str, StringConstraints(pattern=r"\S")]
-Href = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z]([a-z-]*[a-z])?(/[a-zA-Z0-9]([a-zA-Z0-9_-]*[a-zA-Z0-9])?)?$"),
-]
-JobHref = Annotated[str, StringConstraints(pattern=r"^job/[a-z0-9]+(-[a-z0-9]+)*$")]
+_NON_BLANK: Final = r"\S"
+_HREF: Final = r"^[a-z]([a-z-]*[a-z])?(/[a-zA-Z0-9]([a-zA-Z0-9_-]*[a-zA-Z0-9])?)?$"
+_JOB_HREF: Final = r"^job/[a-z0-9]+(-[a-z0-9]+)*$"
+_SHAPES: Final[Mapping[str, str]] = {
+    _NON_BLANK: "must not be empty or blank",
+    _HREF: "must be a reference: a type in small letters, or type/id, as course/1",
+    _JOB_HREF: "must be the id of a job, as job/5b6a4c58-0b0c-4d35-8c3b-4d1c6cbd2b0a",
+}
+"""What a text has to be, by the pattern that it does not match."""
+
+NonBlank = Annotated[str, StringConstraints(pattern=_NON_BLANK)]
+Href = Annotated[str, StringConstraints(pattern=_HREF)]
+JobHref = Annotated[str, StringConstraints(pattern=_JOB_HREF)]
 Timestamp = Annotated[str, AfterValidator(_timestamp)]
 Tags = Annotated[list[str], AfterValidator(distinct)]
 Given = BeforeValidator(_no_null)
@@ -158,7 +165,7 @@ MOST_PROBLEMS: Final = 100
 
 
 def _lines(error: ValidationError) -> Iterable[str]:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    problems = error.errors(include_url=False, include_input=False)
     for item in problems[:MOST_PROBLEMS]:
         where = "/".join(str(part) for part in item["loc"]) or "body"
         message = item["msg"].removeprefix("Value error, ")
@@ -166,4 +173,6 @@ def _lines(error: ValidationError) -> Iterable[str]:
             message = "unknown attribute"
         elif item["type"] == "missing":
             message = "is required"
+        elif item["type"] == "string_pattern_mismatch":
+            message = _SHAPES.get(item["ctx"]["pattern"], message)
         yield f"{where}: {message}"

@@ -9,7 +9,7 @@ from typing import Final
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match, Route
 
 from job_engine.api.answers import json_response
 from job_engine.api.call import Call, Reply, make_call
@@ -33,16 +33,20 @@ _ON_RESOURCE: Final[Mapping[str, str]] = {
     "DELETE": "delete",
 }
 _READ: Final = ("GET", "HEAD")
+_READABLE: Final = ("log", "get-context")
+"""Operations that GET asks for too."""
 
 
-def cimi_routes(registry: Mapping[str, ResourceType]) -> list[Route]:
-    """Return the routes of every type, and of everything else under `/api`.
+def cimi_routes(
+    registry: Mapping[str, ResourceType], others: Sequence[BaseRoute] = ()
+) -> list[Route]:
+    """Return the routes of every type, and of everything else under `/api` but for `others`.
 
     They read requests themselves, and are described in `openapi/cimi.py`: what FastAPI
     would do for them costs as much as creating a job.
     """
     routes = [route for name, kind in registry.items() for route in _of_type(name, kind)]
-    return [*routes, *_of_entry_point(registry), *_of_the_rest(registry)]
+    return [*routes, *_of_entry_point(registry), *_of_the_rest(registry, others)]
 
 
 def _of_type(name: str, kind: ResourceType) -> list[Route]:
@@ -83,6 +87,17 @@ def _allowed(kind: ResourceType, requests: Mapping[str, str]) -> Sequence[str]:
     return [method for method, request in requests.items() if kind.knows(request)]
 
 
+def _known(registry: Mapping[str, ResourceType], name: str, *further: str) -> Sequence[str]:
+    """Return the methods that are answered at a path of CIMI's; none: it is no such path."""
+    if name == ENTRY_POINT and not further:
+        return [*_READ, "PUT"]
+    if name in registry and len(further) < 2:
+        return _allowed(registry[name], _ON_RESOURCE if further else _ON_COLLECTION)
+    if name in registry and len(further) == 2 and further[1] in registry[name].operations():
+        return [*_READ, "POST"] if further[1] in _READABLE else ["POST"]
+    return ()
+
+
 def _of_entry_point(registry: Mapping[str, ResourceType]) -> list[Route]:
     answers = {**dict.fromkeys(_READ, entry_point), "PUT": edit_entry_point}
 
@@ -96,20 +111,32 @@ def _of_entry_point(registry: Mapping[str, ResourceType]) -> list[Route]:
     return [Route(f"/api/{ENTRY_POINT}", on_entry_point, methods=METHODS)]
 
 
-def _of_the_rest(registry: Mapping[str, ResourceType]) -> list[Route]:
+def _methods_at(others: Sequence[BaseRoute], request: Request) -> Sequence[str]:
+    """Return the methods that further routes answer at the request's path."""
+    return [
+        method
+        for route in others
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in sorted(route.methods or ())
+    ]
+
+
+def _of_the_rest(registry: Mapping[str, ResourceType], others: Sequence[BaseRoute]) -> list[Route]:
     async def preflight(request: Request) -> Response:
         # The contract's body cannot be: HTTP has none with a 204, and h11 enforces it.
-        name, *further = request.path_params["path"].split("/")
-        known: Sequence[str] = METHODS
-        if name in registry and len(further) < 2:
-            known = _allowed(registry[name], _ON_RESOURCE if further else _ON_COLLECTION)
+        known = _known(registry, *request.path_params["path"].split("/")) or _methods_at(
+            others, request
+        )
+        known = known or METHODS
         return Response(status_code=204, headers={"Allow": ", ".join([*known, "OPTIONS"])})
 
     async def other(request: Request) -> Response:
         await _call(request)
         path = request.path_params["path"]
         if path and not path.endswith("/") and path.count("/") <= 1:
-            raise MethodNotAllowedError(request.method, request.url.path)
+            raise MethodNotAllowedError(
+                request.method, request.url.path, _methods_at(others, request)
+            )
         if not path:
             return RedirectResponse(f"/api/{ENTRY_POINT}", 302)
         raise UnknownRouteError(resource_id=request.url.path)

@@ -49,6 +49,8 @@ def test_head_is_get_without_its_body(api: Client) -> None:
         ("PUT", "session/x", "GET, HEAD, DELETE"),
         ("DELETE", "blob", "GET, HEAD, PUT, POST"),
         ("DELETE", "cloud-entry-point", "GET, HEAD, PUT"),
+        ("POST", "engine/events", "GET"),
+        ("GET", "engine/claim", "POST"),
         ("GET", "nosuchtype", ""),
     ],
 )
@@ -59,7 +61,17 @@ def test_a_405_says_what_is_allowed(api: Client, method: str, path: str, allowed
 
 def test_options_say_what_is_allowed(api: Client) -> None:
     assert api(ANON, "OPTIONS", "job").headers["allow"] == "GET, HEAD, PUT, POST, DELETE, OPTIONS"
-    assert api(ANON, "OPTIONS", "event/x").headers["allow"] == "GET, HEAD, OPTIONS"
+    for path, allowed in (
+        ("event/x", "GET, HEAD"),
+        ("cloud-entry-point", "GET, HEAD, PUT"),
+        ("blob", "GET, HEAD, PUT, POST"),
+        ("job/x/cancel", "POST"),
+        ("job/x/log", "GET, HEAD, POST"),
+        ("blob/x/content", "GET, HEAD"),
+        ("engine/events", "GET"),
+        ("nosuchtype/x", "GET, PUT, POST, DELETE, PATCH"),
+    ):
+        assert api(ANON, "OPTIONS", path).headers["allow"] == f"{allowed}, OPTIONS", path
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,14 @@ def test_every_attribute_that_will_not_do_is_named(api: Client) -> None:
     assert "integer" in found["priority"]
 
 
+def test_what_a_text_has_to_be_is_said_in_words(api: Client) -> None:
+    body = {"action": " ", "parent": "Course 1", "parent-job": "user/1", "execution-mode": "pull"}
+    found = problems(api(LMS, "POST", "job", body))
+    assert found["action"] == "must not be empty or blank"
+    assert "as course/1" in found["parent"]
+    assert found["parent-job"].startswith("must be the id of a job")
+
+
 def test_so_is_every_one_of_a_payload(api: Client) -> None:
     schema = {
         "type": "object",
