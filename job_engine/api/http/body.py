@@ -29,9 +29,10 @@ BODY_S: Final = 120.0
 IDLE_S: Final = 20.0
 """Seconds without a byte, in a body or an upload, after which it is given up."""
 
-
 STRANGERS_BYTES: Final = 64 * 1024
 """Bytes read from anonymous callers: a login is shorter, and parsing JSON takes time."""
+_ENDED: Final = "body_ended"
+"""Key of a request's `state`: its body has arrived whole."""
 
 
 class SlowBodyError(RequestError):
@@ -55,13 +56,14 @@ class BodyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
+        if scope["type"] == "http" and _is_upload(scope):
+            await self._app(scope, _impatient(_noting_end(scope, receive)), send)
+            return
         if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return
-        if scope["method"] == "POST" and scope["path"] == UPLOAD_PATH:
-            await self._app(scope, _impatient(receive), send)
-            return
         limit = self._limit(scope)
+        receive = _noting_end(scope, receive)
         try:
             _check_length(_header(scope, b"content-length"), limit)
             unpacked = _unpacker(_header(scope, b"content-encoding"))
@@ -90,7 +92,7 @@ async def drain(scope: Scope, receive: Receive, limit: int) -> None:
     network failure, and the client would not log in again. A client that waits for
     `100 Continue` sends nothing more.
     """
-    if _header(scope, b"expect") == b"100-continue":
+    if _header(scope, b"expect") == b"100-continue" or scope["state"].get(_ENDED):
         return
     with contextlib.suppress(TimeoutError, RuntimeError):
         async with asyncio.timeout(DRAIN_S):
@@ -164,6 +166,19 @@ def _unpacker(encoding: bytes) -> _Plain | _Gzip:
     raise UnknownEncodingError
 
 
+def _noting_end(scope: Scope, receive: Receive) -> Receive:
+    """Return a `receive` that notes the end of the body in the request's state."""
+    state = scope.setdefault("state", {})
+
+    async def noting() -> Message:
+        message = await receive()
+        if not message.get("more_body", False):
+            state[_ENDED] = True
+        return message
+
+    return noting
+
+
 def _impatient(receive: Receive, whole_s: float = math.inf) -> Receive:
     """Return a `receive` that raises `SlowBodyError` for a client that is too slow.
 
@@ -183,6 +198,10 @@ def _impatient(receive: Receive, whole_s: float = math.inf) -> Receive:
 
 def _header(scope: Scope, name: bytes) -> bytes:
     return next((bytes(v).lower() for k, v in scope["headers"] if k == name), b"")
+
+
+def _is_upload(scope: Scope) -> bool:
+    return bool(scope["method"] == "POST" and scope["path"] == UPLOAD_PATH)
 
 
 def _has_body(scope: Scope) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from job_engine.api.concurrency.limit import ConcurrencyLimit
 from job_engine.api.errors import TooManySearchesError
-from job_engine.api.http.body import STRANGERS_BYTES
+from job_engine.api.http.body import STRANGERS_BYTES, BodyMiddleware, drain
 from job_engine.api.services import COOKIE
 from job_engine.model.protocol.actions import ActionDescription
 from job_engine.settings import ApiSettings
@@ -237,3 +238,25 @@ def test_a_schema_that_is_not_worth_keeping_is_refused(api: Client) -> None:
     kept = ActionDescription(name="kept", payload_schema={}, timeout_s=1)
     api.services.store.actions.publish([kept])
     assert api.services.store.actions.get("kept") == kept
+
+
+@pytest.mark.parametrize("path", ["/api/blob", "/api/job"])
+def test_a_refused_body_that_has_arrived_is_not_waited_for(path: str) -> None:
+    messages = [{"type": "http.request", "body": b"x" * 11, "more_body": False}]
+    statuses: list[int] = []
+
+    async def receive() -> Any:
+        assert messages, "in a server, this would wait for the client to leave"
+        return messages.pop()
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status", 0))
+
+    async def refuses(scope: Any, receive: Any, _send: Any) -> None:
+        await receive()
+        await drain(scope, receive, 10)
+
+    headers = [(b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "state": {}}
+    asyncio.run(BodyMiddleware(refuses, 10)(scope, receive, send))
+    assert statuses[:1] == ([] if path == "/api/blob" else [413])
