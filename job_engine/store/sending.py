@@ -24,7 +24,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 from psycopg.adapt import Transformer
-from psycopg.errors import error_from_result
+from psycopg.errors import InvalidSqlStatementName, error_from_result
 
 from job_engine.errors import StoreError
 
@@ -45,6 +45,13 @@ class BatchError(StoreError):
 
 class LateError(BatchError):
     """A statement failed whose unit had returned."""
+
+
+class ForgottenError(BatchError):
+    """The server no longer knows a statement that was prepared; the next try prepares all again.
+
+    psycopg has it forget everything after a rollback, if it had prepared something itself.
+    """
 
 
 class Role(Enum):
@@ -82,6 +89,8 @@ class Sending:
         self._pg: pq.abc.PGconn = raw.pgconn
         self._items: list[_Item] = []
         self._names: dict[bytes, bytes] = {}
+        self._named = 0
+        """Names that were given out; none is used twice, whatever became of its statement."""
         self._answered_s = -math.inf
 
     # --- what is to be said ------------------------------------------------------
@@ -163,7 +172,8 @@ class Sending:
             else:
                 name = names.get(item.sql)
                 if name is None:
-                    name = names[item.sql] = b"sent_%d" % len(names)
+                    self._named += 1
+                    name = names[item.sql] = b"sent_%d" % self._named
                     self._pg.send_prepare(name, item.sql)
                     expected.append((item, name))
                 self._pg.send_query_prepared(name, item.values)
@@ -190,6 +200,9 @@ class Sending:
         except psycopg.OperationalError:
             if failed is None:  # or that is why the connection was lost
                 raise
+        if failed is not None and isinstance(failed[1], InvalidSqlStatementName):
+            self._names = {}
+            raise ForgottenError(failed[1])
         if failed is not None:
             raise _raised(*failed)
         assert last is not None

@@ -15,7 +15,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from job_engine.errors import InvalidResourceError, JobEngineError, StoreError
 from job_engine.store.base import T
 from job_engine.store.postgres.connections import READ_LIMIT_S
-from job_engine.store.sending import BatchError, LateError
+from job_engine.store.sending import BatchError, ForgottenError, LateError
 
 FIRST_WAIT_S: Final = 0.05
 """Longest delay, in seconds, before the second attempt."""
@@ -79,7 +79,7 @@ def _is_given_up(error: BaseException) -> bool:
 
 def may_run_again(error: BaseException) -> bool:
     """Return whether nothing was committed, for a reason that may be temporary."""
-    return isinstance(error, LateError) or _is_given_up(error) or is_lost(error)
+    return isinstance(error, LateError | ForgottenError) or _is_given_up(error) or is_lost(error)
 
 
 def reason_of(error: Exception) -> str:

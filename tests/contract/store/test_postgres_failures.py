@@ -187,6 +187,33 @@ def test_what_fails_once_its_unit_has_returned_fails_it_alone(store: Store) -> N
     assert store.database.read(lambda c: c.execute(names).scalars().all()) == ["a", "b", "x"]
 
 
+def test_what_was_prepared_is_known_after_a_rollback(store: Store) -> None:
+    """The driver forgets what it prepared when it rolls back, and has the server forget all."""
+
+    def read_often(connection: Connection) -> None:
+        for _ in range(6):  # from the fifth time on the driver prepares it
+            connection.execute(sa.select(counters.c.value)).all()
+
+    def write(connection: Connection) -> None:
+        _ADD.later(connection, [{"name": "x", "value": 1}])
+
+    store.database.write(read_often)
+    store.database.write(write)
+    with pytest.raises(sa.exc.IntegrityError):
+        store.database.write(write)
+    assert add(store)
+    store.database.write(lambda c: _ADD.later(c, [{"name": "y", "value": 1}]))
+
+
+def test_a_statement_that_the_server_forgot_is_prepared_again(store: Store) -> None:
+    """As one that hands connections from client to client may make it."""
+    store.database.write(lambda c: _ADD.later(c, [{"name": "x", "value": 1}]))
+    store.database.write(lambda c: c.exec_driver_sql("DEALLOCATE ALL") and None)
+    store.database.write(lambda c: _ADD.later(c, [{"name": "y", "value": 1}]))
+    names = sa.select(counters.c.name).order_by(counters.c.name)
+    assert store.database.read(lambda c: c.execute(names).scalars().all()) == ["x", "y"]
+
+
 def test_a_statement_that_cannot_be_sent_fails_its_unit_alone(store: Store) -> None:
     """The driver's own errors look like those of a lost connection."""
     begun, go_on = threading.Event(), threading.Event()
