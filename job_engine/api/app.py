@@ -156,7 +156,9 @@ def _middleware(app: FastAPI, settings: ApiSettings) -> Sequence[Middleware]:
         *_cors(settings.cors_origins),
         Middleware(RequestIdMiddleware),
         Middleware(_CompressionMiddleware),
-        Middleware(RateLimitMiddleware, callers=lambda: app.state.services),
+        Middleware(
+            RateLimitMiddleware, callers=lambda: app.state.services, answer_error=_answer_error
+        ),
         Middleware(NulMiddleware),
         Middleware(BodyMiddleware, max_bytes=settings.max_body_bytes),
     )

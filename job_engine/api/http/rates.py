@@ -11,13 +11,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from job_engine.addresses import network_of
 from job_engine.api.answers import error_response
 from job_engine.api.errors import TooManyRequestsError
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR, STRANGER, Identity
+from job_engine.api.shortcut import AnswerError
+from job_engine.errors import JobEngineError
 
 _REMEMBERED: Final = 10_000
 """Callers that are remembered; the least recent ones are dropped, and start with a full bucket."""
@@ -97,9 +99,13 @@ class Callers(Protocol):
 class RateLimitMiddleware:
     """Answers 429 to callers over their limit, before the body is read."""
 
-    def __init__(self, app: ASGIApp, callers: Callable[[], Callers]) -> None:
+    def __init__(
+        self, app: ASGIApp, callers: Callable[[], Callers], answer_error: AnswerError
+    ) -> None:
+        """`answer_error` answers where it cannot be found out who sends a request."""
         self._app = app
         self._callers = callers
+        self._answer_error = answer_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -107,7 +113,12 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send)
             return
         callers, connection = self._callers(), HTTPConnection(scope)
-        who = await callers.recognise(connection)
+        try:
+            who = await callers.recognise(connection)
+        except JobEngineError as error:  # the store does not answer
+            response = await self._answer_error(Request(scope), error)
+            await response(scope, receive, send)
+            return
         setattr(connection.state, STRANGER, who.user_id is None)
         wait_s = callers.rates.take(who, callers.address_of(connection))
         if wait_s > 0:
