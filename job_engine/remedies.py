@@ -83,6 +83,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     # --- the API and its store ---
     "request.failed": "The client was told to try again later. The reason is in `error`, or in the "
     "lines above.",
+    "stream.cut": "Who read the stream connects again, and misses nothing. See why the store does "
+    "not answer: `error` says it.",
     "store.commit_failed": "Nothing of it was stored, and whoever asked was told so. See `error`: "
     "a full disk needs space, a database that is away has to come back.",
     "api.exit": "The database hung, and what hangs in it cannot be stopped. What was answered is "

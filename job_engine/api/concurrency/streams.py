@@ -9,8 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from job_engine.errors import StoreError
+from job_engine.log import get_logger
 from job_engine.model import JobState
 from job_engine.store.base import EVENTS_TOPIC
+
+log = get_logger(__name__)
 
 KINDS: Final = ("events", "changes", "job")
 """Streams of executors, of distributors, and of those who follow a job."""
@@ -96,6 +100,11 @@ class Streams:
     def _wake(waiter: Waiter, delay_s: float) -> None:
         if not waiter.loop.is_closed():
             waiter.loop.call_soon_threadsafe(waiter.wake, delay_s)
+
+
+def log_cut(waiter: Waiter, error: StoreError) -> None:
+    """Say that a stream ends because the store does not answer: its reader connects again."""
+    log.error("stream.cut", stream=waiter.kind, error=error.message)
 
 
 def at_once(states: Iterable[str]) -> dict[str, float]:

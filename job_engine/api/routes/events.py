@@ -19,11 +19,12 @@ from fastapi import APIRouter, Header, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from job_engine.api.concurrency.streams import Waiter, at_once
+from job_engine.api.concurrency.streams import Waiter, at_once, log_cut
 from job_engine.api.identity import DISTRIBUTOR, EXECUTOR
 from job_engine.api.openapi.answers import Responses, answer
 from job_engine.api.routes.common import Caller, Shared, allow
 from job_engine.api.services import Services
+from job_engine.errors import StoreError
 from job_engine.model import JobState
 from job_engine.model.protocol.events import Changes
 from job_engine.store.jobs.events import StoredEvent
@@ -116,6 +117,8 @@ async def _stream(
                 yield b"".join(_encode(stored) for stored in page.events)
             if not page.more:
                 await _wait(waiter)
+    except StoreError as error:
+        log_cut(waiter, error)
     finally:
         services.streams.leave(waiter)
 
@@ -132,6 +135,8 @@ async def _sums(services: Services, after: int) -> AsyncIterator[ServerSentEvent
                 data = page.changes.model_dump_json()
                 yield ServerSentEvent(data=data, id=str(after), event="changes").encode()
             await _wait(waiter)
+    except StoreError as error:
+        log_cut(waiter, error)
     finally:
         services.streams.leave(waiter)
 

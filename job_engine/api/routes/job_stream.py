@@ -22,12 +22,13 @@ from starlette.responses import Response
 
 from job_engine.api.access import project, rights_held
 from job_engine.api.call import Call, make_call
+from job_engine.api.concurrency.streams import log_cut
 from job_engine.api.errors import RequestError
 from job_engine.api.openapi.answers import Responses, also, answer
 from job_engine.api.routes.common import Caller, Shared
 from job_engine.api.routes.events import KEEPALIVE_S, POLL_S, SEND_TIMEOUT_S
 from job_engine.api.types.base import check
-from job_engine.errors import ForbiddenError, NotFoundError
+from job_engine.errors import ForbiddenError, NotFoundError, StoreError
 from job_engine.model import FINAL_STATES, JobState
 from job_engine.model.acl import STAFF, Right
 from job_engine.store.base import Document
@@ -127,6 +128,8 @@ async def _follow(call: Call, job: str, after: Offset) -> AsyncIterator[ServerSe
                 continue
     except (NotFoundError, ForbiddenError):
         return  # deleted, or no longer visible to the caller
+    except StoreError as error:
+        log_cut(waiter, error)
     finally:
         services.streams.leave(waiter)
 
