@@ -24,6 +24,7 @@ from job_engine.grading.contracts.autolab import Autolab
 from job_engine.grading.contracts.cases import Cases
 from job_engine.grading.contracts.classroom import Classroom
 from job_engine.grading.contracts.prairielearn import ExternalGrading
+from job_engine.grading.contracts.submitty import Submitty
 from job_engine.grading.contracts.vpl import Vpl
 from job_engine.grading.fields import (
     Command,
@@ -244,7 +245,15 @@ class Assignment(StrictModel):
     name: Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
     title: Annotated[str, StringConstraints(max_length=200)] = ""
     contract: Literal[
-        "phases", "autolab", "cases", "check50", "classroom", "gradescope", "prairielearn", "vpl"
+        "phases",
+        "autolab",
+        "cases",
+        "check50",
+        "classroom",
+        "gradescope",
+        "prairielearn",
+        "submitty",
+        "vpl",
     ] = "phases"
     """Whose rules the bundle follows; all but `phases` bring phases and results with them."""
     image: ImageName | None = None
@@ -263,6 +272,8 @@ class Assignment(StrictModel):
     """For `contract: autolab`."""
     classroom: Classroom | None = None
     """For `contract: classroom`."""
+    submitty: Submitty | None = None
+    """For `contract: submitty`."""
     vpl: Vpl | None = None
     """For `contract: vpl`."""
     setup: Setup | None = None
@@ -312,6 +323,8 @@ class Assignment(StrictModel):
             raise ValueError("cases: it goes with 'contract: cases', and that with it")
         if (self.contract == "classroom") != (self.classroom is not None):
             raise ValueError("classroom: it goes with 'contract: classroom', and that with it")
+        if (self.contract == "submitty") != (self.submitty is not None):
+            raise ValueError("submitty: it goes with 'contract: submitty', and that with it")
         if self.contract == "cases" and self.phases.test.program is None:
             raise ValueError("cases.program: a command is needed")
         if self.setup is not None and self.phases.test.profile is None:

@@ -12,6 +12,7 @@ from job_engine.grading.contracts.autolab import Autolab
 from job_engine.grading.contracts.classroom import Classroom
 from job_engine.grading.contracts.prairielearn import MAX_TIMEOUT_S, ExternalGrading
 from job_engine.grading.contracts.source import merge, script
+from job_engine.grading.contracts.submitty import Submitty
 from job_engine.grading.contracts.vpl import Vpl
 
 M = TypeVar("M", bound=BaseModel)
@@ -20,7 +21,7 @@ MIB: Final = 2**20
 ENGINE_MOUNT: Final = "/mnt/engine"
 """Where a contract's phases find the files that the engine writes for its grader."""
 WITH_ENGINE_FILES: Final = frozenset(
-    {"cases", "check50", "classroom", "gradescope", "prairielearn", "vpl"}
+    {"cases", "check50", "classroom", "gradescope", "prairielearn", "submitty", "vpl"}
 )
 """Contracts for whose graders the engine writes files."""
 BUNDLE_MOUNT: Final = "/mnt/bundle"
@@ -38,6 +39,8 @@ CLASSROOM_HARNESS: Final = "classroom.py"
 CLASSROOM_SETTINGS: Final = "classroom.json"
 CHECK50_HARNESS: Final = "check50.py"
 CHECK50_SETTINGS: Final = "check50.json"
+SUBMITTY_HARNESS: Final = "submitty.py"
+SUBMITTY_SETTINGS: Final = "submitty.json"
 _CLASSROOM_S: Final = 600.0
 """Upper bound, in seconds, of all tests of a repository together."""
 
@@ -178,6 +181,21 @@ def _check50(_: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _submitty(document: Mapping[str, Any]) -> dict[str, Any]:
+    """One phase for all tests, with time for every command of theirs."""
+    options = _options(Submitty, document, "submitty")
+    count = sum(len(test.command) for test in options.tests)
+    seconds = min(_CLASSROOM_S, 60 + options.time_s * count)
+    names = (f"{ENGINE_MOUNT}/{name}" for name in (SUBMITTY_HARNESS, SUBMITTY_SETTINGS))
+    return {
+        "flavour": "large",
+        "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
+        "limits": {"wall_time_s": seconds, "cpu_time_s": seconds},
+        "phases": {"test": {"command": ["python3", *names]}},
+        "results": {"format": "stream", "forgeable": True},
+    }
+
+
 def _vpl(document: Mapping[str, Any]) -> dict[str, Any]:
     """One phase for the scripts of the activity and the student's program."""
     seconds = 2 * _options(Vpl, document, "vpl").max_time_s
@@ -199,6 +217,7 @@ CONTRACTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = 
         "classroom": _classroom,
         "gradescope": _gradescope,
         "prairielearn": _prairielearn,
+        "submitty": _submitty,
         "vpl": _vpl,
     }
 )

@@ -26,6 +26,8 @@ from job_engine.grading.contracts.expand import (
     CLASSROOM_HARNESS,
     CLASSROOM_SETTINGS,
     ENGINE_MOUNT,
+    SUBMITTY_HARNESS,
+    SUBMITTY_SETTINGS,
 )
 from job_engine.grading.contracts.source import merge, modules, script
 from job_engine.grading.contracts.vpl import BUILD_SCRIPT, VPL_PROGRAM, Vpl
@@ -72,6 +74,8 @@ def engine_files(grader_input: GraderInput) -> dict[str, bytes]:
             return cases_files(grader_input.assignment)
         case "check50":
             return check50_files(grader_input.assignment)
+        case "submitty":
+            return submitty_files(grader_input.assignment)
         case "vpl":
             return vpl_files(grader_input.assignment)
         case "classroom":
@@ -108,6 +112,20 @@ def vpl_files(assignment: Assignment) -> dict[str, bytes]:
     }
     build = script(BUILD_SCRIPT).encode()
     return {**modules(CASES_HARNESS), BUILD_SCRIPT: build, CASES_SETTINGS: _json(settings)}
+
+
+def submitty_files(assignment: Assignment) -> dict[str, bytes]:
+    """Return the harness of Submitty's tests and its settings."""
+    assert assignment.submitty is not None  # it goes with the contract
+    settings = {
+        **assignment.submitty.model_dump(mode="json"),
+        "bundle": assignment.mounts.tests,
+        "results": f"{assignment.mounts.results}/{assignment.results.path or DEFAULT_PATH}",
+    }
+    return {
+        SUBMITTY_HARNESS: script(SUBMITTY_HARNESS).encode(),
+        SUBMITTY_SETTINGS: _json(settings),
+    }
 
 
 def check50_files(assignment: Assignment) -> dict[str, bytes]:

@@ -26,6 +26,7 @@ from job_engine.grading.contracts import (
     polygon,
     prairielearn,
     problem_package,
+    submitty,
     unrecognised,
     vpl,
 )
@@ -95,6 +96,7 @@ FORMATS: Final = (
         for name in classroom.FILES
     ),
     *(BundleFormat("check50", "check50", (name,), check50.document) for name in check50.FILES),
+    *(BundleFormat("submitty", "Submitty", marks, submitty.document) for marks in submitty.MARKS),
     *(
         BundleFormat("vpl", "Moodle VPL", (name,), vpl.document, generated=vpl.generated)
         for name in (vpl.CASES, vpl.EVALUATE)

@@ -20,7 +20,6 @@ _SYSTEMS: Final = (
     ("otter_config.json", "an Otter assignment", "`otter generate` makes a Gradescope autograder "
      "of it; give that zip."),
     ("nbgrader_config.py", "an nbgrader course", _COMMANDS),
-    ("config/config.json", "a Submitty configuration", _COMMANDS),
     ("vpl_run.sh", "a VPL activity without an evaluation", "Add its vpl_evaluate.cases or "
      "vpl_evaluate.sh."),
     ("task.yaml", "an INGInious task", _COMMANDS),

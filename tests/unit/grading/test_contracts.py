@@ -365,7 +365,6 @@ def test_an_assignment_of_ours_is_one_whatever_else_is_there(tmp_path: Path, sai
     [
         ("autograde-Makefile", r"autograde\.tar is missing.*Make it first"),
         ("otter_config.json", "otter generate"),
-        ("config/config.json", "Submitty"),
         (".guides/settings", "Codio"),
         ("deep/er/run_autograder", "Did you mean .*deep/er"),
         ("data/01.in", "contract: cases"),

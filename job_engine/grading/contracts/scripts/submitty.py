@@ -1,0 +1,211 @@
+"""Runs the tests of a Submitty configuration on a submission; the engine's own harness.
+
+It runs in the sandbox of the tests, beside the student's code. Its settings are a JSON file:
+`tests` and `time_s` of the assignment, and the paths `bundle` and `results`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any, TextIO
+
+Test = dict[str, Any]
+_MAX_SHOWN = 2_000
+_MAX_LINES = 5_000
+"""Lines of each output that are compared."""
+_INPUTS = ("test_input", "provided_code")
+
+
+class BrokenError(Exception):
+    """The assignment is at fault."""
+
+
+def main(settings_file: str) -> int:
+    """Run every test, and write it as a line of the results; return 3 if they are at fault."""
+    with open(settings_file, encoding="utf-8") as file:
+        settings = json.load(file)
+    config = settings["bundle"]
+    if os.path.isdir(os.path.join(config, "config")):
+        config = os.path.join(config, "config")
+    with tempfile.TemporaryDirectory() as work:
+        base = os.path.join(work, "submission")
+        shutil.copytree(".", base, symlinks=True)
+        copy_into(os.path.join(config, "provided_code"), base)
+        stand_ins(work)
+        try:
+            with open(settings["results"], "w", encoding="utf-8") as results:
+                total = sum(t["points"] for t in settings["tests"] if not t["extra_credit"])
+                write_line(results, {"planned": len(settings["tests"]), "max_score": total})
+                for number, test in enumerate(settings["tests"], 1):
+                    place = os.path.join(work, f"test{number:02}")
+                    write_line(results, run_test(test, number, base, place, config, settings))
+        except BrokenError as error:
+            os.unlink(settings["results"])
+            sys.stderr.write(f"The assignment is broken: {error}\n")
+            return 3
+    return 0
+
+
+def stand_ins(work: str) -> None:
+    """Have `python` where there is `python3` only, as the machines of Submitty do."""
+    if shutil.which("python") is None:
+        directory = os.path.join(work, "bin")
+        os.mkdir(directory)
+        with open(os.path.join(directory, "python"), "w", encoding="utf-8") as file:
+            file.write('#!/bin/sh\nexec python3 "$@"\n')
+        os.chmod(file.name, 0o755)
+        os.environ["PATH"] = os.environ.get("PATH", os.defpath) + os.pathsep + directory
+
+
+def copy_into(source: str, target: str) -> None:
+    """Copy what is in a directory, if there is one, over what is in another."""
+    if os.path.isdir(source):
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+
+
+def write_line(results: TextIO, value: object) -> None:
+    """Write one line, whole."""
+    results.write(json.dumps(value) + "\n")
+    results.flush()
+
+
+def run_test(
+    test: Test, number: int, base: str, place: str, config: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Run one test in a directory of its own; what a compilation made stays for later ones."""
+    if test["type"] == "Execution":
+        shutil.copytree(base, place, symlinks=True)
+        for name in _INPUTS:
+            copy_into(os.path.join(config, name), place)
+    else:
+        place = base
+    printed = ""
+    for index, command in enumerate(test["command"]):
+        suffix = f"_{index}" if len(test["command"]) > 1 else ""
+        printed += run(command, place, suffix, settings["time_s"])
+    lost, problems = 0.0, []
+    for check in checks_of(test):
+        grade, problem = judge(check, place, os.path.join(config, "test_output"))
+        lost += check["deduction"] * (1 - grade)
+        if problem:
+            problems.append(check["failure_message"] or problem)
+    part = min(1.0, max(0.0, 1 - lost))
+    points = float(math.floor(part * test["points"] + 1e-6))
+    return {
+        "name": f"Test {number} {test['title']}".strip(),
+        "score": points,
+        "max_score": 0 if test["extra_credit"] else test["points"],
+        "status": "passed" if part >= 1 else "failed",
+        "output": "\n".join([*problems, *([printed] if problems else [])])[:_MAX_SHOWN],
+        "visibility": "hidden" if test["hidden"] else "visible",
+    }
+
+
+def checks_of(test: Test) -> list[dict[str, Any]]:
+    """Return the checks of a test; files that must be there are one."""
+    needed = {"Compilation": test["executable_name"], "FileCheck": test["actual_file"]}
+    files = needed.get(test["type"]) or []
+    if not files:
+        return list(test["validation"])
+    there = {
+        "method": "fileExists",
+        "actual_file": files,
+        "deduction": 1.0,
+        "one_of": False,
+        "failure_message": "",
+    }
+    return [there, *test["validation"]]
+
+
+def run(command: str, place: str, suffix: str, seconds: float) -> str:
+    """Run a command; keep its output in files, and return what it printed as an error."""
+    out, err = (os.path.join(place, f"{name}{suffix}.txt") for name in ("STDOUT", "STDERR"))
+    with open(out, "wb") as stdout, open(err, "wb") as stderr:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            cwd=place,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            code: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    told = text_of(err)
+    if code is None:
+        return f"{told}\n{command}: no end within {seconds:g} s"
+    return told if code == 0 else f"{told}\n{command}: ended with exit code {code}"
+
+
+def text_of(path: str) -> str:
+    """Return the text of a file."""
+    with open(path, "rb") as file:
+        return file.read(1 << 20).decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+def judge(check: dict[str, Any], place: str, expected: str) -> tuple[float, str | None]:
+    """Return the part of its points that a check gives, 0 to 1, and what is wrong."""
+    method = check["method"]
+    if method == "fileExists":
+        there = [bool(glob.glob(os.path.join(place, name))) for name in check["actual_file"]]
+        right = any(there) if check["one_of"] else all(there)
+        return (1.0, None) if right else (0.0, f"there is no {', '.join(check['actual_file'])}")
+    name = next(iter(check["actual_file"]), "STDOUT.txt")
+    found = next(iter(glob.glob(os.path.join(place, name))), None)
+    warns = method.startswith("warn")
+    if found is None or not os.path.isfile(found):
+        return (1.0, None) if warns else (0.0, f"there is no {name}")
+    text = text_of(found)
+    if method.endswith("Empty"):
+        right = bool(text) != method.endswith("NotEmpty")
+        what = "should be empty" if text else "should not be empty"
+        return (1.0 if right or warns else 0.0), (None if right else f"{name} {what}")
+    wanted = os.path.join(expected, check["expected_file"])
+    if not check["expected_file"] or not os.path.isfile(wanted):
+        raise BrokenError(f"there is no {check['expected_file'] or 'expected_file'} to compare to")
+    grade = likeness(check, text, text_of(wanted))
+    return grade, None if grade >= 1 else f"{name} is not what was expected ({grade:.0%} of it)"
+
+
+def likeness(check: dict[str, Any], text: str, wanted: str) -> float:
+    """Return how much of an output is as expected: lines in the same order, of the longer one."""
+    by_words = check["comparison"] == "byLinebyWord" or check["ignoreWhitespace"]
+    split: Callable[[str], object] = str.split if by_words else str
+    one, other = ([split(line) for line in t.splitlines()[:_MAX_LINES]] for t in (text, wanted))
+    if check["lineSwapOk"]:
+        one, other = sorted(one, key=str), sorted(other, key=str)
+    longest = len(other) if check["extra_student_output"] else max(len(one), len(other))
+    return common(one, other) / longest if longest else 0.0
+
+
+def common(one: list[Any], other: list[Any]) -> int:
+    """Return the length of the longest common subsequence."""
+    if one == other:
+        return len(one)
+    row = [0] * (len(other) + 1)
+    for left in one:
+        before = 0
+        for index, right in enumerate(other, 1):
+            above = row[index]
+            row[index] = before + 1 if left == right else max(above, row[index - 1])
+            before = above
+    return row[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

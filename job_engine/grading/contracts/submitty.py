@@ -1,0 +1,144 @@
+"""Submitty: reading the test cases of a `config.json`.
+
+The keys are those of Submitty's assignment configuration; what scores is as in its
+`main_validator.cpp`, and how outputs are compared as in its `myersDiff.cpp`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from job_engine.errors import AssignmentError
+from job_engine.grading.contracts.source import Read
+from job_engine.grading.fields import StrictModel
+
+FILES: Final = ("config/config.json", "config.json")
+"""Where the configuration may be; the first one that is there counts."""
+MARKS: Final = (("config/config.json",), ("config.json", "test_output/"))
+_COMMENT: Final = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "diff": {},
+    "myersDiffbyLinebyChar": {"comparison": "byLinebyChar"},
+    "myersDiffbyLinebyWord": {"comparison": "byLinebyWord"},
+    "myersDiffbyLine": {"comparison": "byLine"},
+    "myersDiffbyLineNoWhite": {"comparison": "byLine", "ignoreWhitespace": True},
+    "diffLineSwapOk": {"comparison": "byLine", "lineSwapOk": True},
+    "fileExists": {},
+    "errorIfEmpty": {},
+    "errorIfNotEmpty": {},
+    "warnIfEmpty": {},
+    "warnIfNotEmpty": {},
+}
+"""Methods of validation that are taken; those that are another's by another name say which."""
+_UNSUPPORTED: Final = (
+    "containers",
+    "dispatcher_actions",
+    "actions",
+    "solution_commands",
+    "input_generation_commands",
+)
+_MIN_TIME_S: Final = 20.0
+
+
+def _list(value: Any) -> Any:
+    return [value] if isinstance(value, (str, Mapping)) else value
+
+
+Words = Annotated[list[str], BeforeValidator(_list)]
+
+
+class Validation(StrictModel):
+    """One check of a test's output; keys of looks are not read."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    method: str
+    actual_file: Words = []
+    expected_file: str = ""
+    comparison: str = "byLinebyChar"
+    ignoreWhitespace: bool = False  # noqa: N815 - the names are the system's
+    lineSwapOk: bool = False  # noqa: N815
+    extra_student_output: bool = False
+    one_of: bool = False
+    deduction: float = Field(1.0, ge=0, le=1)
+    """Part of the test's points that it may take."""
+    failure_message: str = ""
+
+
+class SubmittyTest(StrictModel):
+    """One test case."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: str = "Execution"
+    title: str = ""
+    command: Words = []
+    points: float = 0
+    extra_credit: bool = False
+    hidden: bool = False
+    executable_name: Words = []
+    """Of `Compilation`: what it must have made."""
+    actual_file: Words = []
+    """Of `FileCheck`: what must be there."""
+    validation: Annotated[list[Validation], BeforeValidator(_list)] = []
+
+
+class Submitty(StrictModel):
+    """For `contract: submitty`."""
+
+    tests: list[SubmittyTest] = Field(min_length=1)
+    time_s: float = Field(_MIN_TIME_S, gt=0, allow_inf_nan=False)
+    """Of each command."""
+
+
+def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
+    """Return the tests of a configuration, as keys of an assignment's document.
+
+    Raises `AssignmentError` for what cannot be read, and tests that need more than is there.
+    """
+    name = next(name for name in FILES if name in files)
+    config = _config(read(name), name)
+    tests = [test for test in config.get("testcases") or [] if isinstance(test, Mapping)]
+    if problems := list(_problems(config, tests)):
+        raise AssignmentError(
+            f"{name} asks for {', '.join(dict.fromkeys(problems))}, which is not taken. Call its "
+            "tests from the test phase of an assignment.yaml (docs/assignments.md)."
+        )
+    # Penalties for handing in often are the platform's.
+    kept = [dict(test) for test in tests if "max_submissions" not in test]
+    for test in kept:
+        checks = test.get("validation") or []
+        test["validation"] = [{**check, **METHODS[check["method"]]} for check in _list(checks)]
+    found: dict[str, Any] = {"submitty": {"tests": kept}}
+    options = config.get("container_options")
+    if config.get("autograding_method") == "docker" and isinstance(options, Mapping):
+        found |= {"image": options["container_image"]} if "container_image" in options else {}
+    return found
+
+
+def _problems(config: Mapping[str, Any], tests: list[Mapping[str, Any]]) -> Iterator[str]:
+    for where in (config, *tests):
+        yield from (key for key in _UNSUPPORTED if where.get(key))
+    for test in tests:
+        if test.get("type", "Execution") not in ("Execution", "Compilation", "FileCheck"):
+            yield f"tests of type {test['type']}"
+        for check in _list(test.get("validation") or []):
+            if check.get("method") not in METHODS:
+                yield f"the validation {check.get('method', 'custom')!r}"
+
+
+def _config(data: bytes, name: str) -> dict[str, Any]:
+    text = data.decode("utf-8", "replace")
+    plain = _COMMENT.sub(lambda match: match[0] if match[0].startswith('"') else " ", text)
+    try:
+        config = json.loads(plain)
+    except ValueError as error:
+        raise AssignmentError(f"{name} cannot be read: {error}") from None
+    if not isinstance(config, dict) or not config.get("testcases"):
+        raise AssignmentError(f"{name} has no testcases.")
+    return config

@@ -1,0 +1,162 @@
+"""Submitty: reading its configuration, and scoring as it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job_engine.errors import AssignmentError
+from job_engine.grading.contracts import submitty
+from job_engine.grading.contracts.grader_input import submitty_files
+from job_engine.grading.contracts.recognise import bundle_of
+from job_engine.grading.contracts.scripts import submitty as harness
+from job_engine.grading.flavours import BUILT_IN
+from job_engine.grading.policy import load_assignment
+from job_engine.settings import SandboxSettings
+
+CONFIG = """{
+  // A comment, and "a text // that is none".
+  "testcases": [
+    {"type": "Compilation", "title": "Builds", "command": "cc -o a.out *.c", /* with cc */
+     "executable_name": "a.out", "points": 2},
+    {"title": "Prints", "command": ["./a.out", "sort < STDOUT_0.txt"], "points": 5, "hidden": true,
+     "validation": [
+       {"method": "diff", "actual_file": "STDOUT_0.txt", "expected_file": "out.txt",
+        "deduction": 0.4},
+       {"method": "diff", "actual_file": "STDOUT_1.txt", "expected_file": "sorted.txt",
+        "deduction": 0.6, "failure_message": "sort it // yourself"}]},
+    {"type": "FileCheck", "title": "README", "actual_file": "README*", "points": 1,
+     "extra_credit": true},
+    {"type": "FileCheck", "title": "Limit", "points": -5, "max_submissions": 20, "penalty": -0.1}
+  ]
+}"""
+MAIN = '#include <stdio.h>\nint main(void) { puts("b\\na%s"); return 0; }\n'
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a configuration on a submission; return exit code and lines of results."""
+    student = tmp_path / "student"
+    student.mkdir()
+    monkeypatch.chdir(student)
+
+    def start(
+        config: str, handed_in: dict[str, str], expected: dict[str, str]
+    ) -> tuple[int, list[dict[str, Any]]]:
+        bundle = tmp_path / "bundle" / "config"
+        (bundle / "test_output").mkdir(parents=True)
+        for name, text in expected.items():
+            (bundle / "test_output" / name).write_text(text)
+        for name, text in handed_in.items():
+            (student / name).write_text(text)
+        document = submitty.document(("config/config.json",), lambda _: config.encode())
+        given = json.dumps({"name": "a", "contract": "submitty", **document})
+        assignment = load_assignment(given.encode(), BUILT_IN, SandboxSettings())
+        settings = json.loads(submitty_files(assignment)["submitty.json"])
+        results = tmp_path / "tests.jsonl"
+        settings |= {"bundle": str(tmp_path / "bundle"), "results": str(results)}
+        (tmp_path / "submitty.json").write_text(json.dumps(settings))
+        code = harness.main(str(tmp_path / "submitty.json"))
+        lines = results.read_text().splitlines() if results.exists() else []
+        return code, [json.loads(line) for line in lines]
+
+    return start
+
+
+EXPECTED = {"out.txt": "b\na\n", "sorted.txt": "a\nb\n"}
+
+
+def test_a_right_submission_has_all_points(run: Any) -> None:
+    code, (head, *tests) = run(
+        CONFIG, {"main.c": MAIN.replace("%s", ""), "README.md": ""}, EXPECTED
+    )
+    assert (code, head["max_score"]) == (0, 7)
+    assert [(test["name"], test["score"], test["max_score"]) for test in tests] == [
+        ("Test 1 Builds", 2, 2),
+        ("Test 2 Prints", 5, 5),
+        ("Test 3 README", 1, 0),
+    ]
+    assert [test["visibility"] for test in tests] == ["visible", "hidden", "visible"]
+
+
+def test_points_are_lost_by_deduction_and_likeness(run: Any) -> None:
+    # One line of three is too many: a third of either deduction, and points are whole.
+    _, (_, _, prints, readme) = run(CONFIG, {"main.c": MAIN.replace("%s", r"\nc")}, EXPECTED)
+    assert (prints["score"], prints["status"], readme["score"]) == (3, "failed", 0)
+    assert "sort it // yourself" in prints["output"]
+
+
+def test_what_does_not_compile_loses_what_needs_it(run: Any) -> None:
+    _, (_, builds, prints, _) = run(CONFIG, {"main.c": "int main("}, EXPECTED)
+    assert (builds["score"], prints["score"]) == (0, 0)
+    assert "ended with exit code 1" in builds["output"]
+    assert "there is no a.out" in builds["output"]
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "wanted", "grade"),
+    [
+        ({}, "a\nb\nc", "a\nx\nc", 2 / 3),
+        ({}, "", "", 0),
+        ({}, "a b", "a  b", 0),
+        ({"comparison": "byLinebyWord"}, "a b\n", "a  b", 1),
+        ({"ignoreWhitespace": True, "comparison": "byLine"}, " a", "a", 1),
+        ({"lineSwapOk": True, "comparison": "byLine"}, "b\na", "a\nb", 1),
+        ({"extra_student_output": True}, "x\na\ny\nb", "a\nb", 1),
+    ],
+)
+def test_likeness(check: dict[str, Any], text: str, wanted: str, grade: float) -> None:
+    rules = submitty.Validation(method="diff", **check).model_dump()
+    assert harness.likeness(rules, text, wanted) == pytest.approx(grade)
+
+
+@pytest.mark.parametrize(
+    ("method", "printed", "score"),
+    [
+        ("errorIfEmpty", "", 0),
+        ("errorIfEmpty", "x", 3),
+        ("errorIfNotEmpty", "x", 0),
+        ("errorIfNotEmpty", "", 3),
+        ("warnIfEmpty", "", 3),
+        ("warnIfNotEmpty", "x", 3),
+    ],
+)
+def test_outputs_that_must_be_empty_or_not(
+    run: Any, method: str, printed: str, score: float
+) -> None:
+    check = {"method": method, "actual_file": "STDOUT.txt"}
+    test = {"command": f"printf '{printed}'", "points": 3, "validation": [check]}
+    _, (_, result) = run(json.dumps({"testcases": [test]}), {}, {})
+    assert result["score"] == score
+
+
+def test_an_expected_file_that_is_not_there_is_the_assignments_fault(run: Any) -> None:
+    assert run(CONFIG, {"main.c": MAIN.replace("%s", "")}, {}) == (3, [])
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ('{"testcases": []}', "no testcases"),
+        ('{"testcases": [', "cannot be read"),
+        ('{"testcases": [{"containers": [1]}]}', "asks for containers"),
+        ('{"testcases": [{"validation": [{"method": "custom"}]}]}', "the validation 'custom'"),
+        ('{"testcases": [{"type": "Graphics"}]}', "tests of type Graphics"),
+    ],
+)
+def test_what_is_not_taken(config: str, why: str) -> None:
+    with pytest.raises(AssignmentError, match=why):
+        submitty.document(("config.json",), lambda _: config.encode())
+
+
+def test_a_configuration_is_an_assignment(tmp_path: Path) -> None:
+    (tmp_path / "hw" / "config" / "test_output").mkdir(parents=True)
+    (tmp_path / "hw" / "config" / "config.json").write_text(CONFIG)
+    (tmp_path / "hw" / "config" / "test_output" / "out.txt").write_text("b")
+    with bundle_of(tmp_path / "hw") as bundle:
+        assert "tests/config/config.json" in bundle.files
+    with bundle_of(tmp_path / "hw" / "config") as bundle:
+        assert "tests/config.json" in bundle.files
