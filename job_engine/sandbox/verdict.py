@@ -3,6 +3,7 @@
 The rules, in order:
 
 - the engine's own kill is KILLED, too much output is OUTPUT;
+- what the kernel ended because the host had no memory is nobody's verdict;
 - exit code 0 that was not forced is OK, whatever was hit on the way: a test harness
   that survives the out-of-memory kill of a child and reports it has done its work;
 - any other end is explained by the resource that ran out (processes, memory, disk, file
@@ -15,6 +16,7 @@ import signal as signals
 from dataclasses import dataclass, replace
 from typing import Final
 
+from job_engine.errors import SandboxError
 from job_engine.sandbox.base import Limits, PhaseResult, Verdict
 
 _SHELL_SIGNAL_BASE: Final = 128
@@ -38,7 +40,9 @@ class Observations:
     """It was killed because its processes used more CPU time than their limit."""
     cpu_time_s: float = 0.0
     oom_kills: int = 0
-    """Processes that the kernel killed for the memory limit."""
+    """Processes that the kernel killed for want of memory."""
+    starved: bool = False
+    """The memory that they wanted was the host's: no limit of theirs was met."""
     kernel_memory_exceeded: bool = False
     """It was killed because it took too much that no cgroup counts: file locks, sockets."""
     process_limit_hits: int = 0
@@ -60,11 +64,17 @@ def split_status(code: int) -> tuple[int | None, int | None]:
 
 
 def decide(seen: Observations, limits: Limits) -> Verdict:
-    """Return the verdict on a phase that ran under `limits`."""
+    """Return the verdict on a phase that ran under `limits`.
+
+    Raises `SandboxError` for an end that can be the host's doing.
+    """
     if seen.killed:
         return Verdict.KILLED
     if seen.output_exceeded:
         return Verdict.OUTPUT
+    if seen.starved and not seen.kernel_memory_exceeded:
+        # Whatever its harness made of that: with the memory that it may have, it is another end.
+        raise SandboxError("the host ran out of memory, and the kernel ended processes for it")
     out_of_time = seen.wall_time_exceeded or seen.cpu_time_exceeded
     if seen.exit_code == 0 and not out_of_time:
         return Verdict.OK

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from job_engine.errors import SandboxError, SandboxRefusedError
+from job_engine.sandbox.memory_limit import was_met
 from job_engine.sandbox.policy import socket_bytes
 
 _WANTED: Final = ("memory", "pids", "cpu", "cpuacct")
@@ -36,6 +37,8 @@ class Usage:
     peak_memory_bytes: int
     oom_kills: int
     process_limit_hits: int
+    starved: bool
+    """Of these kills none can be for its limit or its slot's: the host had no memory left."""
 
 
 class Hierarchies:
@@ -153,6 +156,7 @@ class Group:
             peak_memory_bytes=int(self._read("memory", peak)),
             oom_kills=oom,
             process_limit_hits=_field(self._read("pids", "pids.events"), "max"),
+            starved=oom > 0 and not self._met_memory_limit(),
         )
 
     def processes(self) -> set[int]:
@@ -210,6 +214,14 @@ class Group:
             self._write("memory", "memory.memsw.limit_in_bytes", str(size))
         else:
             self._write("memory", "memory.swappiness", "0")
+
+    def _met_memory_limit(self) -> bool:
+        directory = self._directory("memory")
+        # The slot's limit binds what is in it as well.
+        return any(
+            was_met(group, unified=self._hierarchies.unified)
+            for group in (directory, directory.parent)
+        )
 
     def _limit_cpu(self, quota_us: int) -> None:
         if self._hierarchies.unified:

@@ -218,6 +218,7 @@ class PhaseRun:
             signal=number,
             cpu_time_s=usage.cpu_time_s,
             oom_kills=usage.oom_kills,
+            starved=usage.starved,
             process_limit_hits=usage.process_limit_hits,
             tree_full=ended["full"],
             file_at_limit=ended["file_at_limit"],

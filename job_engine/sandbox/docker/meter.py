@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from job_engine.errors import SandboxError
 from job_engine.sandbox.docker.daemon import Daemon, doing
+from job_engine.sandbox.memory_limit import was_met
 
 CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 _PROCESSES: Final = "cgroup.procs"
@@ -30,6 +31,8 @@ class Usage:
     peak_memory_bytes: int = 0
     oom_kills: int = 0
     refused_forks: int = 0
+    starved: bool = False
+    """None of these kills can be for its limit: the host had no memory left."""
 
     def since(self, before: Usage) -> Usage:
         """Return what came on top of what was used before; the peak as it is."""
@@ -132,21 +135,28 @@ class CgroupMeter(Meter):
             self._memory.rmdir()
 
     def _sample_v1(self) -> Usage:
+        oom_kills = _field(self._memory / "memory.oom_control", "oom_kill")
         return Usage(
             cpu_time_s=_number(self._cpu / "cpuacct.usage") / 1e9,
             peak_memory_bytes=_number(self._memory / "memory.max_usage_in_bytes"),
-            oom_kills=_field(self._memory / "memory.oom_control", "oom_kill"),
+            oom_kills=oom_kills,
             refused_forks=_field(self._pids / "pids.events", "max"),
+            starved=self._starved(oom_kills),
         )
 
     def _sample_unified(self) -> Usage:
         peak = self._memory / "memory.peak"  # Since Linux 5.19.
+        oom_kills = _field(self._memory / "memory.events", "oom_kill")
         return Usage(
             cpu_time_s=_field(self._cpu / "cpu.stat", "usage_usec") / 1e6,
             peak_memory_bytes=_number(peak) if peak.exists() else 0,
-            oom_kills=_field(self._memory / "memory.events", "oom_kill"),
+            oom_kills=oom_kills,
             refused_forks=_field(self._pids / "pids.events", "max"),
+            starved=self._starved(oom_kills),
         )
+
+    def _starved(self, oom_kills: int) -> bool:
+        return oom_kills > 0 and not was_met(self._memory, unified=self._unified)
 
 
 class StatsMeter(Meter):

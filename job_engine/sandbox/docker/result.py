@@ -51,6 +51,7 @@ def _verdict(holder: Holder, phase: PhaseSpec, ending: Ending) -> Verdict:
             cpu_time_exceeded=reason is Stop.CPU_TIME,
             cpu_time_s=usage.cpu_time_s,
             oom_kills=usage.oom_kills,
+            starved=usage.starved,
             kernel_memory_exceeded=reason is Stop.KERNEL_MEMORY,
             process_limit_hits=usage.refused_forks,
             tree_full=full or reason is Stop.DISK,

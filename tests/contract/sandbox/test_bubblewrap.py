@@ -39,6 +39,8 @@ from tests.contract.sandbox.runner import (
 
 pytestmark = pytest.mark.bubblewrap
 LABEL = f"bubblewrap-{os.getpid()}"
+_MEMORY_LIMITS = ("memory.max", "memory.limit_in_bytes")
+"""Of both versions of control groups."""
 
 
 @pytest.fixture(scope="module")
@@ -291,3 +293,19 @@ def test_kvm_is_there_for_phases_that_ask_where_the_operator_allows_it() -> None
         # KVM_GET_API_VERSION has answered 12 since Linux 2.6.22.
         assert run(sandbox, LABEL, python(probe, kvm=True)).stdout == b"12\n"
         assert b"FileNotFoundError" in run(sandbox, LABEL, python(probe)).stderr
+
+
+def test_a_host_without_memory_is_no_verdict(sandbox: BubblewrapSandbox) -> None:
+    # A group around the slot has too little, as a host may; the phase's own limit is not met.
+    label = f"{LABEL}-starved"
+    slot = sandbox.prepare(label=label, phases=(python("bytearray(64 << 20)"),), trees=(TREE,))
+    try:
+        groups = [Path(at) for at, _, _ in os.walk("/sys/fs/cgroup") if Path(at).name == label]
+        files = [group / name for group in groups for name in _MEMORY_LIMITS]
+        (limit,) = (file for file in files if file.exists())
+        limit.write_text(str(32 << 20))
+        slot.go(Inputs())
+        with pytest.raises(SandboxError, match="the host ran out of memory"):
+            results(slot)
+    finally:
+        slot.destroy()

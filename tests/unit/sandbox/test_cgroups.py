@@ -79,9 +79,15 @@ def test_version_2_limits_and_usage(unified: Hierarchies, tmp_path: Path) -> Non
         "cpu.max": "150000 100000",
     }
     (place / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
-    (place / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    (place.parent / "memory.events").write_text("low 0\nmax 0\noom_kill 2\n")
+    (place / "memory.events").write_text("low 0\nmax 4\noom 3\noom_kill 2\n")
     (place / "memory.peak").write_text("900\n")
     (place / "pids.events").write_text("max 7\n")
     usage = group.usage()
     assert (usage.cpu_time_s, usage.peak_memory_bytes) == (2.5, 900)
-    assert (usage.oom_kills, usage.process_limit_hits) == (2, 7)
+    assert (usage.oom_kills, usage.process_limit_hits, usage.starved) == (2, 7, False)
+    (place / "memory.events").write_text("low 0\nmax 0\noom 3\noom_kill 2\n")
+    assert group.usage().starved
+    # The slot's limit binds its phases too.
+    (place.parent / "memory.events").write_text("low 0\nmax 1\noom_kill 2\n")
+    assert not group.usage().starved

@@ -264,7 +264,8 @@ def test_cgroups_of_both_versions_are_read(tmp_path: Path) -> None:
         "v1/pids/docker/x/pids.events": "max 3\n",
         "v2/docker/x/cpu.stat": "usage_usec 1500000\nuser_usec 1\n",
         "v2/docker/x/memory.peak": "4096\n",
-        "v2/docker/x/memory.events": "low 0\noom 9\noom_kill 2\n",
+        "v1/memory/docker/x/memory.limit_in_bytes": "9000000\n",
+        "v2/docker/x/memory.events": "low 0\nmax 0\noom 9\noom_kill 2\n",
         "v2/docker/x/pids.events": "max 3\n",
     }
     for name, text in files.items():
@@ -275,7 +276,15 @@ def test_cgroups_of_both_versions_are_read(tmp_path: Path) -> None:
         usage = meter.sample()
         assert usage is not None
         assert (usage.cpu_time_s, usage.peak_memory_bytes) == (1.5, 4096)
-        assert (usage.oom_kills, usage.refused_forks) == (2, 3)
+        assert (usage.oom_kills, usage.refused_forks, usage.starved) == (2, 3, True)
+    (tmp_path / "v1/memory/docker/x/memory.memsw.max_usage_in_bytes").write_text("8999000\n")
+    (tmp_path / "v1/memory/docker/x/memory.memsw.limit_in_bytes").write_text("9000000\n")
+    (tmp_path / "v2/docker/x/memory.events").write_text("max 5\noom_kill 2\n")
+    for version in (1, 2):
+        meter = CgroupMeter("docker/x", unified=version == 2, root=tmp_path / f"v{version}")
+        usage = meter.sample()
+        assert usage is not None
+        assert not usage.starved
     assert CgroupMeter("docker/y", unified=True, root=tmp_path / "v2").sample() is None
 
 

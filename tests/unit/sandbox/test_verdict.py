@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 
+from job_engine.errors import SandboxError
 from job_engine.sandbox.base import Limits, Verdict
 from job_engine.sandbox.verdict import Observations, decide, split_status
 
@@ -55,6 +57,17 @@ KILL = {"exit_code": None, "signal": signal.SIGKILL}
 )
 def test_decide(seen: dict[str, object], verdict: Verdict) -> None:
     assert decide(Observations(**seen), LIMITS) is verdict  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seen", [{"exit_code": 0}, {"exit_code": 1}, KILL])
+def test_no_verdict_rests_on_memory_that_the_host_lacked(seen: dict[str, object]) -> None:
+    starved = Observations(oom_kills=1, starved=True, **seen)  # type: ignore[arg-type]
+    with pytest.raises(SandboxError, match="the host ran out of memory"):
+        decide(starved, LIMITS)
+    assert decide(replace(starved, killed=True), LIMITS) is Verdict.KILLED
+    # It took what no group counts, and the host may be out of memory for that.
+    taken = replace(starved, exit_code=None, signal=signal.SIGKILL, kernel_memory_exceeded=True)
+    assert decide(taken, LIMITS) is Verdict.MEMORY
 
 
 @pytest.mark.parametrize(
