@@ -156,6 +156,9 @@ def _report(
 ) -> PhaseSpec:
     seen = Mount(tree=RESULTS, target=assignment.mounts.results, read_only=True)
     spec = _phase("report", report, assignment, flavour, (seen,), always=True)
+    # Not in the results: a `python3 -c` would import what the submission has put there, and
+    # that would have the token, and a way to the API for the tests that it has read.
+    spec = replace(spec, workdir="/")
     return spec if access is None else replace(spec, reach=(*spec.reach, access.reach))
 
 

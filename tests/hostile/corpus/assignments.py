@@ -7,6 +7,7 @@
 | writer   | the test phase's command, and writes `results.json` itself            |
 | harness  | started by a harness, which gives the mark for the right answer       |
 | imported | imported by the harness into its own process                          |
+| reported | the test phase's command; a report command looks at what it left      |
 | split    | run in a sandbox of its own, for the same harness                     |
 """
 
@@ -73,6 +74,10 @@ done
 [ "$(wc -l < /proc/sysvipc/shm)" -le 1 ] || echo "ESCAPED: a segment outlived its phase"
 ls /proc | grep -c '^[0-9]'
 """
+_REPORT: Final = """\
+import json, os, shutil, socket, urllib.request
+print("reported", os.path.exists("/mnt/results"))
+"""
 ORDINARY: Final = {"files": {"solution.sh": "echo $(($1 + $2))\n"}}
 """A submission that gets the full mark of the ordinary assignment."""
 
@@ -104,6 +109,8 @@ def _document(row: Row) -> dict[str, Any]:
     if row.assignment == "build":
         phases["build"] = {**own, "reach": row.reach}
         own = {"command": ["sh", "/mnt/tests/look.sh"]}
+    elif row.assignment == "reported":
+        phases["report"] = {"command": ["python3", "-c", _REPORT]}
     elif row.assignment != "plain":
         results = {"format": "gradescope"}
     if row.assignment == "split":

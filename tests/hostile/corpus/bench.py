@@ -26,6 +26,8 @@ from tests.integration.grading.conftest import Desk
 
 AT_ONCE: Final = 5
 """Programs graded at a time."""
+LOOKED_AT: Final = {"build": "build", "reported": "report"}
+"""Phase whose verdict and output a row is about, by assignment; else the tests."""
 _STORED_BYTES: Final = 4 * 2**20
 _PAUSE_S: Final = 1.0
 _SLACK_S: Final = 2.5
@@ -108,7 +110,7 @@ def grade_all(bench: Bench, rows: Iterable[Row]) -> Iterator[Graded]:
 
 
 def _wrong_verdict(row: Row, backend: str, results: Results) -> list[str]:
-    name = "build" if row.assignment == "build" else "test"
+    name = LOOKED_AT.get(row.assignment, "test")
     phases = {phase.name: phase for phase in results.phases}
     if name not in phases:
         return [f"no phase {name}: {results!r}"]

@@ -31,7 +31,9 @@ class Row(BaseModel):
     c: str | None = None
     files: dict[str, str] = {}
     """Further files of the submission, by name."""
-    assignment: Literal["plain", "build", "writer", "harness", "imported", "split"] = "plain"
+    assignment: Literal["plain", "build", "writer", "harness", "imported", "reported", "split"] = (
+        "plain"
+    )
     """Who runs it; see `assignments.py`."""
     limits: dict[str, float | str] = {}
     """Changes to the limits of the phase that runs it."""

@@ -76,6 +76,8 @@ def test_each_phase_sees_and_reaches_what_the_table_says() -> None:
         "test": (),
         "report": (Reach(host="lms.example", port=443),),
     }
+    # A report command does not begin where a submission may have put files.
+    assert {spec.name: spec.workdir for spec in made.phases}["report"] == "/"
     assert {spec.name: spec.image for spec in made.phases}["clone"] == "git:1"
     assert made.image == "course:1"
     assert made.limits("test").wall_time_s == 5
