@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
+import orjson
 from sqlalchemy import Connection, RowMapping
 
 T = TypeVar("T")
@@ -92,5 +92,10 @@ class Database(ABC):
 Document = dict[str, Any]
 """A CIMI document: kebab-case names, JSON values."""
 
-write_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""Writes JSON as it is stored."""
+read_json: Final = orjson.loads
+"""Reads JSON as it is stored."""
+
+
+def write_json(value: Any) -> str:
+    """Write JSON as it is stored. Raises `TypeError` for what JSON has not."""
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()

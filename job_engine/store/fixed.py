@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import StaticPool
 
-from job_engine.store.base import Document, T, write_json
+from job_engine.store.base import Document, T, read_json, write_json
 from job_engine.store.resources import Resource, insert_resources
 from job_engine.store.tables import access, resources
 
@@ -40,6 +40,7 @@ class FixedDocuments:
             poolclass=StaticPool,
             connect_args={"check_same_thread": False},
             json_serializer=write_json,
+            json_deserializer=read_json,
         )
         with engine.begin() as connection:
             for table in (resources, access):

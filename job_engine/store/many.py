@@ -7,7 +7,6 @@ to be text, numbers, booleans or None here, and results are what the driver make
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy import Connection, Select, TextClause
 from sqlalchemy.sql.dml import UpdateBase
+
+from job_engine.store.base import read_json
 
 if TYPE_CHECKING:
     from job_engine.store.sending import Sending
@@ -199,7 +200,7 @@ class Rows(_Statement):
                 text = row[name]
                 if isinstance(text, str):  # where the database keeps it as text
                     if text not in parsed:
-                        parsed[text] = json.loads(text)
+                        parsed[text] = read_json(text)
                     row[name] = parsed[text]
         return found
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import URL, Engine
 
-from job_engine.store.base import write_json
+from job_engine.store.base import read_json, write_json
 
 BUSY_TIMEOUT_S: Final = 30.0
 """Seconds to wait for another writer, or for a free connection."""
@@ -38,6 +38,7 @@ def make_engine(url: URL, connections: int, ready: Callable[[Any], None]) -> Eng
         url,
         connect_args=_CONNECT,
         json_serializer=write_json,
+        json_deserializer=read_json,
         # Values are private, and include password hashes: errors must not contain them.
         hide_parameters=True,
         **pool,

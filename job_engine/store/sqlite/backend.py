@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Engine
 
 from job_engine.errors import StoreError
 from job_engine.log import get_logger
-from job_engine.store.base import Database, T, Unit, write_json
+from job_engine.store.base import Database, T, Unit, read_json, write_json
 from job_engine.store.group_commit import Batch, Task, Writer
 from job_engine.store.migrate import upgrade
 
@@ -145,6 +145,7 @@ def _engine(path: Path, begin: str, *, readers: int) -> Engine:
         pool_timeout=BUSY_TIMEOUT_S,
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
         json_serializer=write_json,
+        json_deserializer=read_json,
         # Values are people's, and digests of their passwords: no error may repeat them.
         hide_parameters=True,
     )
