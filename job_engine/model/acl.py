@@ -12,6 +12,8 @@ from functools import lru_cache, wraps
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+import orjson
+
 from job_engine.errors import InvalidResourceError
 
 ADMIN: Final = "group/nuvla-admin"
@@ -83,8 +85,8 @@ METADATA: Final = frozenset(
 MAX_PRINCIPALS: Final = 1000
 """Most principals in one list of an ACL: whoever needs more, needs a group."""
 
-_REMEMBERED_PRINCIPALS: Final = 50
-"""Most principals in all lists of an ACL that is remembered."""
+_REMEMBERED_BYTES: Final = 4096
+"""Size, as JSON, up to which an ACL is remembered."""
 
 T = TypeVar("T")
 Acl = dict[str, list[str]]
@@ -126,13 +128,12 @@ def once_for_each(work: Callable[[AnyAcl], T]) -> Callable[[AnyAcl], T]:
     What it returns has to be immutable. Long ACLs are not remembered, or they would fill
     the memory.
     """
-    remembered = lru_cache(maxsize=1024)(lambda lists: work(dict(lists)))
+    remembered = lru_cache(maxsize=1024)(lambda written: work(orjson.loads(written)))
 
     @wraps(work)
     def look_up(acl: AnyAcl) -> T:
-        lists = tuple((key, tuple(principals)) for key, principals in acl.items())
-        few = sum(len(principals) for _, principals in lists) <= _REMEMBERED_PRINCIPALS
-        return remembered(lists) if few else work(acl)
+        written = orjson.dumps({**acl})  # sooner done than a tuple of its lists
+        return remembered(written) if len(written) <= _REMEMBERED_BYTES else work(acl)
 
     return look_up
 
