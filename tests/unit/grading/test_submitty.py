@@ -133,6 +133,14 @@ def test_outputs_that_must_be_empty_or_not(
     assert result["score"] == score
 
 
+def test_a_program_that_is_not_there_prints_nothing(run: Any) -> None:
+    check = {"method": "errorIfEmpty", "actual_file": "STDERR.txt"}
+    test = {"command": "./a.out", "points": 3, "validation": [check]}
+    _, (_, result) = run(json.dumps({"testcases": [test]}), {}, {})
+    assert result["score"] == 0
+    assert "there is no ./a.out" in result["output"]
+
+
 def test_an_expected_file_that_is_not_there_is_the_assignments_fault(run: Any) -> None:
     assert run(CONFIG, {"main.c": MAIN.replace("%s", "")}, {}) == (3, [])
 

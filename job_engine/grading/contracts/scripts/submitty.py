@@ -130,7 +130,11 @@ def checks_of(test: Test) -> list[dict[str, Any]]:
 def run(command: str, place: str, suffix: str, seconds: float) -> str:
     """Run a command; keep its output in files, and return what it printed as an error."""
     out, err = (os.path.join(place, f"{name}{suffix}.txt") for name in ("STDOUT", "STDERR"))
+    program = next(iter(command.split()), "")
     with open(out, "wb") as stdout, open(err, "wb") as stderr:
+        if "/" in program and not os.path.exists(os.path.join(place, program)):
+            # A shell would say so in the name of the program, where errors are expected of it.
+            return f"{command}: there is no {program}"
         process = subprocess.Popen(
             ["/bin/sh", "-c", command],
             cwd=place,
