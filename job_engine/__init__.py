@@ -1,6 +1,6 @@
-"""The core library: everything that more than one room of the project needs.
+"""The core library: everything that more than one package of the project needs.
 
-It imports no other room (`actions`, `distributor`, `executor`). Inside, imports
+It imports none of the others (`actions`, `distributor`, `executor`). Inside, imports
 only go down this list; `lint-imports` holds the line:
 
     cli, testing → api → grading → client, queue, sandbox, store

@@ -30,7 +30,7 @@ _INT64: Final = 2**63
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """An escaped NUL in JSON, but not an escaped backslash before the same letters."""
 _JSON: Final = "application/json"
-_CAME_AS: Final = ", and this one came as {}: send it with 'Content-Type: application/json'"
+_NOT_JSON: Final = ", and this one came as {}: send it with 'Content-Type: application/json'"
 """What whoever leaves the header to curl has to be told."""
 _SMALL: Final = 16 * 1024
 """Bytes that are parsed on the event loop; more would delay every other request."""
@@ -58,9 +58,9 @@ class Call:
     def json_object(self) -> dict[str, Any]:
         """Return the body as an object. Raises `InvalidResourceError` for anything else."""
         if not isinstance(self.body, dict):
-            came = "" if _is_json(self.media_type) else _CAME_AS.format(self.media_type[:100])
+            hint = "" if _is_json(self.media_type) else _NOT_JSON.format(self.media_type[:100])
             raise InvalidResourceError(
-                f"resource does not satisfy defined schema:\nthe body must be a JSON object{came}"
+                f"resource does not satisfy defined schema:\nthe body must be a JSON object{hint}"
             )
         return self.body
 

@@ -27,13 +27,13 @@ REVALIDATE: Final = {"Cache-Control": "private, no-cache"}
 def etag_of(call: Call, seen: Document, held: Right) -> str:
     """Return the tag of a stored document, reduced to what the caller sees (`project`).
 
-    It is made of all that they may see and do, and of nothing else: it must not tell that, or
-    to what, the rest has changed. What `select` leaves out does not matter, nor does a job's
+    It is made of all that they may see and do, and of nothing else: it must not reveal a change
+    of the rest. What `select` leaves out does not matter, nor does a job's
     place in the queue, which nobody edits.
     """
     # The rights decide which `operations` an answer has.
-    told = [seen, int(held), call.who.is_admin]
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    content = [seen, int(held), call.who.is_admin]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return f'"{blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()}"'
 
 

@@ -109,10 +109,10 @@ class Watcher:
 def step_of(document: dict[str, Any]) -> str:
     """Return what the job does now, in a few words."""
     state = JobState(document["state"])
-    said = text.one_line(document.get("status-message", ""))
+    message = text.one_line(document.get("status-message", ""))
     if state is JobState.QUEUED:
-        return said or "waiting for an executor"
-    return said or state.lower()
+        return message or "waiting for an executor"
+    return message or state.lower()
 
 
 def _may_pass(error: requests.RequestException | NuvlaError) -> bool:

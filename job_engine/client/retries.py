@@ -45,8 +45,8 @@ class TransientError(Exception):
     @property
     def retry_after_s(self) -> float:
         """Seconds that the API asked to wait."""
-        said = self.response.headers.get("Retry-After", "") if self.response is not None else ""
-        return min(float(said), _LONGEST_PUT_OFF_S) if said.isdecimal() else 0.0
+        value = self.response.headers.get("Retry-After", "") if self.response is not None else ""
+        return min(float(value), _LONGEST_PUT_OFF_S) if value.isdecimal() else 0.0
 
 
 def retry(

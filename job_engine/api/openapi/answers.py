@@ -82,8 +82,8 @@ def errors(statuses: Iterable[int], *, body: bool) -> Json:
 
 def also(*statuses: int) -> dict[int | str, Json]:
     """Return further errors of a FastAPI route, as its `responses`."""
-    said = errors(statuses, body=False)
-    return {status: said[str(status)] for status in statuses}
+    described = errors(statuses, body=False)
+    return {status: described[str(status)] for status in statuses}
 
 
 def _error(status: int, *, body: bool) -> Json:

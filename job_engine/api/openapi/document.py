@@ -44,9 +44,9 @@ def describe(app: FastAPI, registry: Mapping[str, ResourceType]) -> Json:
 
 
 def _completed(operation: Json) -> Json:
-    """Return a FastAPI operation with the errors that it really answers."""
-    said = {status: said for status, said in operation["responses"].items() if status != "422"}
-    for status, response in said.items():
+    """Return a FastAPI operation with the errors that it may answer."""
+    responses = {key: value for key, value in operation["responses"].items() if key != "422"}
+    for status, response in responses.items():
         if status.isdecimal():
             response["headers"] = answer(int(status), None)["headers"]
-    return {**errors((), body="requestBody" in operation), **said}
+    return {**errors((), body="requestBody" in operation), **responses}

@@ -126,13 +126,13 @@ class Daemon:
         with doing("inspect a container"):
             return dict(self.api.inspect_container(container))
 
-    def was_told(self, container: str, state: Mapping[str, Any], order: str) -> bool:
-        """Whether somebody had the daemon `kill` or `pause` a container, which has ended.
+    def was_ordered(self, container: str, state: Mapping[str, Any], order: str) -> bool:
+        """Whether the daemon was asked to `kill` or `pause` a container, which has ended.
 
         `state` is what `inspect` says of it. The daemon remembers its last 256 events.
         """
         began, ended = (datetime.fromisoformat(state[at]) for at in ("StartedAt", "FinishedAt"))
-        with doing("say what it was told"):
+        with doing("list its events"):
             api = self.api
             params = {
                 "since": f"{began.timestamp():.6f}",

@@ -254,9 +254,9 @@ class PhaseContainer:
         if reason is None and death.status > _SIGNALLED:
             self._daemon.confirm()
             # What signal ended it proves nothing: its programs may trace the first process.
-            if self._daemon.was_told(container, state, "kill"):
+            if self._daemon.was_ordered(container, state, "kill"):
                 raise SandboxError(f"the container {self.name} was killed by somebody else")
-        if reason is Stop.WALL_TIME and self._daemon.was_told(container, state, "pause"):
+        if reason is Stop.WALL_TIME and self._daemon.was_ordered(container, state, "pause"):
             raise SandboxError(f"the container {self.name} was paused by somebody else")
 
 
