@@ -83,10 +83,10 @@ def run(scale: Scale) -> Figure:
         running.engine.stop("executor")
         ids = backlog(running, jobs, file)
         start_executor(running.engine, threads=THREADS)
-        said = asked(running, ids, file)
+        estimates = asked(running, ids, file)
         running.wait_drained()
         started = read_marks(file)
-    waits = [(one, started[one.job] - one.at) for one in said]
+    waits = [(one, started[one.job] - one.at) for one in estimates]
     waits = [(one, wait_s) for one, wait_s in waits if wait_s >= LEAST_S]
     ours = [100 * abs(one.estimate_s / wait_s - 1) for one, wait_s in waits]
     by_age = [100 * abs(one.by_age_s / wait_s - 1) for one, wait_s in waits]

@@ -54,13 +54,13 @@ def test_the_page_runs_as_it_stands(
         )
         exec(compile(text, f"{PAGE.name}, example {number + 1}", "exec"), names)
     names["api"].close()
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "SUCCESS None"
-    assert "0" in said  # the return code
-    assert "CANCELED" in said
-    assert any("on purpose" in line for line in said)
-    assert said[-4:-1] == ["True", "20", "20"]
-    assert said[-1].endswith("SUCCESS")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "SUCCESS None"
+    assert "0" in lines  # the return code
+    assert "CANCELED" in lines
+    assert any("on purpose" in line for line in lines)
+    assert lines[-4:-1] == ["True", "20", "20"]
+    assert lines[-1].endswith("SUCCESS")
 
 
 def test_a_job_from_its_creation_to_its_end(api: Api) -> None:

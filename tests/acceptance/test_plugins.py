@@ -45,8 +45,8 @@ def test_what_a_plugin_does_wrong_ends_with_its_job(tmp_path: Path, zk_hosts: st
         api = engine.admin()
         exits = engine.submit(api, "exits")
         engine.wait_final(api, 1)
-        said = api.get(exits).data["status-message"]
-        assert said.endswith("given up after 1 attempts. The last one ended with: SystemExit(3)")
+        message = api.get(exits).data["status-message"]
+        assert message.endswith("given up after 1 attempts. The last one ended with: SystemExit(3)")
         assert "job.raised" in engine.log("executor")
 
         # One executor ends with it, and not each that would run it again.

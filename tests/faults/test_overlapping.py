@@ -62,9 +62,9 @@ def test_a_thousand_jobs_under_every_fault(tmp_path: Path, seed: int) -> None:
     plan = Plan(seed, JOBS, TIMES_EACH * len(kinds), GAP_S, kinds)
     evidence = run(plan, tmp_path, lambda text: print(text, flush=True))  # noqa: T201
     violations = check(evidence)
-    told = report(plan, evidence, violations, 0.0, commit()) + explain(
+    summary = report(plan, evidence, violations, 0.0, commit()) + explain(
         violations, evidence, tmp_path
     )
-    assert not violations, told
+    assert not violations, summary
     counts = Counter(fault.kind for fault in evidence.faults)
     assert all(counts[kind] >= TIMES_EACH for kind in kinds), counts

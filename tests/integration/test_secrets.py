@@ -48,7 +48,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def test_secrets_are_written_nowhere(engine: Engine, tmp_path: Path) -> None:
-    said: dict[str, str] = {}
+    output: dict[str, str] = {}
     with Client(engine.url) as client:
         client.log_in("password", username="admin", password=ADMIN_PASSWORD)
         template = {"href": "user-template/username-password", "username": "jane"}
@@ -68,7 +68,7 @@ def test_secrets_are_written_nowhere(engine: Engine, tmp_path: Path) -> None:
         new_key = {"href": "credential-template/generate-api-key", "ttl": 1000}
         key = client.say("POST", "credential", {"template": new_key})
         secret = key["secret-key"]
-        said["the answer that made the key"] = client.heard.pop()
+        output["the answer that made the key"] = client.heard.pop()
         client.log_in("api-key", key=key["resource-id"], secret=secret)
         client.log_in("api-key", key=key["resource-id"], secret=GUESS)
         client.log_in("api-key", key=secret, secret=GUESS)
@@ -81,7 +81,7 @@ def test_secrets_are_written_nowhere(engine: Engine, tmp_path: Path) -> None:
         client.say("PUT", key["resource-id"], {"name": "mine"})
         client.say("DELETE", key["resource-id"])
         heard = "\n".join(client.heard)
-    assert secret in said["the answer that made the key"]
+    assert secret in output["the answer that made the key"]
     assert engine.stop("api") == 0
     log = engine.log("api")
     assert '"event"' in log

@@ -9,7 +9,7 @@ from job_engine.grading.results import Receipt
 
 def make_receipt(**more: Any) -> Receipt:
     """Return a receipt of Docker's that cannot be forged, but for what is said otherwise."""
-    said = {
+    values = {
         "assignment": "sha256:a",
         "assignment_name": "hw",
         "submission": "sha256:b",
@@ -17,4 +17,4 @@ def make_receipt(**more: Any) -> Receipt:
         "sandbox": "docker",
         "forgeable": False,
     }
-    return Receipt(**(said | more))
+    return Receipt(**(values | more))

@@ -79,11 +79,11 @@ def test_an_error_that_carries_a_whole_file_fills_no_disk(formatter: logging.For
         log.exception("job.raised", error=huge)
     finally:
         log.logger.removeHandler(handler)
-    said = lines.getvalue()
-    assert len(said) < 30_000
-    assert "begin" in said
-    assert "end" in said
-    assert "Traceback" in said
+    text = lines.getvalue()
+    assert len(text) < 30_000
+    assert "begin" in text
+    assert "end" in text
+    assert "Traceback" in text
 
 
 def test_the_same_trouble_is_said_once_in_a_while() -> None:

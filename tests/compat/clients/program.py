@@ -98,13 +98,17 @@ def shown(value: Any) -> Any:
 
 def failed(error: Exception) -> dict[str, Any]:
     """Make JSON of what a client raised."""
-    told: dict[str, Any] = {"type": type(error).__name__, "text": str(error), "is_key_error": False}
+    error_data: dict[str, Any] = {
+        "type": type(error).__name__,
+        "text": str(error),
+        "is_key_error": False,
+    }
     if isinstance(error, KeyError):
-        told["is_key_error"] = True
+        error_data["is_key_error"] = True
     if isinstance(error, NuvlaError):
-        told["reason"] = error.reason
-        told["status"] = None if error.response is None else error.response.status_code
-    return told
+        error_data["reason"] = error.reason
+        error_data["status"] = None if error.response is None else error.response.status_code
+    return error_data
 
 
 def main() -> None:

@@ -16,12 +16,12 @@ PROGRAM = Path(__file__).with_name("program.py")
 class RemoteError(Exception):
     """What the client raised; the attributes are those that programs decide by."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        super().__init__(told["text"])
-        self.type: str = told["type"]
-        self.reason: str | None = told.get("reason")
-        self.status: int | None = told.get("status")
-        self.is_key_error: bool = told["is_key_error"]
+    def __init__(self, error_data: dict[str, Any]) -> None:
+        super().__init__(error_data["text"])
+        self.type: str = error_data["type"]
+        self.reason: str | None = error_data.get("reason")
+        self.status: int | None = error_data.get("status")
+        self.is_key_error: bool = error_data["is_key_error"]
 
 
 class Remote:

@@ -58,8 +58,8 @@ class Job:
             raise JobUpdateError(str(error)) from error
 
     def progress(self, percent: int, message: str | None = None) -> None:
-        said = {} if message is None else {"status-message": message}
-        self.edit({"progress": percent, **said})
+        extra = {} if message is None else {"status-message": message}
+        self.edit({"progress": percent, **extra})
 
     def affect(self, href: str) -> None:
         """Read, modify, write: of the own copy."""
@@ -193,12 +193,14 @@ class Executor:
         job.edit({"state": state} if code is None else {"state": state, "return-code": code})
 
     def _report(self, job: Job, error: Exception) -> None:
-        told = f"{type(error).__name__}-{''.join(traceback.format_exception(error))}"
+        reason = f"{type(error).__name__}-{''.join(traceback.format_exception(error))}"
         if job.data["execution-mode"] == "mixed":
             prefix = "Re-running job in pull mode after failed first attempt: "
-            job.edit({"state": "QUEUED", "status-message": prefix + told, "execution-mode": "pull"})
+            job.edit(
+                {"state": "QUEUED", "status-message": prefix + reason, "execution-mode": "pull"}
+            )
         else:
-            job.edit({**_failed(told), "return-code": 1})
+            job.edit({**_failed(reason), "return-code": 1})
 
 
 def _failed(message: str) -> dict[str, Any]:

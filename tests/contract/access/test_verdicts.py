@@ -73,12 +73,12 @@ def grade(world: World, job: str, results: Results, secret: str = SECRET) -> Non
     runner = WHO["runner"]
     reply = world.api(runner, "POST", "engine/claim", {**ability, "claims": [claim]}).json()
     assert reply["replies"][0]["answer"] == "run"
-    told = {"job": job, "fence": fence}
+    held = {"job": job, "fence": fence}
     note = {"kind": "test", "data": json.dumps({"name": secret}), "staff": True, "after": 1}
     reports = [
-        {**told, "kind": "progress", "log": ["test: ended"], "events": [note]},
+        {**held, "kind": "progress", "log": ["test: ended"], "events": [note]},
         {
-            **told,
+            **held,
             "kind": "finish",
             "state": "SUCCESS",
             "return_code": 0,

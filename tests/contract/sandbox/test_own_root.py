@@ -106,9 +106,9 @@ def test_it_has_no_other_privilege(granted: Sandbox, label: str) -> None:
         grep -E '^(CapPrm|CapEff|NoNewPrivs)' /proc/self/status
     """
     result = as_root(granted, label, script)
-    told = dict(line.split(":\t") for line in result.stdout.decode().splitlines())
+    status = dict(line.split(":\t") for line in result.stdout.decode().splitlines())
     # CHOWN 0, DAC_OVERRIDE 1, FOWNER 3, FSETID 4, KILL 5, SETGID 6, SETUID 7.
-    assert told == {"CapPrm": f"{0xFB:016x}", "CapEff": f"{0xFB:016x}", "NoNewPrivs": "1"}
+    assert status == {"CapPrm": f"{0xFB:016x}", "CapEff": f"{0xFB:016x}", "NoNewPrivs": "1"}
 
 
 def test_it_uses_up_nothing_of_the_hosts_root(granted: Sandbox, label: str) -> None:

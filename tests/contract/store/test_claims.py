@@ -93,8 +93,8 @@ def test_too_many_interruptions_fail_the_job(store: Store) -> None:
     failed = store.jobs.get(job)
     assert failed["state"] == "FAILED"
     assert "interrupted 11 times" in failed["status-message"]
-    told = Failure.model_validate_json(failed["output"])
-    assert (told.verdict, told.fault) == (FinalVerdict.EXECUTOR_LOST, Fault.PLATFORM)
+    failure = Failure.model_validate_json(failed["output"])
+    assert (failure.verdict, failure.fault) == (FinalVerdict.EXECUTOR_LOST, Fault.PLATFORM)
     assert states(store)[-1] == (job, "FAILED")
 
 

@@ -108,13 +108,13 @@ def test_no_id_becomes_visible_after_a_greater_one(store: Store) -> None:
 
 
 def test_listeners_are_told_before_the_writer_is(store: Store) -> None:
-    told: list[frozenset[str]] = []
-    store.database.listen(told.append)
+    topics: list[frozenset[str]] = []
+    store.database.listen(topics.append)
     job = add(store)
-    assert told == [frozenset({EVENTS_TOPIC + "QUEUED"})]
+    assert topics == [frozenset({EVENTS_TOPIC + "QUEUED"})]
     store.jobs.edit(job, lambda _: None, lambda before: Edit({**before, "name": "x"}), None)
-    assert len(told) == 1
-    store.database.unlisten(told.append)
+    assert len(topics) == 1
+    store.database.unlisten(topics.append)
 
 
 def test_old_events_are_trimmed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

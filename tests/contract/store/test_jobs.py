@@ -84,8 +84,8 @@ def test_edits_and_what_follows(store: Store, clock: Clock) -> None:
     assert "time-of-status-change" not in started
     assert started["updated-by"] == "user/editor"
     clock.advance(2)
-    told = edit(store, job, status_message="half")
-    assert told["time-of-status-change"] == told["updated"]
+    edited = edit(store, job, status_message="half")
+    assert edited["time-of-status-change"] == edited["updated"]
     clock.advance(2.5)
     ended = edit(store, job, state="SUCCESS", return_code=0)
     assert (ended["progress"], ended["duration"], ended["return-code"]) == (100, 4, 0)

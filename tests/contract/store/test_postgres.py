@@ -105,23 +105,23 @@ def test_who_waits_for_its_turn_too_long_is_told(
 
 
 def test_what_one_process_commits_wakes_the_others_once(store: Store, store_url: str) -> None:
-    told: list[frozenset[str]] = []
+    topics: list[frozenset[str]] = []
     heard = threading.Event()
     with opened(store_url) as other:
-        store.database.listen(told.append)
+        store.database.listen(topics.append)
         other.database.listen(lambda _topics: heard.set())
         add(store)
-        assert told == [QUEUED]
+        assert topics == [QUEUED]
         assert heard.wait(WAIT_S)
         add(other)
-        wait_for(lambda: len(told) > 1)
+        wait_for(lambda: len(topics) > 1)
         add(store)
-        assert told == [QUEUED] * 3
+        assert topics == [QUEUED] * 3
 
 
 def test_after_a_silence_everything_is_looked_at(store: Store, foreign: Engine) -> None:
-    told: list[frozenset[str]] = []
-    store.database.listen(told.append)
+    topics: list[frozenset[str]] = []
+    store.database.listen(topics.append)
     end_connections(foreign, "starts_with(query, 'LISTEN')")
-    wait_for(lambda: told)
-    assert told == [frozenset(EVENTS_TOPIC + state for state in JobState)]
+    wait_for(lambda: topics)
+    assert topics == [frozenset(EVENTS_TOPIC + state for state in JobState)]

@@ -88,8 +88,8 @@ class Case:
     def action(self, execution: Execution) -> str:
         """What it is an execution of."""
         job = execution.job
-        told = self.evidence.first.get(job) or self.by_job.get(job)
-        return told.action if told else "trace"
+        document = self.evidence.first.get(job) or self.by_job.get(job)
+        return document.action if document else "trace"
 
     def alive(self, execution: Execution) -> list[Span]:
         """When it ran; inside a process that was stopped, nothing does."""
@@ -184,8 +184,8 @@ def outcomes_happened(case: Case) -> Iterator[Violation]:
         run = next((e for e in case.runs(job) if e.run == document.run), None)
         if run is None:
             if document.state == "SUCCESS" or len(case.runs(job)) <= MAX_INTERRUPTIONS:
-                told = f"is {document.state} by no execution: {document.message!r}"
-                yield Violation(rule, job, told)
+                problem = f"is {document.state} by no execution: {document.message!r}"
+                yield Violation(rule, job, problem)
         elif not run.ended:
             yield Violation(rule, job, f"is the outcome of {run.run}, which never ended")
         elif (document.state == "FAILED") != submission.fails:
@@ -208,8 +208,8 @@ def outcomes_are_of_the_newest_claim(case: Case) -> Iterator[Violation]:
             )
             if newer and not forgiven:
                 late_s = winner.last_at - run.started_at
-                told = f"is the outcome of {winner.run}, {late_s:.2f} s after {run.run} began"
-                yield Violation(rule, job, told)
+                problem = f"is the outcome of {winner.run}, {late_s:.2f} s after {run.run} began"
+                yield Violation(rule, job, problem)
 
 
 def nothing_runs_once_it_is_final(case: Case) -> Iterator[Violation]:
@@ -220,8 +220,8 @@ def nothing_runs_once_it_is_final(case: Case) -> Iterator[Violation]:
             known = not any(r.down_at < run.started_at for r in case.forgotten(seen.at))
             if run.started_at > seen.at and run.run != seen.document.run and known:
                 after_s = run.started_at - seen.at
-                told = f"began as {run.run} {after_s:.2f} s after it was {seen.document.state}"
-                yield Violation(rule, seen.document.job, told)
+                problem = f"began as {run.run} {after_s:.2f} s after it was {seen.document.state}"
+                yield Violation(rule, seen.document.job, problem)
 
 
 def overlap(case: Case, older: Execution, newer: Execution) -> list[Span]:
@@ -245,8 +245,8 @@ def overlaps_are_excused(case: Case) -> Iterator[Violation]:
             common = overlap(case, older, newer)
             if not common:
                 continue
-            told = f"ran as {older.run} on {case.executor(older)} and as {newer.run} on "
-            told += f"{case.executor(newer)} at once, for {total(common):.2f} s"
+            problem = f"ran as {older.run} on {case.executor(older)} and as {newer.run} on "
+            problem += f"{case.executor(newer)} at once, for {total(common):.2f} s"
             common = minus(common, _restores(case, older))
             excused = case.faults(
                 older, "pause-", "cut-zookeeper", "lose-zookeeper", *_OF_THE_ENSEMBLE
@@ -257,12 +257,12 @@ def overlaps_are_excused(case: Case) -> Iterator[Violation]:
                 excused += outlived
                 by_a_session += case.faults(older, "pause-") + outlived
             if total(minus(common, excused)) > CLOCK_S:
-                yield Violation(rule, job, f"{told}, without a reason")
+                yield Violation(rule, job, f"{problem}, without a reason")
             elif (
                 total(common) > SESSION_TIMEOUT_S + SLACK_S
                 or total(minus(common, by_a_session)) > SLACK_S
             ):
-                yield Violation(rule, job, f"{told}: for too long")
+                yield Violation(rule, job, f"{problem}: for too long")
 
 
 def _restores(case: Case, older: Execution) -> list[Span]:
@@ -299,8 +299,8 @@ def jobs_run_again_only_after_a_fault(case: Case) -> Iterator[Violation]:
                 for d in case.evidence.deaths
             )
             if not hit:
-                told = f"ran as {first.run} on {case.executor(first)}, and again as {second.run}"
-                yield Violation(rule, job, f"{told}, for no reason")
+                problem = f"ran as {first.run} on {case.executor(first)}, and again as {second.run}"
+                yield Violation(rule, job, f"{problem}, for no reason")
 
 
 def urgent_jobs_pass(case: Case) -> Iterator[Violation]:

@@ -42,8 +42,8 @@ class DockerDaemon(PrivateDaemon):
 
     def __enter__(self) -> DockerDaemon:
         runc = shutil.which("runc")
-        told = {"program": PROGRAM, "inside": PIPE, "outside": self._boxes.pipe, "runc": runc}
-        self._runtime.write_text(_RUNTIME.format(**told))
+        values = {"program": PROGRAM, "inside": PIPE, "outside": self._boxes.pipe, "runc": runc}
+        self._runtime.write_text(_RUNTIME.format(**values))
         self._runtime.chmod(0o755)
         self.start()
         root = self._boxes.rootfs_dir / IMAGE

@@ -69,14 +69,14 @@ class Server:
         data.mkdir(parents=True, exist_ok=True)
         (data / "myid").write_text(str(self.number))
         config = self._directory / "zoo.cfg"
-        told = _CONFIG.format(
+        content = _CONFIG.format(
             tick_ms=TICK_MS,
             min_session_ms=2 * TICK_MS,
             data_dir=data,
             port=self.port,
             host=HOST,
         )
-        config.write_text(told + members)
+        config.write_text(content + members)
         command = [
             str(java),
             "-Xmx96m",

@@ -172,8 +172,8 @@ def _rules(violations: Sequence[Violation]) -> Rows:
     rows = []
     for rule in RULES:
         name = rule.__name__.replace("_", " ")
-        told = " ".join((rule.__doc__ or "").partition("\n\n")[0].split())
-        rows.append((name, told, f"**{broken[name]} times**" if broken[name] else "never"))
+        described = " ".join((rule.__doc__ or "").partition("\n\n")[0].split())
+        rows.append((name, described, f"**{broken[name]} times**" if broken[name] else "never"))
     return rows
 
 
@@ -220,6 +220,6 @@ def _story(job: str, evidence: Evidence, directory: Path) -> list[str]:
             if f.began_at < last and f.ended_at > first
         ]
     for log in sorted(directory.glob("*.log")):
-        told = [line for line in log.read_text(errors="replace").splitlines() if job in line]
-        lines += [f"{log.stem}: {line}" for line in told[:MOST_LINES]]
+        matching = [line for line in log.read_text(errors="replace").splitlines() if job in line]
+        lines += [f"{log.stem}: {line}" for line in matching[:MOST_LINES]]
     return lines

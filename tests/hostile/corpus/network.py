@@ -111,7 +111,7 @@ class Ears:
 
     def heard_of(self, name: str) -> list[str]:
         """Return by which ways something came that said this name."""
-        return [way for way, said in self.heard() if name.encode() in said]
+        return [way for way, greeting in self.heard() if name.encode() in greeting]
 
     def forget(self) -> None:
         """Begin anew."""
@@ -143,18 +143,18 @@ class Ears:
                 with contextlib.suppress(OSError):
                     key.data(key.fileobj)
 
-    def _note(self, way: str, said: bytes) -> None:
+    def _note(self, way: str, greeting: bytes) -> None:
         with self._lock:
-            self._heard.append((way, said))
+            self._heard.append((way, greeting))
 
     def _accept(self, server: socket.socket) -> None:
         stream, _ = server.accept()
         with stream:
             stream.settimeout(_QUIET_S)
-            said = b""
+            greeting = b""
             with contextlib.suppress(OSError):
-                said = stream.recv(200)
-        self._note(f"stream {server.getsockname()!r}", said)
+                greeting = stream.recv(200)
+        self._note(f"stream {server.getsockname()!r}", greeting)
 
     def _receive(self, sock: socket.socket) -> None:
         self._note(f"datagram {sock.getsockname()!r}", sock.recv(200))

@@ -98,6 +98,6 @@ def _grade(engine: Engine, api: Api, directory: Path) -> dict[str, dict[str, Any
 
 def _wrong(name: str, output: dict[str, Any]) -> bool:
     row = ROWS.get(name)
-    told = json.dumps([phase["output"] for phase in output["phases"]])
+    printed = json.dumps([phase["output"] for phase in output["phases"]])
     wanted = ("graded", 1.0) if row is None else (row.outcome, row.score)
-    return (output["outcome"], output["score"]) != wanted or "ESCAPED" in told
+    return (output["outcome"], output["score"]) != wanted or "ESCAPED" in printed

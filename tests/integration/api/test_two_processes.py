@@ -82,8 +82,8 @@ def test_what_one_is_told_the_streams_of_the_other_say(
             pass
         reply = httpx.post(f"{other}/api/job", json={"action": "noop"}, headers=as_(ADMIN))
         job = reply.json()["resource-id"]
-        told = next(line for line in lines if line.startswith("data:"))
-        assert job in told
+        event = next(line for line in lines if line.startswith("data:"))
+        assert job in event
 
 
 def test_a_job_goes_from_one_to_the_other(servers: list[Running]) -> None:

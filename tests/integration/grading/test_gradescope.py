@@ -112,9 +112,9 @@ def test_a_bundle_that_gives_its_directories_away(granted: Desk) -> None:
 
 
 def test_due_dates_are_read_from_the_metadata(granted: Desk, tmp_path: Path) -> None:
-    told = {"assignment": {"total_points": "20.0"}, "created_at": "2026-03-03T12:00:00+01:00"}
+    metadata = {"assignment": {"total_points": "20.0"}, "created_at": "2026-03-03T12:00:00+01:00"}
     payload: dict[str, Any] = {
-        "metadata": told,
+        "metadata": metadata,
         "due": "2026-03-01T23:00:00+00:00",
         "student": "ann@example.org",
     }
@@ -125,7 +125,7 @@ def test_due_dates_are_read_from_the_metadata(granted: Desk, tmp_path: Path) -> 
     assert results.output == "ann@example.org <ann@example.org> ann@example.org, 2 days late, try 1"
     assert results.output_format == "md"
     users = [{"name": "Bea", "email": "bea@example.org", "sid": "s7"}, {"name": "Cem"}]
-    payload["metadata"] = {**told, "users": users, "previous_submissions": [{"score": "1.0"}]}
+    payload["metadata"] = {**metadata, "users": users, "previous_submissions": [{"score": "1.0"}]}
     results = grade(granted, source, {"a": "x"}, **payload)
     assert "Bea <bea@example.org> s7, Cem " in results.output
     assert results.output.endswith("try 2")

@@ -36,8 +36,8 @@ class Payload(BaseModel):
 )
 def boxed(context: Context[Payload]) -> Result:
     """Run the tracing program in a slot; its run's name ends the outcome's message."""
-    told = context.payload
-    arguments = (context.job.id, f"{os.getpid()}", f"{told.seconds * 100:.0f}", f"{int(told.fail)}")
+    spec = context.payload
+    arguments = (context.job.id, f"{os.getpid()}", f"{spec.seconds * 100:.0f}", f"{int(spec.fail)}")
     settings = context.need(ExecutorSettings)
     output = run_command(
         CommandPayload(command=[*PROGRAM, *arguments], files={"some": "input"}, flavour="small"),

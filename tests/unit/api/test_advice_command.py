@@ -25,9 +25,9 @@ def test_advice_comes_from_the_grades_that_are_stored(api: Client, tmp_path: Pat
     login.write_text(json.dumps(make_key(client, "admin", ADMIN_PASSWORD)))
     client.close()
     shell = {"JOB_ENGINE_API_URL": api.running.url, "JOB_ENGINE_CREDENTIALS_FILE": str(login)}
-    told = CliRunner().invoke(app, ["assignment", "advice", "sort", "--json"], env=shell)
-    assert told.exit_code == 0, told.output
-    found = json.loads(told.stdout)
+    result = CliRunner().invoke(app, ["assignment", "advice", "sort", "--json"], env=shell)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
     assert (found["grades"], found["advice"]) == (3, "small")
     assert found["phases"][0]["wall_time_s"] == {"p50": 2.0, "p95": 2.9, "largest": 3.0}
     table = CliRunner().invoke(app, ["assignment", "advice", "sort"], env=shell)

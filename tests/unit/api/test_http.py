@@ -102,9 +102,9 @@ def test_the_entry_point_has_a_name(api: Client) -> None:
     found = api.get("cloud-entry-point")
     assert refused(api(ANON, "PUT", "cloud-entry-point", {"name": "x"}), 403, "invalid credentials")
     body = {**found, "name": "Grading", "base-uri": "https://elsewhere/"}
-    told = api(ADMIN, "PUT", "cloud-entry-point", body).json()
-    assert told["name"] == "Grading"
-    assert told["base-uri"] == found["base-uri"]
+    edited = api(ADMIN, "PUT", "cloud-entry-point", body).json()
+    assert edited["name"] == "Grading"
+    assert edited["base-uri"] == found["base-uri"]
     assert api(ADMIN, "PUT", "cloud-entry-point", {"description": "d"}).json()["name"] == "Grading"
     assert api(ANON, "GET", "cloud-entry-point").json()["description"] == "d"
     refused(api(ADMIN, "PUT", "cloud-entry-point", {"name": ""}), 400, "name: ")

@@ -108,14 +108,14 @@ def test_a_stop_under_a_client_that_trickles_is_quiet(tmp_path: Path) -> None:
 
 
 def test_what_it_cannot_start_with_is_told_without_a_traceback(tmp_path: Path) -> None:
-    told = "error: --rate-per-s (JOB_ENGINE_RATE_PER_S): Input should be"
+    expected = "error: --rate-per-s (JOB_ENGINE_RATE_PER_S): Input should be"
     code, said, logged = refused(tmp_path, rate_per_s="many")
-    assert (code, said, logged[: len(told)], logged.count("\n")) == (2, "", told, 1)
+    assert (code, said, logged[: len(expected)], logged.count("\n")) == (2, "", expected, 1)
     for name in ("blob_dir", "credentials_dir"):
         code, said, logged = refused(tmp_path, **{name: "/proc/nowhere"})
         assert (code, said, logged.count("\n")) == (2, "", 1), logged
         assert logged.startswith("error: /proc/nowhere cannot be used: ")
     code, said, logged = refused(tmp_path, admin_password="")
-    told = "error: JOB_ENGINE_ADMIN_PASSWORD has to have 8 to 1000 characters.\n"
+    expected = "error: JOB_ENGINE_ADMIN_PASSWORD has to have 8 to 1000 characters.\n"
     assert (code, said) == (2, "")
-    assert logged.endswith(told)
+    assert logged.endswith(expected)

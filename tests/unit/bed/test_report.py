@@ -15,23 +15,23 @@ PLAN = Plan(seed=7, jobs=1, faults=1, gap_s=4.0)
 
 
 def test_a_clean_run() -> None:
-    told = report(PLAN, run(faults=[CUT]), [], 120.0, "`c0ffee`")
-    assert "| Verdict | clean |" in told
-    assert "| Commit | `c0ffee` |" in told
-    assert "--seed 7 --jobs 1 --faults 1 --gap 4" in told
-    assert "| cut-zookeeper | 1 | 5.5 s |" in told
-    assert "Nothing that breaks a rule." in told
+    text = report(PLAN, run(faults=[CUT]), [], 120.0, "`c0ffee`")
+    assert "| Verdict | clean |" in text
+    assert "| Commit | `c0ffee` |" in text
+    assert "--seed 7 --jobs 1 --faults 1 --gap 4" in text
+    assert "| cut-zookeeper | 1 | 5.5 s |" in text
+    assert "Nothing that breaks a rule." in text
     for name in [*KINDS, *(rule.__name__.replace("_", " ") for rule in RULES)]:
-        assert f"| {name} |" in told
+        assert f"| {name} |" in text
 
 
 def test_what_broke_is_listed_and_counted() -> None:
     evidence = run(leftovers=[f"node {n}" for n in range(MOST_FOUND + 2)])
-    told = report(PLAN, evidence, check(evidence), 120.0, "`c0ffee`")
-    assert f"| Verdict | **{MOST_FOUND + 2} violations** |" in told
-    assert f"| **{MOST_FOUND + 2} times** |" in told
-    assert "- nothing is left: node 0\n" in told
-    assert told.endswith("- and 2 more\n")
+    text = report(PLAN, evidence, check(evidence), 120.0, "`c0ffee`")
+    assert f"| Verdict | **{MOST_FOUND + 2} violations** |" in text
+    assert f"| **{MOST_FOUND + 2} times** |" in text
+    assert "- nothing is left: node 0\n" in text
+    assert text.endswith("- and 2 more\n")
 
 
 def test_every_row_is_as_wide_as_its_table() -> None:

@@ -16,9 +16,9 @@ def test_the_policy_is_told() -> None:
     for words in ("2,048 MiB", "images: any;", "hosts: any public;", "granted: nothing"):
         assert words in default.detail
     narrow = PolicySettings(allow_images=["host"], allow_reach=[], max_cpus=0.5)
-    told = policy(narrow).detail
-    assert "at most 0.5 CPUs" in told
-    assert "images: 1 listed; hosts: none;" in told
+    result = policy(narrow).detail
+    assert "at most 0.5 CPUs" in result
+    assert "images: 1 listed; hosts: none;" in result
 
 
 def test_grants_are_warned_of() -> None:
@@ -34,10 +34,10 @@ def test_wrong_settings_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings().status is Status.WARN
     monkeypatch.setenv("JOB_ENGINE_THREDS", "5")
     monkeypatch.setenv("JOB_ENGINE_MAX_CPUS", "many")
-    told = settings()
-    assert told.status is Status.MISSING
-    assert "did you mean JOB_ENGINE_THREADS?" in told.detail
-    assert told.detail.count("JOB_ENGINE_MAX_CPUS") == 1
+    result = settings()
+    assert result.status is Status.MISSING
+    assert "did you mean JOB_ENGINE_THREADS?" in result.detail
+    assert result.detail.count("JOB_ENGINE_MAX_CPUS") == 1
     names = [finding.name for finding in machine()]
     assert "settings" in names
     assert "policy" not in names
@@ -48,8 +48,8 @@ def test_copies_of_what_is_sent_are_warned_of(tmp_path: Path) -> None:
     assert timestamps(setting).status is Status.WARN
     assert "not in sight" in timestamps(setting).detail
     setting.write_text("1\n")
-    told = timestamps(setting)
-    assert (told.status, "is on" in told.detail) == (Status.WARN, True)
-    assert "net.core.tstamp_allow_data=0" in told.remedy
+    result = timestamps(setting)
+    assert (result.status, "is on" in result.detail) == (Status.WARN, True)
+    assert "net.core.tstamp_allow_data=0" in result.remedy
     setting.write_text("0\n")
     assert timestamps(setting).status is Status.OK

@@ -60,8 +60,8 @@ def test_a_job_is_sent_again(api: Client) -> None:
     assert run("job", "resubmit", job) == f"{job} has not ended yet: QUEUED\n"
     assert claim(api.services.store, job, entry(1), Fence(1, 1)).answer.runs
     finish(api.services.store, job, Fence(1, 1))
-    said = run("job", "resubmit", job.removeprefix("job/"))
-    new = said.split()[-1]
-    assert said == f"{job} is sent again as {new}\n"
+    printed = run("job", "resubmit", job.removeprefix("job/"))
+    new = printed.split()[-1]
+    assert printed == f"{job} is sent again as {new}\n"
     found = api.get(new)
     assert (found["resubmitted-from"], found["payload"]) == (job, '{"x":1}')

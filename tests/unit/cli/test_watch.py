@@ -43,8 +43,10 @@ def test_no_phase_is_said_to_run_once_its_end_was_told() -> None:
         ("RUNNING", "test: running", ["build: done in 0.1 s", "test: ended after 0.3 s"]),
         ("SUCCESS", "accepted", []),
     )
-    said = io.StringIO()
-    watcher = Watcher(cast(Api, api), Console(file=said), clock=lambda: 0.0, sleep=lambda _s: None)
+    output = io.StringIO()
+    watcher = Watcher(
+        cast(Api, api), Console(file=output), clock=lambda: 0.0, sleep=lambda _s: None
+    )
     watcher.follow(JOB)
-    lines = [line.partition("s  ")[2] for line in said.getvalue().splitlines()]
+    lines = [line.partition("s  ")[2] for line in output.getvalue().splitlines()]
     assert lines == ["build: running", "build: done in 0.1 s", "test: ended after 0.3 s"]

@@ -49,12 +49,12 @@ class Shell:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{block}\necho; echo '{DONE}'\n")
         self._process.stdin.flush()
-        said: list[str] = []
+        output: list[str] = []
         for line in self._process.stdout:
             if line.rstrip() == DONE:
-                return "".join(said)
-            said.append(line)
-        raise AssertionError(f"{block}\nended with\n{''.join(said)}")
+                return "".join(output)
+            output.append(line)
+        raise AssertionError(f"{block}\nended with\n{''.join(output)}")
 
     def close(self) -> None:
         """End the shell."""
@@ -110,9 +110,11 @@ def test_the_page_runs(engine: Engine, tmp_path: Path, monkeypatch: pytest.Monke
         for language, block in BLOCK.findall(PAGE.read_text()):
             code = filled_in(block, engine.url, key, secret)
             if language == "sh":
-                said = shell.run(code)
-                wrong = [s for s in re.findall(r"HTTP (\d+)", said) if s >= "400" and s not in code]
-                assert wrong == [], f"{block}\n{said}"
+                output = shell.run(code)
+                wrong = [
+                    s for s in re.findall(r"HTTP (\d+)", output) if s >= "400" and s not in code
+                ]
+                assert wrong == [], f"{block}\n{output}"
             else:
                 exec(compile(code, str(PAGE), "exec"), namespace)
             ran[language] += 1

@@ -99,8 +99,8 @@ def test_a_job_that_ends_without_results_says_whose_fault_it_was(
     ended = decide_outcome(error, None, 2, RETRY)
     assert ended.message is not None
     assert ("A fault of the platform" in ended.message) == (fault is Fault.PLATFORM)
-    told = Failure.model_validate_json(ended.output or "")
-    assert (told.fault, told.message) == (fault, ended.message)
+    failure = Failure.model_validate_json(ended.output or "")
+    assert (failure.fault, failure.message) == (fault, ended.message)
 
 
 def test_a_fault_that_is_retried_is_called_the_platforms() -> None:

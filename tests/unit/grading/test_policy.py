@@ -86,17 +86,17 @@ def test_what_is_refused_names_line_and_setting(
 ) -> None:
     with pytest.raises(AssignmentError) as refused:
         load(known, **changes)
-    told = refused.value.message.splitlines()
-    found = [text for text in told if text.startswith(f"assignment.yaml, line {line}: ")]
-    assert any(setting in text for text in found), told
-    assert all(setting in text for text in told)
+    problems = refused.value.message.splitlines()
+    found = [text for text in problems if text.startswith(f"assignment.yaml, line {line}: ")]
+    assert any(setting in text for text in found), problems
+    assert all(setting in text for text in problems)
 
 
 def test_all_that_is_refused_is_told_at_once() -> None:
     with pytest.raises(AssignmentError) as refused:
         load(known, allow_kvm=False, allow_reach=[], max_processes=39)
-    told = refused.value.message
-    assert all(name in told for name in ("allow_kvm", "allow_reach", "max_processes"))
+    problems = refused.value.message
+    assert all(name in problems for name in ("allow_kvm", "allow_reach", "max_processes"))
 
 
 def test_a_profile_needs_a_grant() -> None:

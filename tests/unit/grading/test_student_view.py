@@ -117,19 +117,19 @@ def test_no_word_of_what_is_hidden_is_seen(
     assert seen is not None
     assert seen.output is not None
     assert SECRET not in json.dumps([seen.output, seen.message])
-    told = Results.model_validate_json(seen.output)
-    assert [test.name for test in told.tests] == [
+    view = Results.model_validate_json(seen.output)
+    assert [test.name for test in view.tests] == [
         test.name for test in found.tests if test.name.endswith("shown")
     ]
     # Nothing that is hidden can be counted back from what is not.
-    if told.withheld:
-        assert (told.score, told.max_score) == (None, None)
-        assert told.outcome is not Outcome.GRADED or told.verdict is None
+    if view.withheld:
+        assert (view.score, view.max_score) == (None, None)
+        assert view.outcome is not Outcome.GRADED or view.verdict is None
         assert "5" not in (seen.message or "")
-        assert told.phases[0].exit_code is None
+        assert view.phases[0].exit_code is None
     else:
-        assert (told.score, told.max_score) == (5.0, 8.0)
-        assert len(told.tests) == len(tests)
+        assert (view.score, view.max_score) == (5.0, 8.0)
+        assert len(view.tests) == len(tests)
 
 
 @pytest.mark.parametrize("now", [BEFORE, AFTER])

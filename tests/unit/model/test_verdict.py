@@ -65,5 +65,5 @@ def test_no_error_of_the_platform_is_a_students_failure() -> None:
 
 
 def test_a_failure_is_json_that_names_verdict_and_fault() -> None:
-    told = Failure.of(FinalVerdict.IMAGE_MISSING, "no such image").model_dump_json()
-    assert told == '{"verdict":"image-missing","fault":"platform","message":"no such image"}'
+    output = Failure.of(FinalVerdict.IMAGE_MISSING, "no such image").model_dump_json()
+    assert output == '{"verdict":"image-missing","fault":"platform","message":"no such image"}'
