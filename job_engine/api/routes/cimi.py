@@ -33,7 +33,7 @@ _ON_RESOURCE: Final[Mapping[str, str]] = {
     "DELETE": "delete",
 }
 _READ: Final = ("GET", "HEAD")
-_READABLE: Final = ("log", "get-context")
+_READABLE: Final = ("log", "get-context", "get-groups", "get-peers")
 """Operations that GET asks for too."""
 
 
