@@ -20,6 +20,9 @@ _LOGIN_OF_ZOOKEEPER: Final = (
 _IS_DOCKER_UP: Final = "If this goes on, see whether the Docker daemon answers: `docker info`."
 
 REMEDIES: Final[Mapping[str, str]] = {
+    # --- every service ---
+    "open_files.few": "Connections beyond the limit are closed without an answer. Raise it: "
+    "`ulimit -Hn`, or LimitNOFILE=65536 of a systemd unit; `--ulimit nofile=65536` of Docker.",
     # --- the executor ---
     "api.unreachable": "Running jobs are given back, and nothing is claimed until the API answers. "
     "See whether `job-engine api` runs, and whether JOB_ENGINE_API_URL is its address.",
