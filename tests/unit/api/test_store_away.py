@@ -44,15 +44,13 @@ def test_a_stream_ends_as_a_whole(server: Running, tmp_path: Path, stream: str) 
         assert "data" not in "".join(lines)
 
 
-@pytest.mark.parametrize("path", ["job", "job/x", "session", "engine/feed?action=a&window=1"])
-def test_a_session_that_cannot_be_looked_up_is_503(
-    server: Running, tmp_path: Path, path: str
-) -> None:
+def test_a_session_that_cannot_be_looked_up_is_503(server: Running, tmp_path: Path) -> None:
     api = Api(server.url)
     assert api.login_password("admin", ADMIN_PASSWORD).status_code == 201
     cookies = dict(api.session.cookies)
     api.close()
     server.services.sessions.changed()
     take_away("resources", tmp_path)
-    reply = httpx.get(f"{server.url}/api/{path}", cookies=cookies)
-    assert reply.status_code == 503, reply.text
+    for path in ("job", "job/x", "session", "engine/feed?action=a&window=1"):
+        reply = httpx.get(f"{server.url}/api/{path}", cookies=cookies)
+        assert reply.status_code == 503, reply.text
