@@ -8,7 +8,7 @@ URI, which is what `http_proxy` and `https_proxy` mean to git, pip, curl and the
 What must hold: only the named host and port pairs; a name is resolved once, and the address
 that was checked is the one that is connected to (no DNS rebinding); no address of a
 private or special range, and none of this machine, unless the operator names that host and
-port. The grain is host and port: whoever may reach one may reach all that is served there.
+port. The grain is host and port: a phase that may reach one may reach all that is served there.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class EgressProxy:
             client.settimeout(HEAD_TIMEOUT_S)
             self._answer(client)
         except OSError:
-            pass  # Either end may go away at any time; there is nobody to tell.
+            pass  # Either end may close at any time.
         finally:
             self._untrack(client)
 

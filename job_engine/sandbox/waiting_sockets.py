@@ -1,8 +1,8 @@
-"""What waits at sockets in memory of the kernel's that no control group counts.
+"""Connections that wait to be accepted: kernel memory that no control group counts.
 
-The kernel charges a connection to whoever accepts it, and until then to nobody: neither what
-it is nor what was sent on it (`sk_clone_lock`: "will be populated at accept() time"). What
-waits so is taken from the memory that all TCP of the host has (`net.ipv4.tcp_mem`), and past
+The kernel charges a connection to the process that accepts it, and until then to none: neither
+the socket nor what was sent on it (`sk_clone_lock`: "will be populated at accept() time"). What
+waits is taken from the memory that all TCP of the host has (`net.ipv4.tcp_mem`), and past
 that the connections of every other service on it begin to fail. A listener may let thousands
 wait, and a program have thousands of listeners, so that two things bound it: what waits on one
 connection is made small where a phase's network is, and how many sockets there are is watched.

@@ -32,7 +32,7 @@ _OWN_ROOT: Final = (
 _PROC: Final = (
     # Some settings belong to the phase's own namespaces, and so would be its to write.
     *("--ro-bind", "/proc/sys", "/proc/sys"),
-    # While it is read, whoever locks a file on this host waits, databases for one.
+    # Reading it blocks every file lock of the host, those of databases too.
     *("--ro-bind", "/dev/null", "/proc/locks"),
 )
 _OVERLAID: Final = ("hosts", "resolv.conf", "passwd", "group")

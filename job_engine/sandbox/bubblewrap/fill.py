@@ -21,7 +21,7 @@ class Unpacker:
         self._report, report = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            # Of another's stream too, whose writer would never hear that nobody reads it.
+            # Also of other trees' streams: their writers would not notice that the reader is gone.
             syscalls.close_all_but({stream, report})
             os._exit(_unpack_in(tree, stream, report, owner))
         os.close(report)

@@ -1,9 +1,8 @@
 """The holder of a slot: process 1 of its pid namespace, root in its user namespace only.
 
 It mounts the trees and keeps them, starts bwrap for each phase, lets one phase after the
-other go, and reads what they hand over. One thread; told what to do by the executor, and
-ended when the executor's end of the channel closes. When it dies, the kernel kills
-everything in the slot.
+other go, and reads what they hand over. One thread; it obeys the executor, and ends when the
+executor's end of the channel closes. When it dies, the kernel kills everything in the slot.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ class Holder:
         """Mount all there is. The message carries the stream of each tree."""
         trees, own_root = message.head["trees"], message.head["own_root"]
         if own_root is not None:
-            # The root of the slot, to its phases, and whoever they turn into.
+            # The uid that is root in the slot's phases, first of the range that they may become.
             self._owner = layers.RANGE_FIRST
         syscalls.sethostname("sandbox")
         syscalls.mount("proc", "/proc", "proc", MOUNT_FLAGS | syscalls.MS_NOEXEC)
@@ -141,7 +140,7 @@ class Holder:
                 os.close(fd)
 
     def _start(self, message: Message) -> None:
-        # It is told what went wrong where the process itself tells that: nobody waits here.
+        # The process itself reports what goes wrong on this channel: nothing waits for it here.
         news = Channel(socket.socket(fileno=os.dup(message.fds[3])))
         try:
             run = Running(message, self._program, self._owner, self._pids)

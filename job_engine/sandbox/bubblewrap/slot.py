@@ -102,7 +102,7 @@ class BubblewrapSlot(Slot):
             for fd in theirs:
                 os.close(fd)
         for phase in with_companions(self._parts.phases):
-            # Whoever may reach somebody is told where, and as whom, with the submission.
+            # The environment of a phase with `reach` comes with the submission.
             if may_wait(phase) and not phase.reach:
                 self._launch(phase, {})
 
@@ -141,7 +141,7 @@ class BubblewrapSlot(Slot):
                 self._events.put(None)
                 raise event
             yield event
-        # For whoever collects again.
+        # Another `collect` finds the end as well.
         self._events.put(None)
 
     def ready(self) -> bool:

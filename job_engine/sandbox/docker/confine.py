@@ -34,9 +34,9 @@ _SIGNALS_OF_ROOT: Final = 1024
 _QUEUE_BYTES_OF_ROOT: Final = 64 * 2**10
 """The same for message queues."""
 _MASKED: Final = (
-    # While it is read, whoever locks a file on this host waits, databases for one.
+    # Reading it blocks every file lock of the host, those of databases too.
     "/proc/locks",
-    # What Docker masks for everybody, younger releases too.
+    # Docker masks these by default, some only in younger releases.
     *("/proc/interrupts", "/sys/devices/virtual/powercap"),
     *("/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
     *("/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi"),

@@ -109,7 +109,7 @@ class SlotParts:
             event.wait(max(0.0, until - time.monotonic()))
 
     def _remove_container(self, name: str) -> threading.Event:
-        # By its name: it may be there though nobody answered with its id.
+        # By its name: it may exist although the answer with its id was lost.
         return self._removals.remove(self._daemon.remove, name)
 
     def _start_holder(self, volumes: list[Volume]) -> str:

@@ -25,7 +25,7 @@ WAIT_SCRIPT: Final = files(__package__).joinpath("wait.sh").read_text()
 _DEATH_S: Final = 60.0
 """Seconds that a killed container may take to end; more is a platform fault."""
 _SIGNALLED: Final = 128
-"""Docker's exit status of who was ended by a signal is above, whoever sent it."""
+"""Above it, Docker's exit status stands for a signal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,9 @@ class _Death:
     """How the first process ended, and with it all others."""
 
     status: int
-    """As a shell has it."""
+    """As a shell's `$?`."""
     at_once: bool = False
-    """Whether the kernel told it, and nobody knows better."""
+    """Whether the kernel reported it, so that Docker need not be asked."""
 
 
 class PhaseContainer:
@@ -221,8 +221,8 @@ class PhaseContainer:
             plain = watch.reason is None and self._root_bytes is None
             if plain and waiting.first.exit_code() == 0:
                 return _Death(0, at_once=True)
-            # Docker may know more of any other end: the kernel's out-of-memory killer, or
-            # that it was told to stop itself.
+            # Docker may know more of any other end: an out-of-memory kill, or a request to
+            # kill it.
             waiting.first.release()
         status = self._daemon.wait(waiting.id, patience_s)
         return _Death(status)

@@ -62,7 +62,7 @@ class Output:
         self.exceeded = self.exceeded or len(kept) < len(data)
         self._left -= len(kept)
         (self.stdout if stream == STDOUT else self.stderr).extend(kept)
-        if not self._mark:  # Else it is told once the mark is cut off.
+        if not self._mark:  # Else it is reported once the mark is cut off.
             self._report_new()
 
     def end_at(self, mark: bytes) -> None:
@@ -203,7 +203,7 @@ class Watch:
             # A phase without its output has no result, and must not run unwatched.
             self._broken = SandboxError(f"the watch over a container broke: {error}")
             self.stop(Stop.KILLED)
-            self.dead.set()  # Whoever waits for it learns the rest from Docker.
+            self.dead.set()  # The waiting thread learns the rest from Docker.
 
     def _marked(self) -> bool:
         """Mark the end of the output, if it is to be; False: try again when some was read."""
