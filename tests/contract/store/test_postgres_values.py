@@ -36,6 +36,16 @@ def test_names_are_in_the_same_order_as_on_sqlite(store: Store) -> None:
     assert [share.name for share in store.shares.list(after="Z").shares] == names[2:]
 
 
+def test_many_jobs_keep_their_texts(store: Store) -> None:
+    """They go by `COPY`, whose format has marks of its own for these."""
+    texts = ["\\N", "\\.", "a\tb\nc\rd\\", '"{}"', "ä\U0001f600", ""]
+    created = store.jobs.add_many([document(name=text, payload=text) for text in texts])
+    found = [store.jobs.get(job["id"]) for job in created]
+    assert [(job["name"], job["payload"]) for job in found] == [(text, text) for text in texts]
+    with pytest.raises(InvalidResourceError):
+        store.jobs.add_many([document(name="a"), document(name="a\0b")])
+
+
 def test_text_with_a_nul_is_refused(store: Store) -> None:
     for bad in (document(name="a\0b"), document(payload="a\0b")):
         with pytest.raises(InvalidResourceError):
