@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distributor.service import Distributor
-from job_engine import log, open_files
+from job_engine import garbage, log, open_files
 from job_engine.cli.options import settings_main
 from job_engine.cli.signals import on_stop_signals
 from job_engine.settings import DistributorSettings
@@ -16,6 +16,7 @@ def serve(settings: DistributorSettings) -> None:
     distributor = Distributor(settings)
     on_stop_signals(distributor.ask_to_stop, distributor.ask_to_stop)
     distributor.start()
+    garbage.pass_over_what_is_here()
     distributor.wait()
     distributor.stop()
 

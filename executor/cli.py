@@ -7,7 +7,7 @@ import os
 import threading
 
 from executor.service import Executor
-from job_engine import log, open_files
+from job_engine import garbage, log, open_files
 from job_engine.cli.options import settings_main
 from job_engine.cli.signals import on_stop_signals
 from job_engine.plugins import load_actions
@@ -22,6 +22,7 @@ def serve(settings: ExecutorSettings) -> None:
     hurry = threading.Event()
     on_stop_signals(executor.drain, hurry.set)
     executor.start()
+    garbage.pass_over_what_is_here()
     executor.wait()
     executor.stop(hurry)
     # The interpreter would wait for ever for a thread, or a pool of them, that an action left.

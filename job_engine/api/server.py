@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from job_engine import open_files
+from job_engine import garbage, open_files
 from job_engine.api.app import create_app
 from job_engine.api.http.protocol import BoundedHttpProtocol
 from job_engine.errors import ConfigurationError, JobEngineError
@@ -42,6 +42,8 @@ class Server(uvicorn.Server):
         self.app = app
         self.start_error: JobEngineError | None = None
         """Why the application did not start, where that is known."""
+        self.on_start: Callable[[], None] | None = None
+        """Called once it answers."""
         self._answers = threading.Event()
         self._stop_fd: int | None = None
         self._lifespan = app.router.lifespan_context
@@ -74,6 +76,8 @@ class Server(uvicorn.Server):
         if self.started:
             self._answers.set()
             log.info("api.listening", host=self.config.host, port=self.port)
+            if self.on_start is not None:
+                self.on_start()
 
     def _print_password(self) -> None:
         password = getattr(self.app.state, "admin_password", None)
@@ -179,6 +183,7 @@ def _run(server: Server) -> None:
 
     logger.addFilter(unknown)
     server.end_in_time()
+    server.on_start = garbage.pass_over_what_is_here
     try:
         server.run()
     except SystemExit:
