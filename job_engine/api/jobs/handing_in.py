@@ -51,7 +51,9 @@ def hand_in(call: Call, body: Document) -> Document:
         raise invalid(problems)
     staff = _staff_of(call, payload.get("assignment"))
     acl = {"owners": [ADMIN], "view-data": [call.who.active_claim], **dict.fromkeys(_KEPT, staff)}
-    return {**body, "payload": {**payload, "student": call.who.creator}, "acl": acl}
+    # In ASCII: what a text may spell by escapes is not always a character that can be stored.
+    text = json.dumps({**payload, "student": call.who.creator})
+    return {**body, "payload": text, "acl": acl}
 
 
 def _object(payload: Any) -> dict[str, Any]:
@@ -71,9 +73,11 @@ def _names_credential(submission: Any) -> bool:
 
 def _staff_of(call: Call, assignment: Any) -> list[str]:
     """Return who manages or edits an assignment that the caller sees, by digest or name."""
+    if not isinstance(assignment, str) or not assignment.isprintable():
+        raise invalid(["payload/assignment: must be the name or the digest of one"])
     document = resources.c.document
-    by_digest = str(assignment).startswith("sha256:")
-    known = document["digest" if by_digest else "name"].as_string() == str(assignment)
+    by_digest = assignment.startswith("sha256:")
+    known = document["digest" if by_digest else "name"].as_string() == assignment
     found = [
         resource.document
         for resource in call.services.store.resources.where(

@@ -115,12 +115,20 @@ def test_nobody_else_sees_it(world: World, assignment: str, role: str) -> None:
         ({"payload": "[]"}, "must be an object"),
         ({"payload": "{"}, "must be an object"),
         ({"payload": None}, "must be an object"),
+        ({"payload": {"assignment": 7}}, "payload/assignment"),
+        ({"payload": '{"assignment": "\\ud800"}'}, "payload/assignment"),
     ],
 )
 def test_what_students_do_not_say(
     world: World, assignment: str, changes: dict[str, Any], named: str
 ) -> None:
     refused(handed_in(world, assignment, **changes), 400, named)
+
+
+def test_a_text_may_spell_what_cannot_be_stored(world: World, assignment: str) -> None:
+    text = json.dumps({"assignment": assignment, "submission": {"files": {"a": "\ud800"}}})
+    job = job_of(world, assignment, payload=text)
+    assert "\\ud800" in world.api.get(job, ADMIN)["payload"]
 
 
 def test_students_create_no_other_jobs(world: World, assignment: str) -> None:
