@@ -19,6 +19,12 @@ RLIMIT_CORE: Final = 4
 it; at 0 that program would be (core(5)). Sanitizers exit if they cannot lower it, so the answer
 is that it was set."""
 AF_UNIX: Final = 1
+AF_NETLINK: Final = 16
+NO_NETLINK: Final = errno.EINVAL
+"""The answer to who asks for a netlink socket. PAM (`su`) takes it for a kernel without audit, as
+it does two others, and ends at any further. ZeroMQ, and with it every Jupyter kernel, takes it for
+a kernel that lists no interfaces (`ip_resolver.cpp`), and aborts at those two. The resolver and
+Go's network do without as well."""
 INTERNET_FAMILIES: Final = (2, 10)
 """AF_INET and AF_INET6. Netlink is refused: the kernel's answers wait in memory that no control
 group counts, up to `net.core.rmem_max` a socket."""

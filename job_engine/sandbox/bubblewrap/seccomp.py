@@ -242,6 +242,9 @@ def _socket() -> _Assembler:
     block.emit(_RETURN, _ALLOW)
     for family in syscall_rules.INTERNET_FAMILIES:
         block.on_call(family, _one_of(2, syscall_rules.INTERNET_PROTOCOLS, errno.EPROTONOSUPPORT))
+    no_netlink = _Assembler()
+    no_netlink.answer(syscall_rules.NO_NETLINK)
+    block.on_call(syscall_rules.AF_NETLINK, no_netlink)
     block.answer(errno.EAFNOSUPPORT)
     return block
 

@@ -22,9 +22,6 @@ from job_engine.sandbox import syscall_rules
 
 _IPPROTO_MPTCP: Final = 262
 """Go tries it first."""
-_AF_NETLINK: Final = 16
-"""PAM (`su`) takes the answer for a kernel without audit, and any other for a failure; the
-resolver and Go's network do without as well."""
 _COUNTED_BY_USER: Final = ("inotify_init", "inotify_init1")
 """Few for each user (128 by default), and the host's services need some."""
 _SYNC: Final = ("sync", "syncfs", "fsync", "fdatasync", "sync_file_range", "sync_file_range2")
@@ -155,7 +152,7 @@ def _sockets() -> list[dict[str, Any]]:
             _refuse(errno.EPROTONOSUPPORT, _equal(family), {**_equal(_IPPROTO_MPTCP), "index": 2})
             for family in syscall_rules.INTERNET_FAMILIES
         ),
-        _refuse(errno.EAFNOSUPPORT, _equal(_AF_NETLINK)),
+        _refuse(syscall_rules.NO_NETLINK, _equal(syscall_rules.AF_NETLINK)),
         *_options(syscall_rules.SOCKET_OPTIONS),
         *(
             {**_done("setsockopt", *_option(level, name)), "errnoRet": error}

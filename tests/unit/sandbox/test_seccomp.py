@@ -70,7 +70,7 @@ def decide(machine: str, number: int, *arguments: int, arch: int | None = None) 
         (41, 198, (10, 1, 262), errno.EPROTONOSUPPORT),  # socket AF_INET6, MPTCP
         (41, 198, (17,), errno.EAFNOSUPPORT),  # socket AF_PACKET
         (41, 198, (40,), errno.EAFNOSUPPORT),  # socket AF_VSOCK
-        (41, 198, (16, 3, 0), errno.EAFNOSUPPORT),  # socket AF_NETLINK
+        (41, 198, (16, 3, 0), errno.EINVAL),  # socket AF_NETLINK
         (54, 208, (5, 1, 2), ALLOW),  # setsockopt SO_REUSEADDR
         (54, 208, (5, 1, 26), errno.EPERM),  # setsockopt SO_ATTACH_FILTER
         (54, 208, (5, 6, 26), ALLOW),  # setsockopt of TCP
