@@ -65,11 +65,13 @@ def _visibility(fields: Fields, key: str, default: Visibility) -> Visibility:
 def _totals(top: Fields, tests: list[TestResult]) -> tuple[float | None, float | None]:
     score = top.number("score")
     if score is None:
-        if not tests or any(test.score is None for test in tests):
-            raise HarnessError("The results have neither a score nor one for every test.")
+        # Tests without one inform only, as Otter's summary of its public tests does.
+        if all(test.score is None for test in tests):
+            raise HarnessError("The results have neither a score nor one for any test.")
         score = sum(test.score for test in tests if test.score is not None)
     max_score = top.number("max_score")
-    if max_score is None and tests and all(test.max_score is not None for test in tests):
+    scored = [test for test in tests if test.score is not None or test.max_score is not None]
+    if max_score is None and scored and all(test.max_score is not None for test in scored):
         max_score = sum(test.max_score for test in tests if test.max_score is not None)
     return score, max_score
 

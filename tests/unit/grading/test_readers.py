@@ -187,3 +187,11 @@ def test_what_a_runner_says_it_did_not_run_has_not_passed() -> None:
     reading = read_junit(TestOutput(files={"r.xml": xml}))
     assert [test.score for test in reading.tests] == [1, None, None, None, 0]
     assert (reading.score, reading.max_score) == (1, 2)
+
+
+def test_tests_without_a_score_inform_only() -> None:
+    summary = {"name": "Public Tests", "status": "passed", "output": "q1 passed!"}
+    told = {"tests": [summary, {"name": "q1", "score": 1, "max_score": 2}]}
+    reading = read_gradescope(TestOutput(files={"results.json": json.dumps(told).encode()}))
+    assert (reading.score, reading.max_score) == (1, 2)
+    assert reading.tests[0].status is Status.PASSED
