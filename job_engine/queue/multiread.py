@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import EXCEPTIONS, NoNodeError
-from kazoo.protocol.paths import _prefix_root
 from kazoo.protocol.serialization import GetData, MultiHeader, int_struct, stat_struct
 from kazoo.protocol.states import ZnodeStat
 
@@ -68,9 +67,12 @@ class Reading:
     """A read that is under way."""
 
     def __init__(self, client: KazooClient, paths: Sequence[str]) -> None:
-        """Send the request, after all earlier ones of this session."""
+        """Send the request, after all earlier ones of this session.
+
+        `paths` are absolute, and in normal form.
+        """
         self._result: Any = client.handler.async_result()
-        prefixed = tuple(_prefix_root(client.chroot, path) for path in paths)
+        prefixed = tuple(client.chroot + path for path in paths)
         client._call(_MultiRead(prefixed), self._result)
 
     def nodes(self) -> list[Node | None]:
