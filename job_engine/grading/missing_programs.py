@@ -1,16 +1,17 @@
 """Programs that an image lacks: the fault of whoever chose or made it, not of a submission.
 
 What a phase printed suggests names, and is not believed: each is looked for in the image, in a
-sandbox without the submission. Only names that the assignment's own command has count, and
-compilers, interpreters and the like, whoever calls them.
+sandbox without the submission. Names count that the assignment's own command has; in a build
+compilers, interpreters and the like too, whoever calls them, and in tests those of them that
+the assignment's files name: or a program that fails could print what no image has.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import IO, Final
 
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.plan import PROGRAM, Plan
@@ -27,8 +28,7 @@ pip pip3 prolog psql pypy3 pytest python python2 python3 racket ruby rustc sbcl 
 sqlite3 stack swift swiftc swipl tsc valgrind yarn
 """
 _TOOLS: Final = frozenset(_NAMES.split())
-"""Whose absence is the image's fault also when a Makefile or a script of a submission's calls
-them."""
+"""Whose absence may be the image's fault also when something else than the command calls them."""
 _NAME: Final = r"([A-Za-z0-9][A-Za-z0-9_.+-]{0,40})"
 _NOT_FOUND: Final = re.compile(
     rf"(?:^|[^\w./+-]){_NAME}: (?:command )?not found|execvp {_NAME}: No such file", re.MULTILINE
@@ -43,6 +43,7 @@ _MAX_TEXT: Final = 65_536
 _MAX_NAMES: Final = 8
 _COMMAND_NOT_FOUND: Final = 127
 _WORD: Final = re.compile(r"(?<![\w./+-])[A-Za-z0-9][A-Za-z0-9_.+-]*(?![\w/])")
+_CHUNK: Final = 1 << 20
 _NOT_STARTED: Final = f"exit code {_COMMAND_NOT_FOUND}"
 _PHASE: Final = "search"
 _WORKDIR: Final = "/mnt/search"
@@ -58,12 +59,16 @@ def blame_image(
     plan: Plan,
     phases: Mapping[str, PhaseResult],
     search: Search,
+    tests: IO[bytes] | None,
 ) -> Results:
-    """Return the results, as the assignment's fault if a program is missing in its image."""
+    """Return the results, as the assignment's fault if a program is missing in its image.
+
+    `tests` are its files: a tar without compression, None where it has none.
+    """
     found = next(
         (
             (spec, missing)
-            for spec, names in _suspects(results, plan, phases)
+            for spec, names in _suspects(results, plan, phases, tests)
             if (missing := search(spec, names))
         ),
         None,
@@ -99,7 +104,7 @@ def _gave_results(results: Results, assignment: Assignment, spec: PhaseSpec) -> 
 
 
 def _suspects(
-    results: Results, plan: Plan, phases: Mapping[str, PhaseResult]
+    results: Results, plan: Plan, phases: Mapping[str, PhaseResult], tests: IO[bytes] | None
 ) -> Iterator[tuple[PhaseSpec, tuple[str, ...]]]:
     """Yield phases that may have ended for want of a program, and the names of such programs."""
     if results.lost_nothing or results.outcome is Outcome.LIMIT:
@@ -112,23 +117,45 @@ def _suspects(
             # Each run of it ended like this; what it printed went to the harness.
             if any(_NOT_STARTED in test.output for test in results.tests):
                 yield spec, _named(spec)[:_MAX_NAMES]
-        elif spec.name == "test" or not result.ok:
-            told = [test.output for test in results.tests] if spec.name == "test" else []
-            if names := _printed(spec, result, told):
-                yield spec, names
+        elif spec.name == "test":
+            own, tools = _printed(spec, result, [test.output for test in results.tests])
+            if names := [*own, *_named_in(tests, tools)]:
+                yield spec, tuple(names[:_MAX_NAMES])
+        elif not result.ok:
+            own, tools = _printed(spec, result, [])
+            if names := [*own, *tools]:
+                yield spec, tuple(names[:_MAX_NAMES])
 
 
-def _printed(spec: PhaseSpec, result: PhaseResult, told: list[str]) -> tuple[str, ...]:
-    """Return names that a phase or its tests printed as not found, except the student's."""
+def _printed(
+    spec: PhaseSpec, result: PhaseResult, outputs: list[str]
+) -> tuple[list[str], list[str]]:
+    """Return names that a phase or its tests printed as not found: of its command, and of tools."""
     streams = [
         data[-_MAX_TEXT:].decode("utf-8", "replace") for data in (result.stdout, result.stderr)
     ]
-    lines = "\n".join([*streams, "\n".join(told)[-_MAX_TEXT:]])
-    own = set(_named(spec))
-    found = [name for match in _NOT_FOUND.findall(lines) for name in match if name in own]
-    every = [*_NOT_FOUND.findall(lines), *_NO_SUCH_FILE.findall(lines)]
-    found += [name for match in every for name in match if name in _TOOLS]
-    return tuple(dict.fromkeys(found))[:_MAX_NAMES]
+    lines = "\n".join([*streams, "\n".join(outputs)[-_MAX_TEXT:]])
+    not_found = [name for match in _NOT_FOUND.findall(lines) for name in match]
+    no_such_file = [name for match in _NO_SUCH_FILE.findall(lines) for name in match]
+    own = dict.fromkeys(name for name in not_found if name in _named(spec))
+    tools = dict.fromkeys(name for name in [*not_found, *no_such_file] if name in _TOOLS)
+    return [*own], [name for name in tools if name not in own]
+
+
+def _named_in(tests: IO[bytes] | None, names: Collection[str]) -> list[str]:
+    """Return those of some names that are words in the assignment's files."""
+    if tests is None or not names:
+        return []
+    words = {name: re.compile(rb"(?<!\w)%s(?!\w)" % re.escape(name.encode())) for name in names}
+    found: set[str] = set()
+    tests.seek(0)
+    before = b""
+    while chunk := tests.read(_CHUNK):
+        text = before + chunk
+        found |= {name for name, word in words.items() if word.search(text)}
+        before = text[-64:]
+    tests.seek(0)
+    return [name for name in names if name in found]
 
 
 def _named(spec: PhaseSpec) -> tuple[str, ...]:

@@ -215,7 +215,8 @@ class Grader:
         assignment, plan = request.assignment, request.plan
         search = image_search(self.sandbox, plan, self.label)
         results = assemble(assignment, plan, phases, receipt)
-        return blame_image(results, assignment, plan, phases, search)
+        tests = request.inputs.trees.get(TESTS)
+        return blame_image(results, assignment, plan, phases, search, tests)
 
     def _set_up(
         self, assignment: Assignment, plan: Plan, flavour: Flavour, bundle: Bundle, watch: Watch

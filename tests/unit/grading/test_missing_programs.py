@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from job_engine.grading.assemble import assemble
@@ -38,6 +40,7 @@ def graded(
     test: str = "pytest tests",
     format_: str = "stdout",
     there: tuple[str, ...] = (),
+    files: bytes = b"",
 ) -> Results:
     """Return results of phases, in an image that has nothing but what is `there`."""
     text = OWN.replace("BUILD", build).replace("TEST", test).replace("FORMAT", format_)
@@ -50,7 +53,7 @@ def graded(
     def search(_spec: PhaseSpec, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name for name in names if name not in there)
 
-    return blame_image(results, assignment, plan, by_name, search)
+    return blame_image(results, assignment, plan, by_name, search, io.BytesIO(files))
 
 
 @pytest.mark.parametrize(
@@ -110,16 +113,30 @@ def test_tests_that_judged_keep_their_score_with_a_note() -> None:
         ended("build", 0),
         PhaseResult(**{**vars(tap), "stdout": b"1..2\nok 1 - a\nnot ok 2 - b\n"}),
         format_="tap",
+        files=b"#!/bin/sh\nvalgrind ./program\n",
     )
     assert (results.outcome, results.score) == (Outcome.GRADED, 1)
     assert "has no valgrind" in results.notes[-1]
 
 
-def test_tests_that_gave_no_point_are_the_assignments_fault() -> None:
+@pytest.mark.parametrize(
+    ("files", "outcome"),
+    [
+        (b"x" * (1 << 20) + b"\njavac Main.java", Outcome.HARNESS_FAILED),
+        (b"y" * ((1 << 20) - 2) + b" javac Main.java", Outcome.HARNESS_FAILED),
+        (b"my_javac javacs", Outcome.GRADED),
+        (b"", Outcome.GRADED),
+    ],
+)
+def test_tests_that_gave_no_point_lacked_only_what_the_assignment_names(
+    files: bytes, outcome: Outcome
+) -> None:
     tap = ended("test", 0, "bash: line 1: javac: command not found")
     results = graded(
         ended("build", 0),
         PhaseResult(**{**vars(tap), "stdout": b"1..1\nnot ok 1 - a\n"}),
         format_="tap",
+        files=files,
     )
-    assert (results.outcome, results.fault) == (Outcome.HARNESS_FAILED, Fault.ASSIGNMENT)
+    assert results.outcome is outcome
+    assert (results.fault is Fault.ASSIGNMENT) == (outcome is Outcome.HARNESS_FAILED)
