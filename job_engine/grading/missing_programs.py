@@ -9,8 +9,9 @@ the assignment's files name: or a program that fails could print what no image h
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import IO, Final
 
 from job_engine.grading.assignment import Assignment
@@ -44,10 +45,14 @@ _MAX_NAMES: Final = 8
 _COMMAND_NOT_FOUND: Final = 127
 _WORD: Final = re.compile(r"(?<![\w./+-])[A-Za-z0-9][A-Za-z0-9_.+-]*(?![\w/])")
 _CHUNK: Final = 1 << 20
+_OVERLAP: Final = 64
+"""Bytes; more than any name has."""
 _NOT_STARTED: Final = f"exit code {_COMMAND_NOT_FOUND}"
 _PHASE: Final = "search"
 _WORKDIR: Final = "/mnt/search"
 _TREE: Final = Tree(name=WORKSPACE, size_bytes=2**20, inodes=64)
+_Named = Callable[[Collection[str]], Sequence[str]]
+"""Returns those of some names that the assignment names."""
 Search = Callable[[PhaseSpec, tuple[str, ...]], tuple[str, ...]]
 """Returns those of some names that are no programs in the image of a phase."""
 _PROBE: Final = 'for name; do command -v "$name" >/dev/null 2>&1 || printf "%s\\n" "$name"; done'
@@ -68,7 +73,7 @@ def blame_image(
     found = next(
         (
             (spec, missing)
-            for spec, names in _suspects(results, plan, phases, tests)
+            for spec, names in _suspects(results, plan, phases, partial(_named, assignment, tests))
             if (missing := search(spec, names))
         ),
         None,
@@ -104,7 +109,7 @@ def _gave_results(results: Results, assignment: Assignment, spec: PhaseSpec) -> 
 
 
 def _suspects(
-    results: Results, plan: Plan, phases: Mapping[str, PhaseResult], tests: IO[bytes] | None
+    results: Results, plan: Plan, phases: Mapping[str, PhaseResult], named: _Named
 ) -> Iterator[tuple[PhaseSpec, tuple[str, ...]]]:
     """Yield phases that may have ended for want of a program, and the names of such programs."""
     if results.lost_nothing or results.outcome is Outcome.LIMIT:
@@ -116,10 +121,10 @@ def _suspects(
         if spec.name == PROGRAM:
             # Each run of it ended like this; what it printed went to the harness.
             if any(_NOT_STARTED in test.output for test in results.tests):
-                yield spec, _named(spec)[:_MAX_NAMES]
+                yield spec, _words_of(spec)[:_MAX_NAMES]
         elif spec.name == "test":
             own, tools = _printed(spec, result, [test.output for test in results.tests])
-            if names := [*own, *_named_in(tests, tools)]:
+            if names := [*own, *named(tools)]:
                 yield spec, tuple(names[:_MAX_NAMES])
         elif not result.ok:
             own, tools = _printed(spec, result, [])
@@ -137,28 +142,37 @@ def _printed(
     lines = "\n".join([*streams, "\n".join(outputs)[-_MAX_TEXT:]])
     not_found = [name for match in _NOT_FOUND.findall(lines) for name in match]
     no_such_file = [name for match in _NO_SUCH_FILE.findall(lines) for name in match]
-    own = dict.fromkeys(name for name in not_found if name in _named(spec))
+    own = dict.fromkeys(name for name in not_found if name in _words_of(spec))
     tools = dict.fromkeys(name for name in [*not_found, *no_such_file] if name in _TOOLS)
     return [*own], [name for name in tools if name not in own]
 
 
-def _named_in(tests: IO[bytes] | None, names: Collection[str]) -> list[str]:
-    """Return those of some names that are words in the assignment's files."""
-    if tests is None or not names:
+def _named(
+    assignment: Assignment, tests: IO[bytes] | None, names: Collection[str]
+) -> Sequence[str]:
+    """Return those of some names that are words in the assignment or its files."""
+    if not names:
         return []
     words = {name: re.compile(rb"(?<!\w)%s(?!\w)" % re.escape(name.encode())) for name in names}
     found: set[str] = set()
-    tests.seek(0)
-    before = b""
-    while chunk := tests.read(_CHUNK):
-        text = before + chunk
+    for text in (assignment.model_dump_json().encode(), *_overlapping(tests)):
         found |= {name for name, word in words.items() if word.search(text)}
-        before = text[-64:]
-    tests.seek(0)
     return [name for name in names if name in found]
 
 
-def _named(spec: PhaseSpec) -> tuple[str, ...]:
+def _overlapping(tests: IO[bytes] | None) -> Iterator[bytes]:
+    """Yield parts of a stream that overlap, so that each word is whole in one of them."""
+    if tests is None:
+        return
+    tests.seek(0)
+    before = b""
+    while chunk := tests.read(_CHUNK):
+        yield before + chunk
+        before = chunk[-_OVERLAP:]
+    tests.seek(0)
+
+
+def _words_of(spec: PhaseSpec) -> tuple[str, ...]:
     """Return the words of a command that may be programs; of text for a shell all its words."""
     command = spec.command
     if spec.name == PROGRAM:
