@@ -29,7 +29,7 @@ from job_engine.store.factory import open_store
 from job_engine.store.fair_share import fairness
 from job_engine.store.jobs import tally
 from job_engine.store.jobs.documents import new_row
-from job_engine.store.many import Many
+from job_engine.store.prepared import PreparedWrite
 from job_engine.store.tables import jobs
 
 PAGE: Final = 50
@@ -42,7 +42,9 @@ WAITING: Final = 19
 """One of so many jobs still waits; primes, so that it may be of any action and course."""
 FAILED: Final = 17
 """One of so many others failed."""
-_INSERT: Final = Many(insert(jobs), [c.name for c in jobs.c if c.name not in ("seq", "claimed_ms")])
+_INSERT: Final = PreparedWrite(
+    insert(jobs), [c.name for c in jobs.c if c.name not in ("seq", "claimed_ms")]
+)
 PLATFORM: Final = "user/lms"
 ADMIN: Final = "an admin"
 _LIST: Final = {"select": "id,name,action,state,progress,created,parent"}

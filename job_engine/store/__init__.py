@@ -15,7 +15,7 @@ Core expressions that both databases understand; `Store` in `store.py` holds the
 | uploads | `blobs`, `blob_files` |
 | what executors publish, numbers drawn once | `actions`, `counters` |
 | tables, and their migrations | `tables/`, `migrate`, `migrations/` |
-| statements sent fast, commits shared | `many`, `sending`, `group_commit` |
+| statements run fast, commits shared | `prepared`, `pipeline`, `group_commit` |
 
 What must hold: a write is durable before it returns (stored-first); every transition
 of a job is one guarded statement with its event in the same transaction (one-outcome,

@@ -88,7 +88,7 @@ class Actions:
         if now_s < until_s:
             return known
         query = select(actions.c.description).where(actions.c.name == name)
-        row = self._database.glance(lambda c: c.execute(query).scalar())
+        row = self._database.read_one(lambda c: c.execute(query).scalar())
         found = None if row is None else ActionDescription.model_validate(row)
         with self._lock:
             # A description that was read before the last `publish` may be the replaced one.

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, se
 from job_engine.model.acl import ADMIN, normalise
 from job_engine.model.timestamps import format_ms
 from job_engine.store.base import Clock, Database, Document, write_json
-from job_engine.store.many import Many
+from job_engine.store.prepared import PreparedWrite
 from job_engine.store.tables import audit
 
 FORGET_BATCH: Final = 1_000
@@ -86,7 +86,7 @@ class Audit:
 
 
 _COLUMNS: Final = ("at_ms", "name", "resource", "user_id", "document")
-_APPEND: Final = Many(insert(audit), _COLUMNS)
+_APPEND: Final = PreparedWrite(insert(audit), _COLUMNS)
 
 
 def assemble_line(row: RowMapping) -> Document:

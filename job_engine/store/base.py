@@ -64,7 +64,7 @@ class Database(ABC):
     def read(self, unit: Unit[T]) -> T:
         """Run `unit` on a snapshot and return its result."""
 
-    def glance(self, unit: Unit[T]) -> T:
+    def read_one(self, unit: Unit[T]) -> T:
         """Do as `read`, for a unit of a single statement, which may be cheaper."""
         return self.read(unit)
 

@@ -27,7 +27,7 @@ from job_engine.model.timestamps import format_ms
 from job_engine.store.access import grants as access
 from job_engine.store.audit import Also, nothing
 from job_engine.store.base import Clock, Database, Document, Row
-from job_engine.store.many import Rows
+from job_engine.store.prepared import PreparedRead
 from job_engine.store.tables import access as access_table
 from job_engine.store.tables import resources
 
@@ -85,7 +85,7 @@ class Resources:
 
     def load(self, resource_id: str) -> Resource:
         """Return a resource. Raises `NotFoundError`."""
-        return self._database.glance(lambda c: load_resource(c, resource_id))
+        return self._database.read_one(lambda c: load_resource(c, resource_id))
 
     def find(self, type_name: str, key: str) -> Resource | None:
         """Return the resource of a type that has this key."""
@@ -222,7 +222,7 @@ def load_resource(connection: Connection, resource_id: str, *, lock: bool = Fals
     return _resource(row)
 
 
-_LOAD: Final = Rows(select(resources).where(resources.c.id == bindparam("id")))
+_LOAD: Final = PreparedRead(select(resources).where(resources.c.id == bindparam("id")))
 """Prepared, because every request reads its session."""
 
 

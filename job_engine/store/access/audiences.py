@@ -15,10 +15,10 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, text
 
 from job_engine.model.acl import ADMIN, Acl, AnyAcl, Right, once_for_each, rights_by_principal
-from job_engine.store.many import Many
+from job_engine.store.prepared import PreparedWrite
 from job_engine.store.tables import audiences, job_counts, jobs
 
-_ADMIT: Final = Many(
+_ADMIT: Final = PreparedWrite(
     text(
         "INSERT INTO audiences (principal, audience, rights) "
         "VALUES (:principal, :audience, :rights) ON CONFLICT DO NOTHING"

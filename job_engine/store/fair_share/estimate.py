@@ -47,7 +47,7 @@ from job_engine.store.fair_share.waiting import (
     extrapolated,
     start_rate,
 )
-from job_engine.store.many import Rows
+from job_engine.store.prepared import PreparedRead
 from job_engine.store.tables import inline, is_ready, is_waiting, jobs, lanes, shares, starts
 
 JOBS: Final = 500
@@ -281,18 +281,18 @@ own_lane: Final = (
 )
 """Where one lane stands."""
 
-_QUEUED: Final = Rows(
+_QUEUED: Final = PreparedRead(
     select(*jobs.c[_ASKED]).where(jobs.c.id.in_(_ids), jobs.c.state == inline("QUEUED")),
     many="ids",
 )
-_SLOTS: Final = Rows(
+_SLOTS: Final = PreparedRead(
     select(*starts.c["slot", "count"]).where(
         starts.c.action == _action, starts.c.slot > bindparam("first")
     )
 )
-_PUSHED: Final = Rows(pushed_of)
-_FIRST: Final = Rows(first_of)
-_COUNT_URGENT: Final = Rows(count_urgent)
-_COUNT_LANES: Final = Rows(count_lanes)
-_LANES_OF: Final = Rows(lanes_of)
-_OWN_LANE: Final = Rows(own_lane)
+_PUSHED: Final = PreparedRead(pushed_of)
+_FIRST: Final = PreparedRead(first_of)
+_COUNT_URGENT: Final = PreparedRead(count_urgent)
+_COUNT_LANES: Final = PreparedRead(count_lanes)
+_LANES_OF: Final = PreparedRead(lanes_of)
+_OWN_LANE: Final = PreparedRead(own_lane)

@@ -39,7 +39,7 @@ from sqlalchemy import (
 from job_engine.model import ExecutionMode, JobState
 from job_engine.store.base import Row
 from job_engine.store.fair_share.turns import Key, Queue
-from job_engine.store.many import Many, Rows
+from job_engine.store.prepared import PreparedRead, PreparedWrite
 from job_engine.store.tables import actions, frontiers, is_ready, jobs, lanes, shares
 
 DEFAULT_WEIGHT: Final = 1.0
@@ -246,24 +246,24 @@ _here: Final = [lanes.c[name] == bindparam(f"in_{name}") for name in Key._fields
 _times: Final = ("virtual_s", "settled_s")
 _names: Final[Any] = bindparam("names", expanding=True)
 
-_LANES: Final = Rows(
+_LANES: Final = PreparedRead(
     select(*lanes.c[(*Key._fields, *_times)]).where(*_in_queue(lanes), lanes.c.share.in_(_names)),
     many="names",
 )
-_NEXT: Final = Rows(
+_NEXT: Final = PreparedRead(
     select(lanes.c.settled_s)
     .where(lanes.c.ready, *_in_queue(lanes))
     .order_by(lanes.c.virtual_s)
     .limit(1)
 )
-_FRONTIER: Final = Rows(select(frontiers.c.virtual_s).where(*_in_queue(frontiers)))
-_WEIGHTS: Final = Rows(
+_FRONTIER: Final = PreparedRead(select(frontiers.c.virtual_s).where(*_in_queue(frontiers)))
+_WEIGHTS: Final = PreparedRead(
     select(shares.c.name, shares.c.weight).where(shares.c.name.in_(_names)), many="names"
 )
-_COST: Final = Rows(
+_COST: Final = PreparedRead(
     select(actions.c.description["cost"].as_float()).where(actions.c.name == bindparam("action"))
 )
-_OPEN: Final = Many(
+_OPEN: Final = PreparedWrite(
     insert(lanes).values(
         {n: bindparam(f"in_{n}") for n in Key._fields}
         | {n: bindparam(f"new_{n}") for n in (*_times, "ready")}
@@ -271,7 +271,7 @@ _OPEN: Final = Many(
 )
 # Decided by the database, because nothing of it has to be known here: an answer would cost
 # whoever creates a job another round trip.
-_ENSURE_OPEN: Final = Many(
+_ENSURE_OPEN: Final = PreparedWrite(
     text(
         """
         INSERT INTO lanes (action, priority, share, version, virtual_s, settled_s, ready)
@@ -304,7 +304,7 @@ _ENSURE_OPEN: Final = Many(
         """
     )
 )
-_ADVANCE: Final = Many(
+_ADVANCE: Final = PreparedWrite(
     update(lanes)
     .where(*_in_queue(lanes, "in_"), lanes.c.share == bindparam("in_share"))
     .values(
@@ -312,12 +312,14 @@ _ADVANCE: Final = Many(
         settled_s=lanes.c.settled_s + bindparam("settled_by_s"),
     )
 )
-_MOVE_FRONTIER: Final = Many(
+_MOVE_FRONTIER: Final = PreparedWrite(
     update(frontiers)
     .where(*_in_queue(frontiers, "in_"))
     .values(virtual_s=bindparam("new_virtual_s"))
 )
-_CLOSE: Final = Many(update(lanes).where(*_here, lanes.c.ready, ~_waits).values(ready=False))
-_FORGET: Final = Many(delete(lanes).where(*_here, _is_caught_up()))
+_CLOSE: Final = PreparedWrite(
+    update(lanes).where(*_here, lanes.c.ready, ~_waits).values(ready=False)
+)
+_FORGET: Final = PreparedWrite(delete(lanes).where(*_here, _is_caught_up()))
 caught_up: Final = select(lanes.c.share).where(_is_caught_up()).limit(1)
 """Selects one closed lane that is not ahead of the frontier, if there is any."""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Integer, Select, bindparam, func, select
 from job_engine.model.protocol.feed import FeedItem, FeedReply
 from job_engine.store.fair_share.fairness import DEFAULT_WEIGHT, cost_of
 from job_engine.store.fair_share.turns import Key, Lane, Queue, deal
-from job_engine.store.many import Rows
+from job_engine.store.prepared import PreparedRead
 from job_engine.store.tables import is_ready, is_retrying, is_waiting, jobs, lanes, shares
 
 ANY_VERSION: Final = 2**31 - 1
@@ -163,8 +163,8 @@ oldest_of_each: Final = _oldest_of_each()
 most_urgent_waiting: Final = _most_urgent_waiting()
 next_due: Final = _next_due()
 
-_LANES: Final = Rows(ready_lanes)
-_OLDEST: Final = Rows(oldest_in)
-_OLDEST_OF_EACH: Final = Rows(oldest_of_each, many="names")
-_WAITING: Final = Rows(most_urgent_waiting)
-_DUE: Final = Rows(next_due)
+_LANES: Final = PreparedRead(ready_lanes)
+_OLDEST: Final = PreparedRead(oldest_in)
+_OLDEST_OF_EACH: Final = PreparedRead(oldest_of_each, many="names")
+_WAITING: Final = PreparedRead(most_urgent_waiting)
+_DUE: Final = PreparedRead(next_due)

@@ -7,14 +7,14 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, update
 
-from job_engine.store.many import Many
+from job_engine.store.prepared import PreparedWrite
 from job_engine.store.tables import starts
 
 SLOT_MS: Final = 10_000
 """Length of a time slot, in milliseconds."""
 
 
-_ADD: Final = Many(
+_ADD: Final = PreparedWrite(
     update(starts)
     .where(
         starts.c.action == bindparam("in_action"),

@@ -15,10 +15,12 @@ from job_engine.store.fair_share import fairness
 from job_engine.store.jobs import events, outbox, tally
 from job_engine.store.jobs.documents import assemble
 from job_engine.store.jobs.inserts import insert_jobs
-from job_engine.store.many import Rows
+from job_engine.store.prepared import PreparedRead
 from job_engine.store.tables import jobs
 
-WHOLE: Final = Rows(select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids")
+WHOLE: Final = PreparedRead(
+    select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids"
+)
 """Whole rows of jobs, by id."""
 
 DELETED: Final = (

@@ -33,7 +33,7 @@ from job_engine.store.jobs import events, reports, tally
 from job_engine.store.jobs.changes import WHOLE, notify_callbacks
 from job_engine.store.jobs.documents import assemble, to_job
 from job_engine.store.jobs.transitions import finished, message_columns, touch
-from job_engine.store.many import Many
+from job_engine.store.prepared import PreparedWrite
 from job_engine.store.tables import jobs
 
 
@@ -195,10 +195,10 @@ _GUARDS: Final = ("seq", "state", "entry", "fence_incarnation", "fence_czxid")
 _OLD: Final = [(name, f"old_{name}") for name in _GUARDS]
 
 
-def _where_unmoved(names: Sequence[str]) -> Many:
+def _where_unmoved(names: Sequence[str]) -> PreparedWrite:
     """Return an update of these columns that matches only rows unchanged since they were read."""
     unmoved = [jobs.c[name].is_not_distinct_from(bindparam(old)) for name, old in _OLD[1:]]
-    return Many(update(jobs).where(jobs.c.seq == bindparam("old_seq"), *unmoved), names)
+    return PreparedWrite(update(jobs).where(jobs.c.seq == bindparam("old_seq"), *unmoved), names)
 
 
 _CLAIM: Final = _where_unmoved(_STARTED)

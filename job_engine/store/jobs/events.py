@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Connection, RowMapping, bindparam, delete, fu
 from job_engine.model import FINAL_STATES, JobState
 from job_engine.model.protocol.events import CancelledEntry, Changes, JobEvent, NewJob
 from job_engine.store.base import EVENTS_TOPIC, Database, Row, announce
-from job_engine.store.many import Many, Rows
+from job_engine.store.prepared import PreparedRead, PreparedWrite
 from job_engine.store.tables import events, inline, is_ready, jobs
 
 KEPT: Final = 100_000
@@ -26,9 +26,11 @@ FEW: Final = 16
 """New jobs that a summary for leaders lists individually, at most."""
 
 
-_NEWEST: Final = Rows(select(func.max(events.c.id)))
-_APPEND: Final = Many(insert(events), ("at_ms", "job", "action", "state", "priority", "entry"))
-_TRIM: Final = Many(
+_NEWEST: Final = PreparedRead(select(func.max(events.c.id)))
+_APPEND: Final = PreparedWrite(
+    insert(events), ("at_ms", "job", "action", "state", "priority", "entry")
+)
+_TRIM: Final = PreparedWrite(
     delete(events).where(
         events.c.id
         <= select(func.max(events.c.id)).scalar_subquery() - bindparam("kept", type_=BigInteger)
@@ -36,12 +38,12 @@ _TRIM: Final = Many(
 )
 
 _new: Final = events.c.id > bindparam("after")
-_KINDS: Final = Rows(
+_KINDS: Final = PreparedRead(
     select(*events.c["action", "state"], func.count().label("many"))
     .where(_new)
     .group_by(events.c.action, events.c.state)
 )
-_LEFT: Final = Rows(
+_LEFT: Final = PreparedRead(
     select(*events.c["action", "entry"]).where(
         _new,
         events.c.state.in_([inline(state) for state in sorted(FINAL_STATES)]),
@@ -49,7 +51,7 @@ _LEFT: Final = Rows(
     )
 )
 """Queue entries of jobs that were cancelled, deleted, expired, or ended by a client."""
-_BECAME: Final = Rows(
+_BECAME: Final = PreparedRead(
     select(jobs.c.id.label("job"), *jobs.c["action", "priority", "version"])
     .where(is_ready(), jobs.c.id == events.c.job, _new, events.c.state == inline("QUEUED"))
     .order_by(events.c.id)

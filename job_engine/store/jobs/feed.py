@@ -23,7 +23,7 @@ from job_engine.store.fair_share.refill import ANY_VERSION, Refill
 from job_engine.store.jobs import events, tally
 from job_engine.store.jobs.changes import notify_callbacks
 from job_engine.store.jobs.transitions import finished_blind, message_columns
-from job_engine.store.many import Many, Rows
+from job_engine.store.prepared import PreparedRead, PreparedWrite
 from job_engine.store.tables import holds_entry, is_ready, is_retrying, jobs
 
 PAGE: Final = 1000
@@ -183,10 +183,10 @@ _HOT: Final = (
 )
 """Columns that the writes in this module need."""
 
-_NAMED: Final = Rows(
+_NAMED: Final = PreparedRead(
     select(*jobs.c[_HOT]).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids"
 )
-_RECORD: Final = Many(
+_RECORD: Final = PreparedWrite(
     update(jobs)
     .where(
         jobs.c.seq == bindparam("old_seq"),

@@ -15,10 +15,12 @@ from job_engine.store.base import Document, write_json
 from job_engine.store.fair_share import fairness
 from job_engine.store.jobs import events, tally
 from job_engine.store.jobs.documents import assemble, new_row
-from job_engine.store.many import Many
+from job_engine.store.prepared import PreparedWrite
 from job_engine.store.tables import jobs
 
-_INSERT: Final = Many(insert(jobs), [c.name for c in jobs.c if c.name not in ("seq", "claimed_ms")])
+_INSERT: Final = PreparedWrite(
+    insert(jobs), [c.name for c in jobs.c if c.name not in ("seq", "claimed_ms")]
+)
 
 
 def insert_jobs(

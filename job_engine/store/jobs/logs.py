@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, bindparam, func, insert, select
 
 from job_engine.model.protocol.claims import JobNote
 from job_engine.store.base import Database, announce
-from job_engine.store.many import Many, Rows
+from job_engine.store.prepared import PreparedRead, PreparedWrite
 from job_engine.store.tables import job_log, job_notes, jobs
 
 MAX_LINES: Final = 10_000
@@ -126,14 +126,16 @@ def _append_notes(
     )
 
 
-def _last(table: Table) -> Rows:
-    return Rows(select(func.max(table.c.n)).where(table.c.job_seq == bindparam("seq")))
+def _last(table: Table) -> PreparedRead:
+    return PreparedRead(select(func.max(table.c.n)).where(table.c.job_seq == bindparam("seq")))
 
 
 _LAST_LINE: Final = _last(job_log)
 _LAST_NOTE: Final = _last(job_notes)
-_ADD_LINES: Final = Many(insert(job_log), ("job_seq", "n", "line"))
-_ADD_NOTES: Final = Many(insert(job_notes), ("job_seq", "n", "line", "kind", "staff", "data"))
+_ADD_LINES: Final = PreparedWrite(insert(job_log), ("job_seq", "n", "line"))
+_ADD_NOTES: Final = PreparedWrite(
+    insert(job_notes), ("job_seq", "n", "line", "kind", "staff", "data")
+)
 
 
 class Logs:

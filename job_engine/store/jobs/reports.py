@@ -19,7 +19,7 @@ from job_engine.store.fair_share import fairness
 from job_engine.store.jobs import events, logs, tally
 from job_engine.store.jobs.changes import notify_callbacks
 from job_engine.store.jobs.transitions import truncate
-from job_engine.store.many import Many, Rows
+from job_engine.store.prepared import PreparedRead, PreparedWrite
 from job_engine.store.tables import inline, jobs
 
 MAX_WAIT_S: Final = 366 * 86_400.0
@@ -43,16 +43,16 @@ _REPORTED: Final = (
     "claimed_by",
 )
 """Columns that deciding on reports needs."""
-_NAMED: Final = Rows(
+_NAMED: Final = PreparedRead(
     select(*jobs.c[_REPORTED]).where(jobs.c.id.in_(bindparam("ids", expanding=True))), many="ids"
 )
 
 
-def _fenced(values: Mapping[str, Any]) -> Many:
+def _fenced(values: Mapping[str, Any]) -> PreparedWrite:
     """Return the fenced statement of one kind of report."""
     message: ColumnElement[Any] = func.coalesce(bindparam("message"), jobs.c.status_message)
     now: ColumnElement[Any] = bindparam("now_ms")
-    return Many(
+    return PreparedWrite(
         update(jobs)
         .where(
             jobs.c.seq == bindparam("old_seq"),

@@ -56,7 +56,7 @@ class Jobs:
         return to_job(self._row(job_id))
 
     def _row(self, job_id: str) -> dict[str, Any]:
-        found = self._database.glance(lambda c: WHOLE.by_id(c, ids=[job_id]))
+        found = self._database.read_one(lambda c: WHOLE.by_id(c, ids=[job_id]))
         if job_id not in found:
             raise NotFoundError(f"{job_id} not found")
         return found[job_id]

@@ -17,10 +17,10 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from job_engine.store.base import Row
-from job_engine.store.many import Many
+from job_engine.store.prepared import PreparedWrite
 from job_engine.store.tables import EVERYBODY
 
-_ADD: Final = Many(
+_ADD: Final = PreparedWrite(
     text(
         "INSERT INTO job_counts (audience, action, state, count) "
         "VALUES (:audience, :action, :state, :count) "

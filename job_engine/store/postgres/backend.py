@@ -4,7 +4,7 @@ A write transaction begins by taking an advisory lock that it holds until it is 
 so at any time one process of all writes, as on SQLite, and each sees what the one before it
 did: what a unit has read cannot change under it, and event ids become visible in order.
 Units that wait share a transaction. docs/decisions/0013 says why. What a unit writes is
-gathered, and goes to the server together (`store/sending.py`).
+gathered, and goes to the server together (`store/pipeline.py`).
 
 Reads are snapshots on connections of their own, and wait for nobody. What a commit
 announced is told to the other processes by NOTIFY, in that very transaction.
@@ -28,8 +28,8 @@ from job_engine.errors import StoreError
 from job_engine.log import get_logger
 from job_engine.store.base import Database, T, Unit
 from job_engine.store.group_commit import Apart, Batch, Task, Writer
-from job_engine.store.many import SENDING
 from job_engine.store.migrate import upgrade
+from job_engine.store.pipeline import BatchError, LateError, Pipeline, Role
 from job_engine.store.postgres.connections import (
     make_engine,
     ready_to_listen,
@@ -48,7 +48,7 @@ from job_engine.store.postgres.errors import (
     undoes_all,
 )
 from job_engine.store.postgres.notices import Notices
-from job_engine.store.sending import BatchError, LateError, Role, Sending
+from job_engine.store.prepared import PIPELINE
 
 log = get_logger(__name__)
 
@@ -104,9 +104,9 @@ class PostgresDatabase(Database):
             connection.exec_driver_sql("BEGIN")
             return unit(connection)
 
-        return self.glance(on_a_snapshot)
+        return self.read_one(on_a_snapshot)
 
-    def glance(self, unit: Unit[T]) -> T:
+    def read_one(self, unit: Unit[T]) -> T:
         """Run a unit of a single statement, which is its own transaction: one way to the server."""
 
         def attempt() -> T:
@@ -136,7 +136,7 @@ class PostgresDatabase(Database):
             try:
                 self._try(batch, apart)
             except LateError:
-                apart = _told_at_once  # the next time, whose failure it is comes out
+                apart = _flushed  # the next time, whose failure it is comes out
                 raise
 
         try:
@@ -153,21 +153,21 @@ class PostgresDatabase(Database):
         if self._connection is None:
             self._connection = self._writes.connect()
         transaction = self._connection.begin()
-        sending: Sending = self._connection.info[SENDING]
+        pipeline: Pipeline = self._connection.info[PIPELINE]
         try:
-            sending.add(Role.TURN, *_TURN)
+            pipeline.add(Role.TURN, *_TURN)
             self._connection.info["fresh"] = True
             batch.run(self._connection, apart)
-            if not sending.begun and not sending.is_live(FRESH_S):
+            if not pipeline.begun and not pipeline.is_live(FRESH_S):
                 # Or a connection that was lost long ago would be found out in the commit.
-                sending.flush()
+                pipeline.flush()
         except BaseException as error:
-            sending.clear()
+            pipeline.clear()
             _undo(transaction, error)
             raise
         try:
-            sending.add(Role.END, *self._notices.saying(batch.topics), "COMMIT")
-            sending.flush()
+            pipeline.add(Role.END, *self._notices.statements(batch.topics), "COMMIT")
+            pipeline.flush()
         except Exception as error:
             _undo(transaction, error)
             if is_lost(error) and not _was_before_the_commit(error):
@@ -199,10 +199,10 @@ def _gather(engine: Engine) -> None:
     """Give each connection what gathers its statements; SQLAlchemy's own go after what waits."""
 
     def connected(raw: Any, record: Any) -> None:
-        record.info[SENDING] = Sending(raw)
+        record.info[PIPELINE] = Pipeline(raw)
 
     def executing(connection: Connection, *_statement: Any) -> None:
-        connection.info[SENDING].flush()
+        connection.info[PIPELINE].flush()
 
     sa.event.listen(engine, "connect", connected)
     sa.event.listen(engine, "before_cursor_execute", executing)
@@ -225,27 +225,27 @@ def _was_before_the_commit(error: Exception) -> bool:
 @contextmanager
 def _apart(connection: Connection) -> Iterator[None]:
     """Undo what fails in the block, and only that."""
-    sending: Sending = connection.info[SENDING]
+    pipeline: Pipeline = connection.info[PIPELINE]
     if not connection.info.pop("fresh", False):
-        sending.add(Role.TURN, "RELEASE SAVEPOINT unit", "SAVEPOINT unit")
+        pipeline.add(Role.TURN, "RELEASE SAVEPOINT unit", "SAVEPOINT unit")
     raw: Any = connection.connection.driver_connection
     try:
         yield
         if raw.info.transaction_status is psycopg.pq.TransactionStatus.INERROR:
             # Going on, the server would answer the commit with a rollback, and no error.
             raise StoreError("A statement failed, and who ran it did not say so.")
-        sending.end_unit()
+        pipeline.end_unit()
     except Exception as error:
         if raw.closed:
             raise ConnectionLostError from error
-        sending.drop_unit()
-        sending.add(Role.TURN, "ROLLBACK TO SAVEPOINT unit")
+        pipeline.drop_unit()
+        pipeline.add(Role.TURN, "ROLLBACK TO SAVEPOINT unit")
         raise
 
 
 @contextmanager
-def _told_at_once(connection: Connection) -> Iterator[None]:
-    """Do as `_apart`; all of the block has failed where something of it does."""
+def _flushed(connection: Connection) -> Iterator[None]:
+    """Do as `_apart`, and send the queue: what fails in it fails in the block."""
     with _apart(connection):
         yield
-        connection.info[SENDING].flush()
+        connection.info[PIPELINE].flush()

@@ -14,8 +14,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from job_engine.errors import InvalidResourceError, JobEngineError, StoreError
 from job_engine.store.base import T
+from job_engine.store.pipeline import BatchError, ForgottenError, LateError
 from job_engine.store.postgres.connections import READ_LIMIT_S
-from job_engine.store.sending import BatchError, ForgottenError, LateError
 
 FIRST_WAIT_S: Final = 0.05
 """Longest delay, in seconds, before the second attempt."""

@@ -49,14 +49,14 @@ class Notices:
         )
         self._thread.start()
 
-    def saying(self, topics: Collection[str]) -> Sequence[str]:
+    def statements(self, topics: Collection[str]) -> Sequence[str]:
         """Return SQL statements that notify the other processes of `topics` with the commit.
 
         Topics are constants of the engine, so they are safe in SQL.
         """
-        return [self._saying(*sorted(topics))] if topics else []
+        return [self._notify(*sorted(topics))] if topics else []
 
-    def _saying(self, *topics: str) -> str:
+    def _notify(self, *topics: str) -> str:
         return f"NOTIFY {CHANNEL}, '{' '.join([self._name, *topics])}'"
 
     def stop(self) -> None:
@@ -66,7 +66,7 @@ class Notices:
             return
         try:
             with self._engine.connect() as connection:
-                connection.exec_driver_sql(self._saying())
+                connection.exec_driver_sql(self._notify())
         except sa.exc.SQLAlchemyError:
             log.debug("notices.not_woken")  # the thread notices the stop by itself
         self._thread.join()

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, make_url
 
 from job_engine.errors import StoreError
 from job_engine.store.factory import open_store
-from job_engine.store.many import Many, Rows
+from job_engine.store.prepared import PreparedRead, PreparedWrite
 from job_engine.store.store import Store
 from job_engine.store.tables import counters
 from tests.contract.store.postgres import (
@@ -28,8 +28,8 @@ from tests.contract.store.support import ON_POSTGRES, Clock, add
 
 pytestmark = ON_POSTGRES
 
-_ADD: Final = Many(sa.insert(counters), ("name", "value"))
-_END_THIS: Final = Many(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
+_ADD: Final = PreparedWrite(sa.insert(counters), ("name", "value"))
+_END_THIS: Final = PreparedWrite(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
 def test_a_deadlock_with_somebody_else_is_tried_again(store: Store, foreign: Engine) -> None:
@@ -77,7 +77,7 @@ def lose_by_sqlalchemy(connection: Connection) -> None:
 
 
 def lose_by_driver(connection: Connection) -> None:
-    Rows(END_THIS).all(connection)
+    PreparedRead(END_THIS).all(connection)
 
 
 @pytest.mark.parametrize("lose", [lose_by_sqlalchemy, lose_by_driver])

@@ -1,8 +1,8 @@
-"""The statements that are run most, compiled a single time and given to the driver itself.
+"""The statements that are run most: compiled once, and run by the driver itself.
 
-SQLAlchemy builds them, once; but on each run it prepares the values of every row and the
-types of every result anew, which costs more than the database's own work. So values have
-to be text, numbers, booleans or None here, and results are what the driver makes of them.
+SQLAlchemy compiles them; but on each run it would convert the values of every row and the
+columns of every result, which costs more than the database's own work. So values have to be
+text, numbers, booleans or None here, and results are what the driver makes of them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from sqlalchemy.sql.dml import UpdateBase
 from job_engine.store.base import read_json
 
 if TYPE_CHECKING:
-    from job_engine.store.sending import Sending
+    from job_engine.store.pipeline import Pipeline
 
 Row = dict[str, Any]
-SENDING: Final = "sending"
-"""Under which a connection's `info` has what is on its way to a server, where it gathers that."""
+PIPELINE: Final = "pipeline"
+"""Key in a connection's `info` of its `Pipeline`, on PostgreSQL."""
 
 _LISTS: Final = tuple(2**n for n in range(16))
-"""Lengths of a list in a statement: few, so that the driver knows the statement already."""
+"""Lengths of a list in a statement: few, so that it was mostly prepared already."""
 _FEW: Final = 64
-"""Rows that wait for another statement; more are sent at once."""
+"""Most rows that are queued; more are sent at once."""
 _PLACE: Final = re.compile(r"%\((\w+)\)s|%%")
 
 
@@ -95,7 +95,7 @@ class _Statement:
         return f"COPY {quote(self._statement.table.name)} ({columns}) FROM STDIN"
 
 
-class Many(_Statement):
+class PreparedWrite(_Statement):
     """An update, insert or delete of many rows at once."""
 
     def __init__(
@@ -110,13 +110,13 @@ class Many(_Statement):
             return 0
         compiled = self._compiled(connection)
         given = compiled.given(rows)
-        sending = _sending(connection)
+        pipeline = _pipeline_of(connection)
         cursor: Any = connection.connection.cursor()
         try:
-            if sending is not None:
+            if pipeline is not None:
                 if len(given) == 1:
-                    return sending.ask(*_wired(compiled.sql, given[0])).command_tuples or 0
-                sending.flush()
+                    return pipeline.execute(*_wired(compiled.sql, given[0])).command_tuples or 0
+                pipeline.flush()
             if len(given) == 1:  # many at once are more to set up, where a server is asked
                 cursor.execute(compiled.sql, given[0])
             elif compiled.copy is not None:
@@ -135,14 +135,14 @@ class Many(_Statement):
         rows: Sequence[Mapping[str, Any]],
         explain: Callable[[Exception], Exception] = _as_it_is,
     ) -> None:
-        """Run it for each row before anything else that this unit asks, or with the commit.
+        """Run it for each row before the unit's next statement with a result, or with the commit.
 
-        Nobody waits for a server's answer: how many rows were met is not known, and what
-        fails may do so when the unit has returned, and fails it nevertheless. `explain`
-        makes of SQLAlchemy's error what is raised.
+        It costs no round trip. So how many rows were met is not known, and it may fail when
+        the unit has returned, which fails the unit nevertheless. `explain` makes of
+        SQLAlchemy's error what is raised.
         """
-        sending = _sending(connection)
-        if sending is None or len(rows) > _FEW:
+        pipeline = _pipeline_of(connection)
+        if pipeline is None or len(rows) > _FEW:
             try:
                 self.run(connection, rows)
             except sa.exc.DBAPIError as error:
@@ -151,7 +151,7 @@ class Many(_Statement):
         compiled = self._compiled(connection)
         try:
             for given in compiled.given(rows):
-                sending.add_for_unit(
+                pipeline.add_for_unit(
                     *_wired(compiled.sql, given),
                     lambda error: explain(_as_sqlalchemy(error, connection)),
                 )
@@ -159,7 +159,7 @@ class Many(_Statement):
             raise _as_sqlalchemy(error, connection) from error
 
 
-class Rows(_Statement):
+class PreparedRead(_Statement):
     """A select. Its values are given by name; the one named `many` is a list, in an `IN`."""
 
     def __init__(self, statement: Select[Any], many: str | None = None) -> None:
@@ -172,11 +172,11 @@ class Rows(_Statement):
         """Return the rows, as tuples."""
         compiled = self._compiled(connection)
         sql, given = self._filled(compiled, {**compiled.constants, **values})
-        sending = _sending(connection)
+        pipeline = _pipeline_of(connection)
         cursor: Any = connection.connection.cursor()
         try:
-            if sending is not None:
-                return sending.rows(sending.ask(*_wired(sql, given)))
+            if pipeline is not None:
+                return pipeline.rows(pipeline.execute(*_wired(sql, given)))
             cursor.execute(sql, given)
             found: list[tuple[Any, ...]] = cursor.fetchall()
         except Exception as error:
@@ -240,8 +240,8 @@ def _copy(
             copy.write_row([row[name] for name in names])
 
 
-def _sending(connection: Connection) -> Sending | None:
-    found: Sending | None = connection.info.get(SENDING)
+def _pipeline_of(connection: Connection) -> Pipeline | None:
+    found: Pipeline | None = connection.info.get(PIPELINE)
     return found
 
 

@@ -1,12 +1,13 @@
-"""Statements on their way to PostgreSQL: what needs no answer of its own waits for what does.
+"""Batches of statements for PostgreSQL, in libpq's pipeline mode.
 
-A way to the server and back costs more than most statements do. So a unit's writes are kept
-here until something of it has to be known, or until it is committed, and then go together,
-in libpq's pipeline mode, each prepared once a connection. The server runs them in order and
-passes over what follows one that fails, a COMMIT included.
+A round trip to the server costs more than most statements do. So a unit's writes are queued
+here until it needs a result, or until it is committed, and are sent together, each prepared
+once a connection. The server runs them in order, and skips what follows one that fails, a
+COMMIT included.
 
-What a unit left unsent may fail after it has returned, when it can no longer be told: then
-`LateError` has the whole transaction undone and its units run again, each sent by itself.
+A statement that a unit left in the queue may fail after the unit has returned, too late to
+raise in it: then `LateError` has the whole transaction rolled back and its units run again,
+the queue of each sent before the next one runs.
 
 Tested against PostgreSQL 15, with libpq 17.
 """
@@ -36,7 +37,7 @@ _BOOLEANS: Final = {True: b"t", False: b"f"}
 
 
 class BatchError(StoreError):
-    """What belongs to the transaction itself failed: it is no unit's own failure."""
+    """A statement of the transaction itself failed, which is no unit's own failure."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -80,8 +81,8 @@ def _as_it_is(error: Exception) -> Exception:
     return error
 
 
-class Sending:
-    """What one connection still has to be told. Used by one thread."""
+class Pipeline:
+    """The statements that one connection has yet to send. Used by one thread."""
 
     def __init__(self, raw: Any) -> None:
         """`raw` is psycopg's connection."""
@@ -93,7 +94,7 @@ class Sending:
         """Names that were given out; none is used twice, whatever became of its statement."""
         self._answered_s = -math.inf
 
-    # --- what is to be said ------------------------------------------------------
+    # --- queueing ----------------------------------------------------------------
 
     def add(self, role: Role, *statements: str) -> None:
         """Add statements without values."""
@@ -104,34 +105,34 @@ class Sending:
         self._items.append(_Item(sql, [_wire(v) for v in values], Role.UNIT, explain))
 
     def end_unit(self) -> None:
-        """Take what is still here of the unit for that of one that has returned."""
+        """Mark what is still queued of the unit as that of one that has returned."""
         for item in self._items:
             if item.role is Role.UNIT:
                 item.role = Role.LATE
 
     def drop_unit(self) -> None:
-        """Forget what is still here of the unit."""
+        """Remove what is still queued of the unit."""
         self._items = [item for item in self._items if item.role is not Role.UNIT]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Empty the queue."""
         self._items = []
 
     @property
     def begun(self) -> bool:
-        """Whether the beginning of the transaction is on its way, and answered."""
+        """Whether the beginning of the transaction was sent, and answered."""
         return not any(item.role is Role.TURN for item in self._items[:1])
 
     def is_live(self, within_s: float) -> bool:
         """Return whether the server answered within these seconds, and has not hung up since."""
         is_fresh = time.monotonic() < self._answered_s + within_s
-        # Between two requests it says nothing but that it ends the connection.
+        # Between two batches it sends nothing but the news that it ends the connection.
         return is_fresh and not self._poll(select.POLLIN, 0)
 
-    # --- saying it ---------------------------------------------------------------
+    # --- sending -----------------------------------------------------------------
 
-    def ask(self, sql: bytes, values: Sequence[Any]) -> pq.abc.PGresult:
-        """Send what waits, then this statement of the unit; returns its result.
+    def execute(self, sql: bytes, values: Sequence[Any]) -> pq.abc.PGresult:
+        """Send the queue, then this statement of the unit; returns its result.
 
         Raises what the driver raises, explained where the statement says how, and `BatchError`.
         """
@@ -147,9 +148,9 @@ class Sending:
         return list(transformer.load_rows(0, result.ntuples, tuple))
 
     def flush(self) -> pq.abc.PGresult | None:
-        """Send what waits, and return the last one's result; None: nothing did.
+        """Send the queue, and return the last statement's result; None: it was empty.
 
-        Raises as `ask` does; then nothing waits any more, and the transaction has failed.
+        Raises as `execute` does; then the queue is empty, and the transaction has failed.
         """
         items, self._items = self._items, []
         if not items:
@@ -163,7 +164,7 @@ class Sending:
                 self._pg.exit_pipeline_mode()
 
     def _send(self, items: Sequence[_Item]) -> list[tuple[_Item, bytes | None]]:
-        """Queue all of it; returns what answers come: whose, and the name where it prepares."""
+        """Hand all of it to libpq; returns whose each result will be, and the name it prepares."""
         expected: list[tuple[_Item, bytes | None]] = []
         names = dict(self._names)
         for item in items:
@@ -209,7 +210,7 @@ class Sending:
         return last
 
     def _write(self) -> None:
-        """Hand all of it to the network, reading meanwhile: or both sides wait for each other."""
+        """Send all of it, reading meanwhile, or both sides would wait for each other."""
         while self._pg.flush():
             if self._ready(select.POLLIN | select.POLLOUT) & select.POLLIN:
                 self._pg.consume_input()
