@@ -17,6 +17,7 @@ from rich.text import Text
 
 from job_engine.cli import text
 from job_engine.cli.exits import LOST_POINTS, errors_as_exits
+from job_engine.cli.options import load_settings
 from job_engine.cli.up.setup import choose_sandbox, local_base_image
 from job_engine.errors import ConfigurationError
 from job_engine.grading.bundles import BundleCache
@@ -121,7 +122,7 @@ def _pack(source: Path, blobs: LocalBlobs, scratch: Path) -> tuple[str, str]:
 
 def _settings(sandbox: str | None, image: str | None, profiles: list[str]) -> SandboxSettings:
     """Return the settings of this machine's own, but for what the command says."""
-    base = SandboxSettings()
+    base = load_settings(SandboxSettings)
     wanted: Literal["docker", "bubblewrap", "none"] | None = base.sandbox
     if sandbox is not None:
         if sandbox not in ("docker", "bubblewrap"):
@@ -139,13 +140,13 @@ def _settings(sandbox: str | None, image: str | None, profiles: list[str]) -> Sa
     if os.geteuid() != 0:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         changes["kept_roots_dir"] = cache / "job-engine" / "roots"
-    return SandboxSettings.model_validate({**base.model_dump(), **changes})
+    return load_settings(SandboxSettings, changes)
 
 
 @contextmanager
 def _grader(settings: SandboxSettings, blobs: LocalBlobs, scratch: Path) -> Iterator[Grader]:
     sandbox = make_sandbox(settings)
-    grading = GradingSettings(bundle_cache_dir=scratch / "bundles")
+    grading = load_settings(GradingSettings, {"bundle_cache_dir": scratch / "bundles"})
     label = f"check-{os.getpid()}"
     try:
         yield Grader(
