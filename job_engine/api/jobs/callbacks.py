@@ -18,8 +18,10 @@ def check_callbacks(call: Call, callbacks: Any) -> None:
     The caller has to manage the secret: with somebody else's they could have messages
     signed that the secret's owner would accept as genuine.
     """
+    if not callbacks:
+        return
     policy = DestinationPolicy(allow_http=call.services.settings.webhook_allow_http)
-    for index, callback in enumerate(callbacks or ()):
+    for index, callback in enumerate(callbacks):
         where = f"callbacks/{index}"
         try:
             policy.check_scheme(Destination.parse(callback["url"]))

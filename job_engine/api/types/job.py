@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Final
@@ -37,7 +36,7 @@ from job_engine.errors import ConflictError
 from job_engine.model import JobState
 from job_engine.model.acl import ADMIN, EDIT, USER, VIEW, Right
 from job_engine.model.protocol.claims import LogRequest, Report, ReportKind, ReportReceipt
-from job_engine.store.base import Document
+from job_engine.store.base import Document, write_json
 from job_engine.store.jobs.edits import Edit
 from job_engine.store.search.query import Query, condition_of
 from job_engine.store.search.source import JOBS
@@ -237,7 +236,7 @@ def _merge(call: Call, before: Document, asked: Callable[[Document], Change]) ->
     removed -= _UNDELETABLE if call.who.is_admin else _UNDELETABLE | _ADMIN_ONLY
     after = {k: v for k, v in before.items() if k not in removed} | kept
     if isinstance(after.get("payload"), dict):
-        after["payload"] = json.dumps(after["payload"], ensure_ascii=False)
+        after["payload"] = write_json(after["payload"])
     if "acl" in kept:
         after["acl"] = normal_acl(kept["acl"])
     validate(JobSchema, after, before["id"])

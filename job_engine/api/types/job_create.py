@@ -24,7 +24,7 @@ from job_engine.api.types.base import created, normal_acl
 from job_engine.errors import InvalidResourceError
 from job_engine.model import DEFAULT_PRIORITY, SUPPORTED_VERSION, ExecutionMode, Job
 from job_engine.model.acl import ADMIN, Acl, with_principal
-from job_engine.store.base import Document
+from job_engine.store.base import Document, write_json
 from job_engine.store.jobs.idempotency import OnceKey
 
 WAITING: Final = frozenset({"queue-position", "estimated-wait"})
@@ -174,7 +174,7 @@ def new_job(call: Call, body: Document, payloads: Payloads, parents: Parents) ->
     if document["execution-mode"] != ExecutionMode.PULL:
         document.pop("tags", None)  # once pushed, it has its queue entry there
     if isinstance(document.get("payload"), dict):
-        document["payload"] = json.dumps(document["payload"], ensure_ascii=False)
+        document["payload"] = write_json(document["payload"])
     _append_target(document)
     acl = document.get("acl")
     document["acl"] = normal_acl(acl) if student else _new_acl(call.who, acl)
