@@ -271,39 +271,39 @@ _OPEN: Final = PreparedWrite(
 )
 # Decided by the database, because nothing of it has to be known here: an answer would cost
 # whoever creates a job another round trip.
-_ENSURE_OPEN: Final = PreparedWrite(
-    text(
-        """
-        INSERT INTO lanes (action, priority, share, version, virtual_s, settled_s, ready)
-        SELECT
-            CAST(:in_action AS TEXT), CAST(:in_priority AS BIGINT), CAST(:in_share AS TEXT),
-            CAST(:in_version AS BIGINT),
-            CASE WHEN own.virtual_s > next.start_s THEN own.virtual_s ELSE next.start_s END,
-            CASE WHEN own.settled_s > next.start_s THEN own.settled_s ELSE next.start_s END,
-            TRUE
-        FROM (
-            SELECT MAX(virtual_s) AS virtual_s, MAX(settled_s) AS settled_s FROM lanes
-            WHERE action = :in_action AND priority = :in_priority AND share = :in_share
-        ) AS own, (
-            SELECT COALESCE(
-                (SELECT settled_s FROM lanes
-                 WHERE ready AND action = :in_action AND priority = :in_priority
-                 ORDER BY virtual_s LIMIT 1),
-                (SELECT virtual_s FROM frontiers
-                 WHERE action = :in_action AND priority = :in_priority),
-                0.0
-            ) AS start_s
-        ) AS next
-        WHERE NOT EXISTS (
-            SELECT 1 FROM lanes
-            WHERE ready AND action = :in_action AND priority = :in_priority
-              AND share = :in_share AND version = :in_version
-        )
-        ON CONFLICT (action, priority, share, version) DO UPDATE
-        SET virtual_s = excluded.virtual_s, settled_s = excluded.settled_s, ready = TRUE
-        """
+# Without `= TRUE` SQLite would read every lane of the queue.
+ensure_open: Final = text(
+    """
+    INSERT INTO lanes (action, priority, share, version, virtual_s, settled_s, ready)
+    SELECT
+        CAST(:in_action AS TEXT), CAST(:in_priority AS BIGINT), CAST(:in_share AS TEXT),
+        CAST(:in_version AS BIGINT),
+        CASE WHEN own.virtual_s > next.start_s THEN own.virtual_s ELSE next.start_s END,
+        CASE WHEN own.settled_s > next.start_s THEN own.settled_s ELSE next.start_s END,
+        TRUE
+    FROM (
+        SELECT MAX(virtual_s) AS virtual_s, MAX(settled_s) AS settled_s FROM lanes
+        WHERE action = :in_action AND priority = :in_priority AND share = :in_share
+    ) AS own, (
+        SELECT COALESCE(
+            (SELECT settled_s FROM lanes
+             WHERE ready = TRUE AND action = :in_action AND priority = :in_priority
+             ORDER BY virtual_s LIMIT 1),
+            (SELECT virtual_s FROM frontiers
+             WHERE action = :in_action AND priority = :in_priority),
+            0.0
+        ) AS start_s
+    ) AS next
+    WHERE NOT EXISTS (
+        SELECT 1 FROM lanes
+        WHERE ready = TRUE AND action = :in_action AND priority = :in_priority
+          AND share = :in_share AND version = :in_version
     )
+    ON CONFLICT (action, priority, share, version) DO UPDATE
+    SET virtual_s = excluded.virtual_s, settled_s = excluded.settled_s, ready = TRUE
+    """
 )
+_ENSURE_OPEN: Final = PreparedWrite(ensure_open)
 _ADVANCE: Final = PreparedWrite(
     update(lanes)
     .where(*_in_queue(lanes, "in_"), lanes.c.share == bindparam("in_share"))

@@ -13,17 +13,20 @@ from job_engine.model import Fence
 from job_engine.model.protocol.actions import ActionDescription
 from job_engine.model.protocol.claims import ReportKind
 from job_engine.model.protocol.feed import EntryItem
+from job_engine.store.fair_share import fairness
 from job_engine.store.fair_share.turns import Key
 from job_engine.store.jobs.edits import Edit
 from job_engine.store.store import Store
 from job_engine.store.tables import is_ready, jobs, lanes, shares
 from tests.contract.store.support import (
+    ON_SQLITE,
     Clock,
     add,
     claim,
     document,
     entry,
     finish,
+    plan,
     report,
 )
 
@@ -64,6 +67,20 @@ def open_lanes(store: Store) -> set[Key]:
 def ready_keys(store: Store) -> set[Key]:
     query = select(*jobs.c[Key._fields]).where(is_ready()).distinct()
     return {Key(*row) for row in store.database.read(lambda c: c.execute(query).all())}
+
+
+@ON_SQLITE
+def test_a_lane_is_opened_without_a_look_at_the_others(store: Store) -> None:
+    values = {f"in_{name}": value for name, value in Key("noop", 5, "a", 2)._asdict().items()}
+    statement = fairness.ensure_open.bindparams(**values)
+    steps = store.database.read(lambda c: plan(c, statement))
+    found = [step for step in steps if " lanes " in step]
+    assert [step.partition(" USING ")[2] for step in found] == [
+        "PRIMARY KEY (action=? AND priority=? AND share=?)",
+        "INDEX lanes_order (action=? AND ready=? AND priority=?)",
+        "PRIMARY KEY (action=? AND priority=? AND share=? AND version=?)",
+    ], steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
 
 
 def test_a_small_share_is_not_behind_a_large_ones_backlog(store: Store) -> None:
