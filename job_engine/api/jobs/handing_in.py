@@ -49,10 +49,11 @@ def hand_in(call: Call, body: Document) -> Document:
         problems.append("payload/submission/git/credential: not for students to name")
     if problems:
         raise invalid(problems)
-    staff = _staff_of(call, payload.get("assignment"))
-    acl = {"owners": [ADMIN], "view-data": [call.who.active_claim], **dict.fromkeys(_KEPT, staff)}
+    digest, staff = _shared(call, payload.get("assignment"))
+    # Not the claim that they act as, which may be a group of all students.
+    acl = {"owners": [ADMIN], "view-data": [call.who.creator], **dict.fromkeys(_KEPT, staff)}
     # In ASCII: what a text may spell by escapes is not always a character that can be stored.
-    text = json.dumps({**payload, "student": call.who.creator})
+    text = json.dumps({**payload, "assignment": digest, "student": call.who.creator})
     return {**body, "payload": text, "acl": acl}
 
 
@@ -71,8 +72,12 @@ def _names_credential(submission: Any) -> bool:
     return isinstance(git, dict) and git.get("credential") is not None
 
 
-def _staff_of(call: Call, assignment: Any) -> list[str]:
-    """Return who manages or edits an assignment that the caller sees, by digest or name."""
+def _shared(call: Call, assignment: Any) -> tuple[str, list[str]]:
+    """Return the digest of an assignment that the caller sees, and who manages or edits it.
+
+    It is given by digest or name. The job has the digest: by the time it runs, the name may
+    be that of a version which is not shared.
+    """
     if not isinstance(assignment, str) or not assignment.isprintable():
         raise invalid(["payload/assignment: must be the name or the digest of one"])
     document = resources.c.document
@@ -96,4 +101,5 @@ def _staff_of(call: Call, assignment: Any) -> list[str]:
             ]
         )
     given = [rights_by_principal(version["acl"]) for version in seen]
-    return sorted({who for acl in given for who, held in acl.items() if held & STAFF})
+    staff = sorted({who for acl in given for who, held in acl.items() if held & STAFF})
+    return str(seen[-1]["digest"]), staff

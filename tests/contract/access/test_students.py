@@ -152,6 +152,26 @@ def test_an_assignment_has_to_be_shared(world: World) -> None:
     job_of(world, digest)
 
 
+def test_a_version_that_is_published_later_is_not_what_is_run(world: World) -> None:
+    name = uuid.uuid4().hex
+    digest = publish(world, name)
+    job = job_of(world, name)
+    publish(world, name, shared=False)
+    assert json.loads(world.api.get(job, ADMIN)["payload"])["assignment"] == digest
+
+
+def test_who_acts_as_all_students_shows_their_work_to_none_of_them(
+    world: World, assignment: str
+) -> None:
+    acting = WHO[STUDENT].replace("user/student user/student", "user/student group/job-student", 1)
+    assert acting != WHO[STUDENT]
+    payload = {"assignment": assignment, "submission": FILES}
+    made = world.api(acting, "POST", "job", {"action": "grade", "payload": payload})
+    assert made.status_code == 201, made.text
+    document = world.api.get(made.json()["resource-id"], ADMIN)
+    assert document["acl"]["view-data"] == ["user/student", "user/teacher"]
+
+
 def test_somebody_elses_upload_is_not_theirs_to_hand_in(world: World, assignment: str) -> None:
     payload = {
         "assignment": assignment,
