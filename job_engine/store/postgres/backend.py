@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import psycopg
 import sqlalchemy as sa
-from psycopg import errors as pg
 from sqlalchemy import URL, Connection, Engine, RootTransaction
 
 from job_engine.errors import StoreError
@@ -29,7 +28,7 @@ from job_engine.log import get_logger
 from job_engine.store.base import Database, T, Unit
 from job_engine.store.group_commit import Apart, Batch, Task, Writer
 from job_engine.store.migrate import upgrade
-from job_engine.store.pipeline import BatchError, LateError, Pipeline, Role
+from job_engine.store.pipeline import LateError, Pipeline, Role
 from job_engine.store.postgres.connections import (
     make_engine,
     ready_to_listen,
@@ -39,13 +38,13 @@ from job_engine.store.postgres.connections import (
 from job_engine.store.postgres.errors import (
     ConnectionLostError,
     OutcomeUnknownError,
-    cause_of,
     explained,
     is_lost,
     may_run_again,
     persistently,
     reason_of,
     undoes_all,
+    was_before_the_commit,
 )
 from job_engine.store.postgres.notices import Notices
 from job_engine.store.prepared import PIPELINE
@@ -170,7 +169,7 @@ class PostgresDatabase(Database):
             pipeline.flush()
         except Exception as error:
             _undo(transaction, error)
-            if is_lost(error) and not _was_before_the_commit(error):
+            if is_lost(error) and not was_before_the_commit(error):
                 raise OutcomeUnknownError from error
             raise
         transaction.commit()
@@ -213,13 +212,6 @@ def _undo(transaction: RootTransaction, error: BaseException) -> None:
     if is_lost(error):
         transaction.connection.invalidate(error)
     transaction.rollback()
-
-
-def _was_before_the_commit(error: Exception) -> bool:
-    """Return whether the server said that it ended the connection, and not in the commit."""
-    return isinstance(error, BatchError) or isinstance(
-        cause_of(error), pg.IdleInTransactionSessionTimeout
-    )
 
 
 @contextmanager

@@ -66,6 +66,18 @@ def is_lost(error: BaseException) -> bool:
     return cause.sqlstate is None or cause.sqlstate[:2] in ("08", "57")
 
 
+def was_before_the_commit(error: Exception) -> bool:
+    """Return whether PostgreSQL said that it ended the connection, and not in the commit.
+
+    What a pooler between says of a lost server comes before all answers, and tells nothing.
+    """
+    cause = cause_of(error)
+    if isinstance(cause, pg.IdleInTransactionSessionTimeout):
+        return True
+    ended = isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith("57P")
+    return ended and isinstance(error, BatchError)
+
+
 def undoes_all(error: BaseException) -> bool:
     """Return whether an error of one unit has ended the whole transaction."""
     return isinstance(error, BatchError) or _is_given_up(error)

@@ -1,0 +1,28 @@
+"""Which errors of PostgreSQL say what became of a transaction."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import errors as pg
+
+from job_engine.store.pipeline import BatchError
+from job_engine.store.postgres.errors import was_before_the_commit
+
+
+@pytest.mark.parametrize(
+    ("error", "before"),
+    [
+        (BatchError(pg.AdminShutdown()), True),
+        (BatchError(pg.CrashShutdown()), True),
+        (pg.AdminShutdown(), False),  # of the commit
+        (pg.IdleInTransactionSessionTimeout(), True),
+        (BatchError(pg.ProtocolViolation("server conn crashed?")), False),  # a pooler says so
+        (BatchError(psycopg.OperationalError("the connection is lost")), False),
+        (psycopg.OperationalError("the connection is lost"), False),
+    ],
+)
+def test_only_the_server_itself_knows_that_nothing_was_committed(
+    error: Exception, before: bool
+) -> None:
+    assert was_before_the_commit(error) is before
