@@ -15,6 +15,7 @@ from typing import Final
 from job_engine.api.access import project
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import PreconditionFailedError
+from job_engine.api.identity import SUBMITTER
 from job_engine.model.acl import Right
 from job_engine.store.base import Document
 
@@ -31,8 +32,10 @@ def etag_of(call: Call, seen: Document, held: Right) -> str:
     of the rest. What `select` leaves out does not matter, nor does a job's
     place in the queue, which nobody edits.
     """
-    # The rights decide which `operations` an answer has.
-    content = [seen, int(held), call.who.is_admin]
+    # What decides which `operations` an answer has.
+    who = call.who
+    acts_as_device = who.active_claim.startswith("nuvlabox/")
+    content = [seen, int(held), who.is_admin, SUBMITTER in who, acts_as_device]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return f'"{blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()}"'
 
@@ -53,12 +56,11 @@ def knows(call: Call, tag: str) -> bool:
 
 
 def require_match(call: Call, document: Document, held: Right) -> None:
-    """Raise `PreconditionFailedError` if `If-Match` names another version than the stored one.
+    """Raise `PreconditionFailedError` where the conditions of a write do not hold.
 
-    So it is where `If-None-Match` names that version, or any.
-
-    To be called where nobody can write between this look and the change. Weak tags match
-    nothing, as RFC 9110 has it. Raises `PreconditionFailedError`.
+    That is if `If-Match` names another version than the stored one (weak tags match nothing),
+    or `If-None-Match` names the stored one, or any (weak tags count): RFC 9110 §13.1. To be
+    called where nobody can write between this look and the change.
     """
     wanted = call.headers.get("if-match")
     if (wanted is None or wanted.strip() == "*") and "if-none-match" not in call.headers:

@@ -12,7 +12,17 @@ from httpx import Response
 
 from job_engine.model import Fence
 from tests.contract.store.support import claim, entry
-from tests.unit.api.support import ADMIN, JANE, JJ_ACL, JOE, TEACHER, Client, refused
+from tests.unit.api.support import (
+    ADMIN,
+    ADMIN_PASSWORD,
+    JANE,
+    JJ_ACL,
+    JOE,
+    TEACHER,
+    Client,
+    operations,
+    refused,
+)
 
 STALE: Final = "no longer what `If-Match` names"
 
@@ -219,6 +229,25 @@ def test_what_one_may_do_is_part_of_a_version(api: Client) -> None:
     tag = tag_of(api, job, f"{member} group/a")
     left = api(f"{outsider} group/a", "GET", f"{job}?select=operations", **unless(tag))
     assert (left.status_code, left.json()) == (200, {"id": job})
+
+
+def test_who_may_send_a_job_again_is_part_of_a_version(api: Client) -> None:
+    job = api.add_job(acl=JJ_ACL)
+    api(ADMIN, "POST", f"{job}/cancel")
+    tag = tag_of(api, job, JANE)
+    reply = api(f"{JANE} group/job-submitter", "GET", job, **unless(tag))
+    assert (reply.status_code, operations(reply.json())) == (200, ["resubmit"])
+
+
+def test_a_session_is_listed_whatever_its_tag(api: Client) -> None:
+    template = {
+        "href": "session-template/password",
+        "username": "admin",
+        "password": ADMIN_PASSWORD,
+    }
+    session = str(api("", "POST", "session", {"template": template}).json()["resource-id"])
+    found = api(f"user/admin user/admin {session}", "GET", "session", **unless("*"))
+    assert [item["id"] for item in found.json()["resources"]] == [session]
 
 
 def test_a_refusal_comes_before_what_is_known(api: Client) -> None:
