@@ -65,12 +65,13 @@ class Term:
         self._leadership = leadership
         self._known = False
         self.helpless = False
-        """Whether the API did not answer the last step, or refused who asked: another process,
-        on another machine or with another key, may fare better."""
+        """Whether the API did not answer the last two steps, or refused who asked: another
+        process, on another machine or with another key, may fare better."""
+        self._unanswered = False
 
     def step(self) -> float | None:
         """Run one step; return the seconds until the next one, or None when the term is over."""
-        self.helpless = False
+        before, self.helpless, self._unanswered = self._unanswered, False, False
         try:
             if not self._known:
                 self._duty.take_over(self._leadership)
@@ -89,7 +90,9 @@ class Term:
             # and the window without a bound (bounded-window).
             self._known = False
             log.warning("leader.api_failed", election=self._name, error=error.message)
-            self.helpless = unwelcome(error) or isinstance(error, ApiUnavailableError)
+            self._unanswered = isinstance(error, ApiUnavailableError)
+            # Once is an API that is started again.
+            self.helpless = unwelcome(error) or (self._unanswered and before)
             if unwelcome(error):
                 return REFUSED_S
         return PAUSE_S
