@@ -109,20 +109,21 @@ class PreparedWrite(_Statement):
         if not rows:
             return 0
         compiled = self._compiled(connection)
-        given = compiled.given(rows)
         pipeline = _pipeline_of(connection)
         cursor: Any = connection.connection.cursor()
         try:
+            if len(rows) == 1:  # many at once are more to set up, where a server is asked
+                (given,) = compiled.given(rows)
+                if pipeline is not None:
+                    return pipeline.execute(*_wired(compiled.sql, given)).command_tuples or 0
+                cursor.execute(compiled.sql, given)
+                return int(cursor.rowcount)
             if pipeline is not None:
-                if len(given) == 1:
-                    return pipeline.execute(*_wired(compiled.sql, given[0])).command_tuples or 0
                 pipeline.flush()
-            if len(given) == 1:  # many at once are more to set up, where a server is asked
-                cursor.execute(compiled.sql, given[0])
-            elif compiled.copy is not None:
+            if compiled.copy is not None:
                 _copy(cursor, compiled.copy, self._names or (), rows)
             else:
-                cursor.executemany(compiled.sql, given)
+                cursor.executemany(compiled.sql, compiled.given(rows))
             return int(cursor.rowcount)
         except Exception as error:
             raise _as_sqlalchemy(error, connection) from error
