@@ -1,9 +1,9 @@
 """Programs that an image lacks: the fault of whoever chose or made it, not of a submission.
 
 What a phase printed suggests names, and is not believed: each is looked for in the image, in a
-sandbox without the submission. Names count that the assignment's own command has; in a build
-compilers, interpreters and the like too, whoever calls them, and in tests those of them that
-the assignment's files name: or a program that fails could print what no image has.
+sandbox without the submission. And only names count that the assignment runs: as programs of
+the phase's own command, which did not start then, or compilers, interpreters and the like in
+its other commands and files. Else whoever fails could print the name of what no image has.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ pip pip3 prolog psql pypy3 pytest python python2 python3 racket ruby rustc sbcl 
 sqlite3 stack swift swiftc swipl tsc valgrind yarn
 """
 _TOOLS: Final = frozenset(_NAMES.split())
-"""Whose absence may be the image's fault also when something else than the command calls them."""
+"""Whose absence may be the image's fault also when another program calls them."""
+_C_TOOLS: Final = ("cc", "c++", "gcc", "g++")
+_IMPLIED: Final = {"make": _C_TOOLS, "cmake": _C_TOOLS}
+"""Tools that a command runs without their being named."""
 _NAME: Final = r"([A-Za-z0-9][A-Za-z0-9_.+-]{0,40})"
 _NOT_FOUND: Final = re.compile(
     rf"(?:^|[^\w./+-]){_NAME}: (?:command )?not found|execvp {_NAME}: No such file", re.MULTILINE
@@ -43,7 +46,14 @@ _NO_SUCH_FILE: Final = re.compile(
 _MAX_TEXT: Final = 65_536
 _MAX_NAMES: Final = 8
 _COMMAND_NOT_FOUND: Final = 127
-_WORD: Final = re.compile(r"(?<![\w./+-])[A-Za-z0-9][A-Za-z0-9_.+-]*(?![\w/])")
+_NOT_RUN: Final = (126, _COMMAND_NOT_FOUND)
+_WORD: Final = re.compile(_NAME)
+_COMMAND: Final = re.compile(
+    rb"(?:^|[;&|(`\"'\[{!]|\b(?:do|else|env|exec|if|nohup|sudo|then|time|while|xargs)[ \t])[ \t]*"
+    + _NAME.encode()
+    + rb"(?=[\s\"'`\]);&|,]|$)",
+    re.MULTILINE,
+)
 _CHUNK: Final = 1 << 20
 _OVERLAP: Final = 64
 """Bytes; more than any name has."""
@@ -52,8 +62,8 @@ _PHASE: Final = "search"
 _WORKDIR: Final = "/mnt/search"
 _TREE: Final = Tree(name=WORKSPACE, size_bytes=2**20, inodes=64)
 _Named = Callable[[Collection[str]], Sequence[str]]
-"""Returns those of some names that the assignment names."""
-Search = Callable[[PhaseSpec, tuple[str, ...]], tuple[str, ...]]
+"""Returns those of some names that the assignment runs."""
+Search = Callable[[PhaseSpec, Sequence[str]], Sequence[str]]
 """Returns those of some names that are no programs in the image of a phase."""
 _PROBE: Final = 'for name; do command -v "$name" >/dev/null 2>&1 || printf "%s\\n" "$name"; done'
 
@@ -103,14 +113,17 @@ def blame_image(
 
 def _gave_results(results: Results, assignment: Assignment, spec: PhaseSpec) -> bool:
     """Whether the tests judged, and gave points: what is missing may be a part of them only."""
-    if results.outcome is not Outcome.GRADED or spec.name == PROGRAM:
-        return False
-    return assignment.results.format != "stdout" and bool(results.score)
+    return (
+        results.outcome is Outcome.GRADED
+        and spec.name != PROGRAM  # which never started
+        and assignment.results.format != "stdout"
+        and bool(results.score)
+    )
 
 
 def _suspects(
     results: Results, plan: Plan, phases: Mapping[str, PhaseResult], named: _Named
-) -> Iterator[tuple[PhaseSpec, tuple[str, ...]]]:
+) -> Iterator[tuple[PhaseSpec, Sequence[str]]]:
     """Yield phases that may have ended for want of a program, and the names of such programs."""
     if results.lost_nothing or results.outcome is Outcome.LIMIT:
         return
@@ -118,18 +131,21 @@ def _suspects(
         result = phases.get(spec.name)
         if result is None:
             continue
+        names: Sequence[str] = ()
         if spec.name == PROGRAM:
-            # Each run of it ended like this; what it printed went to the harness.
-            if any(_NOT_STARTED in test.output for test in results.tests):
-                yield spec, _words_of(spec)[:_MAX_NAMES]
+            # What it printed went to the harness, which says how each run of it ended.
+            ran = [test.output for test in results.tests]
+            if ran and all(_NOT_STARTED in output for output in ran):
+                names = sorted(_commands_of(spec))
+        elif spec.name == "build" and not result.ok:
+            own, tools = _printed(spec, result, [])
+            names = [*own, *named(tools)]
         elif spec.name == "test":
             own, tools = _printed(spec, result, [test.output for test in results.tests])
-            if names := [*own, *named(tools)]:
-                yield spec, tuple(names[:_MAX_NAMES])
-        elif not result.ok:
-            own, tools = _printed(spec, result, [])
-            if names := [*own, *tools]:
-                yield spec, tuple(names[:_MAX_NAMES])
+            started = results.outcome is Outcome.GRADED and result.exit_code not in _NOT_RUN
+            names = named(tools) if started else [*own, *named(tools)]
+        if names:
+            yield spec, names[:_MAX_NAMES]
 
 
 def _printed(
@@ -142,7 +158,8 @@ def _printed(
     lines = "\n".join([*streams, "\n".join(outputs)[-_MAX_TEXT:]])
     not_found = [name for match in _NOT_FOUND.findall(lines) for name in match]
     no_such_file = [name for match in _NO_SUCH_FILE.findall(lines) for name in match]
-    own = dict.fromkeys(name for name in not_found if name in _words_of(spec))
+    commands = _commands_of(spec)
+    own = dict.fromkeys(name for name in not_found if name in commands)
     tools = dict.fromkeys(name for name in [*not_found, *no_such_file] if name in _TOOLS)
     return [*own], [name for name in tools if name not in own]
 
@@ -150,13 +167,14 @@ def _printed(
 def _named(
     assignment: Assignment, tests: IO[bytes] | None, names: Collection[str]
 ) -> Sequence[str]:
-    """Return those of some names that are words in the assignment or its files."""
+    """Return those of some names that are commands in the assignment or its files."""
     if not names:
         return []
-    words = {name: re.compile(rb"(?<!\w)%s(?!\w)" % re.escape(name.encode())) for name in names}
+    document = assignment.model_dump_json().replace("\\n", "\n").encode()
     found: set[str] = set()
-    for text in (assignment.model_dump_json().encode(), *_overlapping(tests)):
-        found |= {name for name, word in words.items() if word.search(text)}
+    for text in (document, *_overlapping(tests)):
+        found |= _commands_in(text)
+    found |= {tool for command in found for tool in _IMPLIED.get(command, ())}
     return [name for name in names if name in found]
 
 
@@ -172,20 +190,23 @@ def _overlapping(tests: IO[bytes] | None) -> Iterator[bytes]:
     tests.seek(0)
 
 
-def _words_of(spec: PhaseSpec) -> tuple[str, ...]:
-    """Return the words of a command that may be programs; of text for a shell all its words."""
-    command = spec.command
-    if spec.name == PROGRAM:
-        command = command[SERVE_WORDS:]
+def _commands_of(spec: PhaseSpec) -> frozenset[str]:
+    """Return the names that a phase's command may run."""
+    command = spec.command[SERVE_WORDS:] if spec.name == PROGRAM else spec.command
     if command[:2] == ("sh", "-c"):
-        return tuple(dict.fromkeys(_WORD.findall(command[2])))
-    return command[:1] if _WORD.fullmatch(command[0]) else ()
+        return _commands_in(command[2].encode())
+    return frozenset(command[:1]) if _WORD.fullmatch(command[0]) else frozenset()
+
+
+def _commands_in(text: bytes) -> frozenset[str]:
+    """Return the words that stand where a shell, a Makefile or a list of words has a program."""
+    return frozenset(match.decode() for match in _COMMAND.findall(text))
 
 
 def image_search(sandbox: Sandbox, plan: Plan, label: str) -> Search:
     """Return a search in the images of a plan's phases; `label` owns its slots."""
 
-    def search(spec: PhaseSpec, names: tuple[str, ...]) -> tuple[str, ...]:
+    def search(spec: PhaseSpec, names: Sequence[str]) -> Sequence[str]:
         probe = replace(
             spec,
             name=_PHASE,
@@ -206,6 +227,6 @@ def image_search(sandbox: Sandbox, plan: Plan, label: str) -> Search:
         finally:
             slot.destroy()
         missing = {line for result in ended if result.ok for line in result.stdout.split()}
-        return tuple(name for name in names if name.encode() in missing)
+        return [name for name in names if name.encode() in missing]
 
     return search

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,12 +13,20 @@ from job_engine.grading.missing_programs import blame_image
 from job_engine.grading.plan import make_plan
 from job_engine.grading.policy import load_assignment
 from job_engine.grading.results import Outcome, Results
+from job_engine.grading.results.model import TestResult
 from job_engine.model import Fault, FinalVerdict
 from job_engine.sandbox.base import PhaseResult, PhaseSpec, Verdict
 from job_engine.settings import GradingSettings, SandboxSettings
 from tests.support.receipts import make_receipt
 
 OWN = "{name: a, image: course, phases: {build: BUILD, test: TEST}, results: {format: FORMAT}}"
+
+FILES = b"""#!/usr/bin/env python
+x.o: x.cob # push it on the stack
+\tcobc -c x.cob
+subprocess.run(["ghc", "x.hs"])
+"""
+"""Files of an assignment."""
 
 
 def ended(phase: str, code: int, printed: str = "") -> PhaseResult:
@@ -43,15 +52,17 @@ def graded(
     files: bytes = b"",
 ) -> Results:
     """Return results of phases, in an image that has nothing but what is `there`."""
-    text = OWN.replace("BUILD", build).replace("TEST", test).replace("FORMAT", format_)
+    reports = any(phase.phase == "report" for phase in phases)
+    own = OWN.replace("TEST}", "TEST, report: curl}") if reports else OWN
+    text = own.replace("BUILD", build).replace("TEST", test).replace("FORMAT", format_)
     assignment = load_assignment(text.encode(), BUILT_IN, SandboxSettings())
     plan = make_plan(assignment, None, BUILT_IN, GradingSettings())
     by_name = {phase.phase: phase for phase in phases}
     receipt = make_receipt(assignment_name="a", submission="b")
     results = assemble(assignment, plan, by_name, receipt)
 
-    def search(_spec: PhaseSpec, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name for name in names if name not in there)
+    def search(_spec: PhaseSpec, names: Sequence[str]) -> Sequence[str]:
+        return [name for name in names if name not in there]
 
     return blame_image(results, assignment, plan, by_name, search, io.BytesIO(files))
 
@@ -64,15 +75,15 @@ def graded(
         ("['kc', x]", 127, "bwrap: execvp kc: No such file or directory", "kc"),
         ("kc x", 127, "bash: line 1: kc: command not found", "kc"),
         ("make", 2, "make: gcc: No such file or directory\nmake: *** [x] Error 127", "gcc"),
-        ("make", 2, "/bin/sh: 1: javac: not found", "javac"),
+        ("make", 2, "/bin/sh: 1: cobc: not found", "cobc"),
         ("./run.py", 127, "/usr/bin/env: ‘python’: No such file or directory", "python"),  # noqa: RUF001
-        ("make", 1, "FileNotFoundError: [Errno 2] No such file or directory: 'g++'", "g++"),
+        ("make", 1, "FileNotFoundError: [Errno 2] No such file or directory: 'ghc'", "ghc"),
     ],
 )
 def test_a_build_without_its_compiler_is_the_assignments_fault(
     build: str, code: int, printed: str, missing: str
 ) -> None:
-    results = graded(ended("build", code, printed), build=build)
+    results = graded(ended("build", code, printed), build=build, files=FILES)
     assert (results.outcome, results.score) == (Outcome.HARNESS_FAILED, None)
     assert results.fault is Fault.ASSIGNMENT
     assert f"the image course has no {missing}, which the phase build" in results.message
@@ -82,6 +93,9 @@ def test_a_build_without_its_compiler_is_the_assignments_fault(
     ("build", "printed"),
     [
         ("make", "make: frobnicate: No such file or directory"),
+        ("make", "x.c:1:2: error: #error x: swipl: not found"),
+        ("make", "sh: 1: stack: not found"),
+        ("make -s check", "sh: 1: check: not found"),
         ("make", "sh: 1: ./helper: not found"),
         ("gcc -o x main.c", "gcc: error: main.c: No such file or directory"),
         ("gcc -o x x.c", "x.c:1:10: fatal error: gcc/x.h: No such file or directory"),
@@ -89,7 +103,7 @@ def test_a_build_without_its_compiler_is_the_assignments_fault(
     ],
 )
 def test_what_the_submission_lacks_is_its_own_fault(build: str, printed: str) -> None:
-    results = graded(ended("build", 1, printed), build=build)
+    results = graded(ended("build", 1, printed), build=build, files=FILES)
     assert (results.verdict, results.score) == (FinalVerdict.BUILD_FAILED, 0)
 
 
@@ -123,8 +137,8 @@ def test_tests_that_judged_keep_their_score_with_a_note() -> None:
     ("files", "outcome"),
     [
         (b"x" * (1 << 20) + b"\njavac Main.java", Outcome.HARNESS_FAILED),
-        (b"y" * ((1 << 20) - 2) + b" javac Main.java", Outcome.HARNESS_FAILED),
-        (b"my_javac javacs", Outcome.GRADED),
+        (b"y" * ((1 << 20) - 3) + b"\njavac Main.java", Outcome.HARNESS_FAILED),
+        (b"my_javac javacs\nNo javac here.", Outcome.GRADED),
         (b"", Outcome.GRADED),
     ],
 )
@@ -140,3 +154,59 @@ def test_tests_that_gave_no_point_lacked_only_what_the_assignment_names(
     )
     assert results.outcome is outcome
     assert (results.fault is Fault.ASSIGNMENT) == (outcome is Outcome.HARNESS_FAILED)
+
+
+def test_a_report_without_its_programs_takes_no_score() -> None:
+    results = graded(
+        ended("build", 0), ended("test", 1), ended("report", 127, "sh: 1: curl: not found")
+    )
+    assert (results.outcome, results.score) == (Outcome.GRADED, 0)
+
+
+def test_what_tests_ran_and_the_command_names_is_not_missing_by_word_alone() -> None:
+    tap = ended("test", 0, "sh: 1: pytest: not found")
+    results = graded(
+        ended("build", 0),
+        PhaseResult(**{**vars(tap), "stdout": b"1..1\nnot ok 1 - a\n"}),
+        test="pytest-runner; pytest --check bundle",
+        format_="tap",
+        there=("pytest",),
+    )
+    assert results.outcome is Outcome.GRADED
+
+
+SPLIT = """{name: a, contract: cases, cases: {program: python3 main.py}}"""
+
+
+@pytest.mark.parametrize(
+    ("outputs", "there", "outcome"),
+    [
+        (["ended with exit code 127"] * 2, (), Outcome.HARNESS_FAILED),
+        (["ended with exit code 127", ""], (), Outcome.GRADED),
+        (["ended with exit code 127"] * 2, ("python3",), Outcome.GRADED),
+    ],
+)
+def test_a_split_run_lacks_its_program_only_if_no_run_of_it_began(
+    outputs: list[str], there: tuple[str, ...], outcome: Outcome
+) -> None:
+    assignment = load_assignment(SPLIT.encode(), BUILT_IN, SandboxSettings())
+    plan = make_plan(assignment, None, BUILT_IN, GradingSettings())
+    tests = [
+        TestResult(name=str(n), score=0, max_score=1, status="failed", output=output)
+        for n, output in enumerate(outputs)
+    ]
+    results = Results(
+        outcome=Outcome.GRADED,
+        verdict=FinalVerdict.WRONG_ANSWER,
+        message="0 of 2",
+        score=0,
+        max_score=2,
+        tests=tests,
+        receipt=make_receipt(assignment_name="a", submission="b"),
+    )
+    phases = {name: ended(name, 0) for name in ("test", "program")}
+
+    def search(_spec: PhaseSpec, names: Sequence[str]) -> Sequence[str]:
+        return [name for name in names if name not in there]
+
+    assert blame_image(results, assignment, plan, phases, search, None).outcome is outcome
