@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from .checkers import BrokenError, expected_of, show
@@ -17,6 +18,7 @@ Rules = dict[str, Any]
 _EXACT = re.compile(r'(\*?)"(.*)"', re.DOTALL)
 _PATTERN = re.compile(r"/(.+)/([^/]*)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 _WORD = re.compile(r"[^\W_]+")
 _CLOSE = 1e-4
 
@@ -84,12 +86,11 @@ def has_numbers(text: str, wanted: list[str], *, at_end: bool) -> bool:
 
 
 def near(wanted: str, found: str) -> bool:
-    """Whether two numbers are equal; whole ones exactly, if both are."""
-    try:
-        return int(wanted) == int(found)
-    except ValueError:
-        one, other = float(wanted), float(found)
-        return abs(one - other) < _CLOSE * (abs(one) or 1)
+    """Whether two numbers are equal, or close; only a whole one is equal to a whole one."""
+    if _WHOLE.fullmatch(wanted):
+        return _WHOLE.fullmatch(found) is not None and Decimal(wanted) == Decimal(found)
+    one, other = float(wanted), float(found)
+    return abs(one - other) < _CLOSE * (abs(one) or 1)
 
 
 def words_of(text: str) -> list[str]:
