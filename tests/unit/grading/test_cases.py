@@ -216,6 +216,21 @@ def test_the_worst_case_of_a_group_may_count(harness: Any) -> None:
     assert [test["score"] for test in tests] == [1.5, 1.5]
 
 
+@pytest.mark.parametrize(
+    ("writes", "score"),
+    [("echo 100", 100), ("echo 120", 100), ('[ "$(cat $1)" = 2 ] && echo 40 || echo 100', 40)],
+)
+def test_scores_are_the_groups_where_its_worst_counts(
+    harness: Any, writes: str, score: float
+) -> None:
+    script = f"({writes}) >$3/score.txt; exit 42"
+    checker = {"kind": "kattis", "command": ["sh", "-c", script, "validate"]}
+    rules = {"groups": {"g": {"worst_counts": True, "points": 25}}}
+    files = {f"g/{number}.in": str(number) for number in range(1, 5)}
+    _, (_, *tests) = harness(files, checker=checker, **rules)
+    assert sum(test["score"] for test in tests) == pytest.approx(score)
+
+
 def test_a_checker_is_built_once(harness: Any, tmp_path: Path) -> None:
     made = tmp_path / "made"
     checker = {

@@ -49,7 +49,7 @@ def judge(rules: Rules, path: str, output: bytes) -> tuple[float, str | None]:
     checker = rules["checker"]
     expected = expected_of(path)
     if checker["kind"] in ("custom", "kattis"):
-        return run_checker(checker, path, output, expected or b"", rules["points"])
+        return run_checker(checker, path, output, expected or b"", rules)
     if expected is None:
         raise BrokenError(f"{path} has no .out and no .ans")
     if same(checker, output, expected):
@@ -97,7 +97,7 @@ def close_to(printed: bytes, expected: bytes, tolerance: float) -> bool:
 
 
 def run_checker(
-    checker: Rules, path: str, output: bytes, expected: bytes, points: float
+    checker: Rules, path: str, output: bytes, expected: bytes, rules: Rules
 ) -> tuple[float, str | None]:
     """Have a checker of the assignment's judge; it gets files, and no shell sees their content."""
     words = words_of(checker["command"])
@@ -111,7 +111,7 @@ def run_checker(
         feedback = os.path.join(scratch, "feedback")
         os.mkdir(feedback)
         code, report = run_to_end([*words, given, wanted, feedback + os.sep], printed)
-        return validated(code, report, feedback, points)
+        return validated(code, report, feedback, rules)
 
 
 def lay_out(scratch: str, path: str, expected: bytes) -> tuple[str, str]:
@@ -153,7 +153,7 @@ def run_to_end(words: list[str], stdin: str) -> tuple[int, str]:
     return checker.returncode, checker.stdout.decode("utf-8", "replace")[:2000].strip()
 
 
-def validated(code: int, report: str, feedback: str, points: float) -> tuple[float, str | None]:
+def validated(code: int, report: str, feedback: str, rules: Rules) -> tuple[float, str | None]:
     """Return fraction and message for the exit code of a problem package's output validator.
 
     In scored problems it may write the points of the case, or the fraction of them, into a file
@@ -168,8 +168,19 @@ def validated(code: int, report: str, feedback: str, points: float) -> tuple[flo
     fraction = number_in(os.path.join(feedback, "score_multiplier.txt"))
     score = number_in(os.path.join(feedback, "score.txt"))
     if fraction is None and score is not None:
-        fraction = score / points if points else 1.0
+        fraction = part_of(score, rules)
     return 1.0 if fraction is None else fraction, text or None
+
+
+def part_of(score: float, rules: Rules) -> float:
+    """Return the fraction of a case's points that a score is; above 1 for one above them.
+
+    Where the worst case of a group counts, the score of each is one for the whole group.
+    """
+    group = rules["group_points"]
+    if group is None:
+        return score / rules["points"] if rules["points"] else 1.0
+    return min(1.0, score / group) if group else 1.0
 
 
 def number_in(path: str) -> float | None:

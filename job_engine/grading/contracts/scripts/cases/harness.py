@@ -58,6 +58,7 @@ def run_all(settings: Rules) -> None:
     unknown = set(settings["cases"]["cases"]) - set(names)
     if unknown:
         raise BrokenError(f"there is no case {', '.join(sorted(unknown))} below {root}")
+    note_groups(settings["cases"]["groups"], rules)
     build_all(rules.values())
     total = settings["cases"].get("deduct_from")
     if total is not None:
@@ -73,6 +74,16 @@ def run_all(settings: Rules) -> None:
             members = [name for name in names if group_of(name) == group]
             how = settings["cases"]["groups"].get(group, {})
             run_group(settings["run"], root, members, rules, how, results)
+
+
+def note_groups(groups: Rules, rules: Rules) -> None:
+    """Have each case whose group counts by its worst know the points of the group."""
+    totals: dict[str, float] = {}
+    for name, rule in rules.items():
+        totals[group_of(name)] = totals.get(group_of(name), 0.0) + rule["points"]
+    for name, rule in rules.items():
+        worst = groups.get(group_of(name), {}).get("worst_counts", False)
+        rule["group_points"] = totals[group_of(name)] if worst else None
 
 
 def build_all(rules: Iterable[Rules]) -> None:

@@ -113,7 +113,7 @@ def talk_with(program: list[str], path: str, rules: Rules) -> Outcome:
             return 0.0, problem, ended
         code, report = talk.judge.returncode, text_of(log)
         if interactor is None:
-            return (*validated(code, report, feedback, rules["points"]), "")
+            return (*validated(code, report, feedback, rules), "")
         fraction, problem = verdict_of(code, report)
         if fraction < 1 or checker is None:
             return fraction, problem, ""
