@@ -221,6 +221,25 @@ def test_what_does_not_compile_has_no_points(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("program", "score", "ended"),
+    [
+        ("os.kill(os.getpid(), 11)", 0, "runtime-error"),
+        ("sys.exit(139)", 0, "runtime-error"),
+        ("sys.exit(3)", 100, None),
+        ("sys.exit(255)", 100, None),
+    ],
+)
+@pytest.mark.parametrize("more", ["", "\nExpected exit code = 4"])
+def test_what_died_of_a_signal_is_wrong_whatever_it_printed(
+    run: Any, more: str, program: str, score: float, ended: str | None
+) -> None:
+    cases = f"case = a{more}\noutput = 42"
+    text = f"import os, sys\nprint(42, flush=True)\n{program}"
+    _, (_, test) = run({"vpl_evaluate.cases": cases, "vpl_run.sh": RUN}, {"main.py": text})
+    assert (test["score"], test["extra_data"].get("ended")) == (score, ended)
+
+
+@pytest.mark.parametrize(
     ("program", "score"),
     [("print('no'); raise SystemExit(3)", 100), ("print('yes')", 100), ("print('no')", 0)],
 )

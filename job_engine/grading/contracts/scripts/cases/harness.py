@@ -212,10 +212,10 @@ def outcome(run: str, path: str, rules: Rules) -> tuple[float, str | None, str]:
     arguments = (read(f"{path}.args") or b"").decode().splitlines()
     if rules["interactor"] is not None or rules["checker"].get("interactive", False):
         return talk_with([run, *arguments], path, rules)
-    output, problem, ended = start([run, *arguments], read(f"{path}.in") or b"", rules)
+    result = start([run, *arguments], read(f"{path}.in") or b"", rules)
     if rules["checker"]["kind"] == "vpl":
-        return judge_vpl(rules, path, output, problem, ended)
-    if problem is not None:
-        return 0.0, problem, ended
-    fraction, problem = judge(rules, path, output)
+        return judge_vpl(rules, path, result)
+    if result.problem is not None:
+        return 0.0, result.problem, result.ended
+    fraction, problem = judge(rules, path, result.output)
     return fraction, problem, ""

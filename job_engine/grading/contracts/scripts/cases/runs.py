@@ -7,30 +7,64 @@ import os
 import selectors
 import subprocess
 import time
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 Rules = dict[str, Any]
+_LAST_SIGNAL = 64
 
 
-def start(words: list[str], stdin: bytes, rules: Rules) -> tuple[bytes, str | None, str]:
-    """Run the program once; return what it printed, and what was wrong and its verdict if so."""
-    process = subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+class NotStartedError(Exception):
+    """The program of the submission cannot be started."""
+
+
+class Run(NamedTuple):
+    """One run of the program."""
+
+    output: bytes
+    problem: str | None = None
+    """What was wrong with its end."""
+    ended: str = ""
+    """The verdict of a bad end."""
+    code: int | None = None
+    """Its exit code, below 0 for a signal; None if it was ended here."""
+
+    @property
+    def signal(self) -> int:
+        """The signal that ended it; 0 for none.
+
+        A program in a sandbox of its own, or behind a shell, gives 128 and the signal's number.
+        """
+        code = self.code or 0
+        if code < 0:
+            return -code
+        return code - 128 if 128 < code <= 128 + _LAST_SIGNAL else 0
+
+
+def launch(words: list[str], stdin: int, stdout: int) -> subprocess.Popen[bytes]:
+    """Start the program; raises `NotStartedError` for one that cannot be."""
+    try:
+        return subprocess.Popen(words, stdin=stdin, stdout=stdout, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        raise NotStartedError(f"cannot be run: {error.strerror}") from None
+
+
+def start(words: list[str], stdin: bytes, rules: Rules) -> Run:
+    """Run the program once, on one input."""
+    process = launch(words, subprocess.PIPE, subprocess.PIPE)
     try:
         output, problem = talk(process, stdin, rules)
         if problem is not None:
-            return output, problem, "time-limit" if problem == late(rules) else "output-limit"
+            return Run(output, problem, "time-limit" if problem == late(rules) else "output-limit")
         code = process.wait(timeout=max(0.1, rules["time_s"]))
     except subprocess.TimeoutExpired:
-        return b"", late(rules), "time-limit"
+        return Run(b"", late(rules), "time-limit")
     finally:
         process.kill()
         process.wait()
         for stream in (process.stdin, process.stdout):
             close(stream)
     problem = wrong_end(code, rules)
-    return output, problem, "runtime-error" if problem else ""
+    return Run(output, problem, "runtime-error" if problem else "", code)
 
 
 def wrong_end(code: int, rules: Rules) -> str | None:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from .checkers import BrokenError, expected_of, show
+from .runs import Run
 
 Rules = dict[str, Any]
 _EXACT = re.compile(r'(\*?)"(.*)"', re.DOTALL)
@@ -23,15 +24,19 @@ _WORD = re.compile(r"[^\W_]+")
 _CLOSE = 1e-4
 
 
-def judge_vpl(
-    rules: Rules, path: str, output: bytes, problem: str | None, ended: str
-) -> tuple[float, str | None, str]:
-    """Return fraction, problem and verdict; an exit code that is expected is enough, as there."""
+def judge_vpl(rules: Rules, path: str, run: Run) -> tuple[float, str | None, str]:
+    """Return fraction, problem and verdict.
+
+    As there, an exit code that is expected is enough, and no output makes up for a signal.
+    """
     expected = json.loads(expected_of(path) or b"{}")
-    if problem is not None and ended != "runtime-error":
+    output, problem, ended, code = run
+    if code is None:
         return 0.0, problem, ended
     if rules["exit_code"] != "any" and problem is None:
         return 1.0, None, ""
+    if run.signal:
+        return 0.0, f"died of signal {run.signal}", "runtime-error"
     text = output.decode("utf-8", "replace").replace("\r", "")
     if any(matcher_of(told)(text) for told in expected["outputs"]):
         return 1.0, None, ""
