@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,44 @@ def test_a_program_that_is_talked_with(
     assert (code, test["score"]) == (0, score)
     assert why in test["output"]
     assert test["extra_data"].get("ended") == ended
+
+
+def test_a_judge_may_say_that_there_is_no_more(harness: Any, tmp_path: Path) -> None:
+    judge = 'echo 3; echo 4; exec >&-; read sum; [ "$sum" = 7 ] || exit 1'
+    program = talker(tmp_path, "set -- $(cat); echo $(($1 + $2))")
+    _, (_, test) = harness({"1.in": ""}, run=program, interactor=["sh", "-c", judge])
+    assert (test["score"], test["output"]) == (1, "")
+
+
+def test_who_rejects_ended_first_if_that_ends_the_program(harness: Any, tmp_path: Path) -> None:
+    # It exits with an error when its input ends, as one does that expects more.
+    program = talker(tmp_path, "echo 4; read l; read l || exit 5")
+    files = {f"{number}.in": "" for number in range(20)}
+    judge = ["sh", "-c", "read l; echo no; echo wrong >&2; exit 1"]
+    _, (_, *tests) = harness(files, run=program, interactor=judge)
+    assert {test["output"] for test in tests} == {"wrong"}
+
+
+@pytest.mark.parametrize("interactor", [None, ["sh", "-c", "cat; exec sleep 60"]])
+@pytest.mark.parametrize("program", ["absent", "noexec"])
+def test_a_program_that_cannot_be_started_has_no_points(
+    harness: Any, tmp_path: Path, program: str, interactor: list[str] | None
+) -> None:
+    (tmp_path / "noexec").write_text("words")
+    (tmp_path / "noexec").chmod(0o755)
+    before = len(os.listdir("/proc/self/fd"))
+    rules = {"interactor": interactor} if interactor else {}
+    files = {"1.in": "", "1.out": ""}
+    code, (_, test) = harness(files, run=str(tmp_path / program), **rules)
+    assert (code, test["score"], test["extra_data"]["ended"]) == (0, 0, "runtime-error")
+    assert "cannot be run" in test["output"]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_partial_results_do_not_count_where_the_harness_fails(harness: Any, tmp_path: Path) -> None:
+    # A directory in the place of an expected output.
+    (tmp_path / "tests" / "2.out").mkdir(parents=True)
+    assert harness({"1.in": "x", "1.out": "x", "2.in": "x"}) == (3, [])
 
 
 def test_a_checker_may_judge_what_an_interactor_wrote(harness: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from .checkers import BrokenError, build, judge, read
-from .runs import start
+from .runs import NotStartedError, start
 from .talk import talk_with
 from .vpl import judge_vpl
 
@@ -39,7 +39,7 @@ def main(settings_file: str) -> int:
         settings = json.load(file)
     try:
         run_all(settings)
-    except BrokenError as error:
+    except (BrokenError, OSError) as error:
         # Partial results would count.
         if os.path.exists(settings["results"]):
             os.unlink(settings["results"])
@@ -210,9 +210,12 @@ def run_case(run: str, path: str, name: str, rules: Rules) -> Rules:
 def outcome(run: str, path: str, rules: Rules) -> tuple[float, str | None, str]:
     """Run and judge one case; return fraction, problem or message, and the verdict of its end."""
     arguments = (read(f"{path}.args") or b"").decode().splitlines()
-    if rules["interactor"] is not None or rules["checker"].get("interactive", False):
-        return talk_with([run, *arguments], path, rules)
-    result = start([run, *arguments], read(f"{path}.in") or b"", rules)
+    try:
+        if rules["interactor"] is not None or rules["checker"].get("interactive", False):
+            return talk_with([run, *arguments], path, rules)
+        result = start([run, *arguments], read(f"{path}.in") or b"", rules)
+    except NotStartedError as error:
+        return 0.0, str(error), "runtime-error"
     if rules["checker"]["kind"] == "vpl":
         return judge_vpl(rules, path, result)
     if result.problem is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import subprocess
 import tempfile
 import threading
@@ -28,53 +29,74 @@ from .checkers import (
     verdict_of,
     words_of,
 )
-from .runs import late, wrong_end
+from .runs import NotStartedError, late, launch, wrong_end
 
 Rules = dict[str, Any]
 Outcome = tuple[float, "str | None", str]
 """Fraction of the points, a problem or the judge's message, and the verdict of a bad end."""
+_ENDING_S = 0.2
+"""How long a judge that has closed a pipe may take to end, if that is why it did."""
 
 
 class Talk:
     """The two programs of one case; `ends` has who ended, in that order.
 
-    The ends of their pipes are held open here until an end is noted: neither can notice the
-    other's end before, and end because of it.
+    The program's ends of their pipes are held open here until its end is noted: before, the judge
+    cannot notice it, and end because of it. Its own ends the judge may close, to say that there
+    is no more.
     """
 
     def __init__(self, program: list[str], words: list[str], log: str) -> None:
         self.ends: queue.Queue[str] = queue.Queue()
+        self._judge_ended = threading.Event()
         to_judge, from_program = os.pipe()
         to_program, from_judge = os.pipe()
-        held = {"judge": (to_judge, from_judge), "program": (to_program, from_program)}
+        self._held = (to_program, from_program)
         try:
-            with open(log, "wb") as errors:
-                # Who writes to a program that is gone gets an error, and is not killed by it.
-                self.judge = subprocess.Popen(
-                    words,
-                    stdin=to_judge,
-                    stdout=from_judge,
-                    stderr=errors,
-                    restore_signals=False,
-                )
-        except OSError as error:
-            for end in (*held["judge"], *held["program"]):
-                os.close(end)
-            raise BrokenError(f"the interactor cannot be run: {error}") from None
-        self.program = subprocess.Popen(
-            program, stdin=to_program, stdout=from_program, stderr=subprocess.DEVNULL
-        )
+            self.judge = start_judge(words, to_judge, from_judge, log)
+        except BrokenError:
+            self._let_go()
+            raise
+        finally:
+            os.close(to_judge)
+            os.close(from_judge)
+        try:
+            self.program = launch(program, to_program, from_program)
+        except NotStartedError:
+            self.judge.kill()
+            self.judge.wait()
+            self._let_go()
+            raise
         self._watches = [
-            threading.Thread(target=self._watch, args=(name, process, held[name]), daemon=True)
-            for name, process in (("judge", self.judge), ("program", self.program))
+            threading.Thread(target=watch, daemon=True)
+            for watch in (self._watch_judge, self._watch_program)
         ]
         for watch in self._watches:
             watch.start()
 
-    def _watch(self, name: str, process: subprocess.Popen[bytes], held: tuple[int, int]) -> None:
-        process.wait()
-        self.ends.put(name)
-        for end in held:
+    def _watch_judge(self) -> None:
+        self.judge.wait()
+        self.ends.put("judge")
+        self._judge_ended.set()
+
+    def _watch_program(self) -> None:
+        self.program.wait()
+        if self._judge_closed():
+            # The program may have ended because the judge is ending: that is then the first.
+            self._judge_ended.wait(_ENDING_S)
+        self.ends.put("program")
+        self._let_go()
+
+    def _judge_closed(self) -> bool:
+        """Whether the judge reads, or writes, no more."""
+        to_program, from_program = self._held
+        poll = select.poll()
+        poll.register(to_program, 0)
+        poll.register(from_program, 0)
+        return bool(poll.poll(0))
+
+    def _let_go(self) -> None:
+        for end in self._held:
             os.close(end)
 
     def next_end(self, seconds: float) -> str | None:
@@ -90,6 +112,18 @@ class Talk:
         self.judge.kill()
         for watch in self._watches:
             watch.join()
+
+
+def start_judge(words: list[str], stdin: int, stdout: int, log: str) -> subprocess.Popen[bytes]:
+    """Start the program of the assignment's; its errors go to a file."""
+    try:
+        with open(log, "wb") as errors:
+            # Who writes to a program that is gone gets an error, and is not killed by it.
+            return subprocess.Popen(
+                words, stdin=stdin, stdout=stdout, stderr=errors, restore_signals=False
+            )
+    except OSError as error:
+        raise BrokenError(f"the interactor cannot be run: {error}") from None
 
 
 def talk_with(program: list[str], path: str, rules: Rules) -> Outcome:
