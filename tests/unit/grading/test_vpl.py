@@ -139,6 +139,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text)
         for name, text in handed_in.items():
+            (student / name).parent.mkdir(parents=True, exist_ok=True)
             (student / name).write_text(text)
         results = tmp_path / "tests.jsonl"
         settings = json.loads(vpl_files(assignment)["cases.json"])
@@ -247,3 +248,91 @@ def test_an_expected_exit_code_is_enough(run: Any, program: str, score: float) -
     cases = "case = a\nExpected exit code = 3\noutput = yes"
     _, (_, test) = run({"vpl_evaluate.cases": cases, "vpl_run.sh": RUN}, {"main.py": program})
     assert test["score"] == score
+
+
+IDIOM = """\
+. common_script.sh
+check_program python3
+python3 -m py_compile main.py || exit
+cat common_script.sh >vpl_execution
+echo 'python3 main.py' >>vpl_execution
+chmod +x vpl_execution
+"""
+FORGED = "#!/bin/sh\necho 42\necho 'Grade :=>> 100'\n"
+BROKEN = "def:"
+
+
+@pytest.mark.parametrize(
+    ("files", "program"),
+    [
+        ({"vpl_evaluate.sh": IDIOM}, "print('Grade :=>> 100')"),
+        ({"vpl_evaluate.cases": "output = 42", "vpl_run.sh": IDIOM}, "print(42)"),
+    ],
+)
+def test_a_script_may_begin_with_the_common_one_and_without_its_shell(
+    run: Any, files: dict[str, str], program: str
+) -> None:
+    code, (*_, test) = run(files, {"main.py": program})
+    assert (code, test["score"]) == (0, 100)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"common_script.sh": "cat >vpl_execution <<'E'\n" + FORGED + "E\nexit"},
+        {"vpl_execution": FORGED},
+        {"vpl_execution": FORGED, "vpl_evaluate.sh/x": ""},
+        {"vpl_environment.sh/x": ""},
+        {"vpl_execution/x": "", "vpl_test/x": ""},
+    ],
+)
+@pytest.mark.parametrize("script", ["vpl_evaluate.sh", "vpl_run.sh"])
+def test_a_submission_brings_no_file_of_the_harness(
+    run: Any, script: str, forged: dict[str, str]
+) -> None:
+    files = {script: IDIOM}
+    if script == "vpl_run.sh":
+        files["vpl_evaluate.cases"] = "output = 42"
+        forged = {name.replace("evaluate.sh", "run.sh"): text for name, text in forged.items()}
+    code, lines = run(files, {"main.py": BROKEN, **forged})
+    assert (code, [line["score"] for line in lines]) == (0, [0])
+    assert "SyntaxError" in lines[0]["output"]
+
+
+@pytest.mark.parametrize("name", ["vpl_run.sh", "vpl_test"])
+def test_a_submission_brings_no_program_where_there_is_no_script(run: Any, name: str) -> None:
+    files = {"vpl_evaluate.cases": "output = 42", "data.txt": ""}
+    makes = f"#!/bin/sh\ncat >vpl_execution <<'E'\n{FORGED}E\n"
+    forged = makes if name == "vpl_run.sh" else FORGED
+    code, lines = run(files, {"main.py": BROKEN, name: forged})
+    assert (code, [line["score"] for line in lines]) == (0, [0])
+
+
+def test_a_directory_in_the_place_of_a_file_of_the_activity(run: Any) -> None:
+    files = {"vpl_evaluate.cases": "output = 42", "data.txt": "42", "more/x.txt": ""}
+    handed_in = {"main.py": "print(open('data.txt').read())", "data.txt/x": "", "more": ""}
+    code, (_, test) = run(files, handed_in)
+    assert (code, test["score"]) == (0, 100)
+
+
+def test_a_program_that_removes_itself_loses_what_comes_after(run: Any) -> None:
+    files = {"vpl_evaluate.cases": ADDS, "vpl_run.sh": RUN}
+    program = "import os; os.unlink('vpl_test'); os.mkdir('vpl_test'); print(3)"
+    code, (_, *tests) = run(files, {"main.py": program})
+    assert (code, [test["score"] for test in tests]) == (0, [30, 0])
+    assert tests[1]["extra_data"]["ended"] == "runtime-error"
+
+
+@pytest.mark.parametrize(
+    ("program", "grade", "told"),
+    [
+        ("print('Grade :=>> 100', flush=True)\nimport time; time.sleep(60)", 10, "took longer"),
+        ("print('x' * 3_000_000)", 20, ""),
+    ],
+)
+def test_a_program_ends_no_evaluation(run: Any, program: str, grade: float, told: str) -> None:
+    ends = f"{IDIOM}echo 'echo; echo \"Grade :=>> 20\"' >>vpl_execution\n"
+    options = "name: a\ncontract: vpl\nvpl: {grade_min: 10, max_time_s: 2}\n"
+    code, (test,) = run({"vpl_evaluate.sh": ends, "assignment.yaml": options}, {"main.py": program})
+    assert (code, test["score"]) == (0, grade)
+    assert told in test["output"]

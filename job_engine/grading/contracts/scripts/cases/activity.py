@@ -6,79 +6,120 @@ Its settings are those of the cases, with `bundle`, `build`, `grade_min`, `grade
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-from typing import Any
+import threading
+from typing import IO, Any
 
 from . import harness
+from .checkers import BrokenError
+from .files import clear, put_all
 
 Settings = dict[str, Any]
 _GRADE = re.compile(r"^Grade :=>>(.*)$", re.MULTILINE)
 _COMMENT = "Comment :=>>"
 _MAX_OUTPUT = 1 << 20
 _MAX_SHOWN = 8_000
+_LEFT_BEHIND_S = 1.0
 _OWN = ("vpl-cases",)
 """What the engine has put beside the activity's files."""
-_EXECUTION = "vpl_execution"
+_EVALUATE, _RUN, _EXECUTION = "vpl_evaluate.sh", "vpl_run.sh", "vpl_execution"
+_PROGRAM, _BUILT = "vpl_test", ".job-engine-run"
+_COMMON, _ENVIRONMENT = "common_script.sh", "vpl_environment.sh"
+_RESERVED = (_EVALUATE, _RUN, _EXECUTION, _PROGRAM, _BUILT, _COMMON, _ENVIRONMENT)
+"""Names that no file of a submission has: what is found there counts as the activity's."""
 
 
 def main(settings_file: str) -> int:
     """Grade by the scripts of the activity; return 3 when they are at fault."""
     with open(settings_file, encoding="utf-8") as file:
         settings = json.load(file)
+    lay_out(settings)
+    try:
+        return evaluate(settings) if "cases" not in settings else run_cases(settings, settings_file)
+    except BrokenError as error:
+        sys.stderr.write(f"The activity is broken: {error}\n")
+        return 3
+
+
+def lay_out(settings: Settings) -> None:
+    """Put the activity's files over the submission's, and what its scripts expect beside them."""
+    for name in _RESERVED:
+        clear(name)
     students = sorted(name for name in os.listdir(".") if os.path.isfile(name))
-    shutil.copytree(
-        settings["bundle"], ".", dirs_exist_ok=True, ignore=lambda at, _: _left_out(at, settings)
-    )
+    put_all(settings["bundle"], ".", leave_out=_OWN)
     write_environment(settings, students)
     for name in os.listdir("."):
         if name.endswith(".sh") and os.path.isfile(name):
             os.chmod(name, 0o755)
-    if "cases" in settings:
-        printed = build(settings)
-        if not os.path.exists(settings["run"]):
-            return write_result(settings, 0.0, f"The program cannot be run.\n{printed}")
-        return harness.main(settings_file)
-    printed = call(["./vpl_evaluate.sh"], settings["max_time_s"])
-    if not os.path.exists(_EXECUTION):
+            if os.path.isfile(os.path.join(settings["bundle"], name)):
+                name_shell(name)
+
+
+def name_shell(script: str) -> None:
+    """Have a script of the activity that does not say its shell be bash's, as VPL does."""
+    with open(script, "rb") as file:
+        text = file.read()
+    if not text.startswith(b"#!"):
+        with open(script, "wb") as file:
+            file.write(b"#!/bin/bash\n" + text)
+
+
+def run_cases(settings: Settings, settings_file: str) -> int:
+    """Make the program, and run it on the cases."""
+    printed = build(settings)
+    if not os.path.isfile(settings["run"]):
+        return write_result(settings, 0.0, f"The program cannot be run.\n{printed}")
+    return harness.main(settings_file)
+
+
+def evaluate(settings: Settings) -> int:
+    """Have the activity make and run an evaluation of its own; the last grade printed counts."""
+    seconds = settings["max_time_s"]
+    printed, _ = call([f"./{_EVALUATE}"], seconds)
+    if not os.path.isfile(_EXECUTION):
         return write_result(settings, 0.0, f"The program cannot be evaluated.\n{printed}")
     os.chmod(_EXECUTION, 0o755)
-    printed += call([f"./{_EXECUTION}"], settings["max_time_s"])
+    told, late = call([f"./{_EXECUTION}"], seconds)
+    printed += told
+    if late:
+        # A grade before the end may be the program's own.
+        why = f"The evaluation took longer than {seconds:g} s.\n{comments(printed)}"
+        return write_result(settings, settings["grade_min"], why)
     grades = _GRADE.findall(printed)
     try:
         grade = float(grades[-1])
     except (IndexError, ValueError):
-        sys.stderr.write(f"The evaluation printed no grade (Grade :=>>).\n{printed[-2000:]}\n")
-        return 3
+        raise BrokenError(f"it printed no grade (Grade :=>>).\n{printed[-2000:]}") from None
     return write_result(settings, grade, comments(printed))
 
 
 def build(settings: Settings) -> str:
     """Make the program that is run on the cases; return what was printed."""
-    if os.path.exists("vpl_run.sh"):
-        printed = call(["./vpl_run.sh"], settings["max_time_s"])
+    if os.path.isfile(os.path.join(settings["bundle"], _RUN)):
+        printed, _ = call([f"./{_RUN}"], settings["max_time_s"])
         made = _EXECUTION
     else:
-        printed = call(["sh", settings["build"]], settings["max_time_s"])
-        made = ".job-engine-run"
-        if os.path.exists(made):
+        printed, _ = call(["sh", settings["build"]], settings["max_time_s"])
+        made = _BUILT
+        if os.path.isfile(made):
             with open(made, encoding="utf-8") as file:
                 text = file.read()
             with open(made, "w", encoding="utf-8") as file:
                 file.write(f"#!/bin/sh\n{text}")
-    if os.path.exists(made):
+    if os.path.isfile(made):
         os.chmod(made, 0o755)
-        os.rename(made, "vpl_test")
+        # What a submission's own build has put there is not in the way.
+        clear(_PROGRAM)
+        os.rename(made, _PROGRAM)
     return printed
-
-
-def _left_out(directory: str, settings: Settings) -> tuple[str, ...]:
-    return _OWN if directory == settings["bundle"] else ()
 
 
 def write_environment(settings: Settings, students: list[str]) -> None:
@@ -94,32 +135,51 @@ def write_environment(settings: Settings, students: list[str]) -> None:
         **{f"VPL_SUBFILE{number}": name for number, name in enumerate(students)},
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
-    with open("vpl_environment.sh", "w", encoding="utf-8") as file:
+    with open(_ENVIRONMENT, "w", encoding="utf-8") as file:
         file.write("\n".join(["#!/bin/bash", *lines]) + "\n")
-    if not os.path.exists("common_script.sh"):
-        shutil.copy(os.path.join(os.path.dirname(__file__), "vpl_common.sh"), "common_script.sh")
+    if not os.path.exists(_COMMON):
+        shutil.copy(os.path.join(os.path.dirname(__file__), "vpl_common.sh"), _COMMON)
 
 
-def call(words: list[str], seconds: float) -> str:
-    """Run a script of the activity; return what it printed."""
+def call(words: list[str], seconds: float) -> tuple[str, bool]:
+    """Run a script of the activity; return the last that it printed, and whether it was late."""
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=seconds,
-            check=False,
+            start_new_session=True,
         )
-        printed, late = done.stdout, ""
-    except subprocess.TimeoutExpired as error:
-        printed, late = error.stdout or b"", f"\nIt took longer than {seconds:g} s.\n"
     except OSError as error:
-        return f"{words[0]} cannot be run: {error}\n"
-    text = printed[:_MAX_OUTPUT].decode("utf-8", "replace") + late
+        raise BrokenError(f"{words[0]} cannot be run: {error}") from None
+    assert process.stdout is not None
+    printed, late = bytearray(), False
+    reader = threading.Thread(target=keep_last, args=(process.stdout, printed), daemon=True)
+    reader.start()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        late = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    # Programs that the script has left behind may hold its output open.
+    reader.join(_LEFT_BEHIND_S)
+    text = printed.decode("utf-8", "replace")
+    if late:
+        text += f"\nIt took longer than {seconds:g} s.\n"
     # For staff, who see what the tests print.
     sys.stderr.write(text)
-    return text
+    return text, late
+
+
+def keep_last(stream: IO[bytes], printed: bytearray) -> None:
+    """Read a stream to its end, and keep the last `_MAX_OUTPUT` bytes: grades come last."""
+    with stream:
+        while data := os.read(stream.fileno(), 65536):
+            printed += data
+            del printed[:-_MAX_OUTPUT]
 
 
 def comments(printed: str) -> str:

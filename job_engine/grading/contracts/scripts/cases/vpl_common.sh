@@ -1,3 +1,4 @@
+#!/bin/bash
 # Functions that scripts of Moodle VPL activities expect of `common_script.sh`.
 . ./vpl_environment.sh
 export LC_ALL=$VPL_LANG

@@ -1,0 +1,33 @@
+"""Puts files into a directory that a submission has filled, or a program has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+
+
+def clear(path: str) -> None:
+    """Remove what is at a path, whatever it is; nothing need be there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def put_all(source: str, target: str, leave_out: Iterable[str] = ()) -> None:
+    """Copy what is in a directory, if there is one, into another; it replaces what is in its way.
+
+    Links are copied as links; `leave_out` names directories in it that are not.
+    """
+    for directory, folders, files in os.walk(source):
+        if directory == source:
+            folders[:] = [name for name in folders if name not in leave_out]
+        place = os.path.join(target, os.path.relpath(directory, source))
+        if not os.path.isdir(place):
+            clear(place)
+            os.mkdir(place)
+        links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
+        for name in (*files, *links):
+            clear(os.path.join(place, name))
+            shutil.copy2(os.path.join(directory, name), place, follow_symlinks=False)
