@@ -35,11 +35,11 @@ _CASES_MAIN: Final = (
     f"from {CASES_HARNESS} import harness; sys.exit(harness.main(sys.argv[1]))"
 )
 _VPL_MAIN: Final = _CASES_MAIN.replace("harness", "activity")
+_SUBMITTY_MAIN: Final = _CASES_MAIN.replace("harness", "submitty")
 CLASSROOM_HARNESS: Final = "classroom.py"
 CLASSROOM_SETTINGS: Final = "classroom.json"
 CHECK50_HARNESS: Final = "check50.py"
 CHECK50_SETTINGS: Final = "check50.json"
-SUBMITTY_HARNESS: Final = "submitty.py"
 SUBMITTY_SETTINGS: Final = "submitty.json"
 _CLASSROOM_S: Final = 600.0
 """Upper bound, in seconds, of all tests of a repository together."""
@@ -186,12 +186,12 @@ def _submitty(document: Mapping[str, Any]) -> dict[str, Any]:
     options = _options(Submitty, document, "submitty")
     count = sum(len(test.command) for test in options.tests)
     seconds = min(_CLASSROOM_S, 60 + options.time_s * count)
-    names = (f"{ENGINE_MOUNT}/{name}" for name in (SUBMITTY_HARNESS, SUBMITTY_SETTINGS))
+    settings = f"{ENGINE_MOUNT}/{SUBMITTY_SETTINGS}"
     return {
         "flavour": "large",
         "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
         "limits": {"wall_time_s": seconds, "cpu_time_s": seconds},
-        "phases": {"test": {"command": ["python3", *names]}},
+        "phases": {"test": {"command": ["python3", "-c", _SUBMITTY_MAIN, settings]}},
         "results": {"format": "stream", "forgeable": True},
     }
 

@@ -26,7 +26,6 @@ from job_engine.grading.contracts.expand import (
     CLASSROOM_HARNESS,
     CLASSROOM_SETTINGS,
     ENGINE_MOUNT,
-    SUBMITTY_HARNESS,
     SUBMITTY_SETTINGS,
 )
 from job_engine.grading.contracts.source import merge, modules, script
@@ -115,17 +114,14 @@ def vpl_files(assignment: Assignment) -> dict[str, bytes]:
 
 
 def submitty_files(assignment: Assignment) -> dict[str, bytes]:
-    """Return the harness of Submitty's tests and its settings."""
+    """Return the harness of Submitty's tests, a module of that of plain cases, and its settings."""
     assert assignment.submitty is not None  # it goes with the contract
     settings = {
         **assignment.submitty.model_dump(mode="json"),
         "bundle": assignment.mounts.tests,
         "results": f"{assignment.mounts.results}/{assignment.results.path or DEFAULT_PATH}",
     }
-    return {
-        SUBMITTY_HARNESS: script(SUBMITTY_HARNESS).encode(),
-        SUBMITTY_SETTINGS: _json(settings),
-    }
+    return {**modules(CASES_HARNESS), SUBMITTY_SETTINGS: _json(settings)}
 
 
 def check50_files(assignment: Assignment) -> dict[str, bytes]:

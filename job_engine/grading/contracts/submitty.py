@@ -43,6 +43,7 @@ _UNSUPPORTED: Final = (
     "input_generation_commands",
 )
 _MIN_TIME_S: Final = 20.0
+_SOURCES: Final = ("c", "cpp", "cxx", "h", "hpp", "hxx", "java")
 
 
 def _list(value: Any) -> Any:
@@ -94,6 +95,8 @@ class Submitty(StrictModel):
     tests: list[SubmittyTest] = Field(min_length=1)
     time_s: float = Field(_MIN_TIME_S, gt=0, allow_inf_nan=False)
     """Of each command."""
+    sources: Words = [f"**/*.{ending}" for ending in _SOURCES]
+    """Patterns of the files that a compilation may find where it makes its own."""
 
 
 def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
@@ -115,6 +118,9 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
         checks = test.get("validation") or []
         test["validation"] = [{**check, **METHODS[check["method"]]} for check in _list(checks)]
     found: dict[str, Any] = {"submitty": {"tests": kept}}
+    copied = config.get("autograding")
+    if isinstance(copied, Mapping) and "submission_to_compilation" in copied:
+        found["submitty"]["sources"] = copied["submission_to_compilation"]
     options = config.get("container_options")
     if config.get("autograding_method") == "docker" and isinstance(options, Mapping):
         found |= {"image": options["container_image"]} if "container_image" in options else {}

@@ -12,7 +12,7 @@ from job_engine.errors import AssignmentError
 from job_engine.grading.contracts import submitty
 from job_engine.grading.contracts.grader_input import submitty_files
 from job_engine.grading.contracts.recognise import bundle_of
-from job_engine.grading.contracts.scripts import submitty as harness
+from job_engine.grading.contracts.scripts.cases import submitty as harness
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings
@@ -47,10 +47,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         config: str, handed_in: dict[str, str], expected: dict[str, str]
     ) -> tuple[int, list[dict[str, Any]]]:
         bundle = tmp_path / "bundle" / "config"
-        (bundle / "test_output").mkdir(parents=True)
+        (bundle / "test_output").mkdir(parents=True, exist_ok=True)
         for name, text in expected.items():
+            (bundle / "test_output" / name).parent.mkdir(parents=True, exist_ok=True)
             (bundle / "test_output" / name).write_text(text)
         for name, text in handed_in.items():
+            (student / name).parent.mkdir(parents=True, exist_ok=True)
             (student / name).write_text(text)
         document = submitty.document(("config/config.json",), lambda _: config.encode())
         given = json.dumps({"name": "a", "contract": "submitty", **document})
@@ -158,6 +160,61 @@ def test_an_expected_file_that_is_not_there_is_the_assignments_fault(run: Any) -
 def test_what_is_not_taken(config: str, why: str) -> None:
     with pytest.raises(AssignmentError, match=why):
         submitty.document(("config.json",), lambda _: config.encode())
+
+
+def test_a_program_that_was_handed_in_is_not_compiled(run: Any) -> None:
+    forged = {"main.c": "int main(", "a.out": "#!/bin/sh\nprintf 'b\\na\\n'\n"}
+    _, (_, builds, prints, _) = run(CONFIG, forged, EXPECTED)
+    assert (builds["score"], prints["score"]) == (0, 0)
+    _, (_, builds, _, _) = run(CONFIG, {"main.c": MAIN.replace("%s", "")}, {})
+    assert builds["score"] == 2
+
+
+@pytest.mark.parametrize(("patterns", "score"), [([], 0), (["**/*.py"], 1)])
+def test_sources_stay_where_a_compilation_makes_nothing_else(
+    run: Any, patterns: list[str], score: float
+) -> None:
+    checks = {"type": "Compilation", "command": "true", "executable_name": "*.py", "points": 1}
+    config: dict[str, Any] = {"testcases": [checks]}
+    if patterns:
+        config["autograding"] = {"submission_to_compilation": patterns}
+    _, (_, test) = run(json.dumps(config), {"main.py": ""}, {})
+    assert test["score"] == score
+
+
+def test_what_is_in_the_way_of_the_harness_is_replaced(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "student" / "loop").symlink_to("loop")
+    handed_in = {"STDOUT.txt/x": "", "STDERR.txt/x": "", "lib": "", "in.txt/x": ""}
+    given = {f"../{name}": "42\n" for name in ("provided_code/lib/a", "provided_code/loop")}
+    given |= {"../test_input/in.txt": "42\n", "42.txt": "42\n"}
+    check = {"method": "diff", "expected_file": "42.txt"}
+    tests = [
+        {"command": f"cat {name}", "points": 1, "validation": [check]}
+        for name in ("lib/a", "loop", "in.txt")
+    ]
+    code, (_, *found) = run(json.dumps({"testcases": tests}), handed_in, given)
+    assert (code, [test["score"] for test in found]) == (0, [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        "rm STDERR.txt",
+        "rm STDERR.txt; mkdir STDERR.txt",
+        "mkfifo STDOUT_1.txt STDERR_1.txt",
+        "rm STDERR_0.txt; mkfifo STDERR_0.txt",
+        "cd ..; rm -rf $OLDPWD; touch $OLDPWD",
+    ],
+)
+def test_what_a_program_leaves_behind_stops_no_test(run: Any, does: str) -> None:
+    check = {"method": "errorIfEmpty", "actual_file": "STDOUT*.txt"}
+    test = {"command": [does, "false"], "points": 1, "validation": [check]}
+    last = {"command": "echo x", "points": 1, "validation": [check]}
+    code, (_, _, found) = run(json.dumps({"testcases": [test, last]}), {}, {})
+    assert (code, found["score"]) == (0, 1)
+    made = {"type": "Compilation", "command": ["mkfifo p", does], "points": 1}
+    code, (_, _, found) = run(json.dumps({"testcases": [made, last]}), {}, {})
+    assert code == 0
 
 
 def test_a_configuration_is_an_assignment(tmp_path: Path) -> None:

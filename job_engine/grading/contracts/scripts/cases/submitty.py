@@ -7,6 +7,7 @@ It runs in the sandbox of the tests, beside the student's code. Its settings are
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import glob
 import json
 import math
@@ -19,15 +20,14 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from .checkers import BrokenError
+from .files import clear, put_all
+
 Test = dict[str, Any]
 _MAX_SHOWN = 2_000
 _MAX_LINES = 5_000
 """Lines of each output that are compared."""
 _INPUTS = ("test_input", "provided_code")
-
-
-class BrokenError(Exception):
-    """The assignment is at fault."""
 
 
 def main(settings_file: str) -> int:
@@ -37,23 +37,47 @@ def main(settings_file: str) -> int:
     config = settings["bundle"]
     if os.path.isdir(os.path.join(config, "config")):
         config = os.path.join(config, "config")
-    with tempfile.TemporaryDirectory() as work:
-        base = os.path.join(work, "submission")
-        shutil.copytree(".", base, symlinks=True)
-        copy_into(os.path.join(config, "provided_code"), base)
+    work = tempfile.mkdtemp()
+    base = os.path.join(work, "submission")
+    try:
+        copy_tree(".", base)
+        drop_made(base, settings)
+        put_all(os.path.join(config, "provided_code"), base)
         stand_ins(work)
-        try:
-            with open(settings["results"], "w", encoding="utf-8") as results:
-                total = sum(t["points"] for t in settings["tests"] if not t["extra_credit"])
-                write_line(results, {"planned": len(settings["tests"]), "max_score": total})
-                for number, test in enumerate(settings["tests"], 1):
-                    place = os.path.join(work, f"test{number:02}")
-                    write_line(results, run_test(test, number, base, place, config, settings))
-        except BrokenError as error:
-            os.unlink(settings["results"])
-            sys.stderr.write(f"The assignment is broken: {error}\n")
-            return 3
+        with open(settings["results"], "w", encoding="utf-8") as results:
+            total = sum(t["points"] for t in settings["tests"] if not t["extra_credit"])
+            write_line(results, {"planned": len(settings["tests"]), "max_score": total})
+            for number, test in enumerate(settings["tests"], 1):
+                place = os.path.join(work, f"test{number:02}")
+                write_line(results, run_test(test, number, base, place, config, settings))
+    except BrokenError as error:
+        os.unlink(settings["results"])
+        sys.stderr.write(f"The assignment is broken: {error}\n")
+        return 3
+    finally:
+        # Programs may be writing there still.
+        shutil.rmtree(work, ignore_errors=True)
     return 0
+
+
+def copy_tree(source: str, target: str) -> None:
+    """Copy a directory, but for what cannot be, such as pipes that a program has made."""
+    with contextlib.suppress(shutil.Error):
+        shutil.copytree(source, target, symlinks=True)
+
+
+def drop_made(base: str, settings: dict[str, Any]) -> None:
+    """Remove what the submission has in the place of what has to be compiled.
+
+    In Submitty only files that are sources get to a compilation.
+    """
+    for test in settings["tests"]:
+        names = test["executable_name"] if test["type"] == "Compilation" else []
+        for path in (path for name in names for path in glob.glob(os.path.join(base, name))):
+            name = os.path.relpath(path, base)
+            sources = (pattern.removeprefix("**/") for pattern in settings["sources"])
+            if os.path.isdir(path) or not any(fnmatch.fnmatch(name, s) for s in sources):
+                clear(path)
 
 
 def stand_ins(work: str) -> None:
@@ -67,12 +91,6 @@ def stand_ins(work: str) -> None:
         os.environ["PATH"] = os.environ.get("PATH", os.defpath) + os.pathsep + directory
 
 
-def copy_into(source: str, target: str) -> None:
-    """Copy what is in a directory, if there is one, over what is in another."""
-    if os.path.isdir(source):
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-
-
 def write_line(results: TextIO, value: object) -> None:
     """Write one line, whole."""
     results.write(json.dumps(value) + "\n")
@@ -82,24 +100,17 @@ def write_line(results: TextIO, value: object) -> None:
 def run_test(
     test: Test, number: int, base: str, place: str, config: str, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Run one test in a directory of its own; what a compilation made stays for later ones."""
-    if test["type"] == "Execution":
-        shutil.copytree(base, place, symlinks=True)
-        for name in _INPUTS:
-            copy_into(os.path.join(config, name), place)
-    else:
+    """Run one test; return its result."""
+    if test["type"] != "Execution":
         place = base
-    printed = ""
-    for index, command in enumerate(test["command"]):
-        suffix = f"_{index}" if len(test["command"]) > 1 else ""
-        printed += run(command, place, suffix, settings["time_s"])
-    lost, problems = 0.0, []
-    for check in checks_of(test):
-        grade, problem = judge(check, place, os.path.join(config, "test_output"))
-        lost += check["deduction"] * (1 - grade)
-        if problem:
-            problems.append(check["failure_message"] or problem)
-    part = min(1.0, max(0.0, 1 - lost))
+    try:
+        if test["type"] == "Execution":
+            lay_out(base, place, config)
+        printed = run_all(test, place, settings["time_s"])
+        part, problems = score(test, place, os.path.join(config, "test_output"))
+    except OSError as error:
+        # What is in the way was put there by the submission, or by a program of its.
+        printed, part, problems = "", 0.0, [f"cannot be run: {error.strerror or error}"]
     points = float(math.floor(part * test["points"] + 1e-6))
     return {
         "name": f"Test {number} {test['title']}".strip(),
@@ -109,6 +120,33 @@ def run_test(
         "output": "\n".join([*problems, *([printed] if problems else [])])[:_MAX_SHOWN],
         "visibility": "hidden" if test["hidden"] else "visible",
     }
+
+
+def lay_out(base: str, place: str, config: str) -> None:
+    """Make the directory of one test, with what compilations have made."""
+    copy_tree(base, place)
+    for name in _INPUTS:
+        put_all(os.path.join(config, name), place)
+
+
+def run_all(test: Test, place: str, seconds: float) -> str:
+    """Run the commands of a test; return what they printed as errors."""
+    numbered = len(test["command"]) > 1
+    return "".join(
+        run(command, place, f"_{index}" if numbered else "", seconds)
+        for index, command in enumerate(test["command"])
+    )
+
+
+def score(test: Test, place: str, expected: str) -> tuple[float, list[str]]:
+    """Return the part of its points that a test gives, and what is wrong."""
+    lost, problems = 0.0, []
+    for check in checks_of(test):
+        grade, problem = judge(check, place, expected)
+        lost += check["deduction"] * (1 - grade)
+        if problem:
+            problems.append(check["failure_message"] or problem)
+    return min(1.0, max(0.0, 1 - lost)), problems
 
 
 def checks_of(test: Test) -> list[dict[str, Any]]:
@@ -131,6 +169,8 @@ def run(command: str, place: str, suffix: str, seconds: float) -> str:
     """Run a command; keep its output in files, and return what it printed as an error."""
     out, err = (os.path.join(place, f"{name}{suffix}.txt") for name in ("STDOUT", "STDERR"))
     program = next(iter(command.split()), "")
+    clear(out)
+    clear(err)
     with open(out, "wb") as stdout, open(err, "wb") as stderr:
         if "/" in program and not os.path.exists(os.path.join(place, program)):
             # A shell would say so in the name of the program, where errors are expected of it.
@@ -157,7 +197,9 @@ def run(command: str, place: str, suffix: str, seconds: float) -> str:
 
 
 def text_of(path: str) -> str:
-    """Return the text of a file."""
+    """Return the text of a file; none of what is no file, which a program may have put there."""
+    if not os.path.isfile(path):
+        return ""
     with open(path, "rb") as file:
         return file.read(1 << 20).decode("utf-8", "replace").replace("\r\n", "\n")
 
@@ -209,7 +251,3 @@ def common(one: list[Any], other: list[Any]) -> int:
             row[index] = before + 1 if left == right else max(above, row[index - 1])
             before = above
     return row[-1]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
