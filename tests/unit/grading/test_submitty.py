@@ -184,16 +184,18 @@ def test_sources_stay_where_a_compilation_makes_nothing_else(
 
 def test_what_is_in_the_way_of_the_harness_is_replaced(run: Any, tmp_path: Path) -> None:
     (tmp_path / "student" / "loop").symlink_to("loop")
+    (tmp_path / "student" / "away").symlink_to("/proc")
     handed_in = {"STDOUT.txt/x": "", "STDERR.txt/x": "", "lib": "", "in.txt/x": ""}
     given = {f"../{name}": "42\n" for name in ("provided_code/lib/a", "provided_code/loop")}
+    given["../provided_code/away/a"] = "42\n"
     given |= {"../test_input/in.txt": "42\n", "42.txt": "42\n"}
     check = {"method": "diff", "expected_file": "42.txt"}
     tests = [
         {"command": f"cat {name}", "points": 1, "validation": [check]}
-        for name in ("lib/a", "loop", "in.txt")
+        for name in ("lib/a", "loop", "away/a", "in.txt")
     ]
     code, (_, *found) = run(json.dumps({"testcases": tests}), handed_in, given)
-    assert (code, [test["score"] for test in found]) == (0, [1, 1, 1])
+    assert (code, [test["score"] for test in found]) == (0, [1, 1, 1, 1])
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,8 @@ def test_a_submission_brings_no_program_where_there_is_no_script(run: Any, name:
     assert (code, [line["score"] for line in lines]) == (0, [0])
 
 
-def test_a_directory_in_the_place_of_a_file_of_the_activity(run: Any) -> None:
+def test_a_directory_in_the_place_of_a_file_of_the_activity(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "student" / "away.sh").symlink_to("/proc/self/status")
     files = {"vpl_evaluate.cases": "output = 42", "data.txt": "42", "more/x.txt": ""}
     handed_in = {"main.py": "print(open('data.txt').read())", "data.txt/x": "", "more": ""}
     code, (_, test) = run(files, handed_in)

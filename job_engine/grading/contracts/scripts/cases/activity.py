@@ -57,7 +57,8 @@ def lay_out(settings: Settings) -> None:
     put_all(settings["bundle"], ".", leave_out=_OWN)
     write_environment(settings, students)
     for name in os.listdir("."):
-        if name.endswith(".sh") and os.path.isfile(name):
+        # What a link points to may be nobody's to change.
+        if name.endswith(".sh") and os.path.isfile(name) and not os.path.islink(name):
             os.chmod(name, 0o755)
             if os.path.isfile(os.path.join(settings["bundle"], name)):
                 name_shell(name)

@@ -24,7 +24,7 @@ def put_all(source: str, target: str, leave_out: Iterable[str] = ()) -> None:
         if directory == source:
             folders[:] = [name for name in folders if name not in leave_out]
         place = os.path.join(target, os.path.relpath(directory, source))
-        if not os.path.isdir(place):
+        if os.path.islink(place) or not os.path.isdir(place):
             clear(place)
             os.mkdir(place)
         links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
