@@ -204,7 +204,12 @@ chmod +x vpl_execution
 
 @pytest.mark.parametrize(
     ("prints", "code", "grade"),
-    [("Grade :=>> 40", 0, 40), ("Grade :=>> 1\\nGrade :=>>140", 0, 100), ("no grade", 3, None)],
+    [
+        ("Grade :=>> 40", 0, 40),
+        ("Grade :=>> 1\\nGrade :=>>140", 0, 100),
+        ("Grade :=>> 7.5 \\nGrade :=>> nan", 0, 7.5),
+        ("no grade", 3, None),
+    ],
 )
 def test_an_evaluation_of_its_own(run: Any, prints: str, code: int, grade: float | None) -> None:
     ended, lines = run({"vpl_evaluate.sh": EVALUATE}, {"main.py": f'print("{prints}")'})

@@ -23,7 +23,7 @@ from .checkers import BrokenError
 from .files import clear, put_all
 
 Settings = dict[str, Any]
-_GRADE = re.compile(r"^Grade :=>>(.*)$", re.MULTILINE)
+_GRADE = re.compile(r"^Grade :=>>[ \t]*([-+]?(?:\d+\.?\d*|\.\d+))\s*$", re.MULTILINE | re.ASCII)
 _COMMENT = "Comment :=>>"
 _MAX_OUTPUT = 1 << 20
 _MAX_SHOWN = 8_000
@@ -95,11 +95,9 @@ def evaluate(settings: Settings) -> int:
         why = f"The evaluation took longer than {seconds:g} s.\n{comments(printed)}"
         return write_result(settings, settings["grade_min"], why)
     grades = _GRADE.findall(printed)
-    try:
-        grade = float(grades[-1])
-    except (IndexError, ValueError):
-        raise BrokenError(f"it printed no grade (Grade :=>>).\n{printed[-2000:]}") from None
-    return write_result(settings, grade, comments(printed))
+    if not grades:
+        raise BrokenError(f"it printed no grade (Grade :=>>).\n{printed[-2000:]}")
+    return write_result(settings, float(grades[-1]), comments(printed))
 
 
 def build(settings: Settings) -> str:
