@@ -88,6 +88,9 @@ class Executor:
             {"state": [JobState.CANCELED, JobState.FAILED]},
         )
         self._claimer = self._make_claimer()
+        # Only our clock may have ended the session: then it comes back, with claims that were
+        # let go because it was lost, and registering finds and releases them.
+        self._session.on_lost(self._claimer.register_again)
 
     def _make_claimer(self) -> Claimer:
         return Claimer(

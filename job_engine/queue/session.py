@@ -248,14 +248,25 @@ class ZooKeeperSession:
     def _note_pong(self, sent_at: float) -> None:
         with self._lock:
             # Only answers to requests reveal a new session.
-            if self._session_id == self._connected_id:
+            if self._session_id == self._connected_id and not self._is_overdue():
                 self._answered_at = max(self._answered_at, sent_at)
+
+    def _is_overdue(self) -> bool:
+        """Whether the clock has ended the session, which `_check_clock` has yet to notice.
+
+        No answer may hide that: whoever asked in the meantime was told that it is lost, and
+        has forgotten the claims that it holds. The caller holds the lock.
+        """
+        return self._session_id is not None and not self._lost and not self._within_clock()
 
     def _note_answer(self, session_id: int, sent_at: float) -> None:
         with self._lock:
             fresh = self._session_id != session_id
             expired_unseen = fresh and not self._lost
-        if expired_unseen:
+            overdue = self._is_overdue()
+        if overdue:
+            self._lose("silent")
+        elif expired_unseen:
             # A new session may answer before the old one counts as lost.
             self._lose("replaced")
         with self._lock:
@@ -263,7 +274,7 @@ class ZooKeeperSession:
             self._answered_at = sent_at
             self._lost = False
         self._alive.set()
-        if fresh:
+        if fresh or overdue:
             log.info("zookeeper.session", session=f"{session_id:x}")
 
     def _check_clock(self) -> None:

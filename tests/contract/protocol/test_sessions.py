@@ -86,6 +86,37 @@ def test_who_is_cut_off_stops_before_another_may_begin(world: World) -> None:
     assert world.book.jobs[run.job.id].state is JobState.RUNNING
 
 
+@pytest.mark.parametrize("noticed", [True, False])
+def test_what_was_let_go_as_lost_is_released_when_the_session_comes_back(
+    world: World, noticed: bool
+) -> None:
+    """no-silent-loss: our clock has ended a session that ZooKeeper still has.
+
+    It may do so unnoticed, between two looks at it, but not by who asks in between.
+    """
+    job = _pushed(world)
+    one, _ = world.executors
+    one.claims()
+    if noticed:
+        one.net.cut = True
+    else:
+        one.paused = True
+    world.pass_time(8)
+    one.paused = False
+    one.ends(0, "success")
+    one.reports()
+    assert one.quiet
+    assert len(world.zk.taken) == 1
+    one.net.cut = False
+    one.session.tick()
+    one.claims()
+    for _ in one.runs:
+        one.ends(0, "success")
+    one.reports()
+    assert world.book.jobs[job].state is JobState.SUCCESS
+    assert not world.zk.taken
+
+
 def test_the_clock_goes_on_while_kazoo_is_between_two_connections(world: World) -> None:
     """lost-means-stop: for a moment kazoo is CONNECTED, in no session."""
     session = world.executors[0].session
