@@ -157,28 +157,12 @@ def _classroom(document: Mapping[str, Any]) -> dict[str, Any]:
     """One phase for all tests, as large as GitHub's runners, with the sum of the time-outs."""
     tests = _options(Classroom, document, "classroom").tests
     seconds = min(_CLASSROOM_S, sum(60 * test.timeout for test in tests))
-    settings = f"{ENGINE_MOUNT}/{CLASSROOM_SETTINGS}"
-    return {
-        "flavour": "large",
-        "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
-        "limits": {"wall_time_s": seconds, "cpu_time_s": seconds},
-        "phases": {
-            "test": {"command": ["python3", f"{ENGINE_MOUNT}/{CLASSROOM_HARNESS}", settings]}
-        },
-        "results": {"format": "stream", "forgeable": True},
-    }
+    return _one_phase(seconds, f"{ENGINE_MOUNT}/{CLASSROOM_HARNESS}", settings=CLASSROOM_SETTINGS)
 
 
 def _check50(_: Mapping[str, Any]) -> dict[str, Any]:
     """One phase for check50 and the student's program, which it runs."""
-    command = ["python3", f"{ENGINE_MOUNT}/{CHECK50_HARNESS}", f"{ENGINE_MOUNT}/{CHECK50_SETTINGS}"]
-    return {
-        "flavour": "large",
-        "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
-        "limits": {"wall_time_s": 120, "cpu_time_s": 120},
-        "phases": {"test": {"command": command}},
-        "results": {"format": "stream", "forgeable": True},
-    }
+    return _one_phase(120, f"{ENGINE_MOUNT}/{CHECK50_HARNESS}", settings=CHECK50_SETTINGS)
 
 
 def _submitty(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,25 +170,26 @@ def _submitty(document: Mapping[str, Any]) -> dict[str, Any]:
     options = _options(Submitty, document, "submitty")
     count = sum(len(test.command) for test in options.tests)
     seconds = min(_CLASSROOM_S, 60 + options.time_s * count)
-    settings = f"{ENGINE_MOUNT}/{SUBMITTY_SETTINGS}"
-    return {
-        "flavour": "large",
-        "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
-        "limits": {"wall_time_s": seconds, "cpu_time_s": seconds},
-        "phases": {"test": {"command": ["python3", "-c", _SUBMITTY_MAIN, settings]}},
-        "results": {"format": "stream", "forgeable": True},
-    }
+    return _one_phase(seconds, "-c", _SUBMITTY_MAIN, settings=SUBMITTY_SETTINGS)
 
 
 def _vpl(document: Mapping[str, Any]) -> dict[str, Any]:
     """One phase for the scripts of the activity and the student's program."""
     seconds = 2 * _options(Vpl, document, "vpl").max_time_s
-    settings = f"{ENGINE_MOUNT}/{CASES_SETTINGS}"
+    return _one_phase(seconds, "-c", _VPL_MAIN, settings=CASES_SETTINGS)
+
+
+def _one_phase(seconds: float, *harness: str, settings: str) -> dict[str, Any]:
+    """Have the tests' phase run one of the engine's harnesses beside the student's program.
+
+    `harness` are arguments of python3, and `settings` is the name of the harness's file of them.
+    """
+    command = ["python3", *harness, f"{ENGINE_MOUNT}/{settings}"]
     return {
         "flavour": "large",
         "mounts": {"submission": SUBMISSION_MOUNT, "tests": BUNDLE_MOUNT},
         "limits": {"wall_time_s": seconds, "cpu_time_s": seconds},
-        "phases": {"test": {"command": ["python3", "-c", _VPL_MAIN, settings]}},
+        "phases": {"test": {"command": command}},
         "results": {"format": "stream", "forgeable": True},
     }
 
