@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 MAX_DEPTH: Final = 100
-"""Nested objects and arrays that a body may have; storing and writing them has limits too."""
+"""Deepest nesting of a JSON body; databases and the JSON writer have limits too."""
 _INT64: Final = 2**63
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """An escaped NUL in JSON, but not an escaped backslash before the same letters."""
 _JSON: Final = "application/json"
 _NOT_JSON: Final = ", and this one came as {}: send it with 'Content-Type: application/json'"
-"""What whoever leaves the header to curl has to be told."""
+"""Hint for a body that is not declared as JSON: curl's `--data` sends it as a form."""
 _SMALL: Final = 16 * 1024
-"""Bytes that are parsed on the event loop; more would delay every other request."""
+"""Largest request, in bytes, that is parsed on the event loop; larger ones would block it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Call:
     body: Any = None
     form: Mapping[str, list[str]] = field(default_factory=dict)
     media_type: str = _JSON
-    """What the body is, without parameters."""
+    """Media type of the body, without parameters."""
 
     def json_object(self) -> dict[str, Any]:
         """Return the body as an object. Raises `InvalidResourceError` for anything else."""
@@ -111,7 +111,7 @@ async def make_call(request: Request, services: Services, who: Identity = ANONYM
 
 
 def _media_type(header: str) -> str:
-    """Return what a body is, without parameters; JSON where nobody says."""
+    """Return the media type in a `Content-Type`, without parameters; JSON if it is empty."""
     return header.partition(";")[0].strip().lower() or _JSON
 
 
@@ -120,7 +120,7 @@ def _is_json(media_type: str) -> bool:
 
 
 def _first(header: str | None) -> str:
-    """Return the first of a list: what the proxy next to the client has added."""
+    """Return the first item of a header's list, which the proxy next to the client has set."""
     return (header or "").partition(",")[0].strip()
 
 
@@ -140,9 +140,9 @@ def _parse(raw: bytes, media_type: str, query: str) -> tuple[Any, Mapping[str, l
 def parse_json(raw: bytes) -> Any:
     """Parse JSON, and refuse values that could not be stored or written again.
 
-    Raises `MalformedJsonError` for numbers that are not finite or have more than 64 bits,
-    unpaired surrogates, NUL characters (which PostgreSQL has no room for), and what is
-    nested more than `MAX_DEPTH` deep.
+    Raises `MalformedJsonError` for malformed JSON, numbers that are not finite or have more
+    than 64 bits, unpaired surrogates, NUL characters (which PostgreSQL cannot store), and
+    nesting deeper than `MAX_DEPTH`.
     """
     try:
         # Decoded here: `json` would guess at UTF-16, and lets unpaired surrogates pass.
@@ -161,7 +161,7 @@ def parse_json(raw: bytes) -> Any:
 
 
 class _UnstorableError(ValueError):
-    """A value that may be JSON, but none that can be kept: says which."""
+    """A JSON value that cannot be stored; the message names it."""
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -182,7 +182,7 @@ def _small_integer(text: str) -> int:
     return number
 
 
-# Made once: `json.loads` would make one for each text.
+# Made once, because `json.loads` makes a new decoder for each call.
 _DECODER: Final = json.JSONDecoder(
     parse_constant=_refuse, parse_float=_finite, parse_int=_small_integer
 )
@@ -198,7 +198,7 @@ def _check_characters(text: str) -> None:
 
 
 def limit_depth(value: Any) -> None:
-    """Raise `ValueError` for what is nested more than `MAX_DEPTH` deep."""
+    """Raise `ValueError` for a value that is nested deeper than `MAX_DEPTH`."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [

@@ -1,8 +1,8 @@
-"""The way to jobs, past FastAPI.
+"""A dispatcher that routes requests for jobs past FastAPI.
 
-What FastAPI and Starlette do for a request of any kind (a stack of handlers of errors and
-exits, and every route asked in turn) takes a quarter of what a small one costs the event
-loop, and jobs are what nearly all requests are about.
+For a small request, FastAPI's and Starlette's own dispatch (exception middleware, exit stacks,
+matching one route after another) takes a quarter of the event loop's time. Nearly all requests
+are for jobs.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _RESOURCE: Final = "/api/job/{uuid}"
 _OF_ONE: Final = _COLLECTION + "/"
 
 AnswerError = Callable[[Request, Exception], Awaitable[Response]]
-"""Makes the answer of an error of ours."""
+"""Makes the response for an error of the engine."""
 
 
 class Shortcut:
-    """Answers for a collection of jobs, and for one, by their own routes' endpoints."""
+    """Calls the endpoints of the job collection and of single jobs directly."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[Route], answer_error: AnswerError) -> None:
-        """`app` answers everything else; `routes` are those of resources."""
+        """`app` answers all other requests; `routes` are those of the resource types."""
         self._app = app
         by_path = {route.path: route for route in routes}
         self._collection, self._resource = by_path[_COLLECTION], by_path[_RESOURCE]
@@ -49,7 +49,7 @@ class Shortcut:
         await response(scope, receive, send)
 
     def _route(self, scope: Scope) -> Route | None:
-        """Return the route that answers, and note what its path says; None: another one does."""
+        """Return the route of a request for jobs, and set its path parameters; else None."""
         path: str = scope["path"]
         if path == _COLLECTION:
             route, said = self._collection, {}

@@ -122,10 +122,10 @@ def watch_drain(
 
 
 def watch_registration(client: KazooClient, node: str, on_gone: Callable[[], None]) -> None:
-    """Call `on_gone` once this executor's own node is deleted, which is by somebody's hand.
+    """Call `on_gone` once this executor's own node is deleted, which only an operator does.
 
-    Who has none is seen by no leader: nothing is pushed for it, so that it claims nothing,
-    and would never find out.
+    Leaders do not see an executor without a node and push nothing for it, so it would have
+    nothing to claim and would not notice the deletion.
     """
 
     def seen(event: WatchedEvent) -> None:

@@ -43,7 +43,7 @@ def election(action: str) -> str:
 
 
 def action_of_election(child: str) -> str | None:
-    """Return what a child of `ELECTION` is the election for; None: one of somebody else."""
+    """Return the name of the election in a child of `ELECTION`; None for a foreign one."""
     return child.removeprefix(_FEED) if child.startswith(_FEED) else None
 
 

@@ -26,7 +26,7 @@ REMEDY: Final = "apt-get install --no-install-recommends default-jre-headless li
 DEBIAN_JARS: Final = Path("/usr/share/java")
 MAIN_CLASS: Final = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
-# Debian's jar names its dependencies in its manifest; slf4j-simple is what logs, to stderr.
+# The manifest of Debian's jar names its dependencies; slf4j-simple writes the log to stderr.
 _DEBIAN_CLASSPATH: Final = ("zookeeper.jar", "slf4j-simple.jar")
 
 # Set in the new process itself, and not by `preexec_fn`, which may deadlock in a parent
@@ -57,14 +57,18 @@ autopurge.purgeInterval=1
 class LocalZooKeeper:
     """A standalone ZooKeeper on loopback, as a child of this process.
 
-    `port` 0 means: any free one, chosen at the first start and kept from then on.
-    Sessions may be as short as two ticks. With `sync` off, a write is acknowledged
-    before it is on disk: fit for tests, where only processes die and never the machine.
-    `home` is an unpacked ZooKeeper release; None: Debian's package, or the release whose
-    `zkServer.sh` is on the PATH. `max_client_connections` 0 means no limit. The server
-    inherits the descriptors that it `holds`, and so a lock on them.
+    Args:
+        data_dir: directory of its data, its configuration and its log.
+        port: 0 is any free port, chosen at the first start and kept from then on.
+        sync: whether a write is on disk before it is acknowledged. False is for tests,
+            which kill processes but never the machine.
+        home: an unpacked ZooKeeper release; None: Debian's package, or the release whose
+            `zkServer.sh` is on the PATH.
+        max_client_connections: for each address; 0: no limit.
+        holds: descriptors that the server inherits, and with them the locks on these files.
 
-    Start it from a thread that lives as long as the server has to: it dies with it.
+    Sessions may be as short as two ticks. The server ends with the thread that started it,
+    so start it from a thread that lives as long as the server has to.
     """
 
     def __init__(
@@ -103,7 +107,7 @@ class LocalZooKeeper:
 
     @property
     def log_file(self) -> Path:
-        """What the server prints."""
+        """File that gets the server's output."""
         return self.data_dir / "zookeeper.log"
 
     def running(self) -> bool:
@@ -247,7 +251,7 @@ def ask(host: str, port: int, command: str, timeout_s: float = 2.0) -> str:
 
 
 def free_port() -> int:
-    """Return a loopback TCP port that nobody uses at the moment."""
+    """Return a loopback TCP port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

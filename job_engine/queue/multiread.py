@@ -1,8 +1,8 @@
-"""Many nodes read with one request: ZooKeeper's multiRead (3.6 and later), which kazoo lacks.
+"""Reading many nodes with one request: ZooKeeper's multiRead (3.6 and later), which kazoo lacks.
 
-One request costs a client in Python as much as the nodes of a whole batch, so this is
-most of what a claim costs. The format is `MultiOperationRecord` of ZooKeeper's
-`org.apache.zookeeper`, with reads in it. Tested against ZooKeeper 3.8.
+In Python a request costs as much as reading all nodes of a batch, so one request for each
+node would be most of the cost of a claim. The format is `MultiOperationRecord` of
+`org.apache.zookeeper`, with read operations. Tested against ZooKeeper 3.8.
 """
 
 from __future__ import annotations

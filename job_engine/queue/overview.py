@@ -1,4 +1,4 @@
-"""What ZooKeeper knows of an engine as a whole, for whoever looks at it from outside."""
+"""An overview of the queue and its leaders, read from ZooKeeper for `job-engine status`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from job_engine.queue import layout
 from job_engine.queue.transaction import answered
 
 _LOCK: Final = "__lock__"
-"""What kazoo's elections put before a candidate's sequence number."""
+"""Text before the sequence number in the name of a candidate's node (kazoo's elections)."""
 
 
 @dataclass(frozen=True)
 class Overview:
-    """How much is in the queue, and who leads."""
+    """The number of entries in the queue, and the leader of each election."""
 
     entries: int
     claimed: int
-    """Entries among them that an executor has taken."""
+    """Those of the entries that an executor has claimed."""
     leaders: Mapping[str, str]
-    """By the name of the election, an action's mostly, the distributor that leads it."""
+    """Name of the leading distributor, by election; most elections are named after an action."""
 
 
 def overview(client: KazooClient, queue_root: str = "/job") -> Overview:
-    """Look once; raises `QueueError` when ZooKeeper does not answer, or refuses."""
+    """Read it once. Raises `QueueError` if ZooKeeper does not answer, or refuses the client."""
     with answered():
         elections = _children(client, layout.ELECTION)
         # Foreign distributors have elections of their own there.

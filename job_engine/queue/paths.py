@@ -29,7 +29,7 @@ class QueuePaths:
         return f"{self.taken}/{name}"
 
     def empty(self, name: str) -> None:
-        """Delete what somebody put below an entry, which keeps it from being deleted itself."""
+        """Delete the children of an entry, because ZooKeeper deletes no node that has some."""
         client, entry = self._session.client, self.entry(name)
         with answered():
             for below in client.get_children(entry):

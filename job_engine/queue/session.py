@@ -252,10 +252,10 @@ class ZooKeeperSession:
                 self._answered_at = max(self._answered_at, sent_at)
 
     def _is_overdue(self) -> bool:
-        """Whether the clock has ended the session, which `_check_clock` has yet to notice.
+        """Whether the clock has ended the session, although `_check_clock` has not run yet.
 
-        No answer may hide that: whoever asked in the meantime was told that it is lost, and
-        has forgotten the claims that it holds. The caller holds the lock.
+        A later answer must not revive the session: callers that asked in the meantime were
+        told that it is lost, and have dropped their claims. The caller holds the lock.
         """
         return self._session_id is not None and not self._lost and not self._within_clock()
 

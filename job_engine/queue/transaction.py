@@ -73,7 +73,8 @@ class Transaction:
     def __init__(self, client: KazooClient, guard: str) -> None:
         """`guard` is the path of the session's (or leader's) own node: operation 0."""
         self._request = client.transaction()
-        # Its own methods look at each path and log each operation: a tenth of a claim's time.
+        # Filled directly: kazoo's own methods check each path and log each operation, which
+        # takes a tenth of a claim's time.
         self._operations: list[Any] = self._request.operations
         self._chroot: str = client.chroot
         self._acl: Sequence[ACL] = client.default_acl or OPEN_ACL_UNSAFE

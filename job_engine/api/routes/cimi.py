@@ -1,4 +1,4 @@
-"""CIMI over HTTP: which method of which path asks a resource type for what (§1.1)."""
+"""CIMI over HTTP: maps methods and paths to methods of resource types (docs/cimi.md §1.1)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ON_COLLECTION: Final[Mapping[str, str]] = {
     "POST": "add",
     "DELETE": "bulk_delete",
 }
-"""What a type is asked for by each method; the server keeps the body of an answer to HEAD."""
+"""Method of `ResourceType` for each HTTP method; the server drops the body for HEAD."""
 _ON_RESOURCE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("GET", "HEAD"), "get"),
     "PUT": "edit",
@@ -34,16 +34,16 @@ _ON_RESOURCE: Final[Mapping[str, str]] = {
 }
 _READ: Final = ("GET", "HEAD")
 _READABLE: Final = ("log", "get-context", "get-groups", "get-peers")
-"""Operations that GET asks for too."""
+"""Operations that accept GET as well as POST."""
 
 
 def cimi_routes(
     registry: Mapping[str, ResourceType], others: Sequence[BaseRoute] = ()
 ) -> list[Route]:
-    """Return the routes of every type, and of everything else under `/api` but for `others`.
+    """Return the routes of every type, and fallback routes for all paths not in `others`.
 
-    They read requests themselves, and are described in `openapi/cimi.py`: what FastAPI
-    would do for them costs as much as creating a job.
+    They are plain Starlette routes, because FastAPI's handling costs as much as creating a
+    job; `openapi/cimi.py` describes them.
     """
     routes = [route for name, kind in registry.items() for route in _of_type(name, kind)]
     return [*routes, *_of_entry_point(registry), *_of_the_rest(registry, others)]
@@ -83,12 +83,12 @@ def _of_type(name: str, kind: ResourceType) -> list[Route]:
 
 
 def _allowed(kind: ResourceType, requests: Mapping[str, str]) -> Sequence[str]:
-    """Return the methods that a type answers, of its collection or of one resource."""
+    """Return the HTTP methods among `requests` that a type supports."""
     return [method for method, request in requests.items() if kind.knows(request)]
 
 
 def _known(registry: Mapping[str, ResourceType], name: str, *further: str) -> Sequence[str]:
-    """Return the methods that are answered at a path of CIMI's; none: it is no such path."""
+    """Return the HTTP methods of the path `name/…further`; empty for an unknown path."""
     if name == ENTRY_POINT and not further:
         return [*_READ, "PUT"]
     if name in registry and len(further) < 2:
@@ -112,7 +112,7 @@ def _of_entry_point(registry: Mapping[str, ResourceType]) -> list[Route]:
 
 
 def _methods_at(others: Sequence[BaseRoute], request: Request) -> Sequence[str]:
-    """Return the methods that further routes answer at the request's path."""
+    """Return the HTTP methods that the routes `others` support at the request's path."""
     return [
         method
         for route in others
@@ -123,7 +123,7 @@ def _methods_at(others: Sequence[BaseRoute], request: Request) -> Sequence[str]:
 
 def _of_the_rest(registry: Mapping[str, ResourceType], others: Sequence[BaseRoute]) -> list[Route]:
     async def preflight(request: Request) -> Response:
-        # The contract's body cannot be: HTTP has none with a 204, and h11 enforces it.
+        # Without the body that docs/cimi.md names: HTTP forbids one with 204 (h11 enforces it).
         known = _known(registry, *request.path_params["path"].split("/")) or _methods_at(
             others, request
         )
@@ -144,9 +144,9 @@ def _of_the_rest(registry: Mapping[str, ResourceType], others: Sequence[BaseRout
     async def redirect(request: Request) -> Response:
         path = request.url.path
         if request.method not in _READ or path.startswith("//"):
-            # Whoever follows there would take the entry point for the answer.
+            # A client that follows the redirect would take the entry point for its answer.
             raise UnknownRouteError("unknown resource: the API is under /api/", path)
-        # Clients of GreenGrader ask whether it runs, and do not follow.
+        # GreenGrader's clients check with this that the server runs, and follow no redirect.
         location = {"Location": f"/api/{ENTRY_POINT}"}
         return json_response({"message": "Server is running"}, 302, location)
 
@@ -167,9 +167,9 @@ async def _serve(
     handle: Callable[[Call], Reply],
     allowed: Sequence[str] = (),
 ) -> Response:
-    """Find out who asks, and answer, in one thread: to change to another costs more than either.
+    """Identify the caller and run `handle` in one thread, because a second hand-over costs more.
 
-    `allowed` are the methods that are answered there.
+    `allowed` are the HTTP methods that a 405 lists.
     """
     services = services_of(request)
 

@@ -63,7 +63,7 @@ Silence = Annotated[float, Query(ge=0, le=MAX_GRACE_S)]
 
 @router.put("/actions")
 def publish_actions(request: ActionsRequest, services: Shared, who: Caller) -> ActionsRequest:
-    """Take what an executor tells of its actions; answers all that are known."""
+    """Store an executor's descriptions of its actions; answer with those of all actions."""
     allow(who, EXECUTOR)
     for description in request.actions:
         check_published(description)
@@ -73,7 +73,7 @@ def publish_actions(request: ActionsRequest, services: Shared, who: Caller) -> A
 
 @router.get("/actions")
 def known_actions(services: Shared, who: Caller) -> ActionsRequest:
-    """Return what is known of every action."""
+    """Return the descriptions of all actions."""
     allow(who, "group/nuvla-user", EXECUTOR, DISTRIBUTOR)
     return ActionsRequest(actions=list(services.store.actions.all()))
 
@@ -82,14 +82,14 @@ def known_actions(services: Shared, who: Caller) -> ActionsRequest:
 async def feed(
     action: Name, window: Window, services: Shared, who: Caller, version: Version = ANY_VERSION
 ) -> FeedReply:
-    """Return what to push now."""
+    """Return the jobs to push now."""
     allow(who, DISTRIBUTOR)
     return await services.threads.run(lambda: services.store.feed.feed(action, window, version))
 
 
 @router.post("/cleared")
 def cleared(request: EntriesRequest, services: Shared, who: Caller) -> EntriesReply:
-    """Forget entries that are gone."""
+    """Clear recorded entries that are no longer in the queue."""
     allow(who, DISTRIBUTOR)
     return EntriesReply(written=list(services.store.feed.cleared(request.entries)))
 
@@ -105,21 +105,21 @@ def entries(
 
 @router.get("/foreign")
 def foreign(action: Name, silent_s: Silence, services: Shared, who: Caller) -> ForeignRuns:
-    """Return the foreign runs that say nothing."""
+    """Return foreign runs without a change for `silent_s` seconds."""
     allow(who, DISTRIBUTOR)
     return ForeignRuns(runs=list(services.store.foreign.silent(action, silent_s)))
 
 
 @router.post("/foreign")
 def requeue(request: ForeignRuns, services: Shared, who: Caller) -> EntriesReply:
-    """Queue again what nothing carries any more."""
+    """Queue the jobs of silent foreign runs again, unless they have changed."""
     allow(who, DISTRIBUTOR)
     return EntriesReply(written=list(services.store.foreign.requeue(request.runs)))
 
 
 @router.post("/incarnation")
 def incarnation(services: Shared, who: Caller) -> IncarnationReply:
-    """Draw an incarnation."""
+    """Draw an incarnation that is greater than all earlier ones."""
     allow(who, DISTRIBUTOR)
     return IncarnationReply(incarnation=services.store.counters.draw_incarnation())
 
@@ -135,7 +135,7 @@ def schedule(request: ScheduleRequest, services: Shared, who: Caller) -> Schedul
 
 @router.post("/orphans")
 def orphans(request: OrphansRequest, services: Shared, who: Caller) -> OrphansReply:
-    """Fail the jobs that nobody can run."""
+    """Fail waiting jobs whose action no live executor has."""
     allow(who, DISTRIBUTOR)
     grace_s = min(request.grace_s, MAX_GRACE_S)
     failed = services.store.feed.fail_orphans(request.live_actions, grace_s)
@@ -144,7 +144,7 @@ def orphans(request: OrphansRequest, services: Shared, who: Caller) -> OrphansRe
 
 @router.post("/sweep")
 def sweep(services: Shared, who: Caller) -> SweepReply:
-    """Fail the jobs that have expired, and forget what is out of date."""
+    """Fail expired jobs, and delete outdated data."""
     allow(who, DISTRIBUTOR)
     services.store.estimates.prune()
     services.store.feed.forget_caught_up()
@@ -159,14 +159,14 @@ def sweep(services: Shared, who: Caller) -> SweepReply:
 
 @router.get("/shares")
 def list_shares(services: Shared, who: Caller, after: str | None = None) -> SharesReply:
-    """Return the weights that were set."""
+    """Return a page of the shares that have a weight of their own."""
     allow(who, ADMIN)
     return services.store.shares.list(after)
 
 
 @router.put("/shares")
 def set_share(request: Share, services: Shared, who: Caller) -> Share:
-    """Give a share its weight, which applies to what already waits."""
+    """Set the weight of a share; it applies to waiting jobs too."""
     allow(who, ADMIN)
     services.store.shares.set_weight(request)
     return request
@@ -174,7 +174,7 @@ def set_share(request: Share, services: Shared, who: Caller) -> Share:
 
 @router.post("/cleanup")
 def cleanup(request: CleanupRequest, services: Shared, who: Caller) -> CleanupReply:
-    """Delete final jobs that are old enough, of a day at least."""
+    """Delete final jobs of at least this age; the least age is one day."""
     allow(who, EXECUTOR)
     age_s = max(request.older_than_s, MIN_AGE_S)
     return CleanupReply(deleted=services.store.jobs.delete_old(age_s))
@@ -184,14 +184,14 @@ def cleanup(request: CleanupRequest, services: Shared, who: Caller) -> CleanupRe
 def cancel_children_of(
     request: CancelChildrenRequest, services: Shared, who: Caller
 ) -> CancelChildrenReply:
-    """Cancel what a cancelled job had started."""
+    """Cancel the unfinished children of a cancelled job."""
     allow(who, EXECUTOR)
     return CancelChildrenReply(cancelled=cancel_children(services.store, who, request.job))
 
 
 @router.post("/token")
 def token(request: TokenRequest, services: Shared, who: Caller) -> TokenReply:
-    """Return a token that speaks for a claim; worthless unless the claim is the newest."""
+    """Return a token for a claim; it is valid only while that claim runs the job."""
     allow(who, EXECUTOR)
     token = services.claim_tokens.issue(request.job, request.fence, who.creator)
     return TokenReply(token=token)
