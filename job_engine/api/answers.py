@@ -21,7 +21,7 @@ _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Write JSON; non-ASCII is escaped, as CIMI's servers do."""
+    """Return a JSON response; non-ASCII characters are escaped, as CIMI's servers do."""
     return Response(
         _to_json(body),
         status,
@@ -33,7 +33,7 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
 def error_response(
     error: JobEngineError, resource_id: str | None = None, *, close: bool = False
 ) -> Response:
-    """Write an error; `close` ends the connection, because the rest of a body was not read."""
+    """Return an error response; `close` ends the connection, if a body was not read to its end."""
     headers = {"Connection": "close"} if close else {}
     if isinstance(error, MethodNotAllowedError):
         headers["Allow"] = ", ".join(error.allowed)

@@ -1,7 +1,7 @@
 """Bootstrap: creates the user `admin` and the other services' keys at the first start.
 
-No password has a default. A generated one is printed once, by whoever serves, and
-logged nowhere.
+There is no default password. A generated one is returned, so that the server can print it
+once; it is never logged.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def bootstrap(services: Services) -> str | None:
     _make_groups(services)
     for name, (identity, role) in _SERVICES.items():
         _make_key(services, services.settings.credentials / f"{name}.json", identity, role)
-    # Last, since a password that was generated is lost if anything fails after it.
+    # Last, because a generated password would be lost if a later step failed.
     return _make_admin(services)
 
 
@@ -57,7 +57,7 @@ def _make_admin(services: Services) -> str | None:
     try:
         check_password(password)
     except InvalidResourceError:
-        # An empty variable, which is easily come by, must not let everybody in.
+        # An empty variable is easily set by mistake, and must not become an empty password.
         raise ConfigurationError(
             f"JOB_ENGINE_ADMIN_PASSWORD has to have {MIN_PASSWORD} to {MAX_PASSWORD} characters."
         ) from None

@@ -1,4 +1,4 @@
-"""What an edit asks for: a body to merge and attributes to remove, or a JSON Patch."""
+"""Parsing edits: a body to merge with attributes to remove, or a JSON Patch."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ class Change:
 
 
 def is_patch(call: Call) -> bool:
-    """Whether an edit comes as a JSON Patch."""
+    """Return whether an edit is a JSON Patch."""
     return call.media_type == JSON_PATCH
 
 
 def change_of(call: Call) -> Callable[[Document], Change]:
-    """Return what tells the change that an edit asks for, of what its sender sees.
+    """Return a function from the document as the caller sees it to the requested change.
 
-    A patch is of what they see, so that a `test` or a `copy` tells them no more than that.
-    Raises `InvalidResourceError` for a body that is no edit; so does what it returns.
+    A patch is applied to that document, not to the stored one, so that `test` and `copy`
+    reveal no hidden attribute. Raises `InvalidResourceError` for an invalid body; so does the
+    returned function.
     """
     if not is_patch(call):
         change = Change(call.json_object(), call.params.select or frozenset())

@@ -30,9 +30,9 @@ def run_query(
 ) -> Page:
     """Run the query that the parameters ask for.
 
-    `more` tells of documents, by their ids, what is not stored. `read` reads where the
-    documents are, if that is not the store.
-    Raises `QueryError` for too large a window, `TooManySearchesError` when too many search.
+    `more` returns computed attributes of documents by their ids. `read` runs a unit on another
+    database than the store. Raises `QueryError` for a page beyond `MAX_WINDOW`, and
+    `TooManySearchesError` while too many searches run.
     """
     params = call.params
     everything = call.who.is_admin

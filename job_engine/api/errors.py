@@ -25,7 +25,7 @@ class RequestError(JobEngineError):
 
     status = 400
     retry_after_s: float | None = None
-    """After how many seconds to try again, where that helps."""
+    """Seconds after which the client may try again; None: a retry would not help."""
 
     def __init__(self, message: str | None = None, resource_id: str | None = None) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class ProblemsError(InvalidResourceError):
     def __init__(self, message: str, problems: Sequence[str]) -> None:
         super().__init__("\n".join([message, *problems]))
         self.problems = problems
-        """Lines of an attribute's path, a colon, and what was expected of it."""
+        """Lines `<path of the attribute>: <what was expected>`."""
 
 
 class MalformedJsonError(RequestError):
@@ -56,7 +56,7 @@ class MethodNotAllowedError(RequestError):
     def __init__(self, method: str, path: str, allowed: Sequence[str] = ()) -> None:
         super().__init__(f"invalid method ({method.lower()}) for {path}", path)
         self.allowed = allowed
-        """Methods that it does know, for the header that HTTP asks for (RFC 9110 §15.5.6)."""
+        """Supported methods, for the `Allow` header (RFC 9110 §15.5.6)."""
 
 
 class UnknownActionError(RequestError):
@@ -130,7 +130,7 @@ class UnexpectedError(RequestError):
     status = 500
 
     def __init__(self, error: Exception) -> None:
-        # What it says may be about somebody else: statements, paths, values. It is in the log.
+        # Without its message, which may contain other users' data; that is in the log.
         super().__init__(
             f"Unexpected exception thrown: {type(error).__name__}; the server's log has more"
         )

@@ -1,8 +1,8 @@
-"""Entity tags: which version of a resource a client has read.
+"""Entity tags: which version of a resource a client has read (RFC 9110 §8.8.3, §13.1).
 
-A client that sends the `ETag` of what it read back as `If-Match` cannot overwrite what
-somebody else wrote in between, and one that sends it as `If-None-Match` is not told again
-what it knows (RFC 9110 §8.8.3, §13.1); for any other nothing changes.
+A client that sends the `ETag` of its last read as `If-Match` cannot overwrite a change made
+since. Sent as `If-None-Match`, the tag saves it the body of an unchanged resource. Requests
+without these headers are not affected.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from job_engine.store.base import Document
 _TAGS: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _DIGEST_BYTES: Final = 16
 REVALIDATE: Final = {"Cache-Control": "private, no-cache"}
-"""For what is somebody's own and may change: caches that keep it ask before they use it."""
+"""For private resources that may change: a cache has to revalidate them before each use."""
 
 
 def etag_of(call: Call, seen: Document, held: Right) -> str:
-    """Return the tag of a stored document, reduced to what the caller sees (`project`).
+    """Return the tag of a document as the caller sees it (`seen`, from `project`).
 
-    It is made of all that they may see and do, and of nothing else: it must not reveal a change
-    of the rest. What `select` leaves out does not matter, nor does a job's
-    place in the queue, which nobody edits.
+    It depends on everything that the caller may see and do, and on nothing else, because it
+    must not reveal a change of hidden attributes. `select` does not change it, nor does a
+    job's place in the queue, which no edit can overwrite.
     """
-    # What decides which `operations` an answer has.
+    # These decide which `operations` the document has.
     who = call.who
     acts_as_device = who.active_claim.startswith("nuvlabox/")
     content = [seen, int(held), who.is_admin, SUBMITTER in who, acts_as_device]
@@ -41,14 +41,14 @@ def etag_of(call: Call, seen: Document, held: Right) -> str:
 
 
 def unless_known(call: Call, body: Document, tag: str) -> Reply:
-    """Return the answer to a read: the body, or 304 where `If-None-Match` has its tag."""
+    """Return the reply to a read: the body, or 304 if `If-None-Match` has the tag."""
     headers = {"ETag": tag, **REVALIDATE}
     known = call.method in ("GET", "HEAD") and knows(call, tag)
     return Reply(None, 304, headers) if known else Reply(body, headers=headers)
 
 
 def knows(call: Call, tag: str) -> bool:
-    """Return whether `If-None-Match` has a tag; weak ones count (RFC 9110 §13.1.2)."""
+    """Return whether `If-None-Match` matches a tag, by weak comparison (RFC 9110 §13.1.2)."""
     known = call.headers.get("if-none-match")
     if known is None:
         return False
@@ -56,11 +56,10 @@ def knows(call: Call, tag: str) -> bool:
 
 
 def require_match(call: Call, document: Document, held: Right) -> None:
-    """Raise `PreconditionFailedError` where the conditions of a write do not hold.
+    """Raise `PreconditionFailedError` unless the preconditions of a write hold (RFC 9110 §13.1).
 
-    That is if `If-Match` names another version than the stored one (weak tags match nothing),
-    or `If-None-Match` names the stored one, or any (weak tags count): RFC 9110 §13.1. To be
-    called where nobody can write between this look and the change.
+    `If-Match` has to match the stored version (by strong comparison), and `If-None-Match` must
+    not match it (by weak comparison). Call it in the transaction of the change.
     """
     wanted = call.headers.get("if-match")
     if (wanted is None or wanted.strip() == "*") and "if-none-match" not in call.headers:

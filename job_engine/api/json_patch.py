@@ -1,7 +1,7 @@
-"""JSON Patch (RFC 6902): what an edit of the content type `application/json-patch+json` is.
+"""JSON Patch (RFC 6902): edits of the content type `application/json-patch+json`.
 
-A patch is run in the store's writer, which everybody waits for, so what it may do is
-bounded: operations, and the bytes that its copies make.
+A patch is applied in the store's writer, for which all other writes wait. So the number of
+operations and the bytes that `copy` makes are limited.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NEEDS: Final = {
     "copy": "from",
     "remove": "path",
 }
-"""What each operation has to bring beside its path."""
+"""Key that each operation needs beside `path`."""
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _ROOT: Final = ""
 
@@ -37,7 +37,7 @@ class PatchTestError(ConflictError):
 
 @dataclass(frozen=True)
 class Step:
-    """One operation; paths are split, and begin with the one of the whole document."""
+    """One operation. A path is a JSON Pointer's parts; the first one, "", is the document."""
 
     number: int
     name: str
@@ -47,7 +47,7 @@ class Step:
 
 
 def parse_patch(patch: Any) -> Sequence[Step]:
-    """Read a patch. Raises `InvalidResourceError` for what is none."""
+    """Parse a patch. Raises `InvalidResourceError` for an invalid one."""
     if not isinstance(patch, list):
         raise _invalid("a JSON Patch is a list of operations")
     if len(patch) > MAX_OPERATIONS:
@@ -56,9 +56,9 @@ def parse_patch(patch: Any) -> Sequence[Step]:
 
 
 def apply_patch(document: dict[str, Any], steps: Sequence[Step]) -> dict[str, Any]:
-    """Return what a patch makes of a document, which stays as it is.
+    """Return the patched document; `document` is not changed.
 
-    Raises `InvalidResourceError` where an operation leads nowhere, and `PatchTestError`.
+    Raises `InvalidResourceError` for a path that does not exist, and `PatchTestError`.
     """
     root: dict[str, Any] = {_ROOT: copy.deepcopy(document)}
     room = MAX_COPIED_BYTES
@@ -75,7 +75,7 @@ def apply_patch(document: dict[str, Any], steps: Sequence[Step]) -> dict[str, An
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are equal: 1 is 1.0, and neither is true."""
+    """Return whether two JSON values are equal: 1 equals 1.0, but neither equals true."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -130,7 +130,7 @@ def _get(root: dict[str, Any], path: Sequence[str], step: Step) -> Any:
 
 def _remove(root: dict[str, Any], path: Sequence[str], step: Step) -> Any:
     parent = _get(root, path[:-1], step)
-    key = _key(parent, path[-1], step)  # first: it refuses what has no `pop`
+    key = _key(parent, path[-1], step)  # raises for a parent without `pop`
     return parent.pop(key)
 
 
@@ -151,7 +151,7 @@ def _add(root: dict[str, Any], step: Step, value: Any) -> None:
 
 
 def _key(found: Any, part: str, step: Step) -> Any:
-    """Return the key or index that a part of a path names, where there is something."""
+    """Return the existing key or index that a part of a path names; raise if there is none."""
     if isinstance(found, dict) and part in found:
         return part
     if isinstance(found, list) and _INDEX.fullmatch(part) and int(part) < len(found):

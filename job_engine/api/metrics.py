@@ -1,7 +1,7 @@
-"""What `GET /api/metrics` tells Prometheus.
+"""The metrics of `GET /api/metrics`, for Prometheus.
 
-Gauges are read from the store when they are asked for (`store/jobs/backlog.py`); counters
-count what this process answered since it started.
+Gauges are read from the store for each request (`store/jobs/backlog.py`). Counters are those
+of this process since its start.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from job_engine.model.protocol.claims import ClaimReply, Report, ReportKind, Rep
 from job_engine.store.jobs.backlog import Backlogs
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""Prometheus' text format; its servers of all versions read it."""
+"""Prometheus' text format, which all of its versions read."""
 
 
 class Metrics:
@@ -37,12 +37,12 @@ class Metrics:
         self._answers.claims.update((reply.answer.value,) for reply in replies)
 
     def reported(self, reports: Iterable[Report], receipts: Iterable[ReportReceipt]) -> None:
-        """Count reports, and what became of them, in the same order."""
+        """Count reports and their receipts, which are in the same order."""
         taken = zip(map(_kind, reports), receipts, strict=True)
         self._answers.reports.update((kind, receipt.value) for kind, receipt in taken)
 
     def render(self) -> bytes:
-        """Return all of it in Prometheus' text format; reads the store, so it blocks."""
+        """Return all metrics in Prometheus' text format. Blocks, because it reads the store."""
         return generate_latest(self._registry)
 
 
@@ -53,14 +53,14 @@ def _kind(report: Report) -> str:
 
 
 class _Answers(Collector):
-    """What executors were answered, by labels; the event loop's thread counts."""
+    """Counters of answers to executors, by labels; updated by the event loop's thread alone."""
 
     def __init__(self) -> None:
         self.claims: Counter[tuple[str, ...]] = Counter()
         self.reports: Counter[tuple[str, ...]] = Counter()
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Yield what was counted so far."""
+        """Yield the counters."""
         claims = CounterMetricFamily(
             "job_engine_claims",
             "Claims of executors that this process answered, by the answer.",
@@ -79,14 +79,14 @@ class _Answers(Collector):
 
 
 class _Gauges(Collector):
-    """What there is at the moment of the question."""
+    """Gauges of jobs and event streams, read when they are collected."""
 
     def __init__(self, backlogs: Backlogs, streams: Streams) -> None:
         self._backlogs = backlogs
         self._streams = streams
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Look, and yield what was seen."""
+        """Read and yield the gauges."""
         seen = self._backlogs.look()
         jobs = GaugeMetricFamily(
             "job_engine_jobs",

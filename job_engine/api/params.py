@@ -26,7 +26,7 @@ class Params:
     first: int = 1
     last: int | None = None
     filters: tuple[str, ...] = ()
-    """All of them have to match."""
+    """Filters, all of which have to match."""
     orderby: tuple[tuple[str, bool], ...] = ()
     """Attribute, and whether descending."""
     select: frozenset[str] | None = None
@@ -51,9 +51,9 @@ _DEFAULTS: Final = Params()
 
 
 def parse_params(query_string: str, form: Mapping[str, Sequence[str]]) -> Params:
-    """Read the parameters; the query string wins.
+    """Parse the parameters; the query string takes precedence over the form.
 
-    Raises `InvalidFilterError`, and `RequestError` for too many of something.
+    Raises `InvalidFilterError`, and `RequestError` for too many sort keys or aggregations.
     """
     if not query_string and not form:
         return _DEFAULTS  # most requests that change something

@@ -46,7 +46,7 @@ _SHAPES: Final[Mapping[str, str]] = {
     _HREF: "must be a reference: a type in small letters, or type/id, as course/1",
     _JOB_HREF: "must be the id of a job, as job/5b6a4c58-0b0c-4d35-8c3b-4d1c6cbd2b0a",
 }
-"""What a text has to be, by the pattern that it does not match."""
+"""Error message for a text that does not match a pattern, by pattern."""
 
 NonBlank = Annotated[str, StringConstraints(pattern=_NON_BLANK)]
 Href = Annotated[str, StringConstraints(pattern=_HREF)]
@@ -66,7 +66,7 @@ class Schema(BaseModel):
 
 
 class Common(Schema):
-    """What every document may have; the server sets some of it."""
+    """The common attributes of documents; the server sets some of them."""
 
     id: Href
     resource_type: NonBlank
@@ -96,7 +96,7 @@ _References = Annotated[list[Reference], Field(min_length=1)]
 
 
 class Callback(Schema):
-    """Who is told of a job, in which states (docs/webhooks.md)."""
+    """A webhook of a job, and the states that it reports (docs/webhooks.md)."""
 
     url: NonBlank
     secret: Annotated[str, StringConstraints(pattern=r"^webhook-secret/[0-9a-f-]{36}$")]
@@ -135,14 +135,14 @@ class JobSchema(Common):
 
 
 class JobDocument(JobSchema):
-    """A job as it is read: with what is worked out while it waits, and never stored."""
+    """A job as it is read, with attributes that are computed while it waits, never stored."""
 
     queue_position: Annotated[int | None, Given, Field(ge=1)] = None
     estimated_wait: Annotated[int | None, Given, Field(ge=0)] = None
 
 
 def validate(schema: type[Schema], document: dict[str, Any], resource_id: str | None = None) -> Any:
-    """Check a document. Raises `InvalidResourceError` with a line an attribute."""
+    """Check a document. Raises `InvalidResourceError` with a line for each invalid attribute."""
     try:
         return schema.model_validate(document)
     except ValidationError as error:

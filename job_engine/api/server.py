@@ -41,9 +41,9 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.app = app
         self.start_error: JobEngineError | None = None
-        """Why the application did not start, where that is known."""
+        """The error that kept the application from starting, if it is known."""
         self.on_start: Callable[[], None] | None = None
-        """Called once it answers."""
+        """Called once the server answers."""
         self._answers = threading.Event()
         self._stop_fd: int | None = None
         self._lifespan = app.router.lifespan_context
@@ -111,10 +111,10 @@ class Server(uvicorn.Server):
             os.eventfd_write(self._stop_fd, 1)
 
     def end_in_time(self) -> None:
-        """End the process some seconds after the signal to stop, should it still be there.
+        """End the process some seconds after the signal to stop, if it is still running.
 
-        A database that hangs holds its threads up, and nothing ends a thread. Whatever was
-        answered is durable; of the rest nobody was told that it is done.
+        A thread that waits for a hanging database cannot be ended. That is safe: every write
+        that was answered is durable, and no other write was reported as done.
         """
         self._stop_fd = stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
 

@@ -1,4 +1,4 @@
-"""The domain: jobs, fences, claims and what may follow from them.
+"""The domain: jobs, fences, claims, verdicts and access control lists.
 
 Pure values and pure functions: no I/O, no clock (time is an argument), no threads.
 """

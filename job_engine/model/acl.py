@@ -17,17 +17,17 @@ import orjson
 from job_engine.errors import InvalidResourceError
 
 ADMIN: Final = "group/nuvla-admin"
-"""Has every right everywhere."""
+"""Group of administrators, who have every right on every document."""
 USER: Final = "group/nuvla-user"
-"""Everybody who logged in."""
+"""Group of all callers that have logged in."""
 ANON: Final = "group/nuvla-anon"
-"""Everybody."""
+"""Group of all callers, with and without a login."""
 
 PRINCIPAL: Final = re.compile(r"[a-z-]+/[a-z0-9-]+")
 
 
 class Right(IntFlag):
-    """What one may do with a document; stored as a bit set."""
+    """A right on a document; sets of rights are stored as a number."""
 
     VIEW_META = 1
     VIEW_DATA = 2
@@ -43,7 +43,7 @@ ALL_RIGHTS: Final = Right(255)
 VIEW: Final = Right.VIEW_META | Right.VIEW_DATA | Right.VIEW_ACL
 EDIT: Final = Right.EDIT_META | Right.EDIT_DATA | Right.EDIT_ACL
 STAFF: Final = Right.MANAGE | Right.EDIT_DATA
-"""Who has one of these on a job sees all of its verdict; who only reads it, what students see."""
+"""Rights on a job of which one makes a caller staff, who see all of its verdict."""
 
 _LISTS: Final = {
     "edit-acl": Right.EDIT_ACL,
@@ -83,10 +83,10 @@ METADATA: Final = frozenset(
 """The attributes that view-meta shows and edit-meta edits."""
 
 MAX_PRINCIPALS: Final = 1000
-"""Most principals in one list of an ACL: whoever needs more, needs a group."""
+"""Most principals in one list of an ACL; for more, make a group."""
 
 _REMEMBERED_BYTES: Final = 4096
-"""Size, as JSON, up to which an ACL is remembered."""
+"""Largest ACL, in bytes of JSON, whose results are cached."""
 
 T = TypeVar("T")
 Acl = dict[str, list[str]]
@@ -118,29 +118,28 @@ def normalise(acl: Any) -> Acl:
 
 
 def with_principal(principals: list[Any], principal: str) -> list[Any]:
-    """Return a list of an ACL with one more; what else is in it was not checked yet."""
+    """Return a list of an ACL with one more principal; the others are not validated here."""
     return principals if principal in principals else [*principals, principal]
 
 
-def once_for_each(work: Callable[[AnyAcl], T]) -> Callable[[AnyAcl], T]:
-    """Remember what a pure function of an ACL returned: most resources have that of others.
+def cached_by_acl(work: Callable[[AnyAcl], T]) -> Callable[[AnyAcl], T]:
+    """Cache a pure function of an ACL, because most resources share their ACL with others.
 
-    What it returns has to be immutable. Long ACLs are not remembered, or they would fill
-    the memory.
+    Results have to be immutable. Long ACLs are not cached, to bound the memory.
     """
     remembered = lru_cache(maxsize=1024)(lambda written: work(orjson.loads(written)))
 
     @wraps(work)
     def look_up(acl: AnyAcl) -> T:
-        written = orjson.dumps({**acl})  # sooner done than a tuple of its lists
+        written = orjson.dumps({**acl})  # faster than a tuple of its lists
         return remembered(written) if len(written) <= _REMEMBERED_BYTES else work(acl)
 
     return look_up
 
 
-@once_for_each
+@cached_by_acl
 def rights_by_principal(acl: AnyAcl) -> Mapping[str, Right]:
-    """Return what a normalised ACL gives to each principal it names."""
+    """Return the rights that a normalised ACL gives to each principal."""
     rights = dict.fromkeys(acl.get("owners", ()), ALL_RIGHTS)
     for key, right in _LISTS.items():
         for principal in acl.get(key, ()):
@@ -149,7 +148,7 @@ def rights_by_principal(acl: AnyAcl) -> Mapping[str, Right]:
 
 
 def rights_of(acl: AnyAcl, claims: Iterable[str]) -> Right:
-    """Return what somebody with these claims may do under a normalised ACL."""
+    """Return the rights that a normalised ACL gives to a caller with these claims."""
     held = set(claims)
     if ADMIN in held:
         return ALL_RIGHTS

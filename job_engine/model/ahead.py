@@ -1,7 +1,7 @@
 """The number of short jobs that an executor may prefetch.
 
-Executors prefetch that many, and distributors keep as many fewer in the queue, so that the
-jobs ahead of a new one are a single window, wherever they wait.
+Executors prefetch this many, and distributors keep that many fewer in the queue. So the number
+of jobs ahead of a new one does not depend on how many were prefetched.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answering claims, by one pure function: the core of fenced and one-outcome."""
+"""Answering claims by one pure function, on which fenced and one-outcome rest."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim as it reaches the API: which job, through which entry, under which fence."""
+    """A claim of a job: the queue entry that was claimed, and the fence of the claim."""
 
     job_id: str
     entry: str
@@ -63,10 +63,10 @@ class Ability:
 
 @dataclass(frozen=True)
 class Decision:
-    """The answer to a claim, and what changes with it.
+    """The answer to a claim, and the changes of the job.
 
-    `failure` is set if the claim itself ends the job: it becomes FAILED with this message,
-    and the answer is `final`; `verdict` is set if there is a more precise one.
+    If `failure` is set, the job becomes FAILED with this message, and with `verdict` if that
+    is set; the answer is `final`.
     """
 
     answer: Answer
@@ -78,10 +78,14 @@ class Decision:
 def decide_claim(job: Job | None, claim: Claim, ability: Ability, now_ms: int) -> Decision:
     """Answer one claim.
 
-    `ability` is what the executor can run, `now_ms` is the store's clock.
-    A `run` or `resume` moves the job to RUNNING under `claim.fence` and
-    `claim.entry`, with the decision's `interruptions`; no other answer writes
-    anything, but for `failure`.
+    Args:
+        job: the job as stored; None: it does not exist.
+        claim: the claim to answer.
+        ability: what the executor can run.
+        now_ms: the store's clock, in epoch milliseconds.
+
+    `run` and `resume` move the job to RUNNING, with `claim.fence`, `claim.entry` and the
+    decision's `interruptions`. Any other answer changes nothing, unless `failure` is set.
     """
     if job is None:
         return Decision(Answer.GONE)
@@ -92,7 +96,7 @@ def decide_claim(job: Job | None, claim: Claim, ability: Ability, now_ms: int) -
     if job.state is JobState.RUNNING:
         return _decide_running(job, claim, ability)
     if job.fence == claim.fence:
-        # This claim has given the job back already; the message is a late duplicate.
+        # A late duplicate: the executor has given the job back under this very claim.
         return Decision(Answer.STALE)
     if job.expiry_ms is not None and job.expiry_ms <= now_ms:
         return Decision(Answer.FINAL, failure=EXPIRED)
@@ -122,9 +126,9 @@ def _decide_running(job: Job, claim: Claim, ability: Ability) -> Decision:
 
 
 def _runs_off_the_record(job: Job) -> bool:
-    """Whether a foreign consumer runs it that took an entry which nobody had recorded.
+    """Return whether a foreign consumer claimed the job before its entry was recorded.
 
-    Its claim node may be gone, and this entry the last that there is (no-silent-loss).
+    That consumer may have died, and this entry may be the only one left (no-silent-loss).
     """
     foreign = job.fence is None and job.execution_mode is not ExecutionMode.PULL
     return foreign and job.entry is None

@@ -1,4 +1,4 @@
-"""The fence: what orders the claims of one job."""
+"""The fence, which orders the claims of a job."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ _Signed64 = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Fence(NamedTuple):
-    """The pair that a claim is known by; compared field by field, in this order.
+    """The fencing token of a claim; a newer claim has a greater one.
 
-    ZooKeeper issues `czxid` (the transaction id that created the claim node), and
-    a later claim has a larger one, but only while ZooKeeper keeps its data. The
-    incarnation is a counter kept in the store and drawn anew when ZooKeeper comes
-    back empty, so that claims of a wiped ZooKeeper sort before those of the new.
+    `czxid` is the ZooKeeper transaction that created the claim node. It grows only as long as
+    ZooKeeper keeps its data. So `incarnation`, a counter in the store, is compared first: a
+    new one is drawn when ZooKeeper starts empty.
     """
 
     incarnation: _Signed64

@@ -16,14 +16,14 @@ SUPPORTED_VERSION: Final = 2
 """The newest job version (compatibility level) that executors of this release run."""
 
 OLDEST_VERSION: Final = 2
-"""The oldest that still runs; an executor that does not say what it runs, runs this one."""
+"""The oldest job version that is run; also that of executors which do not report theirs."""
 
 MAX_INTERRUPTIONS: Final = 10
-"""Claims of one job that may end without a word before the job is failed."""
+"""Claims of one job that may end without a report; with the next one the job is failed."""
 
 
 class JobState(StrEnum):
-    """Where a job is in its life; the last three are final."""
+    """The state of a job; the last three are final."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -33,7 +33,7 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """True for a state that is never left again."""
+        """Whether no other state can follow."""
         return not TRANSITIONS[self]
 
 
@@ -52,7 +52,7 @@ FINAL_STATES: Final = frozenset(s for s, following in TRANSITIONS.items() if not
 
 
 class ExecutionMode(StrEnum):
-    """Who runs a job: an executor (push), an agent that asks (pull), or both in turn."""
+    """Who runs a job: an executor (push), an agent that polls the API (pull), or both in turn."""
 
     PUSH = "push"
     PULL = "pull"
@@ -63,8 +63,8 @@ class ExecutionMode(StrEnum):
 class Job:
     """One job as executors and distributors see it. Times are epoch milliseconds.
 
-    `document` is the whole CIMI document with its kebab-case names; the attributes
-    here are those that the engine itself decides by.
+    The fields are the attributes that the engine's own decisions depend on; `document` is the
+    whole CIMI document, with its kebab-case names.
     """
 
     id: str
@@ -76,13 +76,13 @@ class Job:
     version: int = SUPPORTED_VERSION
     created_ms: int = 0
     not_before_ms: int | None = None
-    """Earliest time at which it may run, as its creator or a retry says; None: at once."""
+    """Earliest time at which it may run, set by its creator or a retry; None: at once."""
     expiry_ms: int | None = None
-    """When it is worth nothing any more, if nothing has started it by then."""
+    """Time at which it fails unless it was started before; None: never."""
     entry: str | None = None
     """Name of the queue entry that carries this job; None: not pushed."""
     share: str = ""
-    """Whose turn it uses: the `parent` resource, else who created it."""
+    """The share that it belongs to (fair share): its `parent`, else its creator."""
     fence: Fence | None = None
     """The newest claim that is known; None: never claimed, or claimed by a foreign consumer."""
     resumed: bool = False
@@ -90,7 +90,7 @@ class Job:
     attempts: int = 0
     """Platform faults that were reported."""
     interruptions: int = 0
-    """Claims that ended without a word."""
+    """Claims that ended without a report."""
     payload: str | None = None
     """JSON text, as the client sent it."""
     document: dict[str, Any] = field(default_factory=dict)

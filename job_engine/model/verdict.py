@@ -1,7 +1,7 @@
-"""The verdict on a submission: one of a closed set, which says who is at fault.
+"""The verdict on a submission: one of a closed set, each of which implies who is at fault.
 
-What a program did wrong is a result of its job. What the assignment or the platform did
-wrong is none, and is never shown as a student's failure.
+A fault of the program is a result of the job. A fault of the assignment or the platform is
+not, and is never shown as a student's failure.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from job_engine.errors import (
 VERDICT_ACTION: Final = "grade"
 """The action whose `output` is a verdict."""
 
-MARK: Final = '"receipt"'
-"""What the output of any other action has in it, where that is a verdict too."""
+RECEIPT_KEY: Final = '"receipt"'
+"""Text in the output of other actions that is a verdict too; other outputs lack it."""
 
 
 class Fault(StrEnum):
-    """Who has to mend something."""
+    """Who has to fix the problem."""
 
     NOBODY = "nobody"
     PROGRAM = "program"
@@ -39,19 +39,19 @@ class Fault(StrEnum):
     ASSIGNMENT = "assignment"
     """The author of the assignment."""
     PLATFORM = "platform"
-    """The operator. The job was tried again as often as its action allows."""
+    """The operator. The job was retried as often as its action allows."""
 
 
 class FinalVerdict(StrEnum):
-    """What became of a submission."""
+    """The verdict on a submission."""
 
     ACCEPTED = "accepted"
-    """Nothing was lost: every point was scored, and no test failed."""
+    """Full score, and no test failed."""
 
     WRONG_ANSWER = "wrong-answer"
-    """The tests ran to their end, and points or tests were lost."""
+    """The tests ran to their end, but not all passed."""
     RUNTIME_ERROR = "runtime-error"
-    """A signal ended the tests that no limit explains."""
+    """The tests were ended by a signal that no limit explains."""
     TIME_LIMIT = "time-limit"
     """CPU time or wall time."""
     MEMORY_LIMIT = "memory-limit"
@@ -60,25 +60,25 @@ class FinalVerdict(StrEnum):
     DISK_LIMIT = "disk-limit"
     """A file system was full, or a file too large."""
     BUILD_FAILED = "build-failed"
-    """It does not build, whatever kept it from that."""
+    """It does not build, for whatever reason."""
     SUBMISSION_REFUSED = "submission-refused"
     """There is nothing to grade: no such repository, a damaged archive, missing files."""
 
     HARNESS_FAILED = "harness-failed"
     """The tests gave no readable results."""
     ASSIGNMENT_REFUSED = "assignment-refused"
-    """There is no such assignment, or it asks for what it does not get."""
+    """There is no such assignment, or it asks for more than the operator allows."""
 
     SANDBOX_BROKE = "sandbox-broke"
     IMAGE_MISSING = "image-missing"
     EXECUTOR_LOST = "executor-lost"
-    """Executors that ran it ended again and again without a word."""
+    """Its executors died repeatedly while they ran it."""
     JOB_TIMEOUT = "job-timeout"
-    """The job took longer than its action may, though every phase kept its own limits."""
+    """The job exceeded its action's timeout, although every phase kept its own limits."""
     REPLAY_REFUSED = "replay-refused"
-    """What was graded once cannot be had again as it was: another image, other limits."""
+    """A replay was refused, because the image, the limits or another input has changed."""
     ENGINE_FAILED = "engine-failed"
-    """Anything else of the engine's own."""
+    """Any other error of the engine."""
 
     @property
     def fault(self) -> Fault:
@@ -107,7 +107,7 @@ _FAULTS: Final[Mapping[FinalVerdict, Fault]] = {
 }
 
 _OF_ERRORS: Final[Mapping[type[BaseException], FinalVerdict | None]] = {
-    # What an action says of its own job is not the engine's to judge.
+    # The action's own judgement of its job: the engine adds none.
     ActionFailedError: None,
     AssignmentError: _V.ASSIGNMENT_REFUSED,
     GradingError: _V.SUBMISSION_REFUSED,
@@ -121,12 +121,12 @@ _OF_ERRORS: Final[Mapping[type[BaseException], FinalVerdict | None]] = {
 
 
 def verdict_of(error: BaseException) -> FinalVerdict | None:
-    """Return the verdict on a job that ended with `error`; None where it says nothing of one."""
+    """Return the verdict on a job that ended with `error`; None: the error implies none."""
     return next(_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS)
 
 
 class Failure(BaseModel):
-    """The `output` of a job that ended without results: JSON that says why, and by whom."""
+    """The `output` of a job that ended without results, as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -137,5 +137,5 @@ class Failure(BaseModel):
 
     @classmethod
     def of(cls, verdict: FinalVerdict, message: str) -> Failure:
-        """Make one; who is at fault follows from the verdict."""
+        """Return the failure with this verdict, and the fault that it implies."""
         return cls(verdict=verdict, fault=verdict.fault, message=message)

@@ -1,8 +1,8 @@
-"""What the API and the action that sends webhooks say to each other.
+"""The messages between the API and the action that sends webhooks.
 
-All of it is JSON over HTTP under `/api/engine/webhooks`, from whoever runs a job of that
-action, under the fence of its claim. The secrets stay with the API: what it hands out is
-signed already.
+They are JSON over HTTP under `/api/engine/webhooks`. The executor that runs a job of that
+action sends them under the fence of its claim. The API hands out signed messages, so secrets
+never leave it.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from job_engine.model.job import FINAL_STATES, JobState
 from job_engine.model.protocol.message import Message, Text
 
 ACTION: Final = "deliver_webhooks"
-"""The action that sends what waits."""
+"""The action that sends waiting messages."""
 
 BATCH: Final = 64
 """Most messages that are handed out at once."""
 
 CALLBACK_STATES: Final = frozenset({JobState.RUNNING, *FINAL_STATES})
-"""The states that a callback may be for."""
+"""The states that a callback may report."""
 
 
 def default_states() -> frozenset[JobState]:
-    """Return the states that a callback is for which names none."""
+    """Return the states that a callback reports if it names none."""
     return FINAL_STATES
 
 
 class TakeRequest(Message):
-    """`POST /api/engine/webhooks/take`: hand out what is due to be sent.
+    """`POST /api/engine/webhooks/take`: hand out the messages that are due.
 
-    `closing` asks for nothing more: what is left is somebody else's to send.
+    With `closing` none are handed out: the sender is ending, and another job sends the rest.
     """
 
     job: str
@@ -42,38 +42,38 @@ class TakeRequest(Message):
 
 
 class SignedMessage(Message):
-    """One message to send now: its signature says what time it is."""
+    """A message to send now, because its signature contains the time."""
 
     delivery: str
     attempt: int
-    """Which one this is; the answer names it, so that an old one is known for that."""
+    """Number of this attempt; the result repeats it, so that a late result is recognised."""
     url: str
     headers: dict[str, str]
     body: str
 
 
 class TakeReply(Message):
-    """Empty: nothing is due, and what is due later has been seen to."""
+    """The messages; empty: none is due, and a later job will send the others."""
 
     messages: list[SignedMessage]
 
 
 class SendResult(Message):
-    """What became of one message."""
+    """The result of sending one message."""
 
     delivery: str
     attempt: int
     status: int | None = Field(None, ge=100, le=999)
-    """The receiver's answer; None: there was none."""
+    """HTTP status of the receiver's response; None: there was none."""
     error: Text | None = None
-    """Why there was none."""
+    """Why there was no response."""
     refused: bool = False
-    """Whether it was not sent at all, because it may not be."""
+    """Whether it was not sent, because its destination is not allowed."""
     duration_ms: int = Field(0, ge=0, lt=2**53)
 
 
 class ResultsRequest(Message):
-    """`POST /api/engine/webhooks/results`: what became of messages that were handed out."""
+    """`POST /api/engine/webhooks/results`: the results of messages that were handed out."""
 
     job: str
     fence: Fence
@@ -81,6 +81,6 @@ class ResultsRequest(Message):
 
 
 class ResultsReply(Message):
-    """In the order of the request: whether it was written. False: somebody else has it now."""
+    """Whether each result was written, in order; False: another claim holds the message now."""
 
     written: list[bool]

@@ -27,9 +27,9 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 HEAD_S: Final = 20.0
 """Seconds from the first byte of a request to the end of its headers."""
 LINGER_S: Final = 1.0
-"""Seconds in which what a refused client still sends is read and dropped.
+"""Seconds for which the rest of a refused request is read and dropped.
 
-To close with bytes unread resets the connection, and takes the answer from the client.
+Closing a socket with unread bytes resets the connection, and the client loses the response.
 """
 ONCE: Final = frozenset(
     {
@@ -65,14 +65,14 @@ class BadHttpError(RequestError):
 
 
 class _Parser(HttpRequestParser):
-    """Reads on behind the headers of a request that offers another protocol."""
+    """Goes on to parse after the headers of a request that offers another protocol."""
 
     def __init__(self, protocol: BoundedHttpProtocol) -> None:
         super().__init__(protocol)
         self._protocol = protocol
 
     def feed_data(self, data: bytes | bytearray | memoryview | array[int]) -> None:
-        """Parse what came."""
+        """Parse received bytes."""
         while True:
             try:
                 super().feed_data(data)

@@ -1,9 +1,9 @@
-"""What students may create: a `grade` job of their own work, of which they see what is shown.
+"""Jobs that students create: a `grade` job of their own work, with its ACL.
 
-Whoever creates a job by other rights manages it, and so sees the tests that its assignment
-hides. A student only reads theirs; it is managed by who manages the assignment. All that a
-student could gain by is left to others: priority and turns, limits, who sees the job, whose
-work it is, the operator's credentials for repositories.
+Other creators of jobs manage their jobs, and so see hidden tests. A student may only read the
+job; the staff of the assignment manages it. Students cannot set anything that would give them
+an advantage: priority, share, limits, ACL, the student's name, or an operator's credential for
+repositories.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from job_engine.store.tables import resources
 _JOB: Final = frozenset({"action", "payload", "name", "description"})
 _PAYLOAD: Final = frozenset({"assignment", "submission"})
 _KEPT: Final = ("view-acl", "manage", "delete", "edit-meta")
-"""Rights of the assignment's staff on the job; what came of it nobody writes."""
+"""Rights of the assignment's staff on the job; none of them may edit its outcome."""
 
 
 def is_student(who: Identity) -> bool:
-    """Return whether somebody may hand in their own work, and create no other job."""
+    """Return whether a caller may create jobs only as a student, by `hand_in`."""
     return STUDENT in who.claims and SUBMITTER not in who
 
 
 def hand_in(call: Call, body: Document) -> Document:
-    """Return the job that a student's request makes, with its ACL.
+    """Return the document of the job that a student requests, with its ACL.
 
-    Raises `InvalidResourceError` for what students do not say, or an assignment that they do
-    not see, and `RequestForbiddenError` for another action.
+    Raises `InvalidResourceError` for an attribute that students cannot set, or an assignment
+    that is not shared with them, and `RequestForbiddenError` for another action.
     """
     if body.get("action") != VERDICT_ACTION:
         raise RequestForbiddenError(f"students create jobs of the action {VERDICT_ACTION!r} only")
@@ -50,9 +50,9 @@ def hand_in(call: Call, body: Document) -> Document:
     if problems:
         raise invalid(problems)
     digest, staff = _shared(call, payload.get("assignment"))
-    # Not the claim that they act as, which may be a group of all students.
+    # Not the active claim, which may be a group of all students.
     acl = {"owners": [ADMIN], "view-data": [call.who.creator], **dict.fromkeys(_KEPT, staff)}
-    # In ASCII: what a text may spell by escapes is not always a character that can be stored.
+    # Escaped as ASCII: an escape in the payload may stand for a character that cannot be stored.
     text = json.dumps({**payload, "assignment": digest, "student": call.who.creator})
     return {**body, "payload": text, "acl": acl}
 
@@ -73,10 +73,10 @@ def _names_credential(submission: Any) -> bool:
 
 
 def _shared(call: Call, assignment: Any) -> tuple[str, list[str]]:
-    """Return the digest of an assignment that the caller sees, and who manages or edits it.
+    """Return the digest of an assignment that the caller may see, and its staff.
 
-    It is given by digest or name. The job has the digest: by the time it runs, the name may
-    be that of a version which is not shared.
+    `assignment` is a digest or a name. The job gets the digest, because by the time it runs
+    the name may mean a newer version, which is not shared with the student.
     """
     if not isinstance(assignment, str) or not assignment.isprintable():
         raise invalid(["payload/assignment: must be the name or the digest of one"])
@@ -90,7 +90,7 @@ def _shared(call: Call, assignment: Any) -> tuple[str, list[str]]:
         )
     ]
     if not by_digest:
-        # A name means its newest version, whatever was shared of those before.
+        # A name means the newest version, even if only an older one is shared.
         found = sorted(found, key=lambda version: int(version["version"]))[-1:]
     seen = [version for version in found if rights(call.who, version) & VIEW]
     if not seen:

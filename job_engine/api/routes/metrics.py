@@ -24,7 +24,7 @@ _REFUSED: Final = (
 
 @router.get("/metrics", response_class=Response, responses={200: answer(200, STRING, "text/plain")})
 async def metrics(request: Request, services: Shared, who: Caller) -> Response:
-    """How much waits and runs, in the text format of Prometheus."""
+    """Return the metrics in the text format of Prometheus."""
     if not (who.is_admin or _is_metrics_peer(services, request)):
         raise RequestForbiddenError(_REFUSED)
     text = await services.threads.run(services.metrics.render)
@@ -34,7 +34,8 @@ async def metrics(request: Request, services: Shared, who: Caller) -> Response:
 def _is_metrics_peer(services: Services, request: Request) -> bool:
     """Return whether a request comes from an address that may read metrics without a login.
 
-    One that a proxy passes on that is not believed comes from anywhere.
+    False for a request that was forwarded by a proxy that is not trusted: it may come from
+    anywhere.
     """
     peer = request.client.host if request.client else ""
     passed_on = any(name in request.headers for name in ("x-forwarded-for", "forwarded", "via"))

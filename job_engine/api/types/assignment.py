@@ -1,7 +1,7 @@
 """Assignments: names and versions of bundles that are stored as blobs.
 
-Whoever may publish them names a blob by its digest; executors that run a job by it read it,
-students do not.
+A new version names its bundle by the digest of an uploaded blob. Executors may read the blobs
+of the jobs that they run; students may not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from job_engine.store.resources import Resource
 from job_engine.store.tables import resources
 
 GRADE: Final = "grade"
-"""The action that grades by assignments, and whose executors have a policy on them."""
+"""The action that grades by assignments; its executors publish a policy (`Action.terms`)."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 

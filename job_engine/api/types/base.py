@@ -61,7 +61,7 @@ class ResourceType(ABC):
     """Requests that answer 405 although the base class implements them."""
 
     def knows(self, request: str) -> bool:
-        """Whether one of the requests below, by its name, is answered with anything but 405."""
+        """Return whether a request method below, given by name, is supported (not a 405)."""
         if request == "bulk_delete" and self.collection.bulk_delete is None:
             return False
         if request == "add" and self.collection.add is None:

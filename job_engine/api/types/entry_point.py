@@ -1,4 +1,4 @@
-"""The cloud entry point: which collections there are (docs/cimi.md §1.3)."""
+"""The cloud entry point, which lists the collections (docs/cimi.md §1.3)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ENTRY_POINT: Final = "cloud-entry-point"
 
 
 class _EditableAttributes(Schema):
-    """What an admin may say of it."""
+    """Attributes that an admin may edit."""
 
     name: Annotated[NonBlank | None, Given] = None
     description: Annotated[str | None, Given] = None
 
 
 def entry_point(call: Call, type_names: Sequence[str]) -> Reply:
-    """Return the document; anybody may read it."""
+    """Return the document, which needs no login."""
     try:
         stored = call.services.store.resources.get(ENTRY_POINT)
     except NotFoundError:
@@ -48,7 +48,7 @@ def entry_point(call: Call, type_names: Sequence[str]) -> Reply:
 
 
 def edit_entry_point(call: Call, type_names: Sequence[str]) -> Reply:
-    """Change its name and description, which is for admins; the rest is what it is."""
+    """Edit its name and description, for admins; other attributes cannot be changed."""
     if not call.who.is_admin:
         raise refuse(ENTRY_POINT)
     asked = change_of(call)

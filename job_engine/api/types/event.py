@@ -1,7 +1,8 @@
 """Events: the audit trail, which only the API itself writes (`api/audit.py`).
 
-Whoever sees a resource's data sees what was done to it, and everybody what they did
-themselves; of what was deleted, only they and admins do. Nobody edits or deletes an event.
+A caller sees the events of resources whose data they may see, and those of their own requests.
+Events of a deleted resource are visible to admins and to the user who caused them. Events
+cannot be edited or deleted.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from job_engine.store.search.source import EVENTS
 
 
 class EventSchema(Common):
-    """What somebody did, or tried."""
+    """A request that changed something, or was refused."""
 
     timestamp: Timestamp
     category: Literal["add", "edit", "delete", "action"]
     severity: Literal["low", "medium"]
     success: bool
     content: Annotated[dict[str, Any] | None, Given] = None
-    """`resource`, with the `href` of what it was done to, and what else is told."""
+    """`resource` with the `href` of the resource, and details of the operation."""
     authn_info: dict[str, Any]
-    """`user-id` and `active-claim` of who did it."""
+    """`user-id` and `active-claim` of the caller."""
     request_id: Annotated[NonBlank | None, Given] = None
 
 

@@ -1,7 +1,7 @@
-"""Groups: members may act as their group, and have the rights that it was given.
+"""Groups: members may act as their group, and have the rights that ACLs give to it.
 
-Admins make groups. Whoever may edit a group's data may say who is in it, so an admin hands
-a group over by its ACL. Some groups are there from the start, and stay.
+Only admins create groups. A caller with `edit-data` on a group may change its members. The
+built-in groups always exist and cannot be deleted.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class GroupType(StoredType):
     schema: ClassVar[type[Schema]] = GroupSchema
 
     def add(self, call: Call) -> Reply:
-        """Make `group/<identifier>`, by `{"template": {"href": …, "group-identifier": …}}`."""
+        """Create `group/<identifier>` from `{"template": {"href": …, "group-identifier": …}}`."""
         self.require(call, self.collection.add)
         body = call.json_object()
         template = template_of(body, frozenset({"group-identifier", "users"}))
@@ -88,7 +88,7 @@ class GroupType(StoredType):
         return created(resource.id)
 
     def edited(self, call: Call, before: Resource, document: Document) -> Resource:
-        """Refuse members of groups that everybody is in anyway."""
+        """Refuse members for the groups that contain everybody."""
         if before.id in EVERYBODY and document.get("users"):
             raise RequestError(f"{before.id} has no members: it is everybody", before.id)
         return super().edited(call, before, document)
@@ -121,7 +121,7 @@ class GroupType(StoredType):
 
 
 def group_document(group: str, users: object = ()) -> Document:
-    """Return the document of a group; its members see it."""
+    """Return the document of a group, which its members may see."""
     return {
         "id": group,
         "name": group.partition("/")[2],
@@ -131,7 +131,7 @@ def group_document(group: str, users: object = ()) -> Document:
 
 
 def groups_of(connection: Connection, user: str) -> list[Resource]:
-    """Return the groups that a user is a member of, by their names."""
+    """Return the groups that a user is a member of, sorted by id."""
     member = condition_of(resources_of("group"), Query(Compare("users", Op.EQ, user)), now_ms=0)
     return sorted(find_all(connection, member), key=lambda group: group.id)
 

@@ -89,7 +89,7 @@ class JobType(ResourceType):
         return unless_known(call, selected, tag)
 
     def edit(self, call: Call, resource_id: str) -> Reply:
-        """Change a job that is not final as the body asks for, and return all of it."""
+        """Edit a job that is not final, and return the whole document."""
         asked = change_of(call)
         edited = call.services.store.jobs.edit(
             resource_id,

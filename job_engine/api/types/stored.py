@@ -85,7 +85,7 @@ class StoredType(ResourceType):
         return unless_known(call, select(seen, call.params.select), tag)
 
     def edit(self, call: Call, resource_id: str) -> Reply:
-        """Change a document as the body asks for, and return all of it."""
+        """Edit a document, and return the whole of it."""
         asked = change_of(call)
 
         def change(before: Resource) -> Resource:
@@ -130,7 +130,7 @@ class StoredType(ResourceType):
         """
 
     def bulk_delete(self, call: Call) -> Reply:
-        """Delete what matches the filter and the caller may delete; count only that."""
+        """Delete the matching documents that the caller may delete, and count these alone."""
         if self.collection.bulk_delete is None:
             return super().bulk_delete(call)
         self.require_bulk(call)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from job_engine.grading.results.fit import to_json
 from job_engine.grading.results.model import Outcome, PhaseSummary, Results, TestResult, Visibility
 from job_engine.model import Failure, Fault, FinalVerdict
-from job_engine.model.verdict import MARK, VERDICT_ACTION
+from job_engine.model.verdict import RECEIPT_KEY, VERDICT_ACTION
 from job_engine.sandbox.base import Verdict
 
 _NOT_ALL: Final = {
@@ -46,7 +46,7 @@ class StudentView:
 def view_for_students(action: str, output: str, now: datetime) -> StudentView | None:
     """Return the student's view of a job's output; None: not a verdict, shown unchanged."""
     is_object = output.lstrip().startswith("{")
-    if not (is_object and (action == VERDICT_ACTION or MARK in output)):
+    if not (is_object and (action == VERDICT_ACTION or RECEIPT_KEY in output)):
         return None
     try:
         failure = Failure.model_validate_json(output)

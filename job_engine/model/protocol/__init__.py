@@ -1,5 +1,5 @@
-"""What executors, distributors and the API say to each other, as typed messages.
+"""The messages between executors, distributors and the API.
 
-All of it is JSON over HTTP under `/api/engine/…`; names on the wire are those of
-the fields. Times are epoch milliseconds, durations seconds.
+They are JSON over HTTP, under `/api/engine/…`. Keys are the names of the fields, times are
+epoch milliseconds, and durations are seconds.
 """

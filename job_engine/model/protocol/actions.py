@@ -1,4 +1,4 @@
-"""What executors can run, and the jobs that actions have by the clock."""
+"""Messages about actions: their descriptions, and their scheduled jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from job_engine.model.protocol.message import Message
 
 
 class ActionDescription(Message):
-    """What an executor tells of an action that it has."""
+    """An executor's description of an action; fields are those of `plugins.Action`."""
 
     name: str
     payload_schema: dict[str, Any]
@@ -23,20 +23,20 @@ class ActionDescription(Message):
     interval_s: float | None = None
     cron: str | None = None
     terms: dict[str, dict[str, Any]] = Field({})
-    """What operators let it be asked for, by the names of executors (`Action.terms`)."""
+    """The operators' terms for its payloads, by the name of the executor (`Action.terms`)."""
 
 
 class ActionsRequest(Message):
-    """`PUT /api/engine/actions` publishes; `GET` answers the same, with all that are known."""
+    """`PUT /api/engine/actions` publishes descriptions; `GET` answers with all of them."""
 
     actions: list[ActionDescription]
 
 
 class ScheduleRequest(Message):
-    """`POST /api/engine/schedule`: create the job of one tick, unless there is one.
+    """`POST /api/engine/schedule`: create the job of a tick, which is due at `tick_ms`.
 
-    `tick_ms` is the time the job was due. (action, tick) is unique, and a second
-    unfinished scheduled job of the action is not created.
+    None is created for a tick that had one, nor while an earlier scheduled job of the action
+    is unfinished.
     """
 
     action: str = Field(pattern=r"\S")
@@ -44,7 +44,7 @@ class ScheduleRequest(Message):
 
 
 class ScheduleReply(Message):
-    """`job` is None where nothing had to be created; `last_tick_ms` is the newest tick known."""
+    """The created job, None: none was needed; and the newest tick that the store knows."""
 
     job: str | None = None
     last_tick_ms: int | None = None

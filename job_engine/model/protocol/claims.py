@@ -1,4 +1,4 @@
-"""What an executor claims, and what it reports of the jobs that it runs."""
+"""Messages of executors: claims, reports, and tokens of claims."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from job_engine.model.protocol.message import BATCH_LIMIT, Message, Text
 
 
 class ClaimItem(Message):
-    """One entry that an executor holds the claim node of."""
+    """An entry whose claim node the executor holds."""
 
     job: str
     entry: str
@@ -26,14 +26,14 @@ class ClaimRequest(Message):
 
     executor: str
     actions: list[str]
-    """What this executor can run."""
+    """Names of the actions that this executor runs."""
     job_version: int = OLDEST_VERSION
-    """The newest job version that it runs; what answers may be of another release."""
+    """The newest job version that it runs; executor and API may be of different releases."""
     claims: list[ClaimItem] = Field(max_length=BATCH_LIMIT)
 
 
 class ClaimReply(Message):
-    """The word on one claim; `document` only where the answer says to run it."""
+    """The answer to one claim; `document` is set if the job is to be run."""
 
     job: str
     answer: Answer
@@ -43,13 +43,13 @@ class ClaimReply(Message):
 
 
 class ClaimReplies(Message):
-    """In the order of the request's claims."""
+    """The answers, in the order of the claims."""
 
     replies: list[ClaimReply]
 
 
 class ReportKind(StrEnum):
-    """What an executor says of a job that it has claimed."""
+    """The kind of a report about a claimed job."""
 
     PROGRESS = "progress"
     """Still running: progress, message, output and log so far."""
@@ -58,19 +58,19 @@ class ReportKind(StrEnum):
     RETRY = "retry"
     """A platform fault: back to QUEUED, attempts + 1, due in `retry_after_s`."""
     RELEASE = "release"
-    """A drain: back to QUEUED under the same entry, counted as nothing."""
+    """A drain: back to QUEUED with the same entry; no counter changes."""
 
 
 class JobNote(Message):
-    """Something that a run tells those who follow its job, beside its log."""
+    """An event on a job's stream that is not a log line."""
 
     kind: str = Field(pattern=r"^[a-z]{1,16}$")
     data: Text
     """A JSON object."""
     staff: bool = False
-    """Whether it is for those who manage the job, and not for who may only read it."""
+    """Whether it is for staff only (`acl.STAFF`), not for callers who may only read the job."""
     after: int = Field(0, ge=0)
-    """How many of the same report's log lines come before it."""
+    """Number of log lines of the same report that come before it."""
 
 
 class Report(Message):
@@ -87,9 +87,9 @@ class Report(Message):
     retry_after_s: float | None = None
     log: list[Text] = Field(default_factory=list)
     """Lines to add to the job's log."""
-    # An API of an older release does not know them.
+    # Left out if empty, because an API of an older release refuses the key.
     events: list[JobNote] = Field(default_factory=list, exclude_if=lambda events: not events)
-    """What to tell those who follow the job."""
+    """Events to add to the job's stream."""
 
 
 class ReportRequest(Message):
@@ -100,7 +100,7 @@ class ReportRequest(Message):
 
 
 class ReportReceipt(StrEnum):
-    """What became of a report."""
+    """The API's answer to a report."""
 
     ACCEPTED = "accepted"
     FINAL = "final"
@@ -110,16 +110,16 @@ class ReportReceipt(StrEnum):
 
 
 class ReportReplies(Message):
-    """In the order of the request's reports."""
+    """The receipts, in the order of the reports."""
 
     receipts: list[ReportReceipt]
 
 
 class TokenRequest(Message):
-    """`POST /api/engine/token`: a token that speaks for one claim of one job.
+    """`POST /api/engine/token`: issue a token for one claim of one job.
 
-    Whoever holds it may add to the job's log, with `POST /api/job/<uuid>/log` and the
-    header `Authorization: Bearer <token>`, for as long as the claim runs the job.
+    Its holder may add to the job's log, by `POST /api/job/<uuid>/log` with the header
+    `Authorization: Bearer <token>`, as long as the claim runs the job.
     """
 
     job: str
@@ -127,13 +127,13 @@ class TokenRequest(Message):
 
 
 class TokenReply(Message):
-    """The token; it is worth nothing once the claim has ended."""
+    """The token; it becomes invalid when the claim ends."""
 
     token: str
 
 
 class LogRequest(Message):
-    """`POST /api/job/<uuid>/log`, under the token of a claim."""
+    """`POST /api/job/<uuid>/log`, authorised by the token of a claim."""
 
     lines: list[Text] = Field([], max_length=BATCH_LIMIT)
     message: Text | None = None

@@ -1,4 +1,4 @@
-"""What the API tells of jobs as it happens, on its event streams."""
+"""Messages on the API's event streams."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ class CancelledEntry(Message):
 
 
 class NewJob(FeedItem):
-    """A job that became ready just now."""
+    """A job that has just become ready to be pushed."""
 
     action: str
     version: int
 
 
 class Changes(Message):
-    """One server-sent event of `GET /api/engine/changes`: what leaders have to look at.
+    """A server-sent event of `GET /api/engine/changes`, for leaders.
 
-    It sums up every event since the last one; its SSE `id` is that of the newest.
+    It summarises all job events since the previous one; its SSE `id` is that of the newest.
     """
 
     waiting: list[str] = Field([])
-    """Actions of which jobs were created, or are QUEUED again."""
+    """Actions with jobs that were created or became QUEUED again."""
     moving: list[str] = Field([])
-    """Actions of which jobs were claimed, so that there is room in the window."""
+    """Actions with jobs that were claimed, so that their windows have room."""
     cancelled: list[CancelledEntry] = Field([])
     new: list[NewJob] = Field([])
-    """What became ready, where that is little: it need not be asked for."""
+    """The jobs that became ready, if they are few: leaders need not ask for these."""
 
 
 class JobEvent(Message):
-    """One server-sent event of `GET /api/engine/events`: a job was created or changed state.
+    """A server-sent event of `GET /api/engine/events`: a job was created or changed state.
 
-    Its SSE `id` is the event's id: ids grow, and none becomes visible after a
-    greater one. Query parameters narrow the stream: `action`, `state` (repeatable).
+    Its SSE `id` is the event's id. Ids become visible in increasing order. The query
+    parameters `action` and `state` (both repeatable) filter the stream.
     """
 
     job: str
@@ -50,5 +50,5 @@ class JobEvent(Message):
     state: JobState
     priority: int
     entry: str | None = None
-    """The queue entry that carries the job, or that its end left behind; None: there is none,
-    or whoever claimed it consumes it."""
+    """The job's queue entry, also one that is still in the queue after the job has ended; None:
+    there is none, or the executor that claimed it consumes it."""

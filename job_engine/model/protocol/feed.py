@@ -1,4 +1,4 @@
-"""What a leader pushes, whose turn it is, and which entries carry which jobs."""
+"""Messages of distributors: jobs to push, recorded entries, foreign runs, and shares."""
 
 from __future__ import annotations
 
@@ -8,58 +8,59 @@ from job_engine.model.protocol.message import BATCH_LIMIT, Message
 
 
 class FeedItem(Message):
-    """A job that is due and waits to be pushed."""
+    """A job that is due and not pushed."""
 
     job: str
     priority: int
 
 
 class FeedReply(Message):
-    """`GET /api/engine/feed?action=A&window=N&version=V`: what to push now, most urgent first.
+    """`GET /api/engine/feed?action=A&window=N&version=V`: the jobs to push now.
 
-    A job is in it while fewer than `window` waiting entries of its action are as
-    urgent or more. Versions beyond `version` are passed over, waiting or not.
-    `next_due_ms` is when the next retry of this action falls due; `more` says that
-    the window is full, so that jobs may wait behind it; `waiting` counts the entries
-    that wait already, up to some thousand.
+    A job is included while fewer than `window` waiting entries of its action are at least as
+    urgent. Jobs and entries with a version above `version` are ignored.
     """
 
     jobs: list[FeedItem]
+    """The most urgent first."""
     next_due_ms: int | None = None
+    """When the next retry of this action is due; None: there is none."""
     more: bool = False
+    """Whether the window is full, so that more jobs may wait behind it."""
     waiting: int = 0
+    """Entries that were waiting already; counted up to some thousand."""
 
 
 class EntryItem(Message):
-    """A job, and the queue entry that carries it."""
+    """A job and its queue entry."""
 
     job: str
     entry: str
 
 
 class EntriesRequest(Message):
-    """`POST /api/engine/pushed` records entries; `POST /api/engine/cleared` forgets them.
+    """`POST /api/engine/pushed` records entries; `POST /api/engine/cleared` clears them.
 
-    Both are compare-and-set: `pushed` only where the job has no entry and is QUEUED, or
-    was taken meanwhile by a foreign consumer, which has no fence; `cleared` only where the
-    job is not final and still has this very entry. A job that is cleared while it runs
-    under a fence is QUEUED again, counted as interrupted.
+    Both are compare-and-set. `pushed` needs a job without an entry that is QUEUED, or that a
+    foreign consumer (without a fence) has claimed meanwhile. `cleared` needs an unfinished job
+    with this very entry; if it runs under a fence, it is QUEUED again, which counts as an
+    interruption.
     """
 
     entries: list[EntryItem] = Field(max_length=BATCH_LIMIT)
 
 
 class EntriesReply(Message):
-    """In the order of the request: whether it was written."""
+    """Whether each item was written, in the order of the request."""
 
     written: list[bool]
 
 
 class RecordedEntries(Message):
-    """`GET /api/engine/entries?action=A&after=ID`: entries on jobs that are not final.
+    """`GET /api/engine/entries?action=A&after=ID`: a page of the entries of unfinished jobs.
 
-    Jobs of pull mode, and those that a foreign consumer runs, are left out. `next`
-    is the `after` of the next page; None: this was the last.
+    Jobs in pull mode, and those that a foreign consumer runs, are left out. `next` is the
+    `after` of the next page; None: this is the last one.
     """
 
     entries: list[EntryItem]
@@ -67,7 +68,7 @@ class RecordedEntries(Message):
 
 
 class ForeignRun(Message):
-    """A job that a foreign consumer runs, as it was when somebody touched it last."""
+    """A job that a foreign consumer runs, as it was at its last change."""
 
     job: str
     entry: str | None
@@ -75,28 +76,27 @@ class ForeignRun(Message):
 
 
 class ForeignRuns(Message):
-    """`GET /api/engine/foreign?action=A&silent_s=S`: foreign runs that say nothing.
+    """`GET /api/engine/foreign?action=A&silent_s=S`: foreign runs that are silent.
 
-    Those are jobs that are RUNNING without a fence, and that nobody has touched for
-    `silent_s`. Jobs of pull mode, and those under a monitor, are left out.
-    `POST /api/engine/foreign` queues the ones that nothing carries any more again, each
-    where it is as it was then, counted as interrupted; it answers an `EntriesReply`.
+    These are jobs that are RUNNING without a fence and have not changed for `silent_s`
+    seconds, except those in pull mode and those under a monitor. `POST /api/engine/foreign`
+    queues jobs again if they have not changed since, which counts as an interruption; it
+    answers with an `EntriesReply`.
     """
 
     runs: list[ForeignRun] = Field(max_length=BATCH_LIMIT)
 
 
 class IncarnationReply(Message):
-    """`POST /api/engine/incarnation`: a number above all that were ever drawn."""
+    """`POST /api/engine/incarnation`: a number greater than all that were drawn before."""
 
     incarnation: int
 
 
 class Share(Message):
-    """`PUT /api/engine/shares`: how much of the turns a share is given, against others.
+    """`PUT /api/engine/shares`: the weight of a share, relative to others; by default 1.
 
-    `name` is what jobs name as `parent`, else who created them. Whoever has no weight
-    has 1.
+    `name` is the `parent` of its jobs, or their creator if they have none.
     """
 
     name: str = Field(min_length=1, max_length=1000)
@@ -104,9 +104,9 @@ class Share(Message):
 
 
 class SharesReply(Message):
-    """`GET /api/engine/shares?after=NAME`: shares with a weight of their own, by name.
+    """`GET /api/engine/shares?after=NAME`: a page of shares with a weight of their own, by name.
 
-    `next` is the `after` of the next page; None: this was the last.
+    `next` is the `after` of the next page; None: this is the last one.
     """
 
     shares: list[Share]

@@ -1,4 +1,4 @@
-"""What every message is: immutable, bounded, and of text that can be stored."""
+"""The base class of messages, which are immutable and bounded, with text that can be stored."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def _storable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_storable)]
-"""Text from anywhere: what JSON or a database cannot hold (NUL, lone surrogates) is replaced."""
+"""Text from any source; characters that JSON or a database cannot store (NUL, lone surrogates)
+are replaced by U+FFFD."""
 
 
 class Message(BaseModel):
-    """A message is immutable, and has no key but those it declares."""
+    """Base class of messages: immutable; undeclared keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

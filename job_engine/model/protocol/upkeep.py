@@ -1,4 +1,4 @@
-"""What services have the API do now and then, for jobs that nobody else ends or deletes."""
+"""Messages for periodic upkeep: failing orphaned and expired jobs, deleting old ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from job_engine.model.protocol.message import Message
 class OrphansRequest(Message):
     """`POST /api/engine/orphans`: fail QUEUED jobs whose action no live executor has.
 
-    Fails those without an entry, not of pull mode, created at least `grace_s` ago,
-    whose action is not in `live_actions`.
+    These are jobs without an entry, not in pull mode, created at least `grace_s` seconds ago,
+    whose action is not among `live_actions`.
     """
 
     live_actions: list[str]
@@ -19,41 +19,39 @@ class OrphansRequest(Message):
 
 
 class OrphansReply(Message):
-    """How many jobs were failed."""
+    """The number of jobs that were failed."""
 
     failed: int
 
 
 class SweepReply(Message):
-    """`POST /api/engine/sweep`: what was put away, for it was out of date.
-
-    `expired` jobs were failed: they still waited when their `expiry` had passed.
-    """
+    """`POST /api/engine/sweep`: the numbers of expired items."""
 
     expired: int
+    """Jobs that were failed, because they still waited when their `expiry` passed."""
     keys: int
-    """Idempotency keys that were forgotten."""
+    """Idempotency keys that were deleted."""
 
 
 class CleanupRequest(Message):
-    """`POST /api/engine/cleanup`: delete final jobs that were created that long ago."""
+    """`POST /api/engine/cleanup`: delete final jobs created at least `older_than_s` seconds ago."""
 
     older_than_s: float = Field(ge=3600)
 
 
 class CleanupReply(Message):
-    """How many jobs were deleted."""
+    """The number of jobs that were deleted."""
 
     deleted: int
 
 
 class CancelChildrenRequest(Message):
-    """`POST /api/engine/cancel-children`: cancel what a cancelled job had started."""
+    """`POST /api/engine/cancel-children`: cancel the unfinished children of a cancelled job."""
 
     job: str
 
 
 class CancelChildrenReply(Message):
-    """How many jobs were cancelled."""
+    """The number of jobs that were cancelled."""
 
     cancelled: int

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, text
 
-from job_engine.model.acl import ADMIN, Acl, AnyAcl, Right, once_for_each, rights_by_principal
+from job_engine.model.acl import ADMIN, Acl, AnyAcl, Right, cached_by_acl, rights_by_principal
 from job_engine.store.prepared import PreparedWrite
 from job_engine.store.tables import audiences, job_counts, jobs
 
@@ -26,7 +26,7 @@ _ADMIT: Final = PreparedWrite(
 )
 
 
-@once_for_each
+@cached_by_acl
 def audience_of(acl: AnyAcl) -> str:
     """Return the audience of a normalised ACL.
 

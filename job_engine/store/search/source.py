@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from job_engine.model import JobState
 from job_engine.model.acl import STAFF, Right
-from job_engine.model.verdict import MARK, VERDICT_ACTION
+from job_engine.model.verdict import RECEIPT_KEY, VERDICT_ACTION
 from job_engine.store.access.audiences import within
 from job_engine.store.access.grants import allowed
 from job_engine.store.audit import assemble_line
@@ -114,7 +114,7 @@ _shown_tags: Final = case(
 # hide them, so a search by these attributes would reveal them.
 _VERDICTS: Final = Reserved(
     frozenset({"output", "status-message"}),
-    (jobs.c.action == VERDICT_ACTION) | func.coalesce(contains(jobs.c.output, MARK), false()),
+    (jobs.c.action == VERDICT_ACTION) | func.coalesce(contains(jobs.c.output, RECEIPT_KEY), false()),
     STAFF,
 )
 

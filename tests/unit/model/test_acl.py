@@ -9,7 +9,7 @@ from job_engine.model.acl import (
     MAX_PRINCIPALS,
     AnyAcl,
     normalise,
-    once_for_each,
+    cached_by_acl,
     rights_by_principal,
 )
 
@@ -25,7 +25,7 @@ def test_a_list_has_an_end() -> None:
 def test_what_is_remembered_of_one_is_not_told_of_another() -> None:
     seen: list[AnyAcl] = []
 
-    @once_for_each
+    @cached_by_acl
     def principals(acl: AnyAcl) -> int:
         seen.append(acl)
         return sum(map(len, acl.values()))
