@@ -12,11 +12,11 @@ from job_engine.settings import DistributorSettings
 def serve(settings: DistributorSettings) -> None:
     """Run a distributor until a signal to stop."""
     log.configure(settings.log_level, settings.log_format)
-    open_files.allow_many()
+    open_files.raise_limit()
     distributor = Distributor(settings)
     on_stop_signals(distributor.ask_to_stop, distributor.ask_to_stop)
     distributor.start()
-    garbage.pass_over_what_is_here()
+    garbage.freeze()
     distributor.wait()
     distributor.stop()
 

@@ -17,12 +17,12 @@ from job_engine.settings import ExecutorSettings
 def serve(settings: ExecutorSettings) -> None:
     """Run an executor; a signal to stop drains it, and a second one skips the wait."""
     log.configure(settings.log_level, settings.log_format)
-    open_files.allow_many()
+    open_files.raise_limit()
     executor = Executor(settings, load_actions(settings.actions_dir))
     hurry = threading.Event()
     on_stop_signals(executor.drain, hurry.set)
     executor.start()
-    garbage.pass_over_what_is_here()
+    garbage.freeze()
     executor.wait()
     executor.stop(hurry)
     # The interpreter would wait for ever for a thread, or a pool of them, that an action left.

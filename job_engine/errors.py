@@ -1,8 +1,8 @@
-"""Every error of the engine, under one root, a branch a subject.
+"""All errors of the engine, derived from one class, with a subclass for each subject.
 
-The docstring of a class is its default message, so that none is undocumented.
-Interruptions stand apart: they derive from `BaseException`, so that an action's
-`except Exception` cannot swallow the order to stop.
+The docstring of a class is its default message, so that none is undocumented. Interruptions
+derive from `BaseException` instead, so that an action's `except Exception` cannot catch the
+order to stop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class JobEngineError(Exception):
 
     @property
     def message(self) -> str:
-        """What happened, and where it helps, what to do about it."""
+        """What happened, and how to fix it if that is known."""
         return str(self.args[0])
 
 

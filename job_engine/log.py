@@ -1,10 +1,10 @@
 """Logging: records with a stable `event` key and fields, for people or as JSON lines.
 
-Modules log with `log = get_logger(__name__)` and `log.info("job.claimed", job=…)`:
-the first argument is the event, which never changes once released; the fields may grow.
-`with bound(request_id=…)` adds fields to every record that is made inside, whoever logs it.
-A warning or an error is followed by what it means and what to do (`job_engine.remedies`), and
-is said once in half a minute while it stays the same.
+Modules log with `log = get_logger(__name__)` and `log.info("job.claimed", job=…)`. The first
+argument is the event's name, which never changes once released; fields may be added.
+`with bound(request_id=…)` adds fields to every record that is logged inside the block.
+Warnings and errors end with their meaning and a remedy (`job_engine.remedies`), and an equal
+one is logged once in `REPEATS_S`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from job_engine.remedies import DEFECT, LIBRARIES, REMEDIES
 REPEATS_S: Final = 30.0
 FIELD_CHARS: Final = 4000
 TRACEBACK_CHARS: Final = 20_000
-"""Characters of a field, and of a traceback, that are logged: errors may carry a whole file."""
+"""Longest field and traceback that are logged whole, in characters; errors may contain files."""
 _bound: ContextVar[Mapping[str, Any] | None] = ContextVar("bound", default=None)
 
 
 @contextmanager
 def bound(**fields: Any) -> Iterator[None]:
-    """Add fields to what this task, and the threads that work for it, log inside the block."""
+    """Add fields to the records of this task, and of threads working for it, in the block."""
     token = _bound.set({**(_bound.get() or {}), **fields})
     try:
         yield
@@ -39,7 +39,7 @@ def bound(**fields: Any) -> Iterator[None]:
 
 
 def bound_field(name: str) -> Any:
-    """Return a field that `bound` adds to what is logged here; None: there is none."""
+    """Return a field that `bound` has added in this context; None: there is none."""
     return (_bound.get() or {}).get(name)
 
 
@@ -49,7 +49,7 @@ class EventLogger(logging.LoggerAdapter[logging.Logger]):
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        """Move the fields to where the formatters find them."""
+        """Move the keywords to the record's attribute `fields`, which the formatters read."""
         passed = {k: kwargs.pop(k) for k in ("exc_info", "stack_info", "stacklevel") if k in kwargs}
         fields = dict(kwargs)
         kwargs.clear()
@@ -103,12 +103,12 @@ def _bounded(value: Any) -> Any:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    # Formatters run where the record is made, so the context is that of who made it.
+    # Formatters run in the thread and context that logged the record.
     return {**getattr(record, "fields", {}), **(_bound.get() or {})}
 
 
 def _remedy(record: logging.LogRecord) -> str | None:
-    """Return what to do about a record; None where nothing is wrong, or nobody knows."""
+    """Return the remedy for a warning or an error; None: there is none."""
     if record.levelno < logging.WARNING:
         return None
     message = record.getMessage()
@@ -124,18 +124,18 @@ def _remedy(record: logging.LogRecord) -> str | None:
     )
 
 
-class SeldomFilter(logging.Filter):
-    """Lets the same warning or error through once in `every_s` seconds.
+class RepeatFilter(logging.Filter):
+    """Passes an equal warning or error once in `every_s` seconds.
 
-    What is tried again and again until somebody mends it would else fill the disk.
+    Otherwise an operation that is retried until an operator acts would fill the disk.
     """
 
     def __init__(self, every_s: float) -> None:
         super().__init__()
         self._every_s = every_s
         self._lock = threading.Lock()
-        self._said_at: dict[str, float] = {}
-        self._forgot_at = 0.0
+        self._logged_at: dict[str, float] = {}
+        self._pruned_at = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter`."""
@@ -143,23 +143,23 @@ class SeldomFilter(logging.Filter):
             return True
         fields = _fields(record)
         if not record.exc_info:
-            # What fails for every request is the same trouble. A traceback is a defect of its own.
+            # The same error of many requests is one problem, but each traceback is a defect.
             fields.pop("request_id", None)
-        said, now = f"{record.name} {record.getMessage()} {fields}", record.created
+        line, now = f"{record.name} {record.getMessage()} {fields}", record.created
         with self._lock:
-            if now - self._forgot_at >= self._every_s:
-                self._said_at = {
-                    line: at for line, at in self._said_at.items() if now - at < self._every_s
+            if now - self._pruned_at >= self._every_s:
+                self._logged_at = {
+                    logged: at for logged, at in self._logged_at.items() if now - at < self._every_s
                 }
-                self._forgot_at = now
-            if now - self._said_at.get(said, float("-inf")) < self._every_s:
+                self._pruned_at = now
+            if now - self._logged_at.get(line, float("-inf")) < self._every_s:
                 return False
-            self._said_at[said] = now
+            self._logged_at[line] = now
             return True
 
 
 def cut(text: str, most: int) -> str:
-    """Return the begin and the end of a text that is too long, and how much is left out."""
+    """Return a text, with the middle of one longer than `most` characters replaced by a count."""
     if len(text) <= most:
         return text
     left_out = len(text) - most
@@ -176,7 +176,7 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     """Send all records of the process to standard error, in the given style."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
-    handler.addFilter(SeldomFilter(REPEATS_S))
+    handler.addFilter(RepeatFilter(REPEATS_S))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("kazoo").setLevel(logging.WARNING)
     logging.getLogger("urllib3").setLevel(logging.ERROR)

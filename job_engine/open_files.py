@@ -1,4 +1,4 @@
-"""How many files and connections a service may have open at once."""
+"""The limit on open files, connections among them, of a service."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from job_engine.log import get_logger
 
 log = get_logger(__name__)
 
-ENOUGH: Final = 1024
-"""What a service has always been given; with less it may run out in ordinary work."""
+USUAL: Final = 1024
+"""The usual soft limit. With a smaller one, a service may run out of descriptors."""
 
 
-def allow_many() -> None:
-    """Raise this process's limit of open files to the most that it may set itself.
+def raise_limit() -> None:
+    """Raise this process's soft limit of open files to its hard limit; warn if that is small.
 
-    Shells and service managers leave it at 1,024, for the sake of select(2), which nothing
-    here uses. An API that is followed by a thousand browsers has more connections. One that
-    has reached its limit closes what comes without a word, so it is said here.
+    Shells and service managers set 1,024 for programs with select(2), which nothing here uses.
+    An API with a thousand event streams needs more, and at its limit it closes new connections
+    without a log line.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if 0 <= most < ENOUGH:  # -1: no limit
+    if 0 <= most < USUAL:  # -1: no limit
         log.warning("open_files.few", limit=most)

@@ -1,7 +1,7 @@
-"""What a warning or an error in the log means, and what its reader can do about it.
+"""The meaning of each warning and error in the log, and what to do about it.
 
-By event: the formatters of `job_engine.log` put these words behind the line's fields, so that
-whoever is woken by it needs no manual. A line that is of no concern is no warning.
+The formatters of `job_engine.log` append these texts to the line, so that an operator needs no
+manual. An event that needs no attention is not logged as a warning.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "action.schema_broken": "Payloads of this action are checked only when it runs. Mend the "
     "payload model of the plugin.",
 }
-"""By event. One that is not here stands with its traceback, and is a `DEFECT`."""
+"""Remedies by event. An event without one is logged with a traceback, and is a `DEFECT`."""
 
 LIBRARIES: Final[Mapping[tuple[str, str], str]] = {
     ("kazoo.client", "Connection dropped"): "It is tried again, and jobs wait meanwhile. See "
@@ -108,4 +108,4 @@ LIBRARIES: Final[Mapping[tuple[str, str], str]] = {
     "was told to stop.",
     ("uvicorn.error", "[Errno "): "See JOB_ENGINE_HOST and JOB_ENGINE_PORT (--host, --port).",
 }
-"""By logger, and how its message begins."""
+"""Remedies for other libraries' records, by logger and beginning of the message."""

@@ -161,7 +161,7 @@ def make_server(settings: ApiSettings) -> Server:
 def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `SystemExit` where it cannot start, saying why."""
     configure(settings.log_level, settings.log_format)
-    open_files.allow_many()
+    open_files.raise_limit()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Bad requests are not logged: their senders could fill the disk.
     for reader in ("uvicorn", "python_multipart"):
@@ -183,7 +183,7 @@ def _run(server: Server) -> None:
 
     logger.addFilter(unknown)
     server.end_in_time()
-    server.on_start = garbage.pass_over_what_is_here
+    server.on_start = garbage.freeze
     try:
         server.run()
     except SystemExit:

@@ -1,10 +1,10 @@
 """Settings: the only place that reads the environment.
 
-Each class has the settings of one process (or one part). A value comes, in rising
-precedence, from its default, the YAML file that `JOB_ENGINE_CONFIG` names, an
-environment variable `JOB_ENGINE_<FIELD>`, or a flag `--<field>` of the process. All of them
-are exported here, since one file and one environment serve all processes: a name that none
-of them knows is a mistake.
+Each class has the settings of one process or part. The sources of a value, in order of
+increasing precedence, are its default, the YAML file that `JOB_ENGINE_CONFIG` names, the
+environment variable `JOB_ENGINE_<FIELD>`, and the flag `--<field>`. All classes are exported
+here, because one file and one environment may serve all processes: a name that is in no class
+is an error.
 """
 
 from job_engine.settings.api import ApiSettings

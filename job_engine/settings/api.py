@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, StringConstraints
 from job_engine.settings.webhooks import PlainWebhooks
 
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")]
-"""Where a page comes from, as browsers say it: no path, no slash at the end, no `*`."""
+"""An origin as browsers send it: without a path or a final slash; `*` is not allowed."""
 
 
 class ApiSettings(PlainWebhooks):
@@ -64,7 +64,7 @@ class ApiSettings(PlainWebhooks):
     cors_origins: list[Origin] = Field(
         [],
         description="Origins (`https://lms.example.org`) whose pages may use the API from "
-        "browsers, with the session of whoever looks at them; empty: none but its own.",
+        "browsers, with the session of their user; empty: only the API's own origin.",
     )
     audit_s: float = Field(
         30 * 86_400.0, gt=0, description="Seconds that lines of the audit trail are kept."

@@ -1,4 +1,4 @@
-"""The base class of settings: where values come from, and logging."""
+"""The base class of settings: the sources of values, and the settings of logging."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ALIKE: Final = 0.85
 
 
 class Settings(BaseSettings):
-    """Settings of every process: where values come from, and logging."""
+    """The settings of every process, for logging; and the sources of all settings."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
 
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags win over the environment, the environment over the YAML file."""
+        """Return the sources: flags, then the environment, then the YAML file."""
         sources: list[PydanticBaseSettingsSource] = [init_settings, _Variables(settings_cls)]
         if config := os.environ.get(CONFIG):
             sources.append(InitSettingsSource(settings_cls, dict(read_config(Path(config)))))
@@ -76,11 +76,11 @@ def variable_of(name: str) -> str:
 
 
 def read_config(file: Path) -> Mapping[str, Any]:
-    """Return the settings in a YAML file, which serves all processes.
+    """Return the settings in a YAML file, which may be those of any process.
 
-    Raises `ConfigurationError` for a file that is not there, is no mapping, or has a name
-    that no process knows: a policy with a slip in it must not be taken for none. No value is
-    shown, for some are secrets.
+    Raises `ConfigurationError` for a file that cannot be read, is not a mapping, or has an
+    unknown name: a misspelt policy must not be ignored. Errors contain no values, because some
+    are secrets.
     """
     try:
         content = yaml.safe_load(file.read_text())
@@ -112,7 +112,7 @@ def read_config(file: Path) -> Mapping[str, Any]:
 
 
 def known_settings() -> frozenset[str]:
-    """Names of all settings, of whatever process."""
+    """Return the names of the settings of all processes."""
     return frozenset(name for kind in _kinds(Settings) for name in kind.model_fields)
 
 
@@ -123,10 +123,10 @@ def _kinds(of: type[Settings]) -> Iterator[type[Settings]]:
 
 
 def unknown_variables() -> tuple[Mapping[str, str], tuple[str, ...]]:
-    """Return variables of the environment that no process knows.
+    """Return unknown environment variables with our prefix: misspelt ones, then others.
 
-    First those that are a slip, with the variable that was meant; then others, which
-    somebody else may have put there (Kubernetes does, for a service of our name).
+    Each misspelt one comes with the variable that was probably meant. Others may have nothing
+    to do with the engine: Kubernetes sets some for a service of that name.
     """
     known = known_settings()
     slips: dict[str, str] = {}

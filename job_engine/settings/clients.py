@@ -1,4 +1,4 @@
-"""Settings of the commands that talk to an engine."""
+"""Settings of the commands that connect to an engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from job_engine.settings.connections import ZK_HOSTS, ConnectionSettings, ZooKee
 
 
 class ClientSettings(ConnectionSettings, ZooKeeperAccess):
-    """What the commands that talk to an engine read."""
+    """Settings of the commands that connect to an engine."""
 
     data_dir: Path | None = Field(None, description="Data directory of a local engine.")
     zk_hosts: str | None = Field(

@@ -11,7 +11,7 @@ from job_engine.settings.base import Settings
 
 
 class GradingSettings(Settings):
-    """Where bundles are cached, which flavours there are, and what submissions may hold."""
+    """Settings of the bundle cache, of flavours, setups and shards, and limits for submissions."""
 
     bundle_cache_dir: Path = Field(
         Path("/var/cache/job-engine/bundles"),
@@ -37,7 +37,7 @@ class GradingSettings(Settings):
         None,
         description="YAML file of credentials for private repositories, by name: `host` "
         "(`host:port`), `path` (only for repositories below it), `username`, `password`; "
-        "readable by its owner only. Whoever may submit may name any of them.",
+        "readable by its owner only. Every submitter may name any of them.",
     )
     setup_hosts: list[Annotated[str, StringConstraints(pattern=r"^[^:/\s]+:[0-9]{1,5}$")]] = Field(
         [],
@@ -51,8 +51,8 @@ class GradingSettings(Settings):
     kept_roots_bytes: int = Field(
         10 * 2**30,
         gt=0,
-        description="Most bytes that what setup scripts made may take together; what is used "
-        "least is made again when it is asked for.",
+        description="Most bytes of all root file systems that setup scripts made; the least "
+        "recently used ones are deleted, and made again when they are needed.",
     )
     shards_at_once: int = Field(
         2,
@@ -63,8 +63,8 @@ class GradingSettings(Settings):
     )
     command_images: list[str] = Field(
         [],
-        description="Images that `run_command` jobs may name. Whoever may submit could otherwise "
-        "read every image of the host, and have it pull from anywhere.",
+        description="Images that `run_command` jobs may name. Otherwise every submitter could "
+        "read all images of the host, and have it pull from anywhere.",
     )
     flavours: dict[str, dict[str, Any]] = Field(
         {},

@@ -1,4 +1,4 @@
-"""Making settings of what was given, with an error that says which is wrong, and where."""
+"""Loading settings, with errors that name the setting and its source."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ S = TypeVar("S", bound=Settings)
 
 
 def load(kind: type[S], given: Mapping[str, Any] | None = None) -> S:
-    """Return settings: those that are given, as flags say them, and the rest from elsewhere.
+    """Return the settings of a class: flags are `given`, other values have other sources.
 
-    Raises `ConfigurationError`, naming the flag and the variable, or the file; never a value.
+    Raises `ConfigurationError` with the flag and the variable, or the file, but no value.
     """
     flags = given or {}
     try:

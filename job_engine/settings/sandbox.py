@@ -18,7 +18,7 @@ _ReachPattern = Annotated[
 
 
 class PolicySettings(Settings):
-    """What an operator lets assignments ask for; there is no other say in it."""
+    """The operator's policy: the most that assignments may ask for."""
 
     allow_kvm: bool = Field(False, description="Let assignments ask for /dev/kvm.")
     allow_profiles: list[Literal["own-root"]] = Field(
@@ -60,7 +60,7 @@ class PolicySettings(Settings):
 
 
 class SandboxSettings(PolicySettings):
-    """What an executor's sandboxes may use, and what for."""
+    """Settings of an executor's sandboxes."""
 
     sandbox: Literal["docker", "bubblewrap"] | None = Field(
         None, description="Sandbox backend; unset: this executor runs no sandboxed action."
@@ -110,8 +110,8 @@ class SandboxSettings(PolicySettings):
     )
     kept_roots_dir: Path = Field(
         Path("/var/cache/job-engine/roots"),
-        description="Where root file systems that setup scripts made are kept, for bubblewrap, "
-        "and where is written which ones there are, for either backend.",
+        description="Directory of the root file systems that setup scripts made (bubblewrap), "
+        "and of the list of them (both backends).",
     )
     root_uid_base: int = Field(
         2**28,

@@ -16,12 +16,12 @@ from job_engine.settings.sandbox import SandboxSettings
 from job_engine.settings.webhooks import WebhookSettings
 
 STOP_GRACE_S: Final = 10.0
-"""Seconds within which each service has ended after SIGTERM, whatever is gone or hangs; an
-executor's begin when its drain (`drain_s`) is over."""
+"""Longest time, in seconds, that a service takes to end after SIGTERM, whatever hangs; for an
+executor, after its drain (`drain_s`)."""
 
 
 class ExecutorSettings(ServiceSettings, SandboxSettings, GradingSettings, WebhookSettings):
-    """What an executor can be told."""
+    """Settings of an executor."""
 
     name: str = Field(
         default_factory=socket.gethostname,
@@ -55,7 +55,7 @@ class ExecutorSettings(ServiceSettings, SandboxSettings, GradingSettings, Webhoo
 
 
 class DistributorSettings(ServiceSettings):
-    """What a distributor can be told."""
+    """Settings of a distributor."""
 
     actions: list[str] = Field(
         [], description="Actions to distribute; empty: all that a live executor has."

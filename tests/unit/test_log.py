@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from job_engine.log import JsonFormatter, SeldomFilter, TextFormatter, bound, get_logger
+from job_engine.log import JsonFormatter, RepeatFilter, TextFormatter, bound, get_logger
 from job_engine.remedies import DEFECT, REMEDIES
 
 ROOT = Path(__file__).parents[2]
@@ -87,11 +87,11 @@ def test_an_error_that_carries_a_whole_file_fills_no_disk(formatter: logging.For
 
 
 def test_the_same_trouble_is_said_once_in_a_while() -> None:
-    seldom = SeldomFilter(30.0)
+    repeats = RepeatFilter(30.0)
 
     def passes(message: str, at_s: float, level: int = logging.WARNING, **fields: object) -> bool:
         made = {"msg": message, "created": at_s, "levelno": level, "fields": fields}
-        return seldom.filter(logging.makeLogRecord(made))
+        return repeats.filter(logging.makeLogRecord(made))
 
     assert [passes("dropped", at_s) for at_s in (0.0, 1.0, 29.9, 30.0, 31.0)] == [
         *(True, False, False),

@@ -114,7 +114,8 @@ _shown_tags: Final = case(
 # hide them, so a search by these attributes would reveal them.
 _VERDICTS: Final = Reserved(
     frozenset({"output", "status-message"}),
-    (jobs.c.action == VERDICT_ACTION) | func.coalesce(contains(jobs.c.output, RECEIPT_KEY), false()),
+    (jobs.c.action == VERDICT_ACTION)
+    | func.coalesce(contains(jobs.c.output, RECEIPT_KEY), false()),
     STAFF,
 )
 

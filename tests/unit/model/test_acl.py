@@ -8,8 +8,8 @@ from job_engine.errors import InvalidResourceError
 from job_engine.model.acl import (
     MAX_PRINCIPALS,
     AnyAcl,
-    normalise,
     cached_by_acl,
+    normalise,
     rights_by_principal,
 )
 
