@@ -1,8 +1,7 @@
-"""Documents that are part of a release, searched by the same SQL as those that are stored.
+"""Documents that are part of a release, searched by the same SQL as stored ones.
 
-They are in a SQLite database in memory, of a table with their rows and one with their
-rights: whatever a filter, an order or an aggregation means of stored documents, it means
-of these.
+They are in an in-memory SQLite database with the tables of documents and rights, so filters,
+orders and aggregations mean the same as for stored documents.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from job_engine.store.tables import access, resources
 
 
 class FixedDocuments:
-    """Documents with ids and normalised ACLs, which were made when time began (epoch 0)."""
+    """Documents with ids and normalised ACLs; they count as created at epoch 0."""
 
     def __init__(self, documents: Callable[[], Sequence[Document]]) -> None:
-        """`documents` is asked when somebody searches for the first time."""
+        """`documents` is called at the first search."""
         self._documents = documents
         self._lock = threading.Lock()
 
     def read(self, unit: Callable[[Connection], T]) -> T:
-        """Do as a store's `read`; one at a time."""
+        """Do as `Database.read`; one call at a time."""
         with self._lock, self._engine.connect() as connection:
             return unit(connection)
 

@@ -1,4 +1,4 @@
-"""Group commit: the units that wait together share a transaction, and so its way to the disk."""
+"""Group commit: units that wait at the same time share a transaction, and so one fsync."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ MAX_BATCH: Final = 256
 
 
 Apart = Callable[[Connection], AbstractContextManager[object]]
-"""Keeps apart units that share a transaction: what fails in its block is undone, and only that."""
+"""Isolates a unit within a shared transaction: a failure in the block undoes that unit alone."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A unit, and who waits for its result."""
+    """A unit, and the future for its result."""
 
     unit: Unit[Any]
     future: Future[Any]
 
 
 class Batch:
-    """Units that share a transaction, and what became of each.
+    """Units that share a transaction, with the result of each.
 
-    `explain` makes of an error what the unit's submitter is told. One for which `ends` is
-    true is no unit's own, such as a lost connection: `run` raises it.
+    Args:
+        tasks: the units.
+        explain: converts the error of a unit into the one that its submitter gets.
+        ends: whether an error ends the whole transaction, such as a lost connection; `run`
+            raises such an error.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Batch:
 
     @property
     def topics(self) -> frozenset[str]:
-        """What the units announced."""
+        """The topics that the units have announced."""
         return frozenset(self._topics)
 
     def run(
@@ -65,10 +68,7 @@ class Batch:
         connection: Connection,
         apart: Apart,
     ) -> None:
-        """Run the units, each `apart`: under its savepoint, so that its failure is its own.
-
-        It may be run again, after a rollback.
-        """
+        """Run each unit in its own `apart` block. May be called again after a rollback."""
         self._forget()
         for task in self._tasks:
             announced(connection)
@@ -84,15 +84,20 @@ class Batch:
                 self._topics |= announced(connection)
 
     def refuse(self, error: Exception) -> None:
-        """Note that nothing was committed: those have failed, too, that had not by themselves."""
+        """Mark all units as failed, because the transaction was not committed.
+
+        Units that have failed themselves keep their own error.
+        """
         failed, refusal = self._failures, self._explained(error)
         self._forget()
-        told = {future for future, _ in failed}
-        others = [(task.future, refusal) for task in self._tasks if task.future not in told]
+        failed_themselves = {future for future, _ in failed}
+        others = [
+            (task.future, refusal) for task in self._tasks if task.future not in failed_themselves
+        ]
         self._failures = failed + others
 
     def answer(self) -> None:
-        """Tell everybody who waits."""
+        """Resolve all futures."""
         for future, result in self._results:
             future.set_result(result)
         for future, reason in self._failures:
@@ -109,11 +114,11 @@ class Batch:
 
 
 class Writer:
-    """Hands what was submitted to `commit`, as many tasks at once as wait.
+    """Passes submitted units to `commit`, in batches of all that wait, up to `max_batch`.
 
-    Whoever waits for a unit commits it in their own thread while nobody else commits: to
-    wake another thread, and be woken by it, costs as much as a small unit does. What
-    gathers meanwhile, and what nobody waits for, is a thread's of its own.
+    A thread that calls `run` commits by itself if no other thread is committing, because
+    waking another thread and being woken by it costs as much as a small unit. All other units
+    are committed by the writer's own thread.
     """
 
     def __init__(
@@ -122,12 +127,12 @@ class Writer:
         self._commit = commit
         self._max_batch = max_batch
         self._tasks: deque[Task] = deque()
-        # Held by who commits: they alone take tasks.
+        # Held by the thread that commits; only that one takes tasks.
         self._turn = threading.Lock()
-        # A word that there are tasks; False: and that none will follow.
+        # Wakes the writer's thread; False: no more tasks will follow.
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        # Taken to submit, so that nothing is queued behind the order to stop.
+        # Held while a task is queued, so that none is queued after `stop`.
         self._gate = threading.Lock()
         self._open = False
 
@@ -151,7 +156,7 @@ class Writer:
         return future
 
     def run(self, unit: Unit[T]) -> T:
-        """Have a unit committed, and return its result. Raises as `submit` and as the unit."""
+        """Commit a unit and return its result. Raises what `submit` and the unit raise."""
         future = self._queue(unit)
         if self._turn.acquire(blocking=False):
             try:
@@ -159,7 +164,7 @@ class Writer:
                     self._commit(self._next())
             finally:
                 self._turn.release()
-            # Who came while this one committed left theirs to whoever is next.
+            # Units that arrived meanwhile are left to the writer's thread.
             if self._tasks:
                 self._wake.put(True)
         return future.result()
@@ -181,5 +186,5 @@ class Writer:
                     self._commit(self._next())
 
     def _next(self) -> Sequence[Task]:
-        """Take what waits, up to a batch."""
+        """Return the next batch."""
         return [self._tasks.popleft() for _ in range(min(len(self._tasks), self._max_batch))]

@@ -1,13 +1,13 @@
 """Batches of statements for PostgreSQL, in libpq's pipeline mode.
 
-A round trip to the server costs more than most statements do. So a unit's writes are queued
-here until it needs a result, or until it is committed, and are sent together, each prepared
-once a connection. The server runs them in order, and skips what follows one that fails, a
-COMMIT included.
+A round trip to the server costs more than most statements. So the writes of a unit are queued
+until it needs a result or is committed, and are sent together. Each statement is prepared once
+for each connection. The server runs them in order; after one that fails it skips the rest, also
+a COMMIT.
 
-A statement that a unit left in the queue may fail after the unit has returned, too late to
-raise in it: then `LateError` has the whole transaction rolled back and its units run again,
-the queue of each sent before the next one runs.
+A queued statement may fail after its unit has returned, when the unit can no longer raise the
+error. Then `LateError` is raised: the transaction is rolled back, and its units run again, each
+with its queue sent before the next one runs.
 
 Tested against PostgreSQL 15, with libpq 17.
 """
@@ -30,14 +30,14 @@ from psycopg.errors import InvalidSqlStatementName, error_from_result
 from job_engine.errors import StoreError
 
 Explain = Callable[[Exception], Exception]
-"""Makes of an error what the unit raises that asked for the statement."""
+"""Converts the driver's error into the one that the statement's unit raises."""
 
 _FAILED: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED)
 _BOOLEANS: Final = {True: b"t", False: b"f"}
 
 
 class BatchError(StoreError):
-    """A statement of the transaction itself failed, which is no unit's own failure."""
+    """A statement of the transaction itself failed, not one of a unit."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -45,34 +45,34 @@ class BatchError(StoreError):
 
 
 class LateError(BatchError):
-    """A statement failed whose unit had returned."""
+    """A statement failed after its unit had returned."""
 
 
 class ForgottenError(BatchError):
-    """The server no longer knows a statement that was prepared; the next try prepares all again.
+    """The server no longer has a prepared statement; the next attempt prepares all again.
 
-    psycopg has it forget everything after a rollback, if it had prepared something itself.
+    After a rollback, psycopg deallocates all prepared statements if it has prepared one itself.
     """
 
 
 class Role(Enum):
-    """Whose a statement is."""
+    """The role of a statement in the transaction."""
 
     TURN = "turn"
-    """The transaction's: its beginning, its savepoints."""
+    """Of the transaction itself: its beginning, its savepoints."""
     UNIT = "unit"
-    """The unit's that runs now."""
+    """Of the unit that runs now."""
     LATE = "late"
-    """One's that has returned."""
+    """Of a unit that has returned."""
     END = "end"
-    """The commit, and what goes with it."""
+    """The commit, and the notifications before it."""
 
 
 @dataclass
 class _Item:
     sql: bytes
     values: Sequence[bytes | None] | None
-    """None: it has no places for values, and is not worth preparing."""
+    """Values of its parameters; None: it has none, and is not prepared."""
     role: Role
     explain: Explain
 
@@ -82,7 +82,7 @@ def _as_it_is(error: Exception) -> Exception:
 
 
 class Pipeline:
-    """The statements that one connection has yet to send. Used by one thread."""
+    """The queue of statements of one connection; for one thread."""
 
     def __init__(self, raw: Any) -> None:
         """`raw` is psycopg's connection."""
@@ -91,27 +91,27 @@ class Pipeline:
         self._items: list[_Item] = []
         self._names: dict[bytes, bytes] = {}
         self._named = 0
-        """Names that were given out; none is used twice, whatever became of its statement."""
+        """Number of names used so far; a name is never used again, even if preparing failed."""
         self._answered_s = -math.inf
 
     # --- queueing ----------------------------------------------------------------
 
     def add(self, role: Role, *statements: str) -> None:
-        """Add statements without values."""
+        """Queue statements without parameters."""
         self._items += [_Item(s.encode(), None, role, _as_it_is) for s in statements]
 
     def add_for_unit(self, sql: bytes, values: Sequence[Any], explain: Explain) -> None:
-        """Add a statement of the unit that runs. Raises the driver's `DataError` for a NUL."""
+        """Queue a statement of the running unit. Raises the driver's `DataError` for a NUL."""
         self._items.append(_Item(sql, [_wire(v) for v in values], Role.UNIT, explain))
 
     def end_unit(self) -> None:
-        """Mark what is still queued of the unit as that of one that has returned."""
+        """Mark the unit's queued statements as late, because it returns."""
         for item in self._items:
             if item.role is Role.UNIT:
                 item.role = Role.LATE
 
     def drop_unit(self) -> None:
-        """Remove what is still queued of the unit."""
+        """Remove the unit's queued statements."""
         self._items = [item for item in self._items if item.role is not Role.UNIT]
 
     def clear(self) -> None:
@@ -120,21 +120,21 @@ class Pipeline:
 
     @property
     def begun(self) -> bool:
-        """Whether the beginning of the transaction was sent, and answered."""
+        """Whether the beginning of the transaction was sent and answered."""
         return not any(item.role is Role.TURN for item in self._items[:1])
 
     def is_live(self, within_s: float) -> bool:
-        """Return whether the server answered within these seconds, and has not hung up since."""
+        """Return whether the server answered within `within_s`, and has not disconnected since."""
         is_fresh = time.monotonic() < self._answered_s + within_s
-        # Between two batches it sends nothing but the news that it ends the connection.
+        # Between two batches the server sends data only when it ends the connection.
         return is_fresh and not self._poll(select.POLLIN, 0)
 
     # --- sending -----------------------------------------------------------------
 
     def execute(self, sql: bytes, values: Sequence[Any]) -> pq.abc.PGresult:
-        """Send the queue, then this statement of the unit; returns its result.
+        """Send the queue and this statement of the unit; return its result.
 
-        Raises what the driver raises, explained where the statement says how, and `BatchError`.
+        Raises `BatchError`, or the driver's error, converted by the statement's `explain`.
         """
         self.add_for_unit(sql, values, _as_it_is)
         result = self.flush()
@@ -142,15 +142,15 @@ class Pipeline:
         return result
 
     def rows(self, result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
-        """Return the rows of a result, as the driver makes them."""
+        """Return the rows of a result, with the driver's types."""
         transformer = Transformer(self._raw)
         transformer.set_pgresult(result)
         return list(transformer.load_rows(0, result.ntuples, tuple))
 
     def flush(self) -> pq.abc.PGresult | None:
-        """Send the queue, and return the last statement's result; None: it was empty.
+        """Send the queue, and return the last statement's result; None: the queue was empty.
 
-        Raises as `execute` does; then the queue is empty, and the transaction has failed.
+        Raises what `execute` raises; then the queue is empty, and the transaction has failed.
         """
         items, self._items = self._items, []
         if not items:
@@ -164,7 +164,7 @@ class Pipeline:
                 self._pg.exit_pipeline_mode()
 
     def _send(self, items: Sequence[_Item]) -> list[tuple[_Item, bytes | None]]:
-        """Hand all of it to libpq; returns whose each result will be, and the name it prepares."""
+        """Pass the statements to libpq; return for each result its item and the prepared name."""
         expected: list[tuple[_Item, bytes | None]] = []
         names = dict(self._names)
         for item in items:
@@ -183,7 +183,7 @@ class Pipeline:
         return expected
 
     def _collect(self, expected: Sequence[tuple[_Item, bytes | None]]) -> pq.abc.PGresult:
-        """Read every answer; the first that failed is raised."""
+        """Read all results; raise the first error, else return the last result."""
         failed: tuple[_Item, Exception] | None = None
         last: pq.abc.PGresult | None = None
         try:
@@ -195,11 +195,11 @@ class Pipeline:
                 elif failed is None and prepared is not None:
                     self._names[item.sql] = prepared
                 self._await_result()
-                self._pg.get_result()  # there is no more of this one
-            self._next()  # all were answered
+                self._pg.get_result()  # None, which ends the results of this statement
+            self._next()  # of the sync: all statements were answered
             self._answered_s = time.monotonic()
         except psycopg.OperationalError:
-            if failed is None:  # or that is why the connection was lost
+            if failed is None:  # else that error ended the connection
                 raise
         if failed is not None and isinstance(failed[1], InvalidSqlStatementName):
             self._names = {}
@@ -210,7 +210,7 @@ class Pipeline:
         return last
 
     def _write(self) -> None:
-        """Send all of it, reading meanwhile, or both sides would wait for each other."""
+        """Send everything, and read meanwhile: otherwise both sides could wait for each other."""
         while self._pg.flush():
             if self._ready(select.POLLIN | select.POLLOUT) & select.POLLIN:
                 self._pg.consume_input()
@@ -249,7 +249,7 @@ def _raised(item: _Item, error: Exception) -> Exception:
 
 
 def _wire(value: Any) -> bytes | None:
-    """Return a value as text that the server reads."""
+    """Return a value in PostgreSQL's text format."""
     if value is None:
         return None
     if isinstance(value, str):

@@ -1,8 +1,7 @@
-"""The statements that are run most: compiled once, and run by the driver itself.
+"""Statements of the hot path: compiled once by SQLAlchemy, and run by the driver directly.
 
-SQLAlchemy compiles them; but on each run it would convert the values of every row and the
-columns of every result, which costs more than the database's own work. So values have to be
-text, numbers, booleans or None here, and results are what the driver makes of them.
+SQLAlchemy's conversion of values and results would cost more than the database's own work. So
+values have to be text, numbers, booleans or None, and results have the driver's types.
 """
 
 from __future__ import annotations
@@ -28,28 +27,28 @@ PIPELINE: Final = "pipeline"
 """Key in a connection's `info` of its `Pipeline`, on PostgreSQL."""
 
 _LISTS: Final = tuple(2**n for n in range(16))
-"""Lengths of a list in a statement: few, so that it was mostly prepared already."""
+"""Lengths to which a list of values is padded, so that there are few different statements."""
 _FEW: Final = 64
-"""Most rows that are queued; more are sent at once."""
+"""Most rows of a deferred write that are queued; with more rows it runs at once."""
 _PLACE: Final = re.compile(r"%\((\w+)\)s|%%")
 
 
 @dataclass(frozen=True)
 class _Compiled:
-    """A statement as one dialect writes it."""
+    """A statement compiled for one dialect."""
 
     sql: str
     order: tuple[str, ...] | None
-    """Names of the values where they go by position; None: they go by name."""
+    """Names of the parameters in order, for positional ones; None: they are named."""
     constants: Row
-    """Values that never change."""
+    """Parameters with a fixed value."""
     values: Callable[[Mapping[str, Any]], Any]
-    """Makes what the driver wants of a row that has every value, the constants too."""
+    """Converts a row, with the constants, into the driver's parameters."""
     copy: str | None = None
-    """PostgreSQL's `COPY`, where it does the same with many rows."""
+    """The equivalent `COPY` for many rows, for an insert on PostgreSQL."""
 
     def given(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """Return what the driver wants of each row."""
+        """Return the driver's parameters for each row."""
         if self.constants:
             return [self.values({**self.constants, **row}) for row in rows]
         return [*map(self.values, rows)]
@@ -85,7 +84,7 @@ class _Statement:
         return _Compiled(str(compiled), order, constants, _picker(order), copy)
 
     def _copy(self, connection: Connection) -> str | None:
-        """Return the `COPY` that inserts rows of `names`, where there is one."""
+        """Return the `COPY` that inserts rows with the columns `names`; None: not possible."""
         if connection.dialect.name != "postgresql" or self._names is None:
             return None
         if not isinstance(self._statement, sa.Insert):
@@ -101,18 +100,18 @@ class PreparedWrite(_Statement):
     def __init__(
         self, statement: UpdateBase | TextClause, names: Sequence[str] | None = None
     ) -> None:
-        """`names` are the columns that it sets, where the statement itself names none."""
+        """`names` are the columns to set, for a statement that does not name them."""
         super().__init__(statement, names)
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Run it for each row, and return how many rows of the table were met."""
+        """Run it for each row, and return the number of affected rows."""
         if not rows:
             return 0
         compiled = self._compiled(connection)
         pipeline = _pipeline_of(connection)
         cursor: Any = connection.connection.cursor()
         try:
-            if len(rows) == 1:  # many at once are more to set up, where a server is asked
+            if len(rows) == 1:  # `executemany` has more overhead
                 (given,) = compiled.given(rows)
                 if pipeline is not None:
                     return pipeline.execute(*_wired(compiled.sql, given)).command_tuples or 0
@@ -136,11 +135,12 @@ class PreparedWrite(_Statement):
         rows: Sequence[Mapping[str, Any]],
         explain: Callable[[Exception], Exception] = _as_it_is,
     ) -> None:
-        """Run it for each row before the unit's next statement with a result, or with the commit.
+        """Run it for each row, but not necessarily before this returns; it costs no round trip.
 
-        It costs no round trip. So how many rows were met is not known, and it may fail when
-        the unit has returned, which fails the unit nevertheless. `explain` makes of
-        SQLAlchemy's error what is raised.
+        It runs before the unit's next statement that has a result, at the latest with the
+        commit. The number of affected rows is unknown. If it fails after the unit has
+        returned, the unit fails nevertheless. `explain` converts SQLAlchemy's error into the
+        one that is raised.
         """
         pipeline = _pipeline_of(connection)
         if pipeline is None or len(rows) > _FEW:
@@ -161,7 +161,7 @@ class PreparedWrite(_Statement):
 
 
 class PreparedRead(_Statement):
-    """A select. Its values are given by name; the one named `many` is a list, in an `IN`."""
+    """A select with named parameters; the one named `many` is a list, for an `IN`."""
 
     def __init__(self, statement: Select[Any], many: str | None = None) -> None:
         super().__init__(statement, None)
@@ -189,35 +189,35 @@ class PreparedRead(_Statement):
     def by_id(self, connection: Connection, **values: Any) -> dict[str, Row]:
         """Return the rows as dictionaries, by their column `id`.
 
-        Columns of JSON are read, and rows may share what was the same in them.
+        JSON columns are parsed; rows with the same text share the parsed value.
         """
         names, place = self._columns, self._columns.index("id")
         found = {
             row[place]: dict(zip(names, row, strict=True)) for row in self.all(connection, **values)
         }
         for name in self._json:
-            parsed: dict[str, Any] = {}  # rows that come together are often alike
+            parsed: dict[str, Any] = {}  # rows of one result often have the same text
             for row in found.values():
                 text = row[name]
-                if isinstance(text, str):  # where the database keeps it as text
+                if isinstance(text, str):  # SQLite; PostgreSQL's driver has parsed it
                     if text not in parsed:
                         parsed[text] = read_json(text)
                     row[name] = parsed[text]
         return found
 
     def scalar(self, connection: Connection, **values: Any) -> Any:
-        """Return the first value of the first row; None where there is no row."""
+        """Return the first value of the first row; None: there is no row."""
         found = self.all(connection, **values)
         return found[0][0] if found else None
 
     def _filled(self, compiled: _Compiled, values: Row) -> tuple[str, Any]:
-        """Write the list into the statement, value by value."""
+        """Return the statement with a parameter for each value of the list, and all values."""
         many = self._many
         if many is None:
             return compiled.sql, compiled.values(values)
         given = list(values.pop(many))
         length = next(n for n in _LISTS if n >= len(given))
-        # Repeating a value changes nothing, and keeps the number of statements small.
+        # Padded with its last value, which changes no result, to keep the statements few.
         given += given[-1:] * (length - len(given)) if given else [None] * length
         marker = f"__[POSTCOMPILE_{many}]"
         if compiled.order is None:
@@ -235,7 +235,7 @@ class PreparedRead(_Statement):
 def _copy(
     cursor: Any, statement: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Insert rows by `COPY`: a third of what the server does for as many single inserts."""
+    """Insert rows by `COPY`, which costs the server a third of as many single inserts."""
     with cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row([row[name] for name in names])
@@ -247,7 +247,7 @@ def _pipeline_of(connection: Connection) -> Pipeline | None:
 
 
 def _wired(sql: str, given: Mapping[str, Any]) -> tuple[bytes, list[Any]]:
-    """Return a statement with numbered places, as the server itself reads it, and its values."""
+    """Return a statement with numbered parameters (`$1`), as libpq takes it, and its values."""
     numbered, names = _numbered(sql)
     return numbered, [given[name] for name in names]
 
@@ -265,14 +265,16 @@ def _numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _constant(bind: Any, connection: Connection) -> Any:
-    """Return a value that is part of a statement as the driver takes it."""
+    """Return a fixed value of a statement, converted for the driver."""
     processed = bind.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
     value = processed(bind.value) if processed else bind.value
-    return str(value) if isinstance(value, str) else value  # an enum's member is no plain text
+    return (
+        str(value) if isinstance(value, str) else value
+    )  # drivers do not take an enum's member as text
 
 
 def _picker(order: tuple[str, ...] | None) -> Callable[[Mapping[str, Any]], Any]:
-    """Return what makes the values of one row: a dictionary, or a tuple in that order."""
+    """Return the function from a row to the driver's parameters: a dictionary, or a tuple."""
     if order is None:
         return dict
     if len(order) < 2:
@@ -281,7 +283,7 @@ def _picker(order: tuple[str, ...] | None) -> Callable[[Mapping[str, Any]], Any]
 
 
 def _as_sqlalchemy(error: Exception, connection: Connection) -> Exception:
-    """Return a driver's error as SQLAlchemy raises it, without statement and values."""
+    """Return SQLAlchemy's error for one of the driver, without statement and values."""
     driver: Any = connection.dialect.loaded_dbapi
     if not isinstance(error, driver.Error):
         return error

@@ -1,18 +1,17 @@
-"""Where the jobs that wait stand in line, and how long that will take at the measured rate.
+"""Estimates of the queue position and the waiting time of QUEUED jobs.
 
-It is worked out when somebody asks, and costs what a question may cost, however many jobs
-wait: of each lane that is asked about the first jobs are read (`_OWN` in all), of the
-others in its queue the first `_LANES` lanes (`_OTHERS` jobs in all), and up to `_URGENT`
-jobs that are more urgent. Beyond that
+They are computed on request, at a bounded cost however many jobs wait. For the lanes of the
+requested jobs, the first jobs are read (`_OWN` in all); for other lanes of the same queue, the
+first `_LANES` lanes (`_OTHERS` jobs in all); and up to `_URGENT` more urgent jobs are counted.
+Beyond these limits
 
-- a job further back in its lane is taken to stand as close to the one before it as the
-  first jobs do (extrapolated by their numbers);
-- a lane with more jobs than were counted is taken never to run empty;
-- lanes that were not looked at are taken to have as many turns as those that were have on
-  average;
-- of what is more urgent, a position says "at least".
+- the position of a job further back in its lane is extrapolated from the density of the first
+  jobs;
+- a lane with more jobs than were counted is assumed never to run empty;
+- lanes that were not read are assumed to have as many turns as the others on average;
+- a position is a lower bound, if more urgent jobs were not all counted.
 
-A job in pull mode, and one that is not due yet, stand in no line: nothing is said of them.
+Jobs in pull mode, and jobs that are not due, have no position.
 """
 
 from __future__ import annotations
@@ -51,10 +50,10 @@ from job_engine.store.prepared import PreparedRead
 from job_engine.store.tables import inline, is_ready, is_waiting, jobs, lanes, shares, starts
 
 JOBS: Final = 500
-"""Most jobs of one question that are answered about."""
+"""Most jobs that one request gets estimates for."""
 _OWN: Final = 2000
 _FEW: Final = 20
-"""Jobs that are read of a lane in any case."""
+"""Least number of jobs that are read of a requested lane."""
 _LANES: Final = 100
 _OTHERS: Final = 5000
 _URGENT: Final = 5000
@@ -69,7 +68,7 @@ _ASKED: Final = (
 
 
 class Estimates:
-    """Answers how long jobs will wait."""
+    """Estimates queue positions and waiting times."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -86,7 +85,7 @@ class Estimates:
         return self._database.read(lambda c: _answer(c, ids[:JOBS], self._clock()))
 
     def prune(self) -> None:
-        """Forget starts that no rate is measured by any more."""
+        """Delete counts of started jobs that are too old for the rate."""
         old = starts.c.slot < self._clock() // SLOT_MS - MEASURED_SLOTS
         if self._database.read(lambda c: c.execute(select(starts.c.slot).where(old)).first()):
             self._database.write(lambda c: c.execute(delete(starts).where(old)) and None)
@@ -124,13 +123,13 @@ def _slots(connection: Connection, action: str, now_ms: int) -> dict[int, int]:
 
 
 class _Line:
-    """Those who wait for one action: in its window, and behind it."""
+    """The waiting jobs of one action, in its window and behind it."""
 
     def __init__(self, connection: Connection, action: str, own: int) -> None:
         self._connection = connection
         self._action = action
         self._own = own
-        """Jobs to read of each lane that is asked about."""
+        """Number of jobs to read of each requested lane."""
         self._cost_s = fairness.cost_of(connection, action)
         self._pushed = sorted(_PUSHED.all(connection, action=action, most=_WAITING))
 
@@ -172,7 +171,7 @@ class _Known:
 
 
 class _Others:
-    """The lanes of one queue, as far as they are looked at."""
+    """The first lanes of one queue, and the number of the others."""
 
     def __init__(self, connection: Connection, queue: Queue, cost_s: float) -> None:
         self._connection = connection
@@ -201,7 +200,7 @@ class _Others:
         return ahead
 
     def _but(self, key: Key, virtual_s: float) -> list[OtherLane]:
-        """Return the lanes but one, as they stand to that one."""
+        """Return the lanes except one, each with whether it comes before that one."""
         if key not in self._seen:
             self._seen[key] = [
                 # As the feed reads them: draws go to who was served less, then by name.

@@ -1,7 +1,7 @@
-"""How much there is to do, for whoever watches: from what the store keeps anyway.
+"""The backlog, for metrics: numbers of jobs, pushed jobs, and the age of the oldest one.
 
-The numbers of jobs are those of `tally.py`, what is pushed is bounded by the window, and
-the oldest job is the first in its index: a look costs the same with a million jobs.
+The cost does not depend on the number of jobs: numbers are those of `tally.py`, pushed jobs are
+bounded by the window, and the oldest job is the first in an index.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from job_engine.store.fair_share.refill import ANY_VERSION, most_urgent_waiting
 from job_engine.store.tables import EVERYBODY, actions, job_counts, jobs
 
 UNKNOWN: Final = ""
-"""Stands for all actions that no executor has told of: anybody may create jobs of any name."""
+"""Stands for all actions that no executor has published: jobs may name any action."""
 _UNKNOWN_READ: Final = 1000
-"""Counts of such actions that are added up, at most."""
+"""Most rows of counts that are added up for such actions."""
 _ANY: Final = {"newest_version": ANY_VERSION, "most": 10_000}
 """Far more entries than a window has."""
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """What there is to do at one moment."""
+    """The backlog at one moment."""
 
     jobs: Mapping[tuple[str, str], int]
-    """How many jobs there are, by action and state."""
+    """Number of jobs by action and state."""
     pushed: Mapping[str, int]
-    """How many of those that wait are in the queue, by action that executors told of."""
+    """Number of waiting jobs that are in the queue, by published action."""
     oldest_queued_s: float
-    """Age in seconds of the job that has waited longest; 0 where none waits."""
+    """Age of the oldest QUEUED job, in seconds; 0: there is none."""
 
 
 class Backlogs:
-    """Looks at what there is to do."""
+    """Reads the backlog."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def look(self) -> Backlog:
-        """Return what there is to do now."""
+        """Return the backlog now."""
         return self._database.read(self._look)
 
     def _look(self, connection: Connection) -> Backlog:
@@ -74,6 +74,6 @@ def _jobs(connection: Connection, known: Sequence[str]) -> Mapping[tuple[str, st
 
 # --- the statements; tests read their query plans --------------------------------
 
-# As the feed reads them: asked just to count, SQLite would read every job that waits.
+# The same statement as the feed's: with a plain COUNT, SQLite would read every waiting job.
 pushed_jobs: Final = select(func.count()).select_from(most_urgent_waiting.subquery())
 oldest_queued: Final = select(func.min(jobs.c.created_ms)).where(jobs.c.state == JobState.QUEUED)

@@ -1,13 +1,12 @@
 """PostgreSQL: several API processes on one database, whose writers take turns.
 
-A write transaction begins by taking an advisory lock that it holds until it is committed,
-so at any time one process of all writes, as on SQLite, and each sees what the one before it
-did: what a unit has read cannot change under it, and event ids become visible in order.
-Units that wait share a transaction. docs/decisions/0013 says why. What a unit writes is
-gathered, and goes to the server together (`store/pipeline.py`).
+A write transaction takes an advisory lock first, and holds it until the commit. So only one
+process writes at any time, as on SQLite: rows that a unit has read do not change meanwhile, and
+event ids become visible in order (docs/decisions/0013). Units that wait share a transaction
+(`store/group_commit.py`), and the writes of a unit are sent together (`store/pipeline.py`).
 
-Reads are snapshots on connections of their own, and wait for nobody. What a commit
-announced is told to the other processes by NOTIFY, in that very transaction.
+Reads are snapshots on connections of their own, and wait for no lock. A commit sends the topics
+that it announced to the other processes by NOTIFY, in the same transaction.
 
 Tested against PostgreSQL 15, with psycopg 3.3.
 """
@@ -52,13 +51,13 @@ from job_engine.store.prepared import PIPELINE
 log = get_logger(__name__)
 
 MAX_BATCH: Final = 64
-"""Most units that share a commit: so many savepoints of a transaction a server keeps at hand."""
+"""Most units that share a commit: a server caches 64 subtransactions of a transaction."""
 READERS: Final = 8
 """Connections for reading; further readers wait for one."""
 FRESH_S: Final = 1.0
-"""Seconds for which a connection that the server has answered on is taken to be there."""
+"""Seconds after an answer for which the connection counts as alive."""
 _WRITING: Final = 0x6A6F_6265_6E67_696E
-"""Key of the lock of who writes ("jobengin"); advisory locks are each database's own."""
+"""Key of the writers' advisory lock ("jobengin"), which is local to the database."""
 
 
 class PostgresDatabase(Database):
@@ -135,7 +134,7 @@ class PostgresDatabase(Database):
             try:
                 self._try(batch, apart)
             except LateError:
-                apart = _flushed  # the next time, whose failure it is comes out
+                apart = _flushed  # the next attempt then shows which unit fails
                 raise
 
         try:
@@ -143,7 +142,7 @@ class PostgresDatabase(Database):
         except Exception as error:  # noqa: BLE001 - the server is gone, or the like: tell all
             log.error("store.commit_failed", error=reason_of(error), units=len(batch))
             batch.refuse(error)
-        # Listeners first: whoever waits for the result may look for the event at once.
+        # Listeners first, because a caller may look for the event as soon as it has the result.
         if batch.topics:
             self._publish(batch.topics)
         batch.answer()
@@ -158,7 +157,8 @@ class PostgresDatabase(Database):
             self._connection.info["fresh"] = True
             batch.run(self._connection, apart)
             if not pipeline.begun and not pipeline.is_live(FRESH_S):
-                # Or a connection that was lost long ago would be found out in the commit.
+                # Otherwise a connection that was lost earlier would be noticed in the commit,
+                # whose outcome would then count as unknown.
                 pipeline.flush()
         except BaseException as error:
             pipeline.clear()
@@ -187,15 +187,12 @@ _TURN: Final = ("BEGIN", f"SELECT pg_advisory_xact_lock({_WRITING})", "SAVEPOINT
 
 
 def take_turn(connection: Connection) -> None:
-    """Begin, and wait until no other process writes; from then on, this one does.
-
-    Until the commit, or the end of the connection.
-    """
+    """Begin a transaction, and wait for the writers' lock, which is held until it ends."""
     connection.exec_driver_sql("; ".join(_TURN))
 
 
 def _gather(engine: Engine) -> None:
-    """Give each connection what gathers its statements; SQLAlchemy's own go after what waits."""
+    """Give each connection a `Pipeline`, which is flushed before SQLAlchemy's own statements."""
 
     def connected(raw: Any, record: Any) -> None:
         record.info[PIPELINE] = Pipeline(raw)
@@ -208,7 +205,7 @@ def _gather(engine: Engine) -> None:
 
 
 def _undo(transaction: RootTransaction, error: BaseException) -> None:
-    """Roll back, and have the next transaction connect again where the connection is lost."""
+    """Roll back; if the connection is lost, the next transaction makes a new one."""
     if is_lost(error):
         transaction.connection.invalidate(error)
     transaction.rollback()
@@ -216,7 +213,7 @@ def _undo(transaction: RootTransaction, error: BaseException) -> None:
 
 @contextmanager
 def _apart(connection: Connection) -> Iterator[None]:
-    """Undo what fails in the block, and only that."""
+    """Run the block under a savepoint, so that its failure undoes the block alone."""
     pipeline: Pipeline = connection.info[PIPELINE]
     if not connection.info.pop("fresh", False):
         pipeline.add(Role.TURN, "RELEASE SAVEPOINT unit", "SAVEPOINT unit")
@@ -224,8 +221,8 @@ def _apart(connection: Connection) -> Iterator[None]:
     try:
         yield
         if raw.info.transaction_status is psycopg.pq.TransactionStatus.INERROR:
-            # Going on, the server would answer the commit with a rollback, and no error.
-            raise StoreError("A statement failed, and who ran it did not say so.")
+            # Otherwise the server would answer COMMIT with a rollback, without an error.
+            raise StoreError("A statement failed, and the unit ignored its error.")
         pipeline.end_unit()
     except Exception as error:
         if raw.closed:
@@ -237,7 +234,7 @@ def _apart(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def _flushed(connection: Connection) -> Iterator[None]:
-    """Do as `_apart`, and send the queue: what fails in it fails in the block."""
+    """Do as `_apart`, and flush the queue, so that its errors are raised in the block."""
     with _apart(connection):
         yield
         connection.info[PIPELINE].flush()

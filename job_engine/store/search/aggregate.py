@@ -1,8 +1,7 @@
-"""Aggregations over what a query matches (docs/cimi.md §1.6).
+"""Aggregations over the documents that a query matches (docs/cimi.md §1.6).
 
-An attribute's values are words (texts, and `true` or `false`) or numbers; a date is the
-number of its epoch milliseconds, and is told as a timestamp beside that. What asks for numbers
-passes words over.
+An attribute's values are words (texts, `true`, `false`) or numbers. A date is a number of epoch
+milliseconds; results also have it as a timestamp. Numeric aggregations ignore words.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ _ITEM: Final = re.compile(r"([a-z_-]+):([A-Za-z@][A-Za-z0-9_:@./-]*)")
 TOP_TERMS: Final = 10
 PERCENTS: Final = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 _LARGE: Final = 1e120
-"""Numbers that are larger overflow when the squares of many are added."""
+"""Larger numbers are scaled, because the sum of their squares could overflow."""
 _SIGMAS: Final = 2.0
-"""Standard deviations between the mean and the bounds that `extended_stats` gives."""
+"""Distance of the bounds in `extended_stats` from the mean, in standard deviations."""
 
 
 @dataclass(frozen=True)
 class _Values:
-    """The values of one attribute, over the rows that match."""
+    """The values of one attribute in the matching rows."""
 
     connection: Connection
     source: Source
@@ -51,16 +50,16 @@ class _Values:
     word: ColumnElement[Any]
     number: ColumnElement[Any]
     absent: ColumnElement[bool]
-    """Whether a row of the source has none."""
+    """The condition that a row has no value."""
     bounded: bool
-    """Whether no number is so large that sums of squares overflow, as in columns."""
+    """Whether all numbers are below `_LARGE`, as those in columns are."""
 
     def select(self, *columns: Any, which: ColumnElement[bool]) -> Select[Any]:
-        """Select from the values that are `which`."""
+        """Return a select from the values that satisfy `which`."""
         return select(*columns).select_from(*self.tables).where(self.condition, which)
 
     def one(self, *columns: Any, which: ColumnElement[bool]) -> Sequence[Any]:
-        """Return the one row of what is computed over all values."""
+        """Compute columns over the values that satisfy `which`; return the single row."""
         return self.connection.execute(self.select(*columns, which=which)).one()
 
     @property
@@ -75,9 +74,9 @@ class _Values:
 def aggregate(
     connection: Connection, source: Source, condition: ColumnElement[bool], items: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Return what was asked for, by its own name; None where nothing was that is known.
+    """Return the results of aggregations `<algorithm>:<path>`, by name; None: there are none.
 
-    A path has slashes or dots, as the attributes to order by have.
+    Paths have slashes or dots. Unknown algorithms and attributes are ignored.
     """
     results: dict[str, Any] = {}
     for item in items:
@@ -95,7 +94,7 @@ def aggregate(
 
 
 def _with_timestamps(found: dict[str, Any]) -> dict[str, Any]:
-    """Return what was found of a date, with each point in time as a text too."""
+    """Return the result for a date, with each point in time as a timestamp too."""
     times = {
         f"{name}_as_string": format_ms(int(found[name]))
         for name in ("value", "min", "max", "avg")
@@ -116,7 +115,7 @@ def _values(
     column = source.column(name)
     if column is not None:
         is_text = source.kind(name) is Kind.TEXT
-        # Of a type: a bare NULL cannot be sorted by everywhere.
+        # With a type, because PostgreSQL cannot sort by a bare NULL.
         word, number = (column, cast(null(), Float)) if is_text else (cast(null(), Text), column)
         tables = (source.table,)
         return _Values(
@@ -202,7 +201,7 @@ def _extended_stats(values: _Values) -> dict[str, Any]:
         return {**stats, "sum_of_squares": None, "variance": None, "std_deviation": None}
     scale = _scale(stats["min"], stats["max"])
     number = _divided(values, scale)
-    # Around the mean: squares of dates themselves have no digit left for what differs.
+    # Around the mean: floats have no digits left for the differences of squared dates.
     spread = (number - mean / scale) * (number - mean / scale)
     squares, total = values.one(func.sum(number * number), func.sum(spread), which=values.is_number)
     population = float(total) / count
@@ -225,24 +224,24 @@ def _extended_stats(values: _Values) -> dict[str, Any]:
 
 
 def _divided(values: _Values, scale: float) -> ColumnElement[Any]:
-    """Return the numbers as floats, divided; integers could overflow when they are added."""
+    """Return the numbers as floats divided by `scale`; a sum of integers could overflow."""
     number = cast(values.number, Float)
     return number if scale == 1.0 else number / scale
 
 
 def _scale(low: Any, high: Any) -> float:
-    """Return a power of two to divide numbers by, so that no sum of their squares overflows."""
+    """Return the power of two to divide numbers by, so that sums of squares do not overflow."""
     largest = max(abs(float(low)), abs(float(high)))
     return 1.0 if largest < _LARGE else 2.0 ** (math.frexp(largest)[1] - 1)
 
 
 def _finite(number: float) -> float | None:
-    """Return a number, or None for one that JSON cannot write."""
+    """Return a number; None for one that is not finite, which JSON cannot represent."""
     return number if math.isfinite(number) else None
 
 
 def _percentiles(values: _Values) -> dict[str, Any]:
-    """Return exact percentiles, between the two values that each lies between."""
+    """Return exact percentiles, interpolated between neighbouring values."""
     (count,) = values.one(func.count(), which=values.is_number)
     ranks = {percent: (count - 1) * percent / 100 for percent in PERCENTS} if count else {}
     wanted = {whole for rank in ranks.values() for whole in (math.floor(rank), math.ceil(rank))}
@@ -285,12 +284,12 @@ def _terms(values: _Values) -> dict[str, Any]:
 
 
 def _plain(number: Any) -> int | float:
-    """Return a number as JSON has it, whatever the driver made of it."""
+    """Return a driver's number as an int if it is whole, else as a float."""
     return int(number) if number == int(number) else float(number)
 
 
 _COUNTS: Final = ("value_count", "cardinality", "sum")
-"""Algorithms whose value is no point in time, of dates neither."""
+"""Algorithms whose result is not a point in time, even for dates."""
 _RENAMED: Final = {"extendedstats": "extended_stats"}
 _ALGORITHMS: Final[dict[str, Callable[[_Values], Any]]] = {
     "min": _extreme(func.min),

@@ -1,9 +1,8 @@
-"""Attributes inside a row's JSON, as SQL: the one place that speaks a dialect's own.
+"""Attributes inside a row's JSON, as SQL; the only module of searches with dialects of SQL.
 
-A path goes through arrays as CIMI has it: `affected-resources/href` is the href of any
-element. An array directly inside another is no value that can be compared. SQLite's
-`json_each` and PostgreSQL's `jsonb_array_elements` say the same, in words of their own:
-each element here has a form for both.
+A path passes through arrays (CIMI): `affected-resources/href` is the href of any element. An
+array directly inside another one has no comparable value. Each SQL element of this module has
+a form for SQLite (`json_each`) and one for PostgreSQL (`jsonb_array_elements`).
 """
 
 from __future__ import annotations
@@ -32,26 +31,26 @@ POSTGRESQL: Final = "postgresql"
 
 @dataclass(frozen=True)
 class Values:
-    """What a path leads to: a row for each value, and what that value is as.
+    """The values at a path: tables with a row for each value, and the value by type.
 
-    A value that is something else is NULL there: `number` of a text, for one.
+    A value of another type is NULL, such as `number` for a text.
     """
 
     tables: Sequence[FromClause]
-    """What they are selected from, beside the table of the documents."""
+    """Tables to select from, in addition to that of the documents."""
     present: ColumnElement[bool]
-    """Whether it is anything but null."""
+    """Whether the value is not null."""
     string: ColumnElement[Any]
     word: ColumnElement[Any]
     """A string, or `true` or `false`."""
     number: ColumnElement[Any]
 
     def any(self, condition: ColumnElement[bool]) -> Exists:
-        """Say that one of the values satisfies a condition."""
+        """Return the condition that one of the values satisfies a condition."""
         return select(1).select_from(*self.tables).where(condition).exists()
 
     def extreme(self, value: ColumnElement[Any], *, largest: bool) -> ColumnElement[Any]:
-        """Return the largest or the smallest of the values, as `value` has them, to sort by."""
+        """Return the largest or smallest value to sort by; `value` is one of the columns here."""
         pick = func.max if largest else func.min
         return select(pick(value)).select_from(*self.tables).scalar_subquery()
 
@@ -62,7 +61,7 @@ def member(document: ColumnElement[Any], key: str) -> ColumnElement[Any]:
 
 
 def lacks(document: ColumnElement[Any], key: str) -> ColumnElement[bool]:
-    """Say that a document has no attribute `key`, not even a null."""
+    """Return the condition that a document has no attribute `key`, not even a null."""
     return _Lacks(document, literal(f'$."{key}"', Text), literal(key, Text))
 
 
@@ -72,7 +71,7 @@ def array_of(text: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def values_of(first: ColumnElement[Any], further: Sequence[str] = ()) -> Values:
-    """Return the values in the array `first`, or those that `further` keys lead to from it."""
+    """Return the values in the array `first`, or those at the path `further` below it."""
     each = _each(first)
     tables: list[FromClause] = [each]
     for key in further:
@@ -86,12 +85,12 @@ def values_of(first: ColumnElement[Any], further: Sequence[str] = ()) -> Values:
 
 
 def by_code_point(text: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a text that is compared and sorted by code points, in whatever language."""
+    """Return a text that is compared by code points, whatever the database's collation."""
     return _ByCodePoint(text)
 
 
 def contains(text: ColumnElement[Any], word: str) -> ColumnElement[bool]:
-    """Say that a text has a word in it, whatever the case of its ASCII letters."""
+    """Return the condition that a text contains a word, ignoring the case of ASCII letters."""
     lowered = "".join(c.lower() if c.isascii() else c for c in word)
     return _Contains(text, literal(lowered, Text))
 
@@ -100,17 +99,17 @@ def _each(array: ColumnElement[Any]) -> Any:
     return _Each(array).table_valued("value", "type", joins_implicitly=True)
 
 
-# --- the elements: `{0}` is the first argument of each, as SQL -------------------
+# --- SQL elements: in their forms, `{0}` is the first argument, as SQL -----------
 
 
 class _Element(FunctionElement[Any]):
-    """What every dialect has its own words for."""
+    """An SQL expression with a form for each dialect."""
 
     forms: ClassVar[Mapping[str, str]]
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.inherit_cache = True  # asked of each class: all that differs is its arguments
+        cls.inherit_cache = True  # SQLAlchemy reads it from each class; arguments are the key
 
 
 @compiles(_Element)
@@ -120,16 +119,16 @@ def _write(element: _Element, compiler: SQLCompiler, **options: Any) -> str:
 
 
 class _Each(_Element):
-    """Rows of `value` and, where the dialect gives it by itself, `type`."""
+    """A row for each element of an array: `value`, and on SQLite its `type`."""
 
     forms: ClassVar = {SQLITE: "json_each({0})", POSTGRESQL: "jsonb_array_elements({0})"}
 
 
 class _Member(_Element):
-    """Of a document, a path and a key."""
+    """The attribute of a document as an array; arguments: document, path, key."""
 
-    # Extracting two paths makes an array in which `true` stays what it is; the second one
-    # is never there, and a null is no value.
+    # SQLite: extracting two paths gives an array that keeps `true` apart from 1. The second path
+    # never exists and gives a null, which is not a value.
     forms: ClassVar = {
         SQLITE: "CASE json_type({0}, {1}) WHEN 'array' THEN json_extract({0}, {1}) "
         "ELSE json_extract({0}, {1}, '$[0]') END",
@@ -139,7 +138,7 @@ class _Member(_Element):
 
 
 class _Inside(_Element):
-    """Of a value, its type and what `_Member` makes of it: nothing unless it is an object."""
+    """An object's member, else an empty array; arguments: value, its type, its `_Member`."""
 
     forms: ClassVar = {
         SQLITE: "CASE {1} WHEN 'object' THEN {2} ELSE '[]' END",
@@ -196,7 +195,7 @@ class _ByCodePoint(_Element):
 
 
 class _Contains(_Element):
-    """Both dialects lower the ASCII letters only: PostgreSQL by its collation."""
+    """Both forms lower ASCII letters only, PostgreSQL's because of its collation."""
 
     type = Boolean()
     forms: ClassVar = {

@@ -1,4 +1,4 @@
-"""The tables, all of them: importing this package is what makes `metadata` complete."""
+"""All tables: `metadata` is complete once this package is imported."""
 
 from job_engine.store.tables.columns import inline, metadata
 from job_engine.store.tables.feeding import frontiers, lanes, schedules, shares, starts

@@ -1,4 +1,4 @@
-"""What all tables are made of: types of columns, constants, and partial indexes."""
+"""What all tables share: types of columns, inlined constants, and partial indexes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 metadata: Final = MetaData()
 
-BIG = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER is a rowid there
-# Of 64 bits everywhere; SQLite's always are.
+BIG = BigInteger().with_variant(Integer, "sqlite")  # in SQLite only INTEGER can be the rowid
+# 64 bits in both databases; integers of SQLite always have them.
 INT = Integer().with_variant(BigInteger(), "postgresql")
-# Compared and ordered by code point, whatever language a server speaks.
+# Compared by code points, whatever the server's collation.
 TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 DOCUMENT = JSON().with_variant(JSONB(), "postgresql")
 
 
 def inline(value: str) -> Any:
-    """Write `value`, one of our own constants, into the statement itself.
+    """Return `value`, a constant of the engine, as a literal of the statement.
 
-    SQLite only uses a partial index where the statement repeats its condition, and it
-    cannot look into bound values.
+    SQLite uses a partial index only if the statement contains its condition, without bound
+    values.
     """
     return literal_column(f"'{value}'", Text)
 
@@ -38,5 +38,5 @@ def inline(value: str) -> Any:
 def partial_index(
     name: str, *columns: Any, where: ColumnElement[bool], unique: bool = False
 ) -> None:
-    """Add an index of the rows that `where` holds for, on either database."""
+    """Add an index of the rows that satisfy `where`, in both databases."""
     Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)

@@ -1,4 +1,4 @@
-"""How jobs come to their turn: shares, their lanes, what was started, and when."""
+"""Tables of the feed: shares, lanes, frontiers, started jobs, and schedules."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Table
 
 from job_engine.store.tables.columns import INT, TEXT, metadata
 
-# Fair share; `fair_share/fairness.py` says how these three belong together. A share without a row
-# has the weight 1. Virtual times are seconds of one thread over the share's weight.
+# Fair share: `fair_share/fairness.py` describes how the next three tables are used. A share
+# without a row has the weight 1. Virtual times are thread seconds over the share's weight.
 shares: Final = Table(
     "shares",
     metadata,
@@ -25,15 +25,15 @@ lanes: Final = Table(
     Column("share", TEXT, primary_key=True),
     Column("version", INT, primary_key=True),
     Column("virtual_s", Float, nullable=False),
-    # The same by what runs really took, without what is still waiting or running.
+    # Virtual time of ended runs alone, by the seconds that they took.
     Column("settled_s", Float, nullable=False),
-    # False: nothing waits in it; kept while the share is ahead of the others.
+    # False: no job waits in it; the row is kept while the share is ahead of the others.
     Column("ready", Boolean, nullable=False),
     Index("lanes_order", "action", "ready", "priority", "virtual_s", "share", "version"),
     sqlite_with_rowid=False,
 )
 
-# How far the shares of a queue have come: where one that had nothing waiting joins in.
+# The virtual time that the shares of a queue have reached, at which an idle share joins.
 frontiers: Final = Table(
     "frontiers",
     metadata,
@@ -42,7 +42,7 @@ frontiers: Final = Table(
     Column("virtual_s", Float, nullable=False),
 )
 
-# Jobs that were started, by slots of time: what waiting times are estimated from.
+# Number of jobs started in each time slot, for estimates of waiting times.
 starts: Final = Table(
     "starts",
     metadata,

@@ -1,4 +1,4 @@
-"""What jobs leave for whoever follows, sees, counts or repeats them."""
+"""Tables that belong to jobs: logs, events, webhooks, rights, counts, idempotency keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ job_log: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# What runs tell whoever follows their job, beside the log; `jobs/logs.py` puts the two together.
+# Events of a job's stream that are not log lines; `jobs/logs.py` merges both.
 job_notes: Final = Table(
     "job_notes",
     metadata,
@@ -26,9 +26,9 @@ job_notes: Final = Table(
     # The number of the log line that it comes after; 0: before the first.
     Column("line", INT, nullable=False),
     Column("kind", TEXT, nullable=False),
-    # Whether it is for those who manage the job only.
+    # Whether it is for staff only.
     Column("staff", Boolean, nullable=False),
-    # JSON, which nobody but its reader reads.
+    # JSON, which the database does not parse.
     Column("data", TEXT, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -46,13 +46,13 @@ events: Final = Table(
     sqlite_autoincrement=True,
 )
 
-# What webhooks still have to be sent. `taken_by` is the job whose claim, that of the fence
-# beside it, has the message in its hands; it is free as soon as that claim has ended.
+# Messages of webhooks that are still to be sent. `taken_by` is the sending job that holds the
+# message, under the claim with that fence; the message is free once the claim has ended.
 webhook_outbox: Final = Table(
     "webhook_outbox",
     metadata,
     Column("id", TEXT, primary_key=True),
-    # Host and port, which take turns.
+    # Host and port; destinations take turns.
     Column("destination", TEXT, nullable=False),
     Column("due_ms", BigInteger, nullable=False),
     Column("attempts", INT, nullable=False),
@@ -73,7 +73,7 @@ partial_index(
     where=webhook_outbox.c.taken_by.is_not(None),
 )
 
-# Who may do what with a job, by its audience; `rights` is a bit set of model/acl.py.
+# Rights on jobs, by audience; `rights` is a `Right` of model/acl.py.
 audiences: Final = Table(
     "audiences",
     metadata,
@@ -87,7 +87,7 @@ audiences: Final = Table(
 EVERYBODY: Final = "*"
 """The audience that stands for all jobs, in `job_counts`."""
 
-# How many jobs there are; `jobs/tally.py` keeps it, and a trigger where jobs are deleted.
+# Number of jobs; updated by `jobs/tally.py`, and by a trigger for deletions.
 job_counts: Final = Table(
     "job_counts",
     metadata,
@@ -96,11 +96,11 @@ job_counts: Final = Table(
     Column("state", TEXT, primary_key=True),
     Column("count", BigInteger, nullable=False),
     sqlite_with_rowid=False,
-    # Room on each page for what changes most.
+    # Free space on each page for updates in place, because these rows change most often.
     postgresql_with={"fillfactor": 50},
 )
 
-# Creates that may be sent again: whose, under which key, what was asked, what it made.
+# Requests with an idempotency key: the caller, a digest of the request, and the created jobs.
 idempotency_keys: Final = Table(
     "idempotency_keys",
     metadata,

@@ -1,7 +1,7 @@
-"""The jobs. What their row says in a column, its JSON does not say again.
+"""The table of jobs. Attributes that have a column are not in the JSON.
 
-Partial indexes carry the hot paths: the feed reads `jobs_ready` from its start and
-never meets a job that is running, pushed, finished or not due; see `jobs/feed.py`.
+The hot paths use partial indexes: the feed reads `jobs_ready`, which contains no job that is
+running, pushed, finished or not due; see `jobs/feed.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from job_engine.store.tables.columns import (
 jobs: Final = Table(
     "jobs",
     metadata,
-    # Creation order, also within one millisecond; never used again.
+    # Order of creation, also within one millisecond; numbers are never reused.
     Column("seq", BIG, primary_key=True, autoincrement=True),
     Column("id", TEXT, nullable=False, unique=True),
     Column("action", TEXT, nullable=False),
@@ -71,9 +71,9 @@ jobs: Final = Table(
     Column("output", TEXT),
     # When the newest claim was made.
     Column("claimed_ms", BigInteger),
-    # Whether it has callbacks: what writes the outbox looks no further where it has none.
+    # Whether it has callbacks; if not, the outbox is not looked at.
     Column("notifies", Boolean, nullable=False, server_default=false()),
-    # Who sees it, by `access/audiences.py`.
+    # Digest of its ACL; see `access/audiences.py`.
     Column("audience", TEXT, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )
@@ -88,22 +88,22 @@ def _unpushed() -> ColumnElement[bool]:
 
 
 def is_ready() -> ColumnElement[bool]:
-    """Due, and not pushed: what the feed chooses from."""
+    """Due and not pushed: the jobs that the feed chooses from."""
     return and_(_unpushed(), jobs.c.not_before_ms.is_(None))
 
 
 def is_retrying() -> ColumnElement[bool]:
-    """Not pushed, and waiting for the time of a retry, or not yet found due."""
+    """Not pushed, with a time before which it must not run."""
     return and_(_unpushed(), jobs.c.not_before_ms.is_not(None))
 
 
 def is_waiting() -> ColumnElement[bool]:
-    """Pushed, and not claimed: what fills the window."""
+    """Pushed and not claimed: the jobs in the window."""
     return and_(jobs.c.state == inline("QUEUED"), jobs.c.entry.is_not(None))
 
 
 def is_expiring() -> ColumnElement[bool]:
-    """Not claimed, and worth nothing once its `expiry` has passed."""
+    """Waiting, with an `expiry` at which it fails."""
     return and_(jobs.c.state == inline("QUEUED"), jobs.c.expiry_ms.is_not(None))
 
 
@@ -113,7 +113,7 @@ def is_unfinished() -> ColumnElement[bool]:
 
 
 def holds_entry() -> ColumnElement[bool]:
-    """Not final, and carried by a queue entry of ours."""
+    """Unfinished, with a queue entry (not a job in pull mode)."""
     return and_(is_unfinished(), jobs.c.entry.is_not(None), jobs.c.execution_mode != inline("pull"))
 
 
@@ -125,7 +125,8 @@ partial_index(
 )
 partial_index("jobs_retrying", _c.action, _c.not_before_ms, where=is_retrying())
 partial_index("jobs_waiting", _c.action, _c.priority, _c.version, where=is_waiting())
-# With the state, or SQLite takes the index that has it and reads every job that waits.
+# Starts with the state: otherwise SQLite chooses another index with the state, and reads every
+# waiting job.
 partial_index("jobs_expiring", _c.state, _c.expiry_ms, where=is_expiring())
 partial_index("jobs_entries", _c.action, _c.id, where=holds_entry())
 partial_index(
@@ -145,16 +146,16 @@ partial_index("jobs_parent_job", _c.parent_job, where=_c.parent_job.is_not(None)
 partial_index("jobs_target", _c.target_href, where=_c.target_href.is_not(None))
 Index("jobs_state_created", _c.state, _c.created_ms)
 Index("jobs_created", _c.created_ms)
-# For searches: what is compared, then what is sorted by or compared too.
-# Not of what waits where PostgreSQL plans: it would take this for the feed, and sort a backlog.
+# For searches: compared columns first, then those to sort by. On PostgreSQL without waiting jobs,
+# because its planner would use the index for the feed, and sort the whole backlog.
 Index(
     "jobs_action",
     *_c["action", "state", "created_ms"],
     postgresql_where=_c.state != inline("QUEUED"),
 )
 SEARCHED_ACTION: Final[ColumnElement[str]] = _c.action.concat(inline(""))
-"""An action as PostgreSQL's searches compare it besides; the feed does not, and so cannot take
-an index that is none of its own."""
+"""An expression equal to the action, which only searches on PostgreSQL use, so that the feed
+cannot choose their index."""
 Index("jobs_searched", SEARCHED_ACTION, _c.created_ms, _table=jobs).ddl_if(dialect="postgresql")
 Index("jobs_audience", _c.audience, _c.created_ms)
 partial_index("jobs_parent", _c.parent, _c.created_ms, _c.state, where=_c.parent.is_not(None))

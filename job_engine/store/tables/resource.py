@@ -1,4 +1,4 @@
-"""Every other resource, what the API keeps beside them, and who did what."""
+"""Tables of all other resources, of uploads, actions, counters and secrets, and the audit trail."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Column, Index, Table
 
 from job_engine.store.tables.columns import BIG, DOCUMENT, INT, TEXT, metadata, partial_index
 
-# Who may do what with any other resource.
+# Rights on resources other than jobs.
 access: Final = Table(
     "access",
     metadata,
@@ -24,7 +24,7 @@ resources: Final = Table(
     metadata,
     Column("id", TEXT, primary_key=True),
     Column("type", TEXT, nullable=False),
-    # What makes it unique among its type, beside the id: a user's name, for one.
+    # Unique within its type, such as a user's name.
     Column("key", TEXT),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
@@ -35,7 +35,7 @@ resources: Final = Table(
     Index("resources_key", "type", "key", unique=True),
     Index("resources_created", "type", "created_ms"),
 )
-# Every login looks for what has expired.
+# Each login deletes expired resources.
 partial_index(
     "resources_expiring", resources.c.expires_ms, where=resources.c.expires_ms.is_not(None)
 )
@@ -44,13 +44,13 @@ blobs: Final = Table(
     "blobs",
     metadata,
     Column("digest", TEXT, primary_key=True),
-    # One row an owner: nobody learns that somebody else uploaded the same bytes.
+    # A row for each owner, so that no owner learns of another one with the same bytes.
     Column("owner", TEXT, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("media_type", TEXT, nullable=False),
     Column("name", TEXT),
     Column("created_ms", BigInteger, nullable=False),
-    # What each owner has, all together.
+    # For the total size of an owner's uploads.
     Index("blobs_owner", "owner", "size"),
 )
 
@@ -76,7 +76,7 @@ secrets: Final = Table(
     Column("value", TEXT, nullable=False),
 )
 
-# Who asked for what, beside the feed of `events`: `audit.py` says what is told, and how long.
+# The audit trail; see `store/audit.py`.
 audit: Final = Table(
     "audit",
     metadata,

@@ -1,4 +1,4 @@
-"""Values of a filter as those of columns and documents, and comparisons with them."""
+"""Converting a filter's values, and comparing columns and attributes of documents with them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _DECIMAL: Final = re.compile(rf"-?[0-9]{{1,{MAX_DIGITS + 1}}}(\.[0-9]{{1,{MAX_DI
 
 
 def text_of(value: Value) -> str:
-    """Return a value as it would be quoted."""
+    """Return a value as text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
 
 
 def integer_of(name: str, value: Value) -> int:
-    """Return the whole number that an attribute is compared with, or the nearest of 64 bits.
+    """Return a value as an integer of 64 bits, or the nearest one.
 
-    Raises `InvalidFilterError` for what is none.
+    Raises `InvalidFilterError` for a value that is not a whole number; `name` is the attribute.
     """
     text = text_of(value).strip()
     if not _INTEGER.fullmatch(text):
@@ -44,22 +44,22 @@ def integer_of(name: str, value: Value) -> int:
 
 
 def number_of(value: Value) -> int | float | None:
-    """Return the number that a value is, or is the text of; None for none."""
+    """Return a value as a number; None: it is not a number or the text of one."""
     text = text_of(value)
     if isinstance(value, bool) or not _DECIMAL.fullmatch(text):
         return None
     number = float(text) if "." in text else int(text)
-    # Larger integers have no room in a statement, nor in a document.
+    # Larger integers fit neither a statement nor a document.
     return number if -_MAX_INT <= number <= _MAX_INT else float(number)
 
 
 def typed(column: ColumnElement[Any], number: float) -> ColumnElement[Any]:
-    """Return a column of numbers as one of this number's kind, which is bound as that."""
+    """Return a column of numbers with the SQL type of `number`, which is then bound as such."""
     return type_coerce(column, BigInteger if isinstance(number, int) else Float)
 
 
 def one_of(found: Values, values: Sequence[Value]) -> Condition:
-    """Say that a value of a document is one of a filter's, as a text or as a number."""
+    """Return the condition that a document's value equals one of `values`, as text or number."""
     numbers = [n for n in map(number_of, values) if n is not None]
     conditions = [found.word.in_([text_of(value) for value in values])]
     for kind in (int, float):
@@ -70,16 +70,16 @@ def one_of(found: Values, values: Sequence[Value]) -> Condition:
 
 
 def starts_with(text: ColumnElement[Any], prefix: str) -> Condition:
-    """Say that a text starts with another: as a range, which an index can answer.
+    """Return the condition that a text starts with `prefix`, as a range, so that indexes help.
 
-    Not LIKE either, which is blind to case in SQLite.
+    LIKE would also ignore case in SQLite.
     """
     end = _after(prefix)
     return text >= prefix if end is None else and_(text >= prefix, text < end)
 
 
 def _after(prefix: str) -> str | None:
-    """Return the first text, by code points, after all that start with `prefix`."""
+    """Return the least text greater than all that start with `prefix`; None: there is none."""
     kept = prefix.rstrip(_LAST)
     if not kept:
         return None
@@ -89,17 +89,17 @@ def _after(prefix: str) -> str | None:
 
 
 def within(column: ColumnElement[Any], span: Span) -> Condition:
-    """Say that a time is within a span."""
+    """Return the condition that a time is within a span."""
     if span.first_ms == span.last_ms:
         return column == span.first_ms
     return column.between(span.first_ms, span.last_ms)
 
 
 def within_text(value: ColumnElement[Any], span: Span) -> Condition:
-    """Say that a timestamp, as the server writes them, is within a span."""
+    """Return the condition that a timestamp in the server's format is within a span."""
     return value.between(format_ms(span.first_ms), format_ms(span.last_ms))
 
 
 def end_of(op: Op, span: Span) -> int:
-    """Return the end of a span that a comparison is with: `>` and `<=` take the last."""
+    """Return the end of a span to compare with: the last for `>` and `<=`, else the first."""
     return span.last_ms if op in (Op.GT, Op.LE) else span.first_ms

@@ -1,4 +1,4 @@
-"""From the tree of a filter to a condition (semantics: docs/cimi.md §2.2)."""
+"""Compiling the tree of a filter to an SQL condition (semantics: docs/cimi.md §2.2)."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from job_engine.store.search.source import Source
 _CHUNK: Final = 200
 """Terms in one group: SQLite nests them, and refuses trees deeper than 1000."""
 MAX_STEPS: Final = 2_500
-"""Attributes inside documents that a filter may look at, each step of a path for itself.
+"""Most steps of paths inside documents that a filter may have.
 
-Each is a sub-query: thousands take many seconds to prepare, before the first row.
+Each step is a join in a sub-query, and thousands take many seconds to prepare.
 """
 _FULLTEXT: Final = ("id", "name", "description", "subtype", "tags")
 _RELATIONS: Final[dict[Op, Callable[[Any, Any], Any]]] = {
@@ -44,7 +44,7 @@ _RELATIONS: Final[dict[Op, Callable[[Any, Any], Any]]] = {
     Op.GE: operator.ge,
 }
 _ORDERED: Final = frozenset({*_RELATIONS, Op.PREFIX})
-"""Comparisons that hold where one value of a document satisfies them."""
+"""Operators that hold if any value at the path satisfies them."""
 
 
 def compile_filter(tree: Filter, source: Source, now_ms: int) -> Condition:
@@ -80,7 +80,7 @@ class _Compiler:
         return self._compare(tree)
 
     def _alternatives(self, items: Sequence[Filter]) -> Sequence[Condition]:
-        """Compile the items of an or; an attribute of documents is looked up once for all."""
+        """Compile the items of an or, with one sub-query for each attribute of documents."""
         conditions: list[Condition] = []
         by_attribute: dict[str, list[Compare]] = {}
         for item in _merged(items, negated=False):
@@ -95,7 +95,7 @@ class _Compiler:
         return [*conditions, *(self._any_of(n, found) for n, found in by_attribute.items())]
 
     def _any_of(self, name: str, comparisons: Sequence[Compare]) -> Condition:
-        """Compile comparisons with an attribute of documents, of which one has to hold."""
+        """Compile an or of comparisons with the same attribute of documents."""
         found = self._values(name)
         if found is None:
             return false()
@@ -133,7 +133,7 @@ class _Compiler:
             case Op.FULLTEXT:
                 return self._fulltext(name, str(value))
             case Op.GEO:
-                return false()  # nothing here has a place
+                return false()  # no document has a geographic attribute
             case _:
                 return self._relation(tree)
 
@@ -223,12 +223,12 @@ class _Compiler:
 
 
 def _negated(condition: Condition) -> Condition:
-    """Negate, so that what is absent counts as different."""
+    """Return the negation, which also holds where the condition is NULL."""
     return not_(func.coalesce(condition, false()))
 
 
 def _merged(items: Sequence[Filter], *, negated: bool) -> Iterator[Filter]:
-    """Make one list of the values of an attribute; thousands of them are usual.
+    """Merge comparisons of an attribute into one with a list; filters may have thousands.
 
     `a=1 or a=2` is `a=[1,2]`, and `a!=1 and a!=2` is `a!=[1,2]`.
     """

@@ -36,20 +36,20 @@ _PARTS: Final = ("y", "M", "d", "h", "m", "s")
 
 @dataclass(frozen=True)
 class Span:
-    """First and last millisecond of what a text stands for."""
+    """The first and last millisecond of the time that a text stands for."""
 
     first_ms: int
     last_ms: int
 
 
 def moment(epoch_ms: int) -> Span:
-    """Return a moment as a span; one that no timestamp can say is the nearest that one can."""
+    """Return a moment as a span; one beyond the range of timestamps becomes its nearest end."""
     nearest = max(FIRST_MS, min(epoch_ms, LAST_MS))
     return Span(nearest, nearest)
 
 
 def parse_span(text: str, now_ms: int) -> Span:
-    """Read a date, digits of epoch milliseconds, or date math. Raises `InvalidFilterError`."""
+    """Parse a date, epoch milliseconds, or date math. Raises `InvalidFilterError`."""
     try:
         if text.isascii() and text.isdecimal() and len(text) > 4:
             return moment(int(text))
@@ -90,7 +90,7 @@ def _last_ms(at: datetime, unit: str) -> int:
 
 
 def _anchor(text: str) -> tuple[datetime, str]:
-    """Return the start of a date, and the unit that it is given to; empty for milliseconds."""
+    """Return the start of a date, and its smallest unit; empty for milliseconds."""
     match = _DATE.fullmatch(text)
     if match is None:
         raise ValueError(text)

@@ -1,9 +1,9 @@
-"""What `==` looks for: Elasticsearch's simple query strings (docs/cimi.md §2.2).
+"""The operator `==`: Elasticsearch's simple query strings (docs/cimi.md §2.2).
 
-`backup weekly` is either word, `backup +weekly` both, `-old` none of it, `"a b"` the words
-together; `|` is what stands between words anyway. Operators are read from left to right.
-A word is found wherever a text has it, whatever the case of its ASCII letters, so the
-`*` of a prefix adds nothing and is dropped.
+`backup weekly` matches either word (as does `backup | weekly`), `backup +weekly` both, `-old`
+its absence, and `"a b"` the phrase. Operators apply from left to right. A word matches anywhere
+in a text, also inside a word, and ignores the case of ASCII letters; so the `*` of a prefix is
+dropped.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from sqlalchemy import ColumnElement, and_, false, func, not_, or_
 from job_engine.errors import InvalidFilterError
 
 MAX_WORDS: Final = 100
-"""Words that one full-text comparison may look for."""
+"""Most words of one query string."""
 
 MAX_QUERY: Final = 10_000
-"""Characters that it may have."""
+"""Longest query string, in characters."""
 
-# Possessive: what stands between words is never given back, or many blanks would be looked
-# at from each of them anew.
+# Possessive, because backtracking over many blanks would take quadratic time.
 _TOKEN: Final = re.compile(r'([+|\s]*+)(-?)(?:"([^"]*+)"?|([^\s+|"]++)|$)')
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word to look for, and how it stands to what is before it."""
+    """A word to look for, and how it is combined with the condition before it."""
 
     text: str
     both: bool
-    """Whether what is before it has to hold too; else either is enough."""
+    """True: combined by AND; False: by OR."""
     negated: bool
 
 
@@ -51,7 +50,7 @@ def words_of(query: str) -> Iterator[Word]:
 
 
 def compile_words(query: str, has: Callable[[str], ColumnElement[bool]]) -> ColumnElement[bool]:
-    """Return the condition of a query; `has` makes that of a word. No words: nothing.
+    """Return the condition of a query; `has` returns that of a word. No words match nothing.
 
     Raises `InvalidFilterError` for too many words.
     """

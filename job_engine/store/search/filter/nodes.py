@@ -1,4 +1,4 @@
-"""What a parsed filter is made of."""
+"""The nodes of a parsed filter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 
 class Op(StrEnum):
-    """How an attribute is compared."""
+    """An operator of a comparison."""
 
     EQ = "="
     NE = "!="
@@ -22,7 +22,7 @@ class Op(StrEnum):
 
 
 class DateText(str):
-    """A date that was written without quotes."""
+    """A date without quotes."""
 
     __slots__ = ()
 
@@ -32,17 +32,17 @@ Value: TypeAlias = str | int | bool | None
 
 @dataclass(frozen=True)
 class Compare:
-    """An attribute against one value."""
+    """A comparison of an attribute with one value."""
 
     attribute: str
-    """With its slashes: `target-resource/href`."""
+    """Its path, such as `target-resource/href`."""
     op: Op
     value: Value
 
 
 @dataclass(frozen=True)
 class Member:
-    """An attribute against a list: one of, or none of its values."""
+    """A comparison of an attribute with a list: it equals one of the values, or none."""
 
     attribute: str
     values: tuple[Value, ...]
@@ -51,14 +51,14 @@ class Member:
 
 @dataclass(frozen=True)
 class And:
-    """All of several."""
+    """A conjunction."""
 
     items: tuple[Filter, ...]
 
 
 @dataclass(frozen=True)
 class Or:
-    """Any of several."""
+    """A disjunction."""
 
     items: tuple[Filter, ...]
 

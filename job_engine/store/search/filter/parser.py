@@ -1,4 +1,4 @@
-"""From the text of a filter to its tree."""
+"""Parsing a filter into its tree."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from job_engine.store.search.filter.nodes import (
 )
 
 MAX_TERMS: Final = 5_000
-"""Comparisons that a filter may have."""
+"""Most comparisons in a filter."""
 MAX_DEPTH: Final = 100
-"""Parentheses that may be open at once; the database has a limit on depth too."""
+"""Most parentheses that are open at once; the database limits the depth too."""
 
 MAX_DIGITS: Final = 300
-"""Digits of a number that count; one with more is larger than anything stored."""
+"""Most digits of a number; one with more is greater than any stored number."""
 
 _OF_VALUES: Final = (
     (r"[\"']", "the quote is not closed"),
@@ -43,13 +43,13 @@ _OF_THE_REST: Final = (
     (r"\.", "the steps of a path are divided by /"),
     (r"(?i:and|or)\b|&|\||[A-Za-z]", "comparisons are joined by `and` and `or`, in small letters"),
 )
-"""What is usually meant by what cannot stand behind an operator, and elsewhere."""
+"""Hints for unexpected text, by a pattern: after an operator, and elsewhere."""
 _TURNED: Final = {Op.LT: Op.GT, Op.GT: Op.LT, Op.LE: Op.GE, Op.GE: Op.LE}
 _CONSTANTS: Final[dict[str, Value]] = {"true": True, "false": False, "null": None}
 
 
 def parse_filter(text: str) -> Filter:
-    """Parse one filter. Raises `InvalidFilterError`, which says where it went wrong."""
+    """Parse one filter. Raises `InvalidFilterError` with the position of the error."""
     if "\0" in text:
         raise InvalidFilterError("Invalid CIMI filter. It has a NUL, which no document has.")
     _limit_depth(text)
@@ -65,7 +65,7 @@ def parse_filter(text: str) -> Filter:
 
 
 def join_filters(filters: Sequence[Filter]) -> Filter:
-    """Return the filter that all of several, at least one, make together."""
+    """Return the conjunction of one or more filters."""
     return _limited(_joined(And, filters))
 
 
@@ -82,7 +82,7 @@ def _parser() -> Lark:
 
 @v_args(inline=True)
 class _ToNodes(Transformer[Token, Filter]):
-    """Makes nodes while parsing; no tree of tokens is ever built."""
+    """Makes nodes while parsing, without a parse tree."""
 
     def any_of(self, *items: Filter) -> Filter:
         return _joined(Or, items)
@@ -138,7 +138,7 @@ def _value(token: Token) -> Value:
 
 
 def _joined(kind: type[And] | type[Or], items: Sequence[Filter]) -> Filter:
-    """Flatten nested groups of a kind, so that trees stay as shallow as they can be."""
+    """Return one group of `items`, with nested groups of the same kind flattened."""
     if len(items) == 1:
         return items[0]
     flat: list[Filter] = []
