@@ -1,13 +1,13 @@
 """The metrics of `GET /api/metrics`, for Prometheus.
 
-Gauges are read from the store for each request (`store/jobs/backlog.py`). Counters are those
-of this process since its start.
+Gauges are read from the store for each request (`store/jobs/backlog.py`). Counters and
+histograms are those of this process since its start.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -15,8 +15,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from job_engine.api.concurrency.streams import Streams
+from job_engine.api.durations import Durations
 from job_engine.model.protocol.claims import ClaimReply, Report, ReportKind, ReportReceipt
 from job_engine.store.jobs.backlog import Backlogs
+from job_engine.store.jobs.reports import Reported
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format, which all of its versions read."""
@@ -30,16 +32,22 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(_Gauges(backlogs, streams))
         self._registry.register(self._answers)
+        self._durations = Durations(self._registry)
         ProcessCollector(registry=self._registry)
 
     def claimed(self, replies: Iterable[ClaimReply]) -> None:
         """Count the answers to claims."""
         self._answers.claims.update((reply.answer.value,) for reply in replies)
 
-    def reported(self, reports: Iterable[Report], receipts: Iterable[ReportReceipt]) -> None:
-        """Count reports and their receipts, which are in the same order."""
-        taken = zip(map(_kind, reports), receipts, strict=True)
-        self._answers.reports.update((kind, receipt.value) for kind, receipt in taken)
+    def reported(self, reports: Sequence[Report], done: Reported) -> None:
+        """Count reports and their receipts, and the durations of runs and phases that ended."""
+        pairs = list(zip(reports, done.receipts, strict=True))
+        self._answers.reports.update((_kind(report), receipt.value) for report, receipt in pairs)
+        for run in done.ended:
+            self._durations.ended(run)
+        for report, receipt in pairs:
+            if report.events and receipt is ReportReceipt.ACCEPTED:
+                self._durations.noted(report.events)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format. Blocks, because it reads the store."""

@@ -86,9 +86,9 @@ async def claim(message: ClaimRequest, services: Shared, who: Caller) -> ClaimRe
 @executors.post("/report")
 async def report(message: ReportRequest, services: Shared, who: Caller) -> ReportReplies:
     """Take progress, ends, retries and releases, each under its fence."""
-    receipts = await wrap_future(services.store.claims.submit_report(message.reports, who.user_id))
-    services.metrics.reported(message.reports, receipts)
-    return ReportReplies(receipts=list(receipts))
+    done = await wrap_future(services.store.claims.submit_report(message.reports, who.user_id))
+    services.metrics.reported(message.reports, done)
+    return ReportReplies(receipts=list(done.receipts))
 
 
 @distributors.post("/pushed")

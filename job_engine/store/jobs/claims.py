@@ -71,12 +71,12 @@ class Claims:
 
     def report(self, batch: Sequence[Report], by: str | None = None) -> Sequence[ReportReceipt]:
         """Write reports in their order; one that is refused writes nothing."""
-        return self.submit_report(batch, by).result()
+        return self.submit_report(batch, by).result().receipts
 
     def submit_report(
         self, batch: Sequence[Report], by: str | None = None
-    ) -> Future[Sequence[ReportReceipt]]:
-        """Do as `report`, without waiting."""
+    ) -> Future[reports.Reported]:
+        """Do as `report`, without waiting; tells of the runs that ended with it, too."""
         return self._database.submit(
             lambda connection: reports.write(connection, batch, by, self._clock())
         )

@@ -26,15 +26,35 @@ MAX_WAIT_S: Final = 366 * 86_400.0
 """Longest delay of a retry, in seconds."""
 
 
+@dataclass(frozen=True)
+class EndedRun:
+    """A run that a report has ended: with a verdict, or with a fault of the platform."""
+
+    action: str
+    state: JobState
+    """QUEUED after a fault: the job is to be run again."""
+    took_s: float
+    """Since its claim, by the clock of the API."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What became of a batch of reports."""
+
+    receipts: Sequence[ReportReceipt]
+    """One for each report, in their order."""
+    ended: Sequence[EndedRun]
+
+
 def write(
     connection: Connection, reports: Sequence[Report], by: str | None, now_ms: int
-) -> Sequence[ReportReceipt]:
-    """Write reports in their order; return a receipt for each."""
+) -> Reported:
+    """Write reports in their order."""
     rows = _NAMED.by_id(connection, ids=[report.job for report in reports])
     batch = _Batch(rows, by, now_ms)
     receipts = [batch.take(report) for report in reports]
     batch.write(connection)
-    return receipts
+    return Reported(receipts, batch.ended)
 
 
 _REPORTED: Final = (
@@ -112,6 +132,8 @@ class _Batch:
     changed: list[dict[str, Any]] = field(default_factory=list)
     over: list[dict[str, Any]] = field(default_factory=list)
     """Rows of jobs whose run has ended, to be charged to their share."""
+    ended: list[EndedRun] = field(default_factory=list)
+    """The same runs, for who counts them."""
 
     def take(self, report: Report) -> ReportReceipt:
         """Decide one report."""
@@ -138,7 +160,9 @@ class _Batch:
         if report.kind is not ReportKind.PROGRESS:
             self.changed.append(row)
         if report.kind in (ReportKind.FINISH, ReportKind.RETRY):
+            took_s = max(0, self.now_ms - (row["claimed_ms"] or self.now_ms)) / 1000
             self.over.append(row)
+            self.ended.append(EndedRun(row["action"], JobState(row["state"]), took_s))
         return ReportReceipt.ACCEPTED
 
     def write(self, connection: Connection) -> None:
@@ -153,10 +177,7 @@ class _Batch:
         events.append_many(connection, self.now_ms, self.changed)
         tally.move(connection, self.changed, JobState.RUNNING)
         notify_callbacks(connection, self.changed, self.now_ms)
-        taken_s = [
-            max(0, self.now_ms - (row["claimed_ms"] or self.now_ms)) / 1000 for row in self.over
-        ]
-        fairness.settle(connection, self.over, taken_s)
+        fairness.settle(connection, self.over, [run.took_s for run in self.ended])
         fairness.open_lanes(connection, self.over)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,51 @@ def test_what_is_done_is_counted(api: Client) -> None:
     assert found[of("job_engine_reports_total", "failed", "accepted")] == 1
     assert found[of("job_engine_reports_total", "failed", "final")] == 1
     assert found[of("process_resident_memory_bytes")] > 0
+
+
+def test_how_long_runs_and_phases_took_is_told(api: Client) -> None:
+    before = samples(api(ADMIN, "GET", "metrics"))
+    api.add_job()
+    job = api.run_job()
+    ended = {"phase": "build", "state": "ended", "wall_time_s": 0.3}
+    told: list[object] = [
+        {"phase": "build", "state": "started"},
+        ended,
+        # What an action may note, which must not become a label, or a crash.
+        {**ended, "phase": "made up"},
+        {**ended, "phase": ["build"]},
+        {**ended, "wall_time_s": "long"},
+        {**ended, "wall_time_s": -1},
+        [],
+    ]
+    notes = [{"kind": "phase", "data": json.dumps(data)} for data in told]
+    notes += [{"kind": "phase", "data": "[" * 100_000}, {"kind": "test", "data": json.dumps(ended)}]
+    report = {"job": job, "fence": [1, 1], "kind": "finish", "state": "SUCCESS", "events": notes}
+    again = {**report, "events": notes[1:2]}  # which is refused, and so are its notes
+    sent = api(EXECUTOR, "POST", "engine/report", {"executor": "e", "reports": [report, again]})
+    assert sent.json()["receipts"] == ["accepted", "final"]
+    found = samples(api(ADMIN, "GET", "metrics"))
+    for name, *labels in (
+        ("job_engine_run_seconds_count", "noop", "success"),
+        ("job_engine_run_seconds_bucket", "noop", "success", "3600.0"),
+        ("job_engine_phase_seconds_count", "build"),
+        ("job_engine_phase_seconds_bucket", "build", "0.5"),
+    ):
+        assert found[of(name, *labels)] == before.get(of(name, *labels), 0) + 1
+    assert found[of("job_engine_phase_seconds_bucket", "build", "0.25")] == 0
+    assert sum(name == "job_engine_phase_seconds_count" for name, _ in found) == 1
+
+
+def test_a_fault_is_no_verdict(api: Client) -> None:
+    before = samples(api(ADMIN, "GET", "metrics"))
+    api.add_job()
+    report = {"job": api.run_job(), "fence": [1, 1], "kind": "retry"}
+    api(EXECUTOR, "POST", "engine/report", {"executor": "e", "reports": [report]})
+    found = samples(api(ADMIN, "GET", "metrics"))
+    verdict = of("job_engine_run_seconds_count", "noop", "success")
+    fault = of("job_engine_run_seconds_count", "noop", "retry")
+    assert found[fault] == before.get(fault, 0) + 1
+    assert found.get(verdict) == before.get(verdict)
 
 
 @pytest.mark.parametrize("who", [ANON, LMS, EXECUTOR, DISTRIBUTOR])
