@@ -69,6 +69,7 @@ class Engine:
         """Start a process of the engine under `name`, with settings as environment."""
         environment = {
             **os.environ,
+            **self.environment(name),
             "JOB_ENGINE_API_URL": self.url,
             "JOB_ENGINE_ZK_HOSTS": self.zk_hosts,
             "JOB_ENGINE_ZK_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
@@ -81,6 +82,10 @@ class Engine:
             )
         self.processes[name] = process
         return process
+
+    def environment(self, name: str) -> Mapping[str, str]:
+        """Return what a process is started with beside its settings; for subclasses."""
+        return {}
 
     def start_api(self, **settings: object) -> None:
         """Start the API, and wait until it answers."""

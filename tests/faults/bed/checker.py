@@ -77,12 +77,17 @@ class Case:
         return names[-1] if names else f"process {execution.pid}"
 
     def faults(self, execution: Execution, *kinds: str, after_s: float = AFTERMATH_S) -> list[Span]:
-        """When faults of these kinds were felt by its executor; kinds may be prefixes."""
+        """When faults of these kinds were felt by its executor; kinds may be prefixes.
+
+        A wrong clock is felt by no run.
+        """
         name = self.executor(execution)
         return [
             (f.began_at, f.ended_at + after_s)
             for f in self.evidence.faults
-            if f.kind.startswith(kinds) and f.target in (name, "api", "ensemble")
+            if f.kind.startswith(kinds)
+            and f.kind != "set-clock"
+            and f.target in (name, "api", "ensemble")
         ]
 
     def action(self, execution: Execution) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 import psutil
 
 from tests.faults.bed import operators
+from tests.faults.bed.clocks import has_compiler
 from tests.faults.bed.docker import has_docker
 from tests.faults.bed.ensemble import QUORUM
 from tests.faults.bed.plan import Draw, Plan, done
@@ -21,6 +22,10 @@ from tests.support.engine import SESSION_TIMEOUT_S
 STOPPED_S: Final = (1.25 * SESSION_TIMEOUT_S, 1.75 * SESSION_TIMEOUT_S)
 """Longer than the session lasts; less than two of them, so that a sandbox that goes on
 beside its stopped executor runs beside its successor for less than one."""
+
+WRONG_S: Final = (60.0, 6 * 3600.0)
+"""How wrong a clock may be. By more than a day, and the API would rightly forget the keys
+by which a create that is sent again makes one job."""
 
 BOTH: Final = frozenset(Direction)
 
@@ -172,6 +177,20 @@ def _kill_sandbox(
     return Plan(name, frozenset({f"process {name}"}), 0.0, inject)
 
 
+def _set_clock(world: World, rng: random.Random) -> Plan:
+    """Put the wall clock of a process forward or back, and right again while it runs."""
+    name = rng.choice([API, *world.services])
+    offset_s = rng.choice([-1, 1]) * round(rng.uniform(*WRONG_S))
+    return Plan(
+        name,
+        frozenset({f"clock {name}"}),
+        rng.uniform(1.0, 12.0),
+        done(lambda: world.clocks.set(name, offset_s)),
+        lambda: world.clocks.set(name, 0),
+        f"{offset_s:+} s",
+    )
+
+
 def _restart_docker(world: World, rng: random.Random) -> Plan | None:
     docker = world.docker
     if docker is None or not docker.busy():
@@ -206,6 +225,7 @@ KINDS: Final[dict[str, Draw]] = {
     "kill-holders": partial(_kill_sandbox, World.holders),
     "restart-docker": _restart_docker,
     "fill-disk": _fill_disk,
+    "set-clock": _set_clock,
     # Not `pause-`, which says that whatever the target ran stood still as well.
     "freeze-api": partial(_pause, lambda _: [API]),
     "restart": operators.restart,
@@ -218,5 +238,6 @@ KINDS: Final[dict[str, Draw]] = {
 
 def possible_kinds() -> tuple[str, ...]:
     """Those for which everything is there; some need a Docker to be started."""
-    of_docker = () if has_docker() else ("restart-docker", "end-container")
-    return tuple(kind for kind in KINDS if kind not in of_docker)
+    missing: tuple[str, ...] = () if has_docker() else ("restart-docker", "end-container")
+    missing += () if has_compiler() else ("set-clock",)
+    return tuple(kind for kind in KINDS if kind not in missing)

@@ -15,12 +15,14 @@ import sqlite3
 import subprocess
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from tests.faults.bed.boxes import IMAGE, Boxes
+from tests.faults.bed.clocks import Clocks
 from tests.faults.bed.docker import DockerDaemon
 from tests.faults.bed.ensemble import Ensemble, lasting_port
 from tests.faults.bed.journal import Journal, Restore
@@ -55,6 +57,7 @@ class World(Engine):
         self.ensemble = ensemble
         self.docker = docker
         self.journal = journal
+        self.clocks = Clocks(directory)
         self._boxes = boxes
         self._proxies = proxies
         # One of a kind on this machine: what sandboxes leave behind is found by it.
@@ -71,6 +74,7 @@ class World(Engine):
         self._copy: tuple[float, float] | None = None
 
     def __enter__(self) -> World:
+        self.clocks.make()
         for name in self.executors:
             self.scratch(name).mkdir(parents=True)
             command = ["mount", "-t", "tmpfs", "-o", _SCRATCH_OPTIONS, "tmpfs"]
@@ -83,6 +87,10 @@ class World(Engine):
             subprocess.run(["umount", "--lazy", str(self.scratch(name))], check=False)
 
     # --- processes ------------------------------------------------------------
+
+    def environment(self, name: str) -> Mapping[str, str]:
+        """Give each process a wall clock of its own."""
+        return self.clocks.environment(name)
 
     def start_one(self, name: str) -> None:
         """Start a process by its name; does not wait until it is ready."""
