@@ -30,13 +30,14 @@ SUBMISSION_MOUNT: Final = "/mnt/submission"
 CASES_HARNESS: Final = "cases"
 """Package of this one, which is put beside its settings."""
 CASES_SETTINGS: Final = "cases.json"
-_CASES_MAIN: Final = (
+_MAIN: Final = (
     f"import sys; sys.path[0] = {ENGINE_MOUNT!r}; "
-    f"from {CASES_HARNESS} import harness; sys.exit(harness.main(sys.argv[1]))"
+    "from {} import harness; sys.exit(harness.main(sys.argv[1]))"
 )
+_CASES_MAIN: Final = _MAIN.format(CASES_HARNESS)
 _VPL_MAIN: Final = _CASES_MAIN.replace("harness", "activity")
 _SUBMITTY_MAIN: Final = _CASES_MAIN.replace("harness", "submitty")
-CLASSROOM_HARNESS: Final = "classroom.py"
+CLASSROOM_HARNESS: Final = "classroom"
 CLASSROOM_SETTINGS: Final = "classroom.json"
 CHECK50_HARNESS: Final = "check50.py"
 CHECK50_SETTINGS: Final = "check50.json"
@@ -156,8 +157,11 @@ def _autolab(document: Mapping[str, Any]) -> dict[str, Any]:
 def _classroom(document: Mapping[str, Any]) -> dict[str, Any]:
     """One phase for all tests, as large as GitHub's runners, with the sum of the time-outs."""
     tests = _options(Classroom, document, "classroom").tests
-    seconds = min(_CLASSROOM_S, sum(60 * test.timeout for test in tests))
-    return _one_phase(seconds, f"{ENGINE_MOUNT}/{CLASSROOM_HARNESS}", settings=CLASSROOM_SETTINGS)
+    # The time-out of a test is that of each of its two commands; steps between them have none.
+    commands = sum(60 * test.timeout * (2 if test.setup else 1) for test in tests)
+    steps = _CLASSROOM_S * sum(len(test.before) for test in tests)
+    main = _MAIN.format(CLASSROOM_HARNESS)
+    return _one_phase(min(_CLASSROOM_S, commands + steps), "-c", main, settings=CLASSROOM_SETTINGS)
 
 
 def _check50(_: Mapping[str, Any]) -> dict[str, Any]:

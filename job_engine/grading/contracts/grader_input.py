@@ -144,10 +144,7 @@ def classroom_files(assignment: Assignment) -> dict[str, bytes]:
         "submission": mounts.submission,
         "results": f"{mounts.results}/{assignment.results.path or DEFAULT_PATH}",
     }
-    return {
-        CLASSROOM_HARNESS: script(CLASSROOM_HARNESS).encode(),
-        CLASSROOM_SETTINGS: _json(settings),
-    }
+    return {**modules(CLASSROOM_HARNESS), CLASSROOM_SETTINGS: _json(settings)}
 
 
 def pack_files(files: Mapping[str, bytes]) -> io.BytesIO:

@@ -101,6 +101,8 @@ FORMATS: Final = (
         BundleFormat("vpl", "Moodle VPL", (name,), vpl.document, generated=vpl.generated)
         for name in (vpl.CASES, vpl.EVALUATE)
     ),
+    # Last: repositories of any kind have workflows.
+    BundleFormat("classroom", "GitHub Classroom", (classroom.ANY_WORKFLOW,), classroom.document),
 )
 
 

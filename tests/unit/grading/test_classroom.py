@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.contracts.classroom import from_json, from_workflow
+from job_engine.grading.contracts.classroom import FILES, document, from_json, from_workflow
 from job_engine.grading.contracts.grader_input import classroom_files
 from job_engine.grading.contracts.recognise import bundle_of
-from job_engine.grading.contracts.scripts import classroom
+from job_engine.grading.contracts.scripts.classroom import harness as classroom
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings
@@ -111,6 +111,61 @@ def test_commands_that_an_image_has_not_are_stood_in_for(
     assert [test["output"] for name, test in found.items() if name and not test["score"]] == []
 
 
+def test_what_only_fetches_packages_stops_nothing_around_it(harness: Any) -> None:
+    found = harness(
+        [
+            {"name": "and", "setup": "apt-get update -x && pip install -r no && touch and",
+             "run": "test -f and"},
+            {"name": "run", "run": "npm ci --offline; test $? -eq 0"},
+            {"name": "module", "run": "python -m pip install --no-index absent && echo on"},
+            {"name": "other", "run": "npm run install"},
+        ]
+    )  # fmt: skip
+    assert [found[name]["score"] for name in ("and", "run", "module", "other")] == [1, 1, 1, 0]
+    assert "'pip install -r no' failed; what it installs" in found["and"]["output"]
+    assert "has to be in the image" in found["module"]["output"]
+
+
+def test_what_a_setup_starts_is_there_for_its_test_only(harness: Any) -> None:
+    alive = "kill -0 $(cat pid) && ! grep -q Z /proc/$(cat pid)/stat"
+    found = harness(
+        [
+            {"name": "its", "setup": "sleep 60 >/dev/null & echo $! >pid", "run": alive},
+            {"name": "next", "run": f"while {alive}; do sleep 0.05; done 2>/dev/null"},
+        ]
+    )
+    assert [found[name]["score"] for name in ("its", "next")] == [1, 1]
+
+
+def test_steps_run_before_tests_and_stop_them_when_they_fail(harness: Any, tmp_path: Path) -> None:
+    (tmp_path / "student" / "app").mkdir()
+
+    def step(run: str, **more: Any) -> dict[str, Any]:
+        return {"run": run, **more}
+
+    found = harness(
+        [
+            {
+                "name": "first",
+                "before": [
+                    step("false\ntouch not-reached", may_fail=True),
+                    step("[[ $A == b ]] && pwd >where", env={"A": "b"}, directory="app"),
+                    step('echo "$PWD/tools" >>"$GITHUB_PATH"; echo B=c >>"$GITHUB_ENV"'),
+                    step("echo $B $GITHUB_WORKSPACE >b; mkdir tools; cp /bin/echo tools/said"),
+                    step("open('p', 'w').write('x')", shell="python3"),
+                ],
+                "run": "cat app/where b p; said $B end; test ! -e not-reached",
+            },
+            {"name": "second", "before": [step("exit 3\n")], "run": "true"},
+            {"name": "third", "before": [step("true")], "run": "true"},
+        ]
+    )
+    student = tmp_path / "student"
+    assert found["first"]["output"] == f"{student}/app\nc {student}\nxend"
+    assert [found[name]["score"] for name in ("first", "second", "third")] == [1, 0, 0]
+    assert "the workflow's step 'exit 3' ended with exit code 3" in found["third"]["output"]
+
+
 def test_a_submission_is_completed_and_what_is_protected_stands(
     harness: Any, tmp_path: Path
 ) -> None:
@@ -195,7 +250,7 @@ jobs:
         {
             "timeout": 1,
             "name": "Shout Test",
-            "setup": "make",
+            "before": [{"run": "make"}],
             "run": "./shout",
             "input": "hello",
             "output": "HELLO",
@@ -212,12 +267,65 @@ jobs:
         {
             "timeout": "15",
             "name": "Test",
-            "setup": "",
             "points": "30",
             "pytest": True,
             "comparison": "included",
         },
     ]
+
+
+def test_steps_have_what_the_workflow_says_of_them() -> None:
+    text = b"""
+env: {A: 1, B: two}
+defaults: {run: {working-directory: ./app}}
+jobs:
+  a:
+    env: {B: '${{ env.A }}'}
+    steps:
+    - {run: 'cd ${{ github.workspace }}/x ${{ github.ref }}', continue-on-error: true}
+    - {run: upload, if: failure()}
+    - {run: 'print(1)', shell: python, working-directory: '${{ github.workspace }}', env: {C: true}}
+    - {run: cat, shell: 'bash -l {0}'}
+    - uses: me/autograding-command-grader@main
+      with: {test-name: t, command: 'ls ${{ github.workspace }}'}
+    - {run: after}
+"""
+    [test] = from_workflow(text)["classroom"]["tests"]
+    env = {"A": "1", "B": "1"}
+    assert test["run"] == "ls $GITHUB_WORKSPACE"
+    assert test["before"] == [
+        {"run": "cd $GITHUB_WORKSPACE/x ", "env": env, "directory": "app", "may_fail": True},
+        {"run": "print(1)", "shell": "python3", "env": {**env, "C": "true"}, "directory": "."},
+        {"run": "cat", "shell": "bash -l", "env": env, "directory": "app"},
+    ]
+    with pytest.raises(AssignmentError, match="autograding-jest-grader, which is not known"):
+        from_workflow(text.replace(b"-command-", b"-jest-"))
+
+
+def test_which_file_has_the_tests() -> None:
+    grader = {"uses": "x/autograding-command-grader@v1", "with": {"command": "new"}}
+    old = json.dumps({"tests": [{"name": "old", "run": "old"}]}).encode()
+    json_file, usual, named = FILES[0], FILES[1], ".github/workflows/grade.yml"
+
+    def found(**steps: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+        files = {json_file: old} if "json" in steps else {}
+        for key, name in (("usual", usual), ("named", named)):
+            if key in steps:
+                files[name] = json.dumps({"jobs": {"a": {"steps": steps[key]}}}).encode()
+        tests = document(tuple(files), lambda name: files[name])["classroom"]["tests"]
+        return [{key: test[key] for key in ("run", "before") if key in test} for test in tests]
+
+    runner = {"uses": "education/autograding@v1"}
+    assert found(json=None, usual=[grader]) == [{"run": "new"}]
+    assert found(json=None, usual=[{"run": "make"}, runner, {"run": "after"}]) == [
+        {"run": "old", "before": [{"run": "make"}]}
+    ]
+    assert found(named=[grader]) == [{"run": "new"}]
+    assert found(json=None, named=[{"run": "deploy"}]) == [{"run": "old"}]
+    with pytest.raises(AssignmentError, match="has no test"):
+        found(usual=[{"run": "make"}])
+    with pytest.raises(AssignmentError, match="No workflow"):
+        found(named=[{"run": "make"}])
 
 
 @pytest.mark.parametrize(

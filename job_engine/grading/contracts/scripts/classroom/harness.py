@@ -7,39 +7,22 @@ file: `tests` and `protected` of the assignment, and the paths `bundle`, `submis
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
+
+from .runner import Process, Runner, ended
 
 Test = dict[str, Any]
 MAX_SHOWN = 4_000
 """Characters of an output that are shown."""
-MAX_OUTPUT_BYTES = 1 << 20
-"""Bytes of an output that are read."""
-_INSTALLS = re.compile(
-    r"\s*(sudo\s+(-\S+\s+)*)?"
-    r"(\S*pip3?|\S*python3?\s+-m\s+pip|apt|apt-get|brew|conda|npm|yarn|gem|bundle)\s"
-    r".*\b(install|update|upgrade|ci)\b"
-)
-_STAND_INS = {
-    # Commands run without root: most of those that call it need none.
-    "sudo": 'while :; do case $1 in -u | -g) shift 2 ;; -*) shift ;; *) break ;; esac; done\n"$@"',
-    "python": 'python3 "$@"',
-    "pip": 'python3 -m pip "$@"',
-    "pip3": 'python3 -m pip "$@"',
-    "pytest": 'python3 -m pytest "$@"',
-}
-"""Scripts for commands that GitHub's runners have and the image may lack."""
 
 
 def main(settings_file: str) -> int:
@@ -50,14 +33,16 @@ def main(settings_file: str) -> int:
     tests = settings["tests"]
     # Without points anywhere, each test is worth one.
     default = 1.0 if not any(test["points"] for test in tests) else 0.0
-    with tempfile.TemporaryDirectory() as scratch:
-        environment = environment_in(scratch)
-        with open(settings["results"], "w", encoding="utf-8") as results:
-            write_line(results, {"max_score": sum(test["points"] or default for test in tests)})
-            for test in tests:
-                scored = {**test, "points": test["points"] or default}
-                for line in run_test(scored, environment):
-                    write_line(results, line)
+    with (
+        open(settings["results"], "w", encoding="utf-8") as results,
+        tempfile.TemporaryDirectory() as scratch,
+        Runner(scratch) as runner,
+    ):
+        write_line(results, {"max_score": sum(test["points"] or default for test in tests)})
+        for test in tests:
+            scored = {**test, "points": test["points"] or default}
+            for line in run_test(scored, runner):
+                write_line(results, line)
     return 0
 
 
@@ -90,103 +75,34 @@ def put(source: str, target: str) -> None:
     shutil.copy(source, target)
 
 
-def environment_in(scratch: str) -> dict[str, str]:
-    """Return the environment of the commands, as on GitHub's runners; stand-ins go to `scratch`."""
-    for name, script in _STAND_INS.items():
-        *before, last = script.split("\n")
-        lines = ["#!/bin/sh", *before, f"exec {last}"]
-        with open(os.path.join(scratch, name), "w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-        os.chmod(file.name, 0o755)
-    path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
-    return {
-        **os.environ,
-        # Last, so that they stand in for what is missing only.
-        "PATH": path + os.pathsep + scratch,
-        "FORCE_COLOR": "true",
-        "DOTNET_CLI_HOME": "/tmp",
-        "DOTNET_NOLOGO": "true",
-        "CI": "true",
-        # Distributions refuse pip in their own directories; the sandbox has no other user.
-        "PIP_BREAK_SYSTEM_PACKAGES": "1",
-        "PIP_RETRIES": "0",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    }
-
-
 def write_line(results: TextIO, value: object) -> None:
     """Write one line, whole."""
     results.write(json.dumps(value) + "\n")
     results.flush()
 
 
-def run_test(test: Test, environment: dict[str, str]) -> list[Test]:
+def run_test(test: Test, runner: Runner) -> list[Test]:
     """Run one test; return its results, for pytest one for each case."""
     started = time.monotonic()
     seconds = test["timeout"] * 60
-    note = ""
-    if test["setup"]:
-        code, printed, errors = command(test["setup"], "", seconds, environment)
-        if code != 0 and not only_installs(test["setup"]):
-            return [result(test, f"the setup {ended(code, seconds)}", printed + errors, started)]
-        if code != 0:
-            note = f"The setup {ended(code, seconds)}; what it installs has to be in the image.\n"
-    if test["pytest"]:
-        return run_pytest(test, note, seconds, environment)
-    code, printed, errors = command(test["run"], test["input"], seconds, environment)
+    runner.steps(test["before"])
+    if runner.broken:
+        return [result(test, runner.broken, "", started)]
+    # A server that the setup starts is there for the test.
+    left: list[Process] = []
+    try:
+        if test["setup"]:
+            code, printed, errors = runner.shell(test["setup"], "", seconds, left)
+            if code != 0:
+                ill = f"the setup {ended(code, seconds)}"
+                return [result(test, ill, runner.note() + printed + errors, started)]
+        if test["pytest"]:
+            return run_pytest(test, seconds, runner)
+        code, printed, errors = runner.shell(test["run"], test["input"], seconds, left)
+    finally:
+        runner.end(left)
     problem = ended(code, seconds) if code != 0 else compare(test, printed)
-    return [result(test, problem, note + printed + errors, started)]
-
-
-def only_installs(setup: str) -> bool:
-    """Whether a setup only installs packages, which fails without a network."""
-    parts = re.split(r"\n|&&|;", setup)
-    return all(_INSTALLS.match(part) for part in parts if part.strip())
-
-
-def command(
-    text: str, stdin: str, seconds: float, environment: dict[str, str]
-) -> tuple[int | None, str, str]:
-    """Run a command; return exit code (None: it took too long), output and errors."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        with tempfile.TemporaryFile() as file:
-            file.write(stdin.encode())
-            file.seek(0)
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", text],
-                stdin=file,
-                stdout=out,
-                stderr=err,
-                env=environment,
-                start_new_session=True,
-            )
-        try:
-            code: int | None = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            kill(process)
-        return code, text_of(out), text_of(err)
-
-
-def text_of(stream: IO[bytes]) -> str:
-    """Return the text of a stream, up to `MAX_OUTPUT_BYTES`."""
-    stream.seek(0)
-    return stream.read(MAX_OUTPUT_BYTES).decode("utf-8", "replace")
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a command and its descendants."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def ended(code: int | None, seconds: float) -> str:
-    """Describe how a failed command ended."""
-    if code is None:
-        return f"took longer than {seconds:g} s"
-    return f"died of signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return [result(test, problem, runner.note() + printed + errors, started)]
 
 
 def compare(test: Test, printed: str) -> str | None:
@@ -225,8 +141,11 @@ def result(test: Test, problem: str | None, printed: str, started: float) -> Tes
     }
 
 
-def run_pytest(test: Test, note: str, seconds: float, environment: dict[str, str]) -> list[Test]:
-    """Run all `*_test.py` of the repository; each of their tests is worth the same."""
+def run_pytest(test: Test, seconds: float, runner: Runner) -> list[Test]:
+    """Run all `*_test.py` of the repository; each of their tests is worth the same.
+
+    Without any, pytest looks for tests itself.
+    """
     started = time.monotonic()
     files = [
         os.path.join(directory, name)
@@ -234,15 +153,16 @@ def run_pytest(test: Test, note: str, seconds: float, environment: dict[str, str
         for name in sorted(names)
         if name.endswith("_test.py")
     ]
+    left: list[Process] = []
     with tempfile.TemporaryDirectory() as scratch:
         report = os.path.join(scratch, "report.xml")
         words = ["python3", "-m", "pytest", "-s", "--tb=short", f"--junitxml={report}", *files]
-        text = " ".join(map(shlex.quote, words))
-        code, printed, errors = command(text, "", seconds, environment)
+        code, printed, errors = runner.shell(shlex.join(words), "", seconds, left)
+        runner.end(left)
         cases = read_report(report)
     if code is None or not cases:
         problem = ended(code, seconds) if code is None else "there is no *_test.py with a test"
-        return [result(test, problem, note + printed + errors, started)]
+        return [result(test, problem, runner.note() + printed + errors, started)]
     points = test["points"] / len(cases)
     return [
         result({"name": f"{test['name']}: {name}", "points": points}, problem, "", started)

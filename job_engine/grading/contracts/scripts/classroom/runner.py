@@ -1,0 +1,169 @@
+"""Running the commands of a GitHub Classroom repository, as GitHub's runners do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from typing import IO, Any
+
+from . import stand_ins
+
+Step = dict[str, Any]
+Process = subprocess.Popen[bytes]
+STEP_S = 600.0
+"""Upper bound of a step of the workflow."""
+MAX_OUTPUT_BYTES = 1 << 20
+"""Bytes of an output that are read."""
+
+
+class Runner:
+    """Runs commands as GitHub's runners do, with stand-ins for what the sandbox has not."""
+
+    def __init__(self, scratch: str) -> None:
+        path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+        path, self._failed_installs = stand_ins.write(scratch, path)
+        self.environment = {
+            **os.environ,
+            "PATH": path,
+            "FORCE_COLOR": "true",
+            "DOTNET_CLI_HOME": "/tmp",
+            "DOTNET_NOLOGO": "true",
+            "CI": "true",
+            "GITHUB_WORKSPACE": os.getcwd(),
+            # Distributions refuse pip in their own directories; the sandbox has no other user.
+            "PIP_BREAK_SYSTEM_PACKAGES": "1",
+            "PIP_RETRIES": "0",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "npm_config_fetch_retries": "0",
+        }
+        self._scratch = scratch
+        self._step_environment: dict[str, str] = {}
+        self._left: list[Process] = []
+        self.broken = ""
+        """What a step said that failed; nothing runs after it."""
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end(self._left)
+
+    def end(self, processes: list[Process]) -> None:
+        """End what commands have left running."""
+        for process in processes:
+            kill(process)
+
+    def shell(
+        self, text: str, stdin: str, seconds: float, left: list[Process]
+    ) -> tuple[int | None, str, str]:
+        """Run a command as `command` does."""
+        return command(["/bin/sh", "-c", text], stdin, seconds, self.environment, left)
+
+    def steps(self, steps: list[Step]) -> None:
+        """Run steps of a workflow, up to the first that fails; what they leave running stays."""
+        for step in steps:
+            if not self.broken:
+                self._step(step)
+
+    def _step(self, step: Step) -> None:
+        names = ("GITHUB_ENV", "GITHUB_PATH", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
+        files = {name: os.path.join(self._scratch, name) for name in names}
+        for file in files.values():
+            with open(file, "w", encoding="utf-8"):
+                pass
+        script = os.path.join(self._scratch, "step")
+        with open(script, "w", encoding="utf-8") as text:
+            text.write(step["run"] + "\n")
+        shell = [*shlex.split(step["shell"] or "bash -e"), script]
+        if shutil.which(shell[0], path=self.environment["PATH"]) is None:
+            shell = ["/bin/sh", "-e", script]
+        environment = {**self.environment, **self._step_environment, **files, **step["env"]}
+        directory = step["directory"]
+        if not os.path.isdir(directory):
+            self.broken = f"the workflow's step runs in {directory}, which is not there"
+            return
+        code, printed, errors = command(shell, "", STEP_S, environment, self._left, directory)
+        if code != 0 and not step["may_fail"]:
+            first = step["run"].strip().partition("\n")[0]
+            self.broken = f"the workflow's step {first!r} {ended(code, STEP_S)}\n{printed}{errors}"
+        for line in lines_of(files["GITHUB_PATH"]):
+            self.environment["PATH"] = line + os.pathsep + self.environment["PATH"]
+        for line in lines_of(files["GITHUB_ENV"]):
+            name, _, value = line.partition("=")
+            if name.isidentifier():
+                self._step_environment[name] = value
+
+    def note(self) -> str:
+        """Say which commands could not install packages since the last time."""
+        return "".join(
+            f"{line!r} failed; what it installs has to be in the image.\n"
+            for line in stand_ins.failures(self._failed_installs)
+        )
+
+
+def lines_of(file: str) -> list[str]:
+    """Return the lines of a file that are not empty; none when it is gone."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as text:
+            return [line for line in text.read().replace("\0", "").splitlines() if line.strip()]
+    except OSError:
+        return []
+
+
+def command(
+    words: list[str],
+    stdin: str,
+    seconds: float,
+    environment: dict[str, str],
+    left: list[Process],
+    directory: str = ".",
+) -> tuple[int | None, str, str]:
+    """Run a command; return exit code (None: it took too long), output and errors.
+
+    What it started goes to `left`, for its descendants may still be running.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with tempfile.TemporaryFile() as file:
+            file.write(stdin.encode())
+            file.seek(0)
+            process = subprocess.Popen(
+                words,
+                stdin=file,
+                stdout=out,
+                stderr=err,
+                env=environment,
+                cwd=directory,
+                start_new_session=True,
+            )
+        left.append(process)
+        try:
+            code: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+            kill(process)
+        return code, text_of(out), text_of(err)
+
+
+def text_of(stream: IO[bytes]) -> str:
+    """Return the text of a stream, up to `MAX_OUTPUT_BYTES`."""
+    stream.seek(0)
+    return stream.read(MAX_OUTPUT_BYTES).decode("utf-8", "replace")
+
+
+def kill(process: Process) -> None:
+    """End a command and its descendants."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def ended(code: int | None, seconds: float) -> str:
+    """Describe how a failed command ended."""
+    if code is None:
+        return f"took longer than {seconds:g} s"
+    return f"died of signal {-code}" if code < 0 else f"ended with exit code {code}"
