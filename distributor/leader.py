@@ -9,6 +9,7 @@ from math import inf
 from typing import Final
 
 from distributor.candidate import Duty, Leadership
+from distributor.due import DueTimer
 from distributor.fleet import Fleet
 from distributor.incarnation import ensure_incarnation
 from distributor.ticks import newest_tick_ms
@@ -32,9 +33,6 @@ REMEMBERED: Final = 256
 RECORD_S: Final = 0.02
 """Seconds that the entry of a job pushed on its own may stay unrecorded. An idle executor
 claims it in that time, which records it too, without waiting for the store's writer."""
-
-LEAST_S: Final = 0.1
-"""Shortest wait, in seconds, for a job that is due by this clock but not yet by the API's."""
 
 
 class ActionLeader(Duty):
@@ -63,6 +61,7 @@ class ActionLeader(Duty):
         """Entries pushed without asking the API; recorded before it is asked what else to push."""
         self._record_at = inf
         self._next_due_ms: int | None = None
+        self._due = DueTimer()
         self._in_queue: int | None = None
         """Entries that were waiting after the last feed; None: unknown."""
         self._reconcile_at = 0.0
@@ -99,7 +98,8 @@ class ActionLeader(Duty):
         patience_s = min(self._settings.poll_s, self._reconcile_at - now)
         if self._next_due_ms is not None:
             # Due by the API's clock, which may be behind this one.
-            patience_s = min(patience_s, max(LEAST_S, self._next_due_ms / 1000 - time.time()))
+            due_in_s = self._due.wait_s(self._next_due_ms, time.time(), now)
+            patience_s = min(patience_s, due_in_s)
         return max(0.0, patience_s)
 
     # --- feed -----------------------------------------------------------------
