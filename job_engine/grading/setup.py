@@ -94,7 +94,7 @@ class SetupRuns:
             return name
         with locked(marker.with_suffix(".lock"), sleep):
             if not self._is_there(name, marker):
-                _raise_remembered(marker)
+                raise_remembered(marker)
                 self._run(assignment, bundle, tree, name, marker, log_line, show, lend)
             self._evict(keep=key)
         return name
@@ -217,10 +217,12 @@ class SetupRuns:
                 self.sandbox.drop_kept(f"{KEPT_PREFIX}{marker.name}")
 
 
-def _raise_remembered(marker: Path) -> None:
+def raise_remembered(marker: Path) -> None:
+    """Raise `AssignmentError` if the setup of this image has failed a short while ago."""
     failed = marker.with_suffix(".failed")
     with contextlib.suppress(FileNotFoundError):
-        if time.time() - failed.stat().st_mtime < _REMEMBERED_S:
+        # From the future: the clock was put back since, and may have been why it failed.
+        if 0 <= time.time() - failed.stat().st_mtime < _REMEMBERED_S:
             raise AssignmentError(failed.read_text())
 
 
