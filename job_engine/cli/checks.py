@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from job_engine.settings import (
     unknown_variables,
 )
 
+CLOCKS_APART_S = 5.0
+"""Difference of two clocks that is no finding; the API tells its own in whole seconds."""
 CONTROLLERS = ("cpu", "memory", "pids")
 TIMESTAMPS = Path("/proc/sys/net/core/tstamp_allow_data")
 """Whether users may keep copies of what they send; in sight of the host's own network only."""
@@ -188,6 +191,27 @@ def policy(allowed: PolicySettings) -> Finding:
             "grant these only on machines for courses that need them",
         )
     return Finding("policy", Status.OK, message)
+
+
+def clock(api_date: str | None, now_s: float) -> Finding | None:
+    """Compare the wall clock with the `Date` of an answer of the API; None: it has none.
+
+    `now_s` is the time here, in seconds since the epoch.
+    """
+    try:
+        ahead_s = now_s - parsedate_to_datetime(api_date or "").timestamp()
+    except ValueError:
+        return None
+    if abs(ahead_s) <= CLOCKS_APART_S:
+        return Finding("clock", Status.OK, "in step with the API's")
+    how = "ahead of" if ahead_s > 0 else "behind"
+    return Finding(
+        "clock",
+        Status.WARN,
+        f"{abs(ahead_s):,.0f} s {how} the API's: retries, expiry and due dates go by the API's, "
+        "scheduled jobs by a distributor's",
+        "have both machines ask a time server (timedatectl set-ntp true)",
+    )
 
 
 def _programs() -> Iterator[Finding]:

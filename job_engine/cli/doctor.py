@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from typing import Final
 
+import requests
 import typer
 from rich.text import Text
 
@@ -17,6 +20,7 @@ from job_engine.queue.fleet import list_executors
 from job_engine.queue.security import open_to_anybody
 from job_engine.settings import ClientSettings, UpSettings
 
+ANSWER_S: Final = 5.0
 STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.MISSING: "bold red"}
 
 
@@ -44,6 +48,8 @@ def _all(api_url: str | None, data_dir: DataDir) -> Iterator[Finding]:
     if api.status is not Status.OK and (up_settings := _settings_of_up()) is not None:
         yield checks.port(up_settings.host, up_settings.port or 8020)
     yield api
+    if (clock := _clock(api_url, data_dir)) is not None:
+        yield clock
     if (queue := _queue(api_url, data_dir)) is not None:
         yield queue
 
@@ -77,6 +83,17 @@ def _queue(api_url: str | None, data_dir: DataDir) -> Finding | None:
             "zkCli.sh: addauth digest USER:PASSWORD, then setAcl -R PATH auth::cdrwa for each",
         )
     return Finding("queue", Status.OK, f"ZooKeeper answers at {hosts}; executors alive: {alive}")
+
+
+def _clock(api_url: str | None, data_dir: DataDir) -> Finding | None:
+    """Compare this machine's clock with that of the API, where one answers."""
+    try:
+        target = find_target(api_url, data_dir)
+        url = f"{target.api_url}/api/health/live"
+        reply = requests.get(url, timeout=ANSWER_S, verify=not target.insecure)
+    except (JobEngineError, requests.RequestException):
+        return None  # said already
+    return checks.clock(reply.headers.get("Date"), time.time())
 
 
 def _api(api_url: str | None, data_dir: DataDir) -> Finding:

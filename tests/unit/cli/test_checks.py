@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from job_engine.cli.checks import Status, machine, policy, settings, timestamps
+from job_engine.cli.checks import Status, clock, machine, policy, settings, timestamps
 from job_engine.settings import PolicySettings
 
 
@@ -53,3 +53,25 @@ def test_copies_of_what_is_sent_are_warned_of(tmp_path: Path) -> None:
     assert "net.core.tstamp_allow_data=0" in result.remedy
     setting.write_text("0\n")
     assert timestamps(setting).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("now_s", "status", "words"),
+    [
+        (1_000_000_001.9, Status.OK, "in step"),
+        (1_000_003_600.0, Status.WARN, "3,600 s ahead of the API's"),
+        (999_999_990.0, Status.WARN, "10 s behind the API's"),
+    ],
+)
+def test_a_clock_that_is_not_the_apis_is_warned_of(
+    now_s: float, status: Status, words: str
+) -> None:
+    finding = clock("Sun, 09 Sep 2001 01:46:40 GMT", now_s)
+    assert finding is not None
+    assert finding.status is status
+    assert words in finding.detail
+
+
+def test_an_answer_without_a_date_says_nothing_of_clocks() -> None:
+    assert clock(None, 0.0) is None
+    assert clock("yesterday", 0.0) is None
