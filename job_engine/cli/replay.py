@@ -45,7 +45,7 @@ def _run_again(api: Api, job: str, *, as_json: bool) -> tuple[dict[str, Any], li
     then = results_to_replay(document)
     made = add_job(api, "grade", replay_payload(document, then), document.get("priority"))
     console = text.error_console() if as_json else text.console()
-    again = Watcher(api, console).follow(made)
+    again = Watcher(console).follow(api, made)
     now = results_of(again)
     return again, None if now is None else differences(then, now)
 

@@ -136,7 +136,7 @@ def finish(api: Api, job: str, *, as_json: bool) -> None:
     """Follow a job to its end, print what came of it, and exit with the code for that."""
     console = text.error_console() if as_json else text.console()
     with leaving_running(job):
-        document = Watcher(api, console).follow(job)
+        document = Watcher(console).follow(api, job)
     conclude(document, console, as_json=as_json)
 
 

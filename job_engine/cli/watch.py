@@ -1,28 +1,28 @@
-"""Following a job to its end: its log as it grows, and its current step."""
+"""Following a job to its end, by its stream: its log, its phases, its current step."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, Final
 
-import requests
-from nuvla.api.api import NuvlaError
 from rich.console import Console
-from rich.status import Status
 from rich.text import Text
 
 from job_engine.cli import text
 from job_engine.cli.jobs import fetch
-from job_engine.client import Api
+from job_engine.client import Api, Seen, follow_job
 from job_engine.errors import ApiUnavailableError
-from job_engine.model import FINAL_STATES, JobState
+from job_engine.grading.render import safe
+from job_engine.model import JobState
 
-POLL_S: Final = 0.2
 PATIENCE_S: Final = 60.0
 """Seconds to wait for an API that restarts; jobs go on in the meantime."""
-
-T = TypeVar("T")
+EVERYTHING: Final = frozenset({"log", "phase", "test", "output"})
+STEPS: Final = frozenset({"log", "phase"})
+"""What is shown of a job whose tests are shown at its end."""
+_MARKS: Final = {"passed": ("✔", "green"), "failed": ("✘", "red")}
 
 
 def log_lines(api: Api, job: str, after: int) -> Iterator[tuple[int, str]]:
@@ -37,86 +37,83 @@ def log_lines(api: Api, job: str, after: int) -> Iterator[tuple[int, str]]:
 
 
 class Watcher:
-    """Shows one job live: its log line by line, and on a terminal its present step."""
+    """Shows one job live: line by line what happens, and on a terminal its present step.
+
+    Args:
+        console: where to show it.
+        kinds: of the stream's items, those that get a line.
+    """
 
     def __init__(
         self,
-        api: Api,
         console: Console,
+        kinds: frozenset[str] = STEPS,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._api = api
         self._console = console
+        self._kinds = kinds
         self._clock = clock
-        self._sleep = sleep
-        self._started = clock()
+        self._began = clock()
         self._step = ""
-        self._over: set[str] = set()
-        """Phases of whose end the log has told."""
-        self._after = 0
 
-    def follow(self, job: str) -> dict[str, Any]:
-        """Return the job's document once it is final.
+    def follow(self, api: Api, job: str, after: str | None = None) -> dict[str, Any]:
+        """Return the job's document once it is final; begin `after` an offset of its stream.
 
-        Raises `ApiUnavailableError` when the API is away for longer than `PATIENCE_S`.
+        Raises `RefusedError` for who may not read it, and `ApiUnavailableError` when the API
+        is away for longer than `PATIENCE_S`.
         """
-        with self._console.status("", spinner="dots") as status:
-            while True:
-                # Read before the log: a job that is final here has its whole log there.
-                document = self._patiently(lambda: fetch(self._api, job), job)
-                self._patiently(lambda: self._show_log(job), job)
-                self._show_step(document, status)
-                if JobState(document["state"]) in FINAL_STATES:
-                    return document
-                self._sleep(POLL_S)
+        try:
+            with self._status():
+                for seen in follow_job(api, job, after, patience_s=PATIENCE_S):
+                    self.show(seen)
+        except ApiUnavailableError as error:
+            raise ApiUnavailableError(
+                f"The engine stopped answering. {job} may well go on: "
+                f"`job-engine job show {job}` will tell."
+            ) from error
+        return fetch(api, job)
 
-    def _show_step(self, document: dict[str, Any], status: Status) -> None:
-        step = step_of(document)
-        begun = step.endswith("running") and step.partition(":")[0] not in self._over
-        if not self._console.is_terminal and step != self._step and begun:
-            self._line(step)
-        self._step = step
-        percent, elapsed = document.get("progress", 0), self._clock() - self._started
-        status.update(Text(f"{step}  {percent}%  {elapsed:.0f} s", style="cyan"))
+    def show(self, seen: Seen) -> None:
+        """Show one item of the stream."""
+        if seen.kind == "job":
+            self._step = f"{step_of(seen.data)}  {seen.data.get('progress', 0)}%"
+        elif seen.kind in self._kinds and (line := self._describe(seen)) is not None:
+            elapsed = f"{self._clock() - self._began:7.1f} s  "
+            self._console.print(Text.assemble((elapsed, "dim"), line), soft_wrap=True)
 
-    def _show_log(self, job: str) -> None:
-        for number, line in log_lines(self._api, job, self._after):
-            self._after = number
-            self._over.add(line.partition(":")[0])
-            self._line(line)
+    def __rich__(self) -> Text:
+        """Render the present step; called anew for each frame of the spinner."""
+        return Text(f"{self._step}  {self._clock() - self._began:.0f} s", style="cyan")
 
-    def _line(self, line: str) -> None:
-        elapsed = f"{self._clock() - self._started:7.1f} s  "
-        self._console.print(Text.assemble((elapsed, "dim"), line), soft_wrap=True)
+    def _status(self) -> AbstractContextManager[object]:
+        return self._console.status(self, spinner="dots")
 
-    def _patiently(self, read: Callable[[], T], job: str) -> T:
-        deadline = self._clock() + PATIENCE_S
-        while True:
-            try:
-                return read()
-            except (requests.RequestException, NuvlaError) as error:
-                if not _may_pass(error):
-                    raise
-                if self._clock() > deadline:
-                    raise ApiUnavailableError(
-                        f"The engine stopped answering. {job} may well go on: "
-                        f"`job-engine job show {job}` will tell."
-                    ) from error
-                self._sleep(1.0)
+    def _describe(self, seen: Seen) -> Text | None:
+        data = seen.data
+        match seen.kind:
+            case "log":
+                return Text(text.clean(str(data.get("line", ""))))
+            case "test":
+                mark, style = _MARKS.get(str(data.get("status")), ("·", "dim"))
+                name = safe(str(data.get("name", "")), lines=1)
+                return Text.assemble((mark, style), f" {name}{_points(data)}")
+            case "output":
+                return Text(safe(str(data.get("text", "")), lines=200), style="dim")
+            case "phase" if data.get("state") == "started" and not self._console.is_terminal:
+                return Text(f"{safe(str(data.get('phase', '')), lines=1)}: running")
+            case _:
+                return None  # The step or the log says it, and the end what came of the job.
+
+
+def _points(data: dict[str, Any]) -> str:
+    score, most = data.get("score"), data.get("max_score")
+    if not isinstance(score, (int, float)):
+        return ""
+    return f"  {score:g}" + (f" / {most:g}" if isinstance(most, (int, float)) else "")
 
 
 def step_of(document: dict[str, Any]) -> str:
     """Return what the job does now, in a few words."""
     state = JobState(document["state"])
-    message = text.one_line(document.get("status-message", ""))
-    if state is JobState.QUEUED:
-        return message or "waiting for an executor"
-    return message or state.lower()
-
-
-def _may_pass(error: requests.RequestException | NuvlaError) -> bool:
-    """Whether asking again may help: the engine is away, and has not refused."""
-    if isinstance(error, NuvlaError):
-        return error.response is not None and error.response.status_code >= 500
-    return True
+    waits = "waiting for an executor" if state is JobState.QUEUED else state.lower()
+    return text.one_line(document.get("status-message", "")) or waits

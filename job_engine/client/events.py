@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import requests
 from job_engine.client.api import Api
 from job_engine.client.retries import reason_of
 from job_engine.client.transport import CONNECT_TIMEOUT_S, accepted
+from job_engine.errors import ApiUnavailableError
 from job_engine.log import get_logger
 from job_engine.model import JobState
 from job_engine.model.protocol.events import Changes, JobEvent
@@ -154,14 +157,16 @@ class Seen:
     """The offset after which to resume; None: that of the item before."""
 
 
-def follow_job(api: Api, job: str, after: str | None = None) -> Iterator[Seen]:
+def follow_job(
+    api: Api, job: str, after: str | None = None, *, patience_s: float = math.inf
+) -> Iterator[Seen]:
     """Yield the items of a job's stream, from its start or `after` an offset, to its end.
 
-    The last item is `end`. A broken connection is resumed. Raises
-    `RefusedError` for who may not read the job, and `ApiUnavailableError` when the client
-    is closed.
+    The last item is `end`. A broken connection is resumed, for up to `patience_s` seconds
+    without anything from the API. Raises `RefusedError` for who may not read the job, and
+    `ApiUnavailableError` when the API stays away for longer or the client is closed.
     """
-    last = after
+    last, heard_at = after, time.monotonic()
     while True:
         try:
             with _opened(api, f"/api/{job}/stream", last, {}) as response:
@@ -171,6 +176,7 @@ def follow_job(api: Api, job: str, after: str | None = None) -> Iterator[Seen]:
                 if response.status_code == requests.codes.no_content:
                     return  # its end was seen before
                 for event_id, kind, data in named_events(response):
+                    heard_at = time.monotonic()
                     last = event_id or last
                     if data:
                         yield Seen(kind, json.loads(data), event_id)
@@ -178,6 +184,10 @@ def follow_job(api: Api, job: str, after: str | None = None) -> Iterator[Seen]:
                         return
         except (requests.RequestException, OSError, AttributeError) as error:
             log.info("stream.interrupted", job=job, error=reason_of(error))
+            if time.monotonic() - heard_at > patience_s:
+                raise ApiUnavailableError(
+                    f"The stream of {job} broke: {reason_of(error)}"
+                ) from error
         api.pause(RECONNECT_S)
 
 
