@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ MAX_FILTER: Final = 500_000
 MAX_ITEMS: Final = 50
 """Attributes to order by, and aggregations, that one request may have."""
 _INT64: Final = 2**63
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}")
+"""An integer as the contract writes it; `int` also takes blanks, `1_0` and other digits."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,7 @@ def _few(name: str, values: Mapping[str, Sequence[str]]) -> Sequence[str]:
 
 def _first_int(values: Iterable[str]) -> int | None:
     for value in values:
-        try:
-            number = int(value)
-        except ValueError:
-            continue
-        if -_INT64 <= number < _INT64:
+        if _INTEGER.fullmatch(value) and -_INT64 <= (number := int(value)) < _INT64:
             return number
     return None
 

@@ -6,14 +6,15 @@ names an upload in an attribute `blob`, at any depth, as `sha256:<hex>` or `blob
 
 Jobs share the turns of their `parent` (fair share). A parent that is a stored resource has to
 be visible to the creator, who could use up its turns otherwise. Any other name, such as a
-course of a platform, is accepted: the operator decides who may create jobs.
+course of a platform, is accepted: the operator decides who may create jobs. So has a
+`parent-job`: whoever follows a bulk job counts its children.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from job_engine.api.access import rights
@@ -21,6 +22,7 @@ from job_engine.api.call import Call
 from job_engine.api.schema import invalid
 from job_engine.errors import NotFoundError
 from job_engine.model.acl import VIEW
+from job_engine.store.base import Document
 
 ATTRIBUTE: Final = "blob"
 _DIGEST: Final = re.compile(r"(?:sha256:|blob/)([0-9a-f]{64})")
@@ -46,12 +48,17 @@ def check_blobs(call: Call, payload: str | None) -> None:
 class Parents:
     """Checks the parents of the jobs that one request creates, each once."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, granted: Collection[str] = ()) -> None:
         self._call = call
-        self._good: set[str] = set()
+        self._good = set(granted)
+        """Those that need no further look; `granted` are so from the start."""
 
-    def check(self, parent: str | None) -> None:
-        """Raise `InvalidResourceError` for a parent that the caller may not see."""
+    def check(self, job: Document) -> None:
+        """Raise `InvalidResourceError` for a parent of either kind that the caller cannot see."""
+        for attribute in ("parent", "parent-job"):
+            self._check(attribute, job.get(attribute))
+
+    def _check(self, attribute: str, parent: str | None) -> None:
         if parent is None or parent in self._good or self._call.who.is_admin:
             return
         store = self._call.services.store
@@ -61,7 +68,7 @@ class Parents:
         except NotFoundError:
             seen = True
         if not seen:
-            raise invalid([f"parent: there is no {parent} that you may see"])
+            raise invalid([f"{attribute}: there is no {parent} that you may see"])
         self._good.add(parent)
 
 

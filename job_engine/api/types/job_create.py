@@ -70,7 +70,9 @@ def create_from(call: Call, old: Job) -> Reply:
             body["priority"] = old.priority  # a claim removes it from the document
         # Taken over unchecked: the caller need not manage the callbacks' secrets.
         kept = {k: old.document[k] for k in ("callbacks",) if k in old.document}
-        new = new_job(call, body, _payloads(call), Parents(call))
+        # Whose child it is was granted to the old one.
+        parents = Parents(call, [old.document["parent-job"]] if "parent-job" in body else ())
+        new = new_job(call, body, _payloads(call), parents)
         return [new | kept | {"resubmitted-from": old.id}]
 
     return _create_once(call, make, _reply, "resubmit")
@@ -181,7 +183,7 @@ def new_job(call: Call, body: Document, payloads: Payloads, parents: Parents) ->
     validate(JobSchema, {**document, **PLACEHOLDER_TIMES})
     payloads.check(document["action"], document.get("payload"), admin=call.who.is_admin)
     check_blobs(call, document.get("payload"))
-    parents.check(document.get("parent"))
+    parents.check(document)
     check_callbacks(call, document.get("callbacks"))
     return document
 

@@ -86,6 +86,9 @@ def test_019_a_first_after_the_last_finds_none(mine: Mine) -> None:
 def test_020_what_is_no_number_is_ignored(mine: Mine) -> None:
     assert names(mine(first="abc", last="xyz")) == "12345"
     assert names(mine(first=["abc", "2"], last=["", "3"])) == "23"
+    # What Python reads as one, and the contract does not.
+    for text in ("0_2", " 2", "2\n", "٢", "2.0", "0x2", "9" * 5000):
+        assert names(mine(first=text, last=text)) == "12345", text
 
 
 def test_021_a_first_below_one_is_one_and_a_negative_last_finds_none(mine: Mine) -> None:

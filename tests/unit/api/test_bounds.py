@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+import uuid
 from typing import Any
 
 import httpx
@@ -31,6 +32,7 @@ from tests.unit.api.support import (
 )
 
 OCTETS = {"content-type": "application/octet-stream"}
+LMS_SEES = {"owners": ["group/nuvla-admin"], "view-acl": ["user/lms"]}
 
 
 def published(api: Client, who: str, name: str, **more: Any) -> httpx.Response:
@@ -170,6 +172,22 @@ def test_a_parent_that_is_stored_here_has_to_be_visible(api: Client) -> None:
     refused(reply, 400, "jobs/1/parent")
     assert api(LMS, "POST", "job", {"action": "noop", "parent": "course/1"}).status_code == 201
     assert api(ADMIN, "POST", "job", {"action": "noop", "parent": jane}).status_code == 201
+
+
+def test_a_child_needs_a_bulk_job_that_its_creator_sees(api: Client) -> None:
+    """Whoever follows a bulk job counts its children, and would wait for a stranger's."""
+    hidden, shared = api.add_job(action="bulk_x"), api.add_job(action="bulk_x", acl=LMS_SEES)
+    child = {"action": "noop", "parent-job": hidden}
+    refused(api(LMS, "POST", "job", child), 400, f"parent-job: there is no {hidden} that you")
+    refused(api(LMS, "POST", "job", {"jobs": [child]}, headers={"bulk": "1"}), 400, "jobs/0/parent")
+    assert api(ADMIN, "POST", "job", child).status_code == 201
+    for good in (shared, f"job/{uuid.uuid4()}"):  # one that was deleted says nothing
+        assert api(LMS, "POST", "job", {**child, "parent-job": good}).status_code == 201
+
+    theirs = api.add_job(parent_job=hidden, acl={**LMS_SEES, "manage": ["user/lms"]})
+    assert api(ADMIN, "PUT", theirs, {"state": "FAILED"}).status_code == 200
+    again = api(LMS, "POST", f"{theirs}/resubmit").json()["resource-id"]
+    assert api.get(again)["parent-job"] == hidden
 
 
 def test_each_upload_is_looked_up_once(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
