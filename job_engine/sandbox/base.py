@@ -1,13 +1,13 @@
 """The slot interface: one-shot environments for one submission each.
 
-A slot is prepared before any submission exists, set going with the submission's
-inputs, read phase by phase, and destroyed. Whatever a phase asks for and a backend
-cannot give makes `Sandbox.prepare` raise `SandboxRefusedError` (fail-closed).
+A slot is prepared without a submission (`Sandbox.prepare`), started with the submission's
+inputs (`Slot.go`), read phase by phase (`Slot.collect`), and destroyed (`Slot.destroy`). If a
+backend cannot provide what a phase requests, `prepare` raises `SandboxRefusedError`
+(fail-closed).
 
-A slot owns **trees**: small file systems of its own, each with a size and an inode
-limit, kept mounted across the phases and shown to a phase only where the phase's
-`mounts` say so. Inputs are tar streams that fill trees when the slot starts to go;
-no path of the host is ever shared with what runs inside.
+A slot owns **trees**: small file systems with limits of bytes and inodes. They stay mounted
+until the slot is destroyed; a phase sees only those that its `mounts` name. Inputs are tar
+streams, which are unpacked into trees by `go`. No path of the host is shared with a sandbox.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import IO, Final
 WORKSPACE: Final = "workspace"
 """Name of the tree that holds the submission."""
 KEPT_PREFIX: Final = "job-engine-root:"
-"""What the names of kept root file systems begin with; no other image's name does."""
+"""Prefix of the names of kept root file systems, which no other image has."""
 
 
 def kept_identity(name: str) -> str:
@@ -52,7 +52,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one phase may use. All of it is enforced, or the phase is refused."""
+    """Limits of one phase. A backend that cannot enforce one of them refuses the phase."""
 
     cpus: float = 1.0
     """CPU share, in cores."""
@@ -143,8 +143,8 @@ class Follow:
 class OwnRoot:
     """The profile `own-root`: root over a writable root file system of the slot's own.
 
-    The phase begins as uid 0 and may become any other, change owners and pass over modes;
-    it gains no other privilege, and none over what is not the slot's.
+    The phase starts as uid 0. It may switch to other users, change owners and ignore modes. It
+    gets no other privilege, and none outside its slot.
     """
 
     size_bytes: int = 512 * 2**20
@@ -157,7 +157,7 @@ class OwnRoot:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseSpec:
-    """One phase: a command, where it runs, what it sees, reaches and may use."""
+    """One phase: its command, image, mounts, network access and limits."""
 
     name: str
     command: tuple[str, ...]
@@ -189,7 +189,7 @@ class PhaseSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a slot is given by `go`: everything that is particular to one submission."""
+    """The inputs of `go`: everything that is specific to one submission."""
 
     trees: Mapping[str, IO[bytes]] = field(default_factory=dict)
     """Uncompressed tar streams by tree name; made by the engine, never by a student."""
@@ -258,13 +258,13 @@ SlotEvent = PhaseStarted | PhaseOutput | FileGrew | PhaseResult
 
 @dataclass(frozen=True)
 class Runtime:
-    """What phases run on, for receipts."""
+    """The platform that phases run on, for receipts."""
 
     host: str
     kernel: str
     """Release of the host's kernel."""
     version: str
-    """Name and version of what makes the sandboxes."""
+    """Name and version of the software that makes the sandboxes."""
 
 
 class Slot(ABC):
@@ -293,11 +293,11 @@ class Slot(ABC):
 
     @abstractmethod
     def ready(self) -> bool:
-        """Return whether it waits for `go`, is intact, and would be made the same way now."""
+        """Return whether it waits for `go`, is intact, and still has current images."""
 
     @abstractmethod
     def kill(self) -> None:
-        """End whatever runs, within a second, with verdict KILLED. Idempotent."""
+        """End the running phases within a second, with verdict KILLED. Idempotent."""
 
     @abstractmethod
     def destroy(self) -> None:
@@ -305,7 +305,7 @@ class Slot(ABC):
 
 
 class Sandbox(ABC):
-    """A backend: makes slots, and clears away what an interrupted run left behind."""
+    """A backend: makes slots, and removes those that an interrupted process left behind."""
 
     name: str
     """`docker` or `bubblewrap`."""
@@ -367,11 +367,11 @@ class Sandbox(ABC):
 
     @abstractmethod
     def sweep(self, label: str) -> int:
-        """Remove everything that slots with this label left behind; return how many things."""
+        """Remove everything that slots with this label left behind; return the number of items."""
 
     @abstractmethod
     def check(self) -> None:
-        """Raise `SandboxRefusedError`, saying what to install or allow, unless usable here."""
+        """Raise `SandboxRefusedError`, with a remedy, unless the backend is usable here."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a phase takes of the kernel's memory that no control group counts, and can be looked at."""
+"""Limits on kernel memory of a phase that no control group counts, but that can be measured."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from job_engine.sandbox.waiting_sockets import SocketGauge
 
 
 class KernelGauge:
-    """Tells when a phase takes too much of it. One thread asks it.
+    """Checks whether a phase takes too much of such memory; for one thread.
 
-    `processes` returns the phase's processes that are in sight.
+    `processes` returns the phase's processes that are visible.
     """
 
     def __init__(self, processes: Callable[[], Iterable[int]]) -> None:
         self._gauges = (LockGauge(processes), SocketGauge(processes))
 
     def exceeded(self, cpu_time_s: float) -> bool:
-        """Whether it does, after so much CPU time."""
+        """Return whether it does; `cpu_time_s` is the CPU time that the phase has used."""
         return any(gauge.exceeded(cpu_time_s) for gauge in self._gauges)

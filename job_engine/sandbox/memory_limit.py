@@ -1,8 +1,8 @@
-"""Whether processes that the kernel killed for want of memory met a limit, or the host did.
+"""Whether an out-of-memory kill was caused by a group's own limit, or by the host.
 
-Control groups count the victims of the out-of-memory killer, whosever memory ran out ("killed
-by any kind of OOM killer", the kernel's cgroup-v2.rst on `oom_kill`). A limit that was never
-met explains none of them: then the host has no memory left, or a group around the engine.
+Control groups count all out-of-memory kills of their processes, also those because the host ran
+out of memory ("killed by any kind of OOM killer", the kernel's cgroup-v2.rst on `oom_kill`). If
+the group's limit was never hit, the host or a group around the engine had no memory left.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _V1: Final = ("memory", "memory.memsw")
 """Version 1 limits memory, and memory with swap. It has a count of hits (`failcnt`), which
 younger kernels leave at 0 (seen on Linux 6.18), so the peak is compared to the limit."""
 _NEAR_BYTES: Final = 2**20
-"""How far below its limit a group may be when it is met: a request is made whole or not at all."""
+"""Bytes below the limit from which it counts as hit, because a request may exceed the rest."""
 
 
 def was_met(group: Path, *, unified: bool) -> bool:
-    """Return whether a group's memory limit was ever met; `unified` says version 2.
+    """Return whether a group's memory limit was ever hit; `unified` means version 2.
 
     Raises `OSError` when the group cannot be read.
     """

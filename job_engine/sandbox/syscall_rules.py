@@ -1,8 +1,8 @@
 """Arguments of system calls that both system-call filters allow or refuse.
 
-Numbers are those of every architecture that has a filter. Most of what is refused would take
-memory of the kernel that no control group counts. The answers are those of kernels that were
-built without the feature, which programs handle.
+The numbers are the same on all supported architectures. Most of the refused arguments would take
+kernel memory that no control group counts. The errors are those of kernels without the feature,
+which programs handle.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ is that it was set."""
 AF_UNIX: Final = 1
 AF_NETLINK: Final = 16
 NO_NETLINK: Final = errno.EINVAL
-"""The answer to who asks for a netlink socket. PAM (`su`) takes it for a kernel without audit, as
-it does two others, and ends at any further. ZeroMQ, and with it every Jupyter kernel, takes it for
-a kernel that lists no interfaces (`ip_resolver.cpp`), and aborts at those two. The resolver and
-Go's network do without as well."""
+"""The error for a netlink socket. PAM (`su`) takes this error and two others for a kernel without
+audit, and fails with any other one. ZeroMQ, and so every Jupyter kernel, takes this one for a
+kernel that lists no interfaces (`ip_resolver.cpp`), and aborts with those two. The resolver and
+Go's network work without netlink too."""
 INTERNET_FAMILIES: Final = (2, 10)
 """AF_INET and AF_INET6. Netlink is refused: the kernel's answers wait in memory that no control
 group counts, up to `net.core.rmem_max` a socket."""
@@ -58,9 +58,9 @@ FILTER_LISTENER: Final = 8
 """SECCOMP_FILTER_FLAG_NEW_LISTENER: a filter that lives as long as a descriptor of it is
 open, and not only as long as its process; of the same stock as the filters of sockets."""
 CORE_SCHEDULING: Final = 62
-"""PR_SCHED_CORE: whose cookie is their own has the other half of their core stand still."""
+"""PR_SCHED_CORE: a process with its own cookie keeps the sibling thread of its core idle."""
 DROP_CACHE: Final = 4
-"""POSIX_FADV_DONTNEED: it drops nothing of files in memory; of the host's files, it would have
-other phases read them from the disk again."""
+"""POSIX_FADV_DONTNEED: it has no effect on files in memory; for the host's files, other phases
+would have to read them from disk again."""
 LINE_DISCIPLINE: Final = 0x5423
-"""TIOCSETD: has the kernel load drivers of modems and the like for a terminal of its own."""
+"""TIOCSETD: it makes the kernel load drivers (modems and others) for a terminal of the phase."""

@@ -3,7 +3,7 @@
 The rules, in order:
 
 - the engine's own kill is KILLED, too much output is OUTPUT;
-- what the kernel ended because the host had no memory is nobody's verdict;
+- a kill because the host had no memory raises an error (a platform fault);
 - exit code 0 that was not forced is OK, whatever was hit on the way: a test harness
   that survives the out-of-memory kill of a child and reports it has done its work;
 - any other end is explained by the resource that ran out (processes, memory, disk, file
@@ -42,7 +42,7 @@ class Observations:
     oom_kills: int = 0
     """Processes that the kernel killed for want of memory."""
     starved: bool = False
-    """The memory that they wanted was the host's: no limit of theirs was met."""
+    """Whether these kills were the host's: no limit of the phase was hit."""
     kernel_memory_exceeded: bool = False
     """It was killed because it took too much that no cgroup counts: file locks, sockets."""
     process_limit_hits: int = 0
@@ -66,14 +66,14 @@ def split_status(code: int) -> tuple[int | None, int | None]:
 def decide(seen: Observations, limits: Limits) -> Verdict:
     """Return the verdict on a phase that ran under `limits`.
 
-    Raises `SandboxError` for an end that can be the host's doing.
+    Raises `SandboxError` for an end that the host may have caused.
     """
     if seen.killed:
         return Verdict.KILLED
     if seen.output_exceeded:
         return Verdict.OUTPUT
     if seen.starved and not seen.kernel_memory_exceeded:
-        # Whatever its harness made of that: with the memory that it may have, it is another end.
+        # Even if a harness survived it: with its full memory the run could have ended otherwise.
         raise SandboxError("the host ran out of memory, and the kernel ended processes for it")
     out_of_time = seen.wall_time_exceeded or seen.cpu_time_exceeded
     if seen.exit_code == 0 and not out_of_time:
@@ -109,7 +109,7 @@ def _time(seen: Observations, limits: Limits) -> Verdict | None:
         return Verdict.CPU_TIME
     if seen.wall_time_exceeded:
         return Verdict.WALL_TIME
-    # RLIMIT_CPU ends with SIGKILL what handles SIGXCPU.
+    # RLIMIT_CPU sends SIGKILL to a process that handles SIGXCPU.
     if seen.signal == signals.SIGKILL and seen.cpu_time_s >= limits.cpu_time_kill_s:
         return Verdict.CPU_TIME
     return None

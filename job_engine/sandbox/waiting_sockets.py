@@ -1,11 +1,11 @@
 """Connections that wait to be accepted: kernel memory that no control group counts.
 
-The kernel charges a connection to the process that accepts it, and until then to none: neither
-the socket nor what was sent on it (`sk_clone_lock`: "will be populated at accept() time"). What
-waits is taken from the memory that all TCP of the host has (`net.ipv4.tcp_mem`), and past
-that the connections of every other service on it begin to fail. A listener may let thousands
-wait, and a program have thousands of listeners, so that two things bound it: what waits on one
-connection is made small where a phase's network is, and how many sockets there are is watched.
+The kernel charges a connection, and the data sent on it, to the process that accepts it, and
+until then to none (`sk_clone_lock`: "will be populated at accept() time"). The memory is part of
+the host's budget for TCP (`net.ipv4.tcp_mem`); when that is used up, connections of all other
+services of the host fail. A program may have thousands of listeners, with thousands of waiting
+connections each. So the buffers of connections are made small in a phase's network, and the
+number of its sockets is checked.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _PERIOD_S: Final = 0.25
 
 
 class SocketGauge:
-    """Tells when the network of a phase has too many sockets. One thread asks it.
+    """Checks whether the network of a phase has too many sockets; for one thread.
 
     Args:
-        processes: returns the phase's processes that are in sight.
-        proc: where the kernel tells of processes.
+        processes: returns the phase's processes that are visible.
+        proc: mount point of procfs.
     """
 
     def __init__(self, processes: Callable[[], Iterable[int]], proc: Path = Path("/proc")) -> None:
@@ -41,12 +41,12 @@ class SocketGauge:
         self._next_look = _PERIOD_S
 
     def exceeded(self, cpu_time_s: float) -> bool:
-        """Whether it has; looks only when the phase has used some more CPU time."""
+        """Return whether it has; counts again only after the phase has used more CPU time."""
         if cpu_time_s < self._next_look:
             return False
         self._next_look = cpu_time_s + _PERIOD_S
         for pid in self._processes():
-            # Any of them will do, as long as it lives.
+            # All of them share the network, so the first one that is alive is enough.
             with contextlib.suppress(OSError):
                 return _has_too_much(self._proc / f"{pid}/net")
         return False
@@ -60,16 +60,16 @@ def _has_too_much(network: Path) -> bool:
 
 
 def sockets(network: Path) -> int:
-    """Return how many sockets a network has, whether or not somebody has them open.
+    """Return how many sockets a network has, open or waiting to be accepted.
 
-    `network` is where the kernel tells of it, `/proc/<pid>/net`.
+    `network` is its directory in procfs, `/proc/<pid>/net`.
     """
     first = (network / "sockstat").read_text().split("\n", 1)[0]
     return int(first.rsplit(" ", 1)[-1])
 
 
 def _datagram_bytes(table: Path) -> int:
-    """Return what waits at the sockets of a table, whose fifth column is `sent:received`."""
+    """Return the waiting bytes of the sockets in a table, whose fifth column is `sent:received`."""
     with contextlib.suppress(FileNotFoundError):  # A kernel without IPv6.
         lines = table.read_text().splitlines()[1:]
         return sum(int(line.split()[4].partition(":")[2], 16) for line in lines)

@@ -39,11 +39,11 @@ _BWRAP: Final = Path("/usr/bin/bwrap")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SLOT_NAME: Final = re.compile(r"(([0-9]+)-[0-9]+)-[0-9]+")
 _OWN_PROCESSES: Final = 2
-"""bwrap itself and the first process of its pid namespace, on top of the phase's limit."""
+"""bwrap and the first process of its pid namespace, in addition to the phase's process limit."""
 _HOLDER_BYTES: Final = 64 * 2**20
-"""What the holder and its short-lived children may use, on top of trees and phases."""
+"""Memory of the holder and its short-lived children, in addition to trees and phases."""
 _INODE_BYTES: Final = 2 * 2**10
-"""What the kernel keeps for a file of a tree, rounded up, when its phase is over."""
+"""Kernel memory for a file of a tree, rounded up; it stays charged after its phase."""
 
 log = get_logger(__name__)
 

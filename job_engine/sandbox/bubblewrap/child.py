@@ -1,4 +1,4 @@
-"""The moments of a phase between fork and bwrap: limits, network, descriptors, identity."""
+"""The process of a phase between fork and exec of bwrap: limits, network, descriptors, identity."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ _SPARE_FD: Final = 64
 
 
 def run(message: Message, program: int, status: int, gate: int, owner: int) -> NoReturn:
-    """Become bwrap, as the owner of the slot's trees; it waits for a byte from `gate`.
+    """Exec bwrap as the owner of the slot's trees; it waits for a byte from `gate`.
 
-    The message carries stdin, stdout, stderr, a channel and the cgroups' procs files.
-
-    Tells the executor over that channel when bwrap is about to start, with the socket for
-    the egress proxy if the phase has one, or what went wrong.
+    The message carries stdin, stdout, stderr, a channel and the cgroups' procs files. Over that
+    channel the executor is sent the socket for the egress proxy (if the phase has one) just
+    before the exec, or an error.
     """
     stdin, stdout, stderr, news, *groups = message.fds
     channel = Channel(socket.socket(fileno=news))
     try:
-        # Opened anew: a phase and its companion are about to read it at the same time.
+        # Opened again, because a phase and its companion may read it at the same time.
         program = os.open(f"/proc/self/fd/{program}", os.O_RDONLY)
         _join(groups)
         _enter_own_network()
@@ -41,7 +40,7 @@ def run(message: Message, program: int, status: int, gate: int, owner: int) -> N
         _limit(message.head["rlimits"])
         _become(owner, own_root=message.head["own_root"])
         channel.send({"started": True}, fds=[listener] if listener is not None else [])
-        # Python ignores the first two, the zygote the others; a program expects to die of them.
+        # Python ignores the first two, and the zygote the others; programs expect the defaults.
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         words = message.body.split(b"\0")
@@ -55,19 +54,19 @@ def run(message: Message, program: int, status: int, gate: int, owner: int) -> N
 
 
 def _join(groups: list[int]) -> None:
-    """Move to the phase's cgroups, and be the first to go where memory runs out."""
+    """Move to the phase's cgroups, and become the first process killed when memory runs out."""
     for fd in groups:
-        # Opened by the executor, whose right to move processes it carries.
+        # Opened by the executor, with whose permission the process moves.
         os.write(fd, b"0")
-    # Should the slot run out of memory, a phase's process goes before the holder. Who was
-    # another user owns nothing of its own under /proc, unless it may be dumped.
+    # If the slot runs out of memory, the phase is killed before the holder. A process that has
+    # changed its user may write to its own /proc only while it is dumpable.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")
 
 
 def _enter_own_network() -> None:
-    """Have a network for this phase alone: nothing of the one before can hold a port."""
+    """Enter a new network namespace, so that no earlier phase can hold a port."""
     syscalls.unshare(syscalls.CLONE_NEWNET)
     syscalls.bring_loopback_up()
     with open("/proc/sys/net/ipv4/tcp_rmem", "w", encoding="ascii") as file:
@@ -75,13 +74,13 @@ def _enter_own_network() -> None:
 
 
 def _see_own_processes() -> None:
-    """Have a /proc of the pid namespace that this is the first process of: bwrap uses it."""
+    """Mount a /proc of the new pid namespace, in which this process is the first, for bwrap."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("proc", "/proc", "proc", MOUNT_FLAGS | syscalls.MS_NOEXEC)
 
 
 def _become(owner: int, *, own_root: bool) -> None:
-    """Be the owner of the slot's trees for good, or root among users of the slot's own."""
+    """Switch irrevocably to the owner of the slot's trees, or to root of the slot's own users."""
     os.setgroups([])
     if own_root:
         _enter_own_users()
@@ -92,12 +91,12 @@ def _become(owner: int, *, own_root: bool) -> None:
 
 
 def _enter_own_users() -> None:
-    """Enter a user namespace in which the slot's range of ids is all there is, from 0."""
+    """Enter a user namespace that maps the slot's range of ids to 0 and up, and no other id."""
     start, notify = os.pipe()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        # Of the slot's own namespace still, which alone may write the mapping.
+        # Stays in the slot's own namespace, from which alone the mapping can be written.
         code = 1
         try:
             if os.read(start, 1) == b"u":
@@ -112,7 +111,7 @@ def _enter_own_users() -> None:
 
 
 def _file_of(options: list[bytes]) -> int:
-    """Hide the options, and so the phase's environment, from the host's process list."""
+    """Return a file with the options, so that the host's process list does not show them."""
     fd = os.memfd_create("options")
     data = b"".join(option + b"\0" for option in options)
     if os.write(fd, data) != len(data):
@@ -138,8 +137,8 @@ def _limit(rlimits: list[tuple[str, int]]) -> None:
 
 
 def _arrange(fds: list[int]) -> None:
-    """Put the descriptors at 0, 1, 2, … and close all others."""
-    # First out of the way, so that no move overwrites one that is still to move.
+    """Move the descriptors to 0, 1, 2, … and close all others."""
+    # Copied to high numbers first, so that no move overwrites one that is still needed.
     moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, _SPARE_FD) for fd in fds]
     for target, fd in enumerate(moved):
         os.dup2(fd, target, inheritable=True)

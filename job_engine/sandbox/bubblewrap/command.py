@@ -1,4 +1,4 @@
-"""The options of bwrap for a phase: a pure function from what the phase asks for."""
+"""The options of bwrap for a phase, as pure functions of its specification."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _OWN_ROOT: Final = (
     "CAP_SETGID",
     "CAP_SETUID",
 )
-"""About files and users, all of the slot's own range of ids."""
+"""Capabilities over files and users, limited to the slot's own range of ids."""
 _PROC: Final = (
-    # Some settings belong to the phase's own namespaces, and so would be its to write.
+    # Some settings belong to the phase's own namespaces, so that it could write them.
     *("--ro-bind", "/proc/sys", "/proc/sys"),
     # Reading it blocks every file lock of the host, those of databases too.
     *("--ro-bind", "/dev/null", "/proc/locks"),
@@ -63,7 +63,7 @@ def bwrap_options(phase: PhaseSpec, image: tuple[str, ...]) -> list[str]:
         *("--bind", f"{scratch}/tmp", "/tmp", "--bind", f"{scratch}/shm", "/dev/shm"),
         *(("--dev-bind", f"{KVM_DIR}/kvm", "/dev/kvm") if phase.kvm else ()),
         *_mounts(phase),
-        # bwrap makes both of file systems in memory that the program could fill unseen.
+        # bwrap makes both as file systems in memory, which the program could fill unnoticed.
         *("--remount-ro", "/dev", "--remount-ro", "/"),
         "--clearenv",
         *set_environment(phase_environment(phase)),
@@ -80,7 +80,7 @@ def set_environment(environment: Mapping[str, str]) -> Iterator[str]:
 def own_root_options(phase: PhaseSpec) -> list[str]:
     """Return all options of bwrap for a phase that is root of its slot's own root.
 
-    It begins as root of the user namespace that it is to have, so bwrap makes none.
+    bwrap starts as root of the phase's user namespace, so it makes none.
     """
     shared = [f"/etc/{name}" for name in ("hosts", "resolv.conf")]
     return [

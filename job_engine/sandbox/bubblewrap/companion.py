@@ -27,7 +27,7 @@ class CompanionRun(PhaseRun):
     def started(self) -> Iterator[None]:
         """Start it; while entered its limits hold. Raises `SandboxError`.
 
-        The end of the phase, within, ends it: the holder leaves no process then.
+        It is ended at the end of the phase, which runs within: the holder then kills everything.
         """
         with ExitStack() as stack:
             try:
@@ -74,5 +74,5 @@ class CompanionRun(PhaseRun):
                     if key.fileobj is not over and not self._output.take(key.fd):
                         selector.unregister(key.fd)
                 if self._must_stop(self._begun):
-                    # The phase goes on: to it, a program that answers no more.
+                    # The phase goes on, with a program that no longer answers.
                     self._group.kill()

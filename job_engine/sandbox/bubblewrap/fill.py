@@ -21,13 +21,13 @@ class Unpacker:
         self._report, report = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            # Also of other trees' streams: their writers would not notice that the reader is gone.
+            # Other trees' streams too: their writers would not notice the end of their reader.
             syscalls.close_all_but({stream, report})
             os._exit(_unpack_in(tree, stream, report, owner))
         os.close(report)
 
     def end(self) -> dict[str, Any]:
-        """Wait until all is unpacked; return {} or {"error": …, "full": …}."""
+        """Wait until everything is unpacked; return {} or {"error": …, "full": …}."""
         with os.fdopen(self._report, "rb") as report:
             message = report.read(4096).decode(errors="replace")
         code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
@@ -44,7 +44,7 @@ class Unpacker:
 
 def _unpack_in(tree: str, stream: int, report: int, owner: int) -> int:
     try:
-        # Whatever links the archive has, none leads out of the tree.
+        # Chroot, so that no link of the archive leads out of the tree.
         os.chroot(tree)
         os.chdir("/")
         os.setgroups([])
@@ -52,7 +52,7 @@ def _unpack_in(tree: str, stream: int, report: int, owner: int) -> int:
         os.setresuid(owner, owner, owner)
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         with os.fdopen(stream, "rb") as file, tarfile.open(fileobj=file, mode="r|") as archive:
-            # The chroot and the uid are the walls; what is taken is decided in `_plain`.
+            # Isolation is by chroot and uid; `_plain` decides which members are unpacked.
             archive.extraction_filter = lambda member, _: member
             archive.extractall("/", members=_plain(archive))
             # What follows the end of the archive must be read, or its writer gets stuck.
@@ -68,7 +68,7 @@ def _unpack_in(tree: str, stream: int, report: int, owner: int) -> int:
 
 
 def _plain(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield what a tree may hold, owned by the one who unpacks."""
+    """Yield the members that a tree may hold, owned by the unpacking user."""
     for member in archive:
         kept = member.isreg() or member.isdir() or member.issym() or member.islnk()
         if kept or member.isfifo():

@@ -1,8 +1,9 @@
 """The holder of a slot: process 1 of its pid namespace, root in its user namespace only.
 
-It mounts the trees and keeps them, starts bwrap for each phase, lets one phase after the
-other go, and reads what they hand over. One thread; it obeys the executor, and ends when the
-executor's end of the channel closes. When it dies, the kernel kills everything in the slot.
+It mounts the trees and keeps them mounted, starts bwrap for each phase, releases one phase after
+the other, and reads the files that they hand over. It has one thread, carries out the executor's
+requests, and ends when the executor's end of the channel closes. When it dies, the kernel kills
+everything in the slot.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ class Holder:
         self._parts = 0
         self._pids = -1
         self._unpackers: dict[str, Unpacker] = {}
-        """What waits for the streams, by the name of the tree."""
+        """Processes that wait for a tree's stream, by the name of the tree."""
         self._started: dict[str, Running] = {}
-        """What waits for the word to go, by the name of the phase or companion."""
+        """Processes that wait for their go, by the name of the phase or companion."""
         self._companion: Running | None = None
         self._was_running = False
         """Whether the companion still ran when its phase had ended."""
 
     def serve(self) -> None:
-        """Do what the executor says until it is gone."""
+        """Carry out requests until the executor is gone."""
         while (message := self._channel.receive()) is not None:
             answer: dict[str, Any] | None = None
             try:
@@ -86,20 +87,20 @@ class Holder:
             case "handover":
                 return self._hand_over(message.head)
             case "kill":
-                # The phase ended by itself just now, and its end is on its way.
+                # The phase has just ended by itself, and its result is being sent.
                 return None
             case other:
                 return {"error": f"unknown operation {other!r}"}
 
     def _setup(self, message: Message) -> dict[str, Any]:
-        """Mount all there is. The message carries the stream of each tree."""
+        """Mount the trees and the root. The message carries the stream of each tree."""
         trees, own_root = message.head["trees"], message.head["own_root"]
         if own_root is not None:
-            # The uid that is root in the slot's phases, first of the range that they may become.
+            # The uid that is root in the slot's phases; it is the first of their range.
             self._owner = layers.RANGE_FIRST
         syscalls.sethostname("sandbox")
         syscalls.mount("proc", "/proc", "proc", MOUNT_FLAGS | syscalls.MS_NOEXEC)
-        # Open to the student's uid, as bwrap runs under it: what it shows is up to bwrap.
+        # Open to the student's uid, because bwrap runs under it; bwrap decides what phases see.
         syscalls.mount("slot", SLOT_DIR, "tmpfs", MOUNT_FLAGS, "mode=755,size=1m")
         # bwrap builds its new root here.
         syscalls.mount(
@@ -121,7 +122,7 @@ class Holder:
         return {"ready": True}
 
     def _fill(self, trees: list[str]) -> dict[str, Any]:
-        """Wait until these are filled; the others stay empty."""
+        """Wait until these trees are filled; the others stay empty."""
         answer: dict[str, Any] = {"filled": True}
         for name, unpacker in self._unpackers.items():
             if name not in trees:
@@ -140,7 +141,7 @@ class Holder:
                 os.close(fd)
 
     def _start(self, message: Message) -> None:
-        # The process itself reports what goes wrong on this channel: nothing waits for it here.
+        # The process reports errors over this channel itself, so nothing waits for it here.
         news = Channel(socket.socket(fileno=os.dup(message.fds[3])))
         try:
             run = Running(message, self._program, self._owner, self._pids)
@@ -182,7 +183,7 @@ class Holder:
             companion.close()
 
     def _watch(self, run: Running, follower: _Follower | None) -> None:
-        """Wait for bwrap's end, with which its pid namespace ends, and leave no companion."""
+        """Wait for the end of bwrap and its pid namespace, then end the companion."""
         both = [run, self._companion] if self._companion is not None else [run]
         pidfd = os.pidfd_open(run.pid)
         poll = select.poll()
@@ -223,7 +224,7 @@ class Holder:
 
 
 class _Follower:
-    """Sends the executor what a file of a tree gains, as long as a phase runs."""
+    """Sends the executor what is appended to a file of a tree while a phase runs."""
 
     def __init__(self, channel: Channel, tree: str, path: str) -> None:
         self._channel = channel
@@ -232,7 +233,7 @@ class _Follower:
         self._next = 0.0
 
     def look(self) -> None:
-        """Look, unless it did a moment ago."""
+        """Send new bytes of the file; does nothing within `PERIOD_S` of the last call."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + PERIOD_S

@@ -27,7 +27,7 @@ _HOST: Final = "host"
 def identity_of(rootfs_dir: Path | None, image: str | None) -> str:
     """Return `packages:sha256:<hex>` of an image's name and its lists of packages.
 
-    Without an image it is the host's own programs that phases run.
+    Without an image, phases run the host's own programs.
     """
     if image is not None and image.startswith(KEPT_PREFIX):
         return kept_identity(image)
@@ -41,7 +41,7 @@ def identity_of(rootfs_dir: Path | None, image: str | None) -> str:
             stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
             hashed.update(f"{name} {_digest(path, stamp)}\n".encode())
         except OSError:
-            continue  # Of another distribution.
+            continue  # the list of another distribution's package manager
     return f"packages:sha256:{hashed.hexdigest()}"
 
 
@@ -53,6 +53,6 @@ def _digest(path: Path, _stamp: tuple[int, int, int]) -> str:
 
 @functools.cache
 def bwrap_version(program: Path) -> str:
-    """Return what bwrap calls itself, such as `bubblewrap 0.8.0`."""
+    """Return bwrap's name and version, such as `bubblewrap 0.8.0`."""
     result = subprocess.run([program, "--version"], capture_output=True, check=False, text=True)
     return result.stdout.strip() or "bubblewrap"

@@ -1,9 +1,9 @@
-"""A phase on its way: set up in its sandbox, and held back until it is told to go.
+"""Launching a phase: its sandbox is set up in advance, and its command waits for a go.
 
-bwrap takes most of a short phase's time to make its namespaces and mounts. None of that
-depends on the submission, so it is done ahead: its command starts once a byte arrives on
-`--block-fd`. A phase whose environment comes with the submission is launched then, while
-the trees are filled and the phases before it run.
+Making namespaces and mounts takes most of the time of a short phase, and does not depend on the
+submission. So bwrap does it in advance, and starts the command once a byte arrives on
+`--block-fd`. A phase whose environment comes with the submission is launched by `go`, while the
+trees are filled and earlier phases run.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _START_TIMEOUT_S: Final = 30.0
 
 
 def may_wait(phase: PhaseSpec) -> bool:
-    """Return whether a phase can be set up before the submission is there.
+    """Return whether a phase can be set up before its submission arrives.
 
-    A mount inside another one needs a directory that the submission may bring, and a root
-    of the slot's own is only as it should be once the phases before are over.
+    Not one with a mount inside another one, whose directory the submission may contain; nor one
+    with a root of its own, which earlier phases may still change.
     """
     targets = [mount.target.rstrip("/") for mount in phase.mounts]
     nested = any(one.startswith(f"{other}/") for one in targets for other in targets)
@@ -46,7 +46,7 @@ class Launch:
         channel: Channel,
         group: Group,
     ) -> None:
-        """Have the holder start it. `env` is added to the phase's own environment.
+        """Ask the holder to start it; `env` is added to the phase's own environment.
 
         Raises `OSError` when the holder is gone.
         """
@@ -73,10 +73,10 @@ class Launch:
             os.set_blocking(fd, False)
 
     def started(self) -> int | None:
-        """Wait until it is in its sandbox; returns the socket for its egress proxy, if any.
+        """Wait until its sandbox is set up; return the socket for its egress proxy, if any.
 
-        One that died on the way there has no socket either: why is for its end to say.
-        Raises `SandboxError` when it could not be started.
+        None also for one that died before: its end then has the reason. Raises `SandboxError`
+        when it could not be started.
         """
         try:
             message = self._news.receive()
@@ -88,7 +88,7 @@ class Launch:
 
     def go(self, operation: str, stdin: bytes, **more: Any) -> None:
         """Let its command run, with this on standard input. Raises `SandboxError`."""
-        # It fits: a pipe holds 64 KiB, which is what `check_inputs` lets through.
+        # It fits the pipe's 64 KiB, the limit of `check_inputs`.
         if stdin and os.write(self._feed, stdin) != len(stdin):
             raise SandboxError("the kernel's pipes are too small for the phase's input")
         os.close(self._feed)
@@ -106,7 +106,7 @@ class Launch:
         self.close()
 
     def close(self) -> None:
-        """Let go of its descriptors. Idempotent."""
+        """Close its descriptors. Idempotent."""
         self._news.close()
         for fd in (self._feed, self.out, self.err):
             if fd >= 0:

@@ -1,4 +1,4 @@
-"""Root file systems of slots that are their own root: layers below, what is written on top.
+"""Root file systems for `own-root`: read-only layers, with a writable file system on top.
 
 Used by the zygote (`attach`, as host root) and by holders (`mount_root`, as root of their
 slot only). A layer is a directory of the host's that nothing may write to; an idmapped mount
@@ -57,25 +57,25 @@ def mount_root(parts: list[dict[str, Any]], size_bytes: int, inodes: int) -> Non
 
 
 def written() -> str:
-    """Return where what was written is counted."""
+    """Return the mount point of the file system that holds the written files."""
     return _UPPER_DIR
 
 
 def open_written(parts: int) -> list[int]:
-    """Return a descriptor of what was written to each part."""
+    """Return a descriptor of the directory with the written files of each part."""
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     return [os.open(f"{_UPPER_DIR}/{number}", flags) for number in range(parts)]
 
 
 def map_range(pid: int) -> None:
-    """Give the user namespace of a process of the slot the slot's range, from 0."""
+    """Map the slot's range of ids to 0 and up in the user namespace of one of its processes."""
     for kind in ("uid", "gid"):
         with open(f"/proc/{pid}/{kind}_map", "w", encoding="ascii") as file:
             file.write(f"0 {RANGE_FIRST} {RANGE}\n")
 
 
 def _user_namespace(mapping: str) -> int:
-    """Return a descriptor of a user namespace with this mapping, which nobody is in."""
+    """Return a descriptor of a user namespace with this mapping, which has no process."""
     ready, notify = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""What the root file system of a slot that is its own root is made of, and what is kept of it.
+"""The parts of a root file system for `own-root`, and root file systems that are kept.
 
 A kept root is what a phase wrote over another, on disk below `kept_roots_dir`, which only
 host root may look into: `<name>/0`, `<name>/1`, … for each part, and `kept.json`. Its files
@@ -94,7 +94,7 @@ class KeptRoots:
         return place
 
     def digest(self, image: str | None) -> str:
-        """Return what changes when packages of the image come or go.
+        """Return a digest that changes with the packages of the image.
 
         Raises `ImageUnavailableError`.
         """
@@ -128,7 +128,7 @@ class KeptRoots:
             shutil.rmtree(made, ignore_errors=True)
 
     def size_bytes(self, name: str) -> int | None:
-        """Return what a kept root takes on disk; None: it is gone."""
+        """Return the bytes that a kept root takes on disk; None: it is gone."""
         with contextlib.suppress(ImageUnavailableError):
             return int(self._meta(name)["bytes"])
         return None
@@ -174,7 +174,7 @@ class KeptRoots:
 
 
 class RootRequest:
-    """The root file system of one slot: what it is made of, and what may become of it."""
+    """The root file system of one slot: its layers, and whether it is kept."""
 
     def __init__(self, roots: KeptRoots, image: str | None, own: OwnRoot, ids: int) -> None:
         """`ids` is the first host id of the slot's range. Raises `ImageUnavailableError`."""
@@ -190,7 +190,7 @@ class RootRequest:
             raise
 
     def layers(self) -> dict[str, Any]:
-        """Return what the zygote has to mount."""
+        """Return the layers that the zygote has to mount."""
         flat = [layer for part in self._parts for layer in part.layers]
         return {
             "range": self._ids,
@@ -198,7 +198,7 @@ class RootRequest:
         }
 
     def mounts(self) -> dict[str, Any]:
-        """Return what the holder has to mount, layers by their place in `layers`."""
+        """Return the parts that the holder has to mount, with indexes into `layers`."""
         numbers = itertools.count()
         parts = [
             {"at": part.at, "layers": [next(numbers) for _ in part.layers]} for part in self._parts
@@ -210,11 +210,11 @@ class RootRequest:
         }
 
     def keep(self, name: str, written: Sequence[int]) -> None:
-        """Keep what was written to each part. Raises `SandboxError`."""
+        """Keep the files written to each part. Raises `SandboxError`."""
         self._roots.keep(name, self._image, written, self._ids)
 
     def release(self) -> None:
-        """Let a kept root be dropped that this one is made of. Idempotent."""
+        """Release the kept root that this is based on, so that it can be dropped. Idempotent."""
         if self._use is not None:
             os.close(self._use)
             self._use = None

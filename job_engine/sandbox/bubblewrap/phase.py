@@ -145,7 +145,7 @@ class PhaseRun:
         self._on_start()
 
     def _read_rest(self) -> None:
-        """Read what is left once nothing runs any more. Raises `SandboxError` for no bwrap."""
+        """Read the remaining output after the end. Raises `SandboxError` if bwrap did not start."""
         broken = self._launch.failure()
         if broken is not None:
             raise SandboxError(broken)

@@ -1,7 +1,7 @@
 """The small root file system that the zygote and all slots live in.
 
-It is the allow-list: what is not put here does not exist for anything in a slot. It is
-built once, in the zygote's own mount namespace, over a tmpfs that the host never sees.
+It is an allow-list: a slot contains only what is put here. It is built once, in the zygote's own
+mount namespace, on a tmpfs that is not visible on the host.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from job_engine.sandbox.bubblewrap import syscalls
 
 SLOT_DIR: Final = "/slot"
-"""Mount point for what a slot owns."""
+"""Mount point for the file systems of a slot."""
 IMAGES_DIR: Final = "/images"
 KEPT_DIR: Final = "/kept"
 """Where the zygote sees kept root file systems; closed to everybody else in a slot."""
@@ -62,7 +62,7 @@ _ROOT_BYTES: Final = 64 * 2**20
 
 
 def enter(rootfs_dir: str | None, kept_dir: str | None, kvm: bool) -> None:
-    """Build the root and move this process into it, for good. Needs host root."""
+    """Build the root and move this process into it, irrevocably. Needs host root."""
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     # Held open, since the mount below hides them should they be under /tmp.
@@ -120,7 +120,7 @@ def _system_dir(name: str) -> None:
 
 
 def copy_etc(target: str, further: Iterable[str] = ()) -> None:
-    """Copy the public configuration of the host's /etc, and write what is not the host's."""
+    """Copy public configuration from the host's /etc, and write the rest anew."""
     for pattern in (*_ETC, *further):
         for path in glob.glob(f"/etc/{pattern}"):
             _copy(path, target + path.removeprefix("/etc"))
@@ -130,7 +130,7 @@ def copy_etc(target: str, further: Iterable[str] = ()) -> None:
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy what everybody may read; links stay links."""
+    """Copy world-readable files; links are copied as links."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
     if os.path.isdir(source) and not os.path.islink(source):
         shutil.copytree(source, target, symlinks=True, ignore=_unreadable)

@@ -15,7 +15,7 @@ from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES, Message
 
 TREES_DIR: Final = f"{SLOT_DIR}/trees"
 SCRATCH_DIR: Final = f"{SLOT_DIR}/scratch"
-"""Below it, the private /tmp and /dev/shm of each phase, which count as its memory."""
+"""Directory of the private /tmp and /dev/shm of each phase, which count as its memory."""
 
 
 def scratch_of(name: str) -> str:
@@ -26,8 +26,8 @@ def scratch_of(name: str) -> str:
 class Running:
     """One bwrap process, from its fork to its end; `close` it afterwards.
 
-    It is the first process of a pid namespace of its own, so that nothing which began in
-    it is left when it has ended, whatever a program did to the processes of the sandbox.
+    It is the first process of its own pid namespace, so the kernel ends all its descendants
+    with it, whatever a program did.
     """
 
     def __init__(self, message: Message, program: int, owner: int, pids: int) -> None:
@@ -52,17 +52,17 @@ class Running:
 
     def go(self) -> None:
         """Let its command run."""
-        with contextlib.suppress(BrokenPipeError):  # it has died: its end says why
+        with contextlib.suppress(BrokenPipeError):  # it has died; its exit status has the reason
             os.write(self._gate, b"g")
 
     def kill(self) -> None:
-        """Kill it, and with it all that runs in it."""
+        """Kill it and all its descendants."""
         if self.code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     def look(self) -> None:
-        """Note whether a tree is full now, because the program may delete files later."""
+        """Record whether a tree is full now, because the program may delete files later."""
         self._full = self._full or _any_full(self._places)
 
     def reap(self, options: int = 0) -> bool:

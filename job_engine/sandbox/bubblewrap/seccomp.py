@@ -1,10 +1,11 @@
 """The system-call filter, assembled for the kernel's classic BPF without a library.
 
-A deny-list: what a program of a course needs is open-ended, and the namespaces, the missing
-capabilities and the cgroups are the walls; the filter takes away the kernel's younger and
-less tried entrances. Foreign call tables (32 bit, x32) are killed, since numbers mean other
-calls there. ptrace stays allowed between a phase's own processes: debuggers and the leak
-checker of the address sanitizer need it, and since Linux 4.8 it cannot bypass a filter.
+It is a deny-list, because the needs of course programs are open-ended. Isolation rests on
+namespaces, missing capabilities and cgroups; the filter removes younger and less tested system
+calls from the attack surface. Calls of other tables (32 bit, x32) kill the process, because
+numbers mean other calls there. ptrace stays allowed between a phase's own processes: debuggers
+and the leak checker of the address sanitizer need it, and since Linux 4.8 it cannot bypass a
+filter.
 """
 
 from __future__ import annotations
@@ -107,12 +108,12 @@ _ABSENT: Final[dict[str, tuple[int, int]]] = {
     # Requests come from one stock of the whole host; programs do without.
     "io_setup": (206, 0),
 }
-"""Calls that are answered with ENOSYS, as by a kernel without them."""
+"""Calls that fail with ENOSYS, as on a kernel without them."""
 _ATTRIBUTES: Final = ((188, 5), (189, 6), (190, 7), (463, 463))
 """`setxattr`, `lsetxattr`, `fsetxattr` and `setxattrat`: an access list (`posix_acl`) takes up to
 64 KiB of uncounted memory a file. The answer is that of file systems without attributes."""
 _FIRST_UNKNOWN: Final = 467
-"""From here on calls are younger than this filter, which cannot tell what they are for."""
+"""First number of calls that are newer than this filter, and refused."""
 _CLONE: Final = (56, 220)
 _IOCTL: Final = (16, 29)
 _PERSONALITY: Final = (135, 92)
@@ -130,7 +131,7 @@ _FCNTL: Final = (72, 25)
 _TERMINALS: Final = (0x5412, 0x541C, syscall_rules.LINE_DISCIPLINE)
 """TIOCSTI and TIOCLINUX, which type into a terminal that others may share, and TIOCSETD."""
 _DONE: Final = 0
-"""An errno that means success, though nothing was done."""
+"""Errno 0: the call is not made, but reports success."""
 _SETRLIMIT: Final = (160, 164)
 _PRLIMIT: Final = (302, 261)
 
@@ -221,7 +222,7 @@ def _none_of_bits(argument: int, bits: int, error: int) -> _Assembler:
 
 
 def _no_new_core_limit() -> _Assembler:
-    """Let the limit be asked for: then the pointer to a new one is null."""
+    """Allow prlimit to read the limit, which it does if the pointer to a new one is null."""
     new_limit = _Assembler()
     for load in (new_limit.load_argument, new_limit.load_upper_half):
         load(2)

@@ -1,7 +1,7 @@
 """A root file system around the host's /usr, for slots that are their own root.
 
-It holds public configuration only, users of its own, and what the package manager knows to
-be installed, and so would not install again.
+It contains public configuration, its own users, and the package manager's list of installed
+packages, so that these are not installed again.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ def _fill(root: Path) -> None:
     _fill_users(root / "etc")
     if _PACKAGES.is_dir():
         shutil.copytree(_PACKAGES, root / "var/lib/dpkg", symlinks=True)
-        # It names groups of the host's, without which the package manager would not start.
+        # It names groups of the host, and the package manager does not start without these.
         (root / "var/lib/dpkg/statoverride").write_text("")
 
 
 def _fill_users(etc: Path) -> None:
-    """Write the users of a fresh system: none of the host's."""
+    """Write the users of a fresh system, without those of the host."""
     passwd, group = _master("passwd", _PASSWD) + _APT, _master("group", _GROUP)
     shadow = "".join(f"{name}:*:19000:0:99999:7:::\n" for name in _names(passwd))
     gshadow = "".join(f"{name}:*::\n" for name in _names(group))

@@ -44,13 +44,13 @@ _DEATH_TIMEOUT_MS: Final = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class SlotParts:
-    """What a slot is made of; it owns all of it."""
+    """The resources of a slot, which it owns."""
 
     phases: tuple[PhaseSpec, ...]
     trees: tuple[Tree, ...]
     images: Mapping[str, str]
     options: Mapping[str, list[str]]
-    """Those of bwrap, by the name of phase or companion."""
+    """Groups of bwrap, by the name of the phase or companion."""
     group: Group
     """The slot's own, with the phases' groups below it."""
     phase_groups: Mapping[str, Group]
@@ -60,7 +60,7 @@ class SlotParts:
     lease: UidLease
     private_hosts: list[str]
     root: RootRequest | None = None
-    """Where the slot is its own root."""
+    """The root file system, for a slot with `own-root`."""
 
 
 class BubblewrapSlot(Slot):
@@ -73,9 +73,9 @@ class BubblewrapSlot(Slot):
         self._events = queue.SimpleQueue()
         self._switch = KillSwitch()
         self._streams: dict[str, int] = {}
-        """What fills the trees, by their names."""
+        """Streams to fill the trees from, by the name of the tree."""
         self._launches: dict[str, Launch] = {}
-        """What is set up already, by the name of the phase or companion."""
+        """Launches that are set up, by the name of the phase or companion."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._used = False
@@ -88,7 +88,7 @@ class BubblewrapSlot(Slot):
         return self._parts.images
 
     def setup(self) -> None:
-        """Let the holder mount the trees, and start what can wait. Raises `SandboxError`."""
+        """Have the holder mount the trees; launch phases that can wait. Raises `SandboxError`."""
         trees = [dataclasses.asdict(tree) for tree in self._parts.trees]
         root = self._parts.root
         own_root = root.mounts() if root else None
@@ -102,7 +102,7 @@ class BubblewrapSlot(Slot):
             for fd in theirs:
                 os.close(fd)
         for phase in with_companions(self._parts.phases):
-            # The environment of a phase with `reach` comes with the submission.
+            # A phase with `reach` gets its environment with the submission: it is launched later.
             if may_wait(phase) and not phase.reach:
                 self._launch(phase, {})
 
@@ -118,7 +118,7 @@ class BubblewrapSlot(Slot):
             self._used = True
         try:
             first, later = self._parts.phases[:1], self._parts.phases[1:]
-            # While the trees are filled: more at once would hold that up.
+            # One, while the trees are filled; more at once would delay that.
             self._launch_with(inputs, first)
             self._fill(inputs.trees)
             self._launch_with(inputs, later)
@@ -126,7 +126,7 @@ class BubblewrapSlot(Slot):
             self._events.put(None)
             raise
         with self._lock:
-            # After this, a kill is the thread's business; before, it killed the holder.
+            # From now on the thread handles a kill; before, a kill ended the holder.
             if self._switch.pressed:
                 raise SandboxError("the slot was killed")
             self._thread = threading.Thread(
@@ -141,7 +141,7 @@ class BubblewrapSlot(Slot):
                 self._events.put(None)
                 raise event
             yield event
-        # Another `collect` finds the end as well.
+        # So that another `collect` finds the end too.
         self._events.put(None)
 
     def ready(self) -> bool:
@@ -185,7 +185,7 @@ class BubblewrapSlot(Slot):
         self._on_destroy(self)
 
     def _launch_with(self, inputs: Inputs, phases: tuple[PhaseSpec, ...]) -> None:
-        """Launch what waited for its environment."""
+        """Launch the phases that waited for their environment."""
         for phase in with_companions(phases):
             env = inputs.env.get(phase.name, {})
             if env and (early := self._launches.pop(phase.name, None)) is not None:
@@ -224,7 +224,7 @@ class BubblewrapSlot(Slot):
                     return
         except (SandboxError, OSError) as error:
             wrapped = error if isinstance(error, SandboxError) else SandboxError(str(error))
-            # A holder that died of the kill is no fault of the platform.
+            # The holder was killed on purpose, which is not a platform fault.
             self._events.put(_killed(phase) if self._switch.pressed else wrapped)
         finally:
             self._events.put(None)
@@ -305,7 +305,7 @@ class BubblewrapSlot(Slot):
 
     def _fill(self, trees: Mapping[str, IO[bytes]]) -> None:
         for name, stream in trees.items():
-            # A reader that gives up says why in its answer.
+            # A reader that gives up reports why in its answer.
             with contextlib.suppress(BrokenPipeError), self._stream(name) as pipe:
                 while chunk := stream.read(CHUNK_BYTES):
                     pipe.write(chunk)
@@ -316,7 +316,7 @@ class BubblewrapSlot(Slot):
         _raise_error(answer)
 
     def _stream(self, tree: str) -> IO[bytes]:
-        """Return what fills a tree, to be closed at its end."""
+        """Return the descriptor that a tree is filled through; close it at the end."""
         return os.fdopen(self._streams.pop(tree), "wb")
 
     def _ask(self, head: dict[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The executor's end of the zygote: starts it, asks it for holders, and stops it."""
+"""The executor's side of the zygote: starts it, requests holders, and stops it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PASSED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 
 class Spawner:
-    """A zygote, started when the first holder is asked for, and again should it have died."""
+    """A zygote, which is started for the first holder, and again if it has died."""
 
     module: ClassVar[str] = f"{__package__}.zygote"
     """The program that is started."""
@@ -87,10 +87,10 @@ class Spawner:
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            # Its environment is everything that a slot's processes could ever be read for.
+            # Minimal, because processes of a slot may be able to read it.
             env=env,
             pass_fds=[fd],
-            # An interrupt from the terminal is for the executor, which then drains.
+            # An interrupt from the terminal must reach only the executor, which then drains.
             start_new_session=True,
         )
         theirs.close()

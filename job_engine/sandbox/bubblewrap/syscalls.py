@@ -1,4 +1,4 @@
-"""System calls that Python 3.11 has no name for."""
+"""System calls that Python 3.11 does not offer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def unshare(flags: int) -> None:
 
 
 def setns(fd: int, kind: int) -> None:
-    """Enter the namespace of a descriptor; of pids, it is the children's to come."""
+    """Enter the namespace of a descriptor; a pid namespace applies to later children."""
     _check(_libc.setns(fd, kind), "setns")
 
 

@@ -1,4 +1,4 @@
-"""Reads hostile directories: within bounds, by descriptor, never through a link."""
+"""Reads hostile directories: bounded, by descriptor, never through a link."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from job_engine.sandbox.bubblewrap.wire import CHUNK_BYTES
 
 MAX_DEPTH: Final = 32
 MAX_LEFT_OUT: Final = 1_000
-"""Names that are reported; what is beyond is reported as one."""
+"""Most names that are reported; all further ones are reported as one."""
 MAX_LOOKED_AT: Final = 50_000
-"""Entries of any kind that are looked at, of one hand-over or one search: to look costs more
-than to make them, and the executor waits for the answer."""
+"""Most entries of any kind that one hand-over or search reads: reading them costs more than
+making them, and the executor waits for the answer."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Harvest:
-    """The regular files below a directory, up to caps; what went over is in `left_out`."""
+    """The regular files below a directory, up to caps; others are named in `left_out`."""
 
     def __init__(self, max_bytes: int, max_files: int) -> None:
         self.left_out: list[str] = []
@@ -79,7 +79,7 @@ class Harvest:
                 os.close(fd)
 
     def _affordable(self, size: int, shown: str) -> bool:
-        # Two names can read the same once they are made printable.
+        # Different names may be equal once they are made printable.
         return size <= self._bytes and self._files > 0 and shown not in self._seen
 
     def _leave_out(self, name: str) -> None:
@@ -100,7 +100,7 @@ def holds_file_of(places: Iterable[str], size: int) -> bool:
 
 
 def _sizes(directory: int, depth: int) -> Iterator[int]:
-    """Yield the size of each file, and -1 for all else, so that it can be counted."""
+    """Yield the size of each file, and -1 for any other entry, so that all can be counted."""
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
@@ -136,7 +136,7 @@ def _chunks(fd: int, size: int) -> Iterator[bytes]:
     while left > 0:
         data = os.read(fd, min(left, CHUNK_BYTES))
         if not data:
-            # Shorter than it said: filled up, as the reader counts on the size.
+            # Shorter than announced: padded, because the reader expects the announced size.
             data = bytes(min(left, CHUNK_BYTES))
         left -= len(data)
         yield data

@@ -1,9 +1,9 @@
 """The zygote: a process with one thread that forks the holders of slots.
 
-It is a process of its own because die-with-parent follows the thread that forked, because
-forking a process with many threads is unsafe, and because a fork of a small interpreter
-costs a millisecond where a new one costs thirty. It ends when the executor's end of its
-socket closes, however the executor ended, and its holders end with it.
+It is a separate process for three reasons: die-with-parent refers to the thread that forked,
+forking a process with many threads is unsafe, and forking a small interpreter takes a
+millisecond, starting one thirty. It ends, and its holders with it, when the executor's end of its
+socket closes, however the executor ended.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _enter_slot(zygote: socket.socket, message: Message, start: int, program: by
             os.close(fd)
         base = int(message.head["uid"])
         if message.head["layers"]:
-            # In a mount namespace of host root's, so that the slot cannot change their flags.
+            # In a mount namespace owned by host root, so that the slot cannot change their flags.
             syscalls.unshare(syscalls.CLONE_NEWNS)
             layers.attach(message.head["layers"], message.head["range"])
         os.setgroups([])
@@ -165,8 +165,8 @@ def _be(uid: int) -> None:
 def _become_holder(channel_fd: int, lock_fd: int, start: int, program: bytes) -> None:
     """Become the holder, process 1 of the slot. Never returns."""
     try:
-        # Only now is the zygote this process's parent, whose death it must not survive.
-        # Ids changed before, which would have cleared the order.
+        # Only now the zygote is this process's parent, with which it must end.
+        # After the change of ids, which clears this setting.
         if os.read(start, 1) == b"g":
             os.close(start)
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)

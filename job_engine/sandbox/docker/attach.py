@@ -98,7 +98,7 @@ class AttachedStream:
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """End the connection, and wake who waits in `receive`. Idempotent."""
+        """End the connection, and wake a thread that waits in `receive`. Idempotent."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         response = getattr(self._raw, "_response", None)

@@ -238,8 +238,8 @@ class DockerSandbox(Sandbox):
         return image
 
     def _has_no_swap(self) -> bool:
-        # Without swap accounting Docker drops the swap limit in silence. Where the host has
-        # no swap at all, the memory limit alone means the same.
+        # Without swap accounting Docker silently ignores the swap limit. On a host without swap
+        # the memory limit alone is enough.
         if not self._daemon.is_local:
             return False
         try:

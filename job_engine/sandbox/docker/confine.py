@@ -25,12 +25,12 @@ TMP_BYTES: Final = 64 * 2**20
 TMP_INODES: Final = 4096
 
 _OWN_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
-"""Capabilities of the profile own-root: about files and users, all within the container."""
+"""Capabilities of the profile own-root, over files and users within the container."""
 _HOLDER_OF_ROOT: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
-"""Capabilities of the holder of such a slot: to read and to set files of other users."""
+"""Capabilities of the holder of such a slot, to read and write files of other users."""
 
 _SIGNALS_OF_ROOT: Final = 1024
-"""Signals that may wait for processes of uid 0, of the host's as well, before it sends no more."""
+"""RLIMIT_SIGPENDING of phases with uid 0; the kernel counts signals of the host's uid 0 too."""
 _QUEUE_BYTES_OF_ROOT: Final = 64 * 2**10
 """The same for message queues."""
 _MASKED: Final = (

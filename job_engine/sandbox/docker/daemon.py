@@ -32,7 +32,8 @@ _POOL_SIZE: Final = 64
 
 _CONFLICT: Final = 409
 _TOLD_LATE_S: Final = 0.2
-"""An order is noted once it is carried out, perhaps a moment after it ended the container."""
+"""Seconds after a container's end up to which the event of an order that ended it may be dated:
+it is recorded once the order is carried out."""
 _DAEMON_ERRORS: Final = (
     DockerException,
     requests.RequestException,
@@ -113,7 +114,7 @@ class Daemon:
         """Raise `SandboxError` unless the daemon takes new connections.
 
         A stopping daemon accepts none, then kills all containers, and reports that on existing
-        connections as if the programs had been killed by somebody else.
+        connections as if another client had killed the programs.
         """
         with (
             doing("say whether it stops"),

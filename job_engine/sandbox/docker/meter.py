@@ -56,7 +56,7 @@ class Meter(ABC):
     def sample(self) -> Usage | None:
         """Return the usage so far; None while it cannot be read, and once it no longer can."""
 
-    def forget_peak(self) -> None:  # noqa: B027 - not everything can be told to
+    def forget_peak(self) -> None:  # noqa: B027 - optional
         """Reset the memory peak, if the kernel can."""
 
     def processes(self) -> list[int]:
@@ -104,10 +104,9 @@ class CgroupMeter(Meter):
     def limited(self, socket_bytes: int) -> Iterator[None]:
         """Limit the buffers of sockets, which version 1 counts apart from memory.
 
-        The group is made before the runtime makes it, which takes over an empty one: a
-        socket that is older than its group's limit is never counted. An executor that
-        may only look at groups (in a container, not as root) cannot set it, no more than
-        one that does not see them.
+        The group is made before the container starts, because a socket that is older than its
+        group's limit is never counted; the runtime takes over an empty group. An executor that
+        cannot write to groups (in a container, or not as root) cannot set this limit.
         """
         if self._unified or not self._limit(socket_bytes):
             yield
@@ -130,7 +129,7 @@ class CgroupMeter(Meter):
         return True
 
     def _drop(self) -> None:
-        # It is the runtime's to remove, where the container ran.
+        # Once the container has run, the runtime removes it.
         with contextlib.suppress(OSError):
             self._memory.rmdir()
 
@@ -193,7 +192,7 @@ def make_meter(daemon: Daemon, container: str, root: Path = CGROUP_ROOT) -> Mete
     unified = str(daemon.info.get("CgroupVersion")) == "2"
     systemd = daemon.info.get("CgroupDriver") == "systemd"
     parent = Path(f"system.slice/docker-{container}.scope" if systemd else f"docker/{container}")
-    # The daemon's cgroups are in sight where its own parent is: same host, same cgroup root.
+    # If the daemon's parent group is visible, so are its containers' groups.
     shown = root / parent.parent if unified else root / "memory" / parent.parent
     if daemon.is_local and shown.is_dir():
         return CgroupMeter(str(parent), unified=unified, root=root)

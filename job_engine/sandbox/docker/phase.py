@@ -255,9 +255,9 @@ class PhaseContainer:
             self._daemon.confirm()
             # What signal ended it proves nothing: its programs may trace the first process.
             if self._daemon.was_ordered(container, state, "kill"):
-                raise SandboxError(f"the container {self.name} was killed by somebody else")
+                raise SandboxError(f"the container {self.name} was killed from outside")
         if reason is Stop.WALL_TIME and self._daemon.was_ordered(container, state, "pause"):
-            raise SandboxError(f"the container {self.name} was paused by somebody else")
+            raise SandboxError(f"the container {self.name} was paused from outside")
 
 
 def _send_go(stream: AttachedStream, environment: Mapping[str, str], stdin: bytes) -> None:

@@ -1,13 +1,12 @@
 """Watches how much a container has written into its own root file system.
 
-Docker can limit that on few storage drivers only, so it is looked at, once a second. A
-program may overshoot by what it writes within that second, no file larger than its limit;
-number of files is not limited. Both are why `own-root` is the operator's to grant.
+Docker can limit this with few storage drivers only, so it is measured once a second. A program
+may exceed the limit by what it writes within a second, but no file exceeds the file-size limit;
+the number of files is not limited. That is why operators have to allow `own-root`.
 
-Docker sees no file that was removed while it is open, or mapped, though it takes its room
-still. Those are looked for in the processes, where these are in sight. Nor does it see one that
-lies deeper than a path can name, so what has a name is measured by `du`, which goes down step
-by step, where the daemon's files are in sight.
+Docker's own measure misses files that were removed but are still open or mapped; those are found
+through the phase's processes, if they are visible. It also misses files deeper than the longest
+path; if the daemon's files are visible, `du` measures them, because it descends step by step.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from job_engine.sandbox.docker.daemon import Daemon
 
 _PERIOD_S: Final = 1.0
 _MEASURE_S: Final = 20.0
-"""Longest that measuring may take; who has that many files is over the limit."""
+"""Longest time for a measurement, in seconds; more means that there are too many files."""
 
 log = get_logger(__name__)
 
@@ -73,7 +72,7 @@ class RootGauge:
             try:
                 written = self._named_bytes() + removed_bytes(self._processes())
             except SandboxError as error:
-                # What cannot be watched must not go on.
+                # A phase that cannot be measured must not go on.
                 log.warning("docker.root.unwatched", error=error.message)
                 written = self._limit_bytes + 1
             if written > self._limit_bytes:
@@ -89,13 +88,13 @@ class RootGauge:
 
 
 def named_bytes(directory: str) -> int:
-    """Return what the files below a directory of the host take, however deep they lie.
+    """Return the bytes of all files below a directory of the host, at any depth.
 
-    Raises `SandboxError` when that cannot be told, or takes too long.
+    Raises `SandboxError` if they cannot be measured, or not in time.
     """
     command = ["du", "--summarize", "--one-file-system", "--block-size=1", "--", directory]
     try:
-        # Files go while it looks: it complains, and tells of the others.
+        # `du` reports files that vanish while it runs as errors, and counts the others.
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_MEASURE_S
         )
@@ -105,11 +104,11 @@ def named_bytes(directory: str) -> int:
 
 
 def removed_bytes(processes: Iterable[int]) -> int:
-    """Return what files in the root of some processes take that only these still hold."""
+    """Return the bytes of removed files that some processes still hold open or mapped."""
     found: dict[int, int] = {}
     for pid in processes:
         for kind in ("fd", "map_files"):
-            # Processes and their files go while they are looked at.
+            # Processes and files may vanish meanwhile.
             with contextlib.suppress(OSError):
                 root = os.stat(f"/proc/{pid}/root").st_dev
                 for name in os.listdir(f"/proc/{pid}/{kind}"):
@@ -120,7 +119,7 @@ def removed_bytes(processes: Iterable[int]) -> int:
 def _removed(path: str, device: int) -> dict[int, int]:
     with contextlib.suppress(OSError):
         status = os.stat(path)
-        # What has no name in another file system is memory, and counted as such.
+        # Removed files in other file systems are memory, and counted as such.
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 0 and status.st_dev == device:
             return {status.st_ino: status.st_blocks * 512}
     return {}

@@ -1,8 +1,8 @@
 """The system-call profile of every container, in the form that Docker takes.
 
-An allow-list, and our own: Docker's built-in one differs from release to release, and old
-ones let through AF_VSOCK, which talks to the hypervisor below the host, and other families
-that no course needs. What is left out: namespaces, mounts, keys, kernel modules, clocks,
+It is an allow-list of our own: Docker's built-in one differs between releases, and old ones
+allow AF_VSOCK, which reaches the host's hypervisor, and other socket families that no course
+needs. It refuses namespaces, mounts, keys, kernel modules, clocks,
 BPF, performance events, io_uring, userfaultfd, and the calls of other architectures (32 bit
 and x32, which the kernel kills). ptrace stays: debuggers and the leak checker of the address
 sanitizer need it, and since Linux 4.8 it cannot get past a filter.
@@ -78,7 +78,7 @@ _ALLOWED: Final = """\
 
 
 def profile(*, host_root: bool = False) -> str:
-    """Return the profile as JSON; that of phases that are the host's root has less."""
+    """Return the profile as JSON; `for_root` is for phases that run as the host's uid 0."""
     withheld = _COUNTED_BY_USER if host_root else ()
     rules = [
         _allow(*(name for name in _ALLOWED.split() if name not in withheld)),
@@ -125,7 +125,7 @@ def profile(*, host_root: bool = False) -> str:
 
 
 def _limits() -> list[dict[str, Any]]:
-    """Return the rules for limits, of which that of cores stays as it is.
+    """Return the rules for resource limits; RLIMIT_CORE cannot be changed.
 
     See `syscall_rules.RLIMIT_CORE`.
     """
@@ -163,7 +163,7 @@ def _sockets() -> list[dict[str, Any]]:
 
 
 def _options(refused: Mapping[int, Collection[int]]) -> Iterator[dict[str, Any]]:
-    """Let options be set but for those that are refused, by level."""
+    """Return the rules that allow socket options except the refused ones, by level."""
     yield from _all_but("setsockopt", 1, refused, bits=9)
     for level, names in refused.items():
         yield from _all_but("setsockopt", 2, names, {**_equal(level), "index": 1}, bits=7)
@@ -175,7 +175,7 @@ def _option(level: int, name: int) -> Iterator[dict[str, Any]]:
 
 
 def _refuse(error: int, *tests: dict[str, Any]) -> dict[str, Any]:
-    """Refuse sockets with an error that programs know what to make of."""
+    """Return the rule that refuses sockets, with an error that programs handle."""
     args = [{"index": 0, **test} for test in tests]
     return {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": error, "args": args}
 
@@ -187,7 +187,7 @@ def _allow(*names_and_test: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def _done(name: str, *tests: dict[str, Any]) -> dict[str, Any]:
-    """Say that a call succeeded, and do nothing."""
+    """Return the rule for a call that reports success without being made."""
     args = [{"index": 0, **test} for test in tests]
     return {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": 0, "args": args}
 
@@ -195,18 +195,18 @@ def _done(name: str, *tests: dict[str, Any]) -> dict[str, Any]:
 def _all_but(
     call: str, index: int, refused: Collection[int], *tests: dict[str, Any], bits: int
 ) -> list[dict[str, Any]]:
-    """Allow a call whose argument is a number of so many bits, but for those that are refused.
+    """Return the rules that allow a call for all values of an argument except the refused ones.
 
-    Of such arguments the kernel reads the low half, and libseccomp compares all of it: there,
-    "unequal" holds for a number that is refused as soon as anything stands above it. So what is
-    not refused is matched by its low half.
+    The kernel reads the low half of such an argument, but libseccomp compares all of it: a test
+    for "unequal" would pass a refused number with any bit set in the high half. So the allowed
+    numbers are matched instead, by masks on the low half.
     """
     blocks = _others(refused, 0, bits)
     return [_allow(call, {**test, "index": index}, *tests) for test in blocks]
 
 
 def _others(refused: Collection[int], start: int, bits: int) -> Iterator[dict[str, Any]]:
-    """Cut what is not refused of `start` and the 2**bits numbers from there into aligned blocks."""
+    """Yield aligned blocks of the allowed numbers from `start` to `start + 2**bits` (exclusive)."""
     end = start + 2**bits
     if not any(start <= number < end for number in refused):
         yield _masked(_LOW_HALF - (2**bits - 1), start)
@@ -216,7 +216,7 @@ def _others(refused: Collection[int], start: int, bits: int) -> Iterator[dict[st
 
 
 def _bits(mask: int, value: int) -> dict[str, Any]:
-    """Test the third argument, which are flags."""
+    """Return the test of the third argument, whose bits are flags."""
     return {**_masked(mask, value), "index": 2}
 
 
