@@ -1,7 +1,7 @@
 """The command line: `job-engine`, and what other console scripts share with it.
 
-It is thin: commands use the API through `job_engine.client`, start services as processes and
-never import them. Only this package prints.
+Commands use the API through `job_engine.client`. Services are started as processes, and never
+imported. Only this package prints.
 """
 
 from __future__ import annotations

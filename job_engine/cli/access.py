@@ -23,7 +23,7 @@ credentials = typer.Typer(no_args_is_help=True, help="API keys for programs.")
 
 
 class Role(StrEnum):
-    """What somebody may do."""
+    """A role of a user or an API key."""
 
     SUBMITTER = "submitter"
     """Create jobs, and see all of their own."""

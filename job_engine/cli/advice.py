@@ -35,8 +35,8 @@ def advice(
 ) -> None:
     """Show what an assignment's submissions have used, and the smallest flavour that fits.
 
-    Flavours are the built-in ones, and those that this machine's settings name. Runs that a
-    limit ended are counted, and say nothing of what is needed.
+    Flavours are the built-in ones, and those in this machine's settings. Runs that a limit ended
+    are counted, but not used, because they needed more.
     """
     with connected(api_url, data_dir) as api:
         if not NAME.fullmatch(name):
@@ -58,7 +58,7 @@ def advice(
 
 
 def _graded(api: Api, name: str, last: int) -> Iterator[Results]:
-    """Yield what was found of an assignment's submissions, newest first."""
+    """Yield the results of an assignment's submissions, newest first."""
     for first in range(1, last + 1, _PAGE):
         page = api.search(
             "job",

@@ -1,4 +1,4 @@
-"""`job-engine assignment check`: an assignment proved on its solutions, without a server."""
+"""`job-engine assignment check`: tests an assignment on its solutions, without a server."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Terminal:
             text.error_console().print(text.clean(text_))
 
     def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
-        """Say nothing more: what is of interest is in the results."""
+        """Ignore events: the results contain the same information."""
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
 
     def lend(self, close: Callable[[], None]) -> AbstractContextManager[None]:
-        """Ctrl-C ends the command, and what is lent with it."""
+        """Do nothing: Ctrl-C ends the whole command."""
         return nullcontext()
 
 
@@ -91,7 +91,7 @@ def check(
         settings = _settings(sandbox, image, allow_profile or [])
         print(f"{name} is {digest}; checked on {settings.sandbox}")
         for failed in settings.kept_roots_dir.glob("setups-*/*.failed"):
-            # Whoever checks has mended something.
+            # A failed setup is not remembered: the author may have fixed it.
             failed.unlink(missing_ok=True)
         with _grader(settings, blobs, scratch) as grader:
             watch = Terminal(scratch, verbose=verbose)
@@ -121,7 +121,7 @@ def _pack(source: Path, blobs: LocalBlobs, scratch: Path) -> tuple[str, str]:
 
 
 def _settings(sandbox: str | None, image: str | None, profiles: list[str]) -> SandboxSettings:
-    """Return the settings of this machine's own, but for what the command says."""
+    """Return this machine's settings, overridden by the command's options."""
     base = load_settings(SandboxSettings)
     wanted: Literal["docker", "bubblewrap", "none"] | None = base.sandbox
     if sandbox is not None:

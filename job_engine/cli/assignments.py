@@ -96,7 +96,7 @@ def upload(api: Api, source: Path, name: str | None = None) -> tuple[Assignment,
                 bundle.write(chunk)
         bundle.flush()
         bundle.seek(0)
-        # Whether the operator allows what it asks for, only the executors know.
+        # Without the policy, which only executors know.
         assignment = validate(Assignment, *load(document_of(bundle), FILE_NAME))
         return assignment, api.upload_blob(Path(bundle.name))
 

@@ -62,7 +62,7 @@ def machine() -> Iterator[Finding]:
     yield _zookeeper()
     finding = settings()
     yield finding
-    if finding.status is not Status.MISSING:  # the sandboxes go by them
+    if finding.status is not Status.MISSING:  # the sandboxes depend on them
         for check in (_docker, _bubblewrap, _cgroups, timestamps, _sandbox):
             yield check()
         yield policy(load_settings(SandboxSettings))
@@ -70,7 +70,7 @@ def machine() -> Iterator[Finding]:
 
 
 def settings() -> Finding:
-    """Check what environment and file say, for every process that reads them."""
+    """Check the settings in the environment and the file, for every process."""
     kinds = (ApiSettings, DistributorSettings, ExecutorSettings, UpSettings)
     wrong: list[str] = []
     for kind in kinds:
@@ -146,7 +146,7 @@ def _cgroups() -> Finding:
 
 
 def timestamps(setting: Path = TIMESTAMPS) -> Finding:
-    """Check that nobody fills the kernel with copies of what TCP sends (docs/security.md)."""
+    """Check that users cannot have the kernel keep copies of TCP data (docs/security.md)."""
     remedy = f"sysctl net.core.{setting.name}=0, on the hosts of executors"
     try:
         allowed = setting.read_text().strip() != "0"
@@ -172,7 +172,7 @@ def _sandbox() -> Finding:
 
 
 def policy(allowed: PolicySettings) -> Finding:
-    """Say what assignments may ask of executors with these settings."""
+    """Report what assignments may request from executors with these settings."""
     images, hosts = allowed.allow_images, allowed.allow_reach
     grants = [*(["/dev/kvm"] if allowed.allow_kvm else []), *allowed.allow_profiles]
     message = (
@@ -215,7 +215,7 @@ def clock(api_date: str | None, now_s: float) -> Finding | None:
 
 
 def _programs() -> Iterator[Finding]:
-    """What the bundled samples need in bubblewrap, which shows the host's own programs."""
+    """Check for the programs of the bundled samples, which bubblewrap takes from the host."""
     for program, package, why in (
         ("git", "git", "submissions from git URLs"),
         ("gcc", "gcc libc6-dev", "the C sample in bubblewrap"),
@@ -240,7 +240,7 @@ def _programs() -> Iterator[Finding]:
 
 
 def _has_pytest() -> bool:
-    """The sandbox sees /usr only, so the question is for the system's Python."""
+    """Return whether the system's Python has pytest; the sandbox sees /usr only."""
     if not Path("/usr/bin/python3").exists():
         return False
     found = subprocess.run(
@@ -258,7 +258,7 @@ def port(host: str, number: int) -> Finding:
 
 
 def port_is_free(host: str, number: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return whether a server could listen there now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
-"""Finding the engine that a command is for, and logging in to it.
+"""Finding the engine that a command connects to, and logging in.
 
-In this order: `--data-dir`, `--api-url`, JOB_ENGINE_API_URL, JOB_ENGINE_DATA_DIR, what
-`job-engine login` kept, and the default data directory of `job-engine up`.
+The first of these counts: `--data-dir`, `--api-url`, JOB_ENGINE_API_URL, JOB_ENGINE_DATA_DIR, the
+login that `job-engine login` kept, the default data directory of `job-engine up`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 @dataclass(frozen=True)
 class Target:
-    """An engine, and how to be let in."""
+    """The address of an engine, and the login for it."""
 
     api_url: str
     credentials: dict[str, str] | None
@@ -74,7 +74,7 @@ def find_target(api_url: str | None, data_dir: Path | None) -> Target:
 
 @contextmanager
 def connected(api_url: str | None, data_dir: Path | None) -> Iterator[Api]:
-    """A client of the engine that the command is for; expected errors become exit codes."""
+    """A client of the engine for one command; expected errors become exit codes."""
     with errors_as_exits():
         target = find_target(api_url, data_dir)
         api = open_api(target)
@@ -134,7 +134,7 @@ def _message_of(reply: requests.Response) -> str:
 
 @contextmanager
 def zookeeper(api_url: str | None, data_dir: Path | None) -> Iterator[KazooClient]:
-    """A client of the engine's ZooKeeper; expected errors become exit codes."""
+    """A ZooKeeper client for one command; expected errors become exit codes."""
     with errors_as_exits():
         hosts = find_target(api_url, data_dir).zk_hosts
         if hosts is None:
@@ -147,14 +147,14 @@ def zookeeper(api_url: str | None, data_dir: Path | None) -> Iterator[KazooClien
 
 
 def keep_login(url: str, key: dict[str, str]) -> Path:
-    """Keep a key for the commands to come; returns the file."""
+    """Store an API key for later commands; return the file."""
     file = load_settings(ClientSettings).login_file.expanduser()
     save_secret(file, {"url": url, **key})
     return file
 
 
 def forget_login() -> dict[str, str] | None:
-    """Remove the kept key, and return it."""
+    """Remove the stored key, and return it."""
     file = load_settings(ClientSettings).login_file.expanduser()
     kept = _read(file)
     file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`job-engine doctor`: what this machine has, lacks, and what to do about it."""
+"""`job-engine doctor`: checks what an engine needs on this machine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _settings_of_up() -> UpSettings | None:
 
 
 def _queue(api_url: str | None, data_dir: DataDir) -> Finding | None:
-    """Look at the engine's ZooKeeper, where it is known which one that is."""
+    """Check the engine's ZooKeeper, if its address is known."""
     try:
         hosts = find_target(api_url, data_dir).zk_hosts
         if hosts is None:

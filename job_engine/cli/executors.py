@@ -1,4 +1,4 @@
-"""`job-engine executor`: who runs jobs, and how to send one home."""
+"""`job-engine executor`: lists executors, and drains one."""
 
 from __future__ import annotations
 

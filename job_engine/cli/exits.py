@@ -34,7 +34,7 @@ class NotLoggedInError(JobEngineError):
 
 @contextmanager
 def errors_as_exits() -> Iterator[None]:
-    """Inside, every expected error ends the command with its message and its exit code."""
+    """In the block, an expected error ends the command with its message and exit code."""
     try:
         yield
     except ConfigurationError as error:

@@ -73,7 +73,7 @@ def _print_table(jobs: list[dict[str, Any]]) -> None:
 def show(
     job: JobId, api_url: ApiUrl = None, data_dir: DataDir = None, as_json: AsJson = False
 ) -> None:
-    """Show one job: its state, what it was told, and what came of it."""
+    """Show one job: its state, its payload, and its output."""
     with connected(api_url, data_dir) as api:
         document = fetch(api, job_id(job))
     if as_json:
@@ -151,7 +151,7 @@ def _filter(
 
 
 def _shown(document: dict[str, Any]) -> list[str]:
-    """Keys of a job in the order that a reader wants them; rights and links are left out."""
+    """Return a job's attributes for display, most important first; without ACL and links."""
     first = ["id", "action", "state", "progress", "status-message", "return-code"]
     times = ["created", "started", "updated", "duration"]
     last = ["payload", "output"]

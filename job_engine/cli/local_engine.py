@@ -1,8 +1,8 @@
 """The data directory of an engine that `job-engine up` runs.
 
-`engine.yaml` is decided once, when the directory is set up. `run.json` is there while the
-engine runs, for the other commands to find it. `credentials/` holds API keys, and
-`curl.conf` a session, each file readable by its owner only.
+`engine.yaml` is written once, when the directory is set up. `run.json` exists while the engine
+runs; other commands find it there. `credentials/` has API keys, and `curl.conf` a session. All
+these files are readable by their owner only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _POLL_S: Final = 0.1
 
 
 class EngineConfig(BaseModel):
-    """`engine.yaml`: what was chosen when the engine was set up."""
+    """`engine.yaml`: the choices made when the engine was set up."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class EngineConfig(BaseModel):
 
 
 class RunInfo(BaseModel):
-    """`run.json`: where the running engine answers."""
+    """`run.json`: the address of the running engine."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -64,11 +64,11 @@ class LocalEngine:
 
     @contextmanager
     def locked(self, patience_s: float = 0.0) -> Iterator[int]:
-        """Own the directory; raises `ConfigurationError` while another engine does.
+        """Own the directory. Raises `ConfigurationError` while another engine owns it.
 
-        Gives the descriptor of a lock for the engine's processes to inherit. They outlive an
-        engine that was killed by a moment, with its port and its ZooKeeper's data: that long
-        the next one waits, up to `patience_s` seconds.
+        Yields the descriptor of a lock, which the engine's processes inherit. They outlive a
+        killed supervisor for a moment, with its port and ZooKeeper's data; the next one waits
+        for them, up to `patience_s` seconds.
         """
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -93,7 +93,7 @@ class LocalEngine:
             yield parts.fileno()
 
     def config(self) -> EngineConfig | None:
-        """Return what was decided at set-up; None: not set up yet."""
+        """Return the configuration; None: the directory is not set up."""
         try:
             text = self.config_file.read_text()
         except FileNotFoundError:
@@ -104,12 +104,12 @@ class LocalEngine:
             raise ConfigurationError(f"{self.config_file} cannot be read: {error}") from error
 
     def save_config(self, config: EngineConfig) -> None:
-        """Write `engine.yaml`, whole or not at all."""
+        """Write `engine.yaml` atomically."""
         body = yaml.safe_dump(config.model_dump(), sort_keys=False)
         _write(self.config_file, f"# Written by `job-engine up`.\n{body}")
 
     def running(self) -> RunInfo | None:
-        """Return where the engine of this directory answers; None: it does not run."""
+        """Return the address of the running engine; None: it does not run."""
         try:
             info = RunInfo.model_validate_json(self.run_file.read_text())
         except (OSError, ValidationError):
@@ -125,28 +125,28 @@ class LocalEngine:
         self.run_file.unlink(missing_ok=True)
 
     def credentials_file(self, who: str) -> Path:
-        """Where the API key of `admin`, `submitter`, `executor` or `distributor` is kept."""
+        """Return the file with the API key of `admin`, `submitter`, `executor` or `distributor`."""
         return self.credentials_dir / f"{who}.json"
 
 
 def save_secret(file: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file that only its owner can read, whole or not at all."""
+    """Write a JSON file atomically, readable by its owner only."""
     save_private(file, json.dumps(content, indent=2) + "\n")
 
 
 def save_private(file: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+    """Write a file atomically, readable by its owner only."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write(file, text)
 
 
 def new_engine_id() -> str:
-    """Return an identifier that no other engine on this machine has."""
+    """Return a random identifier for an engine."""
     return secrets.token_hex(3)
 
 
 def _take(lock: IO[str], patience_s: float) -> bool:
-    """Take a lock, for as long as the file is open; False: somebody else has it."""
+    """Take a lock for as long as the file is open; return false if another process has it."""
     deadline = time.monotonic() + patience_s
     announced = False
     while True:
@@ -168,7 +168,7 @@ def _write(file: Path, text: str) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)
-        # Or a host that goes down leaves the new name with nothing in it.
+        # Otherwise a crash of the host could leave an empty file under the new name.
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(file)

@@ -1,4 +1,4 @@
-"""`job-engine login` and `logout`: a key of one's own, kept for the commands to come."""
+"""`job-engine login` and `logout`: an API key, stored for later commands."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def logs(
     with connected(api_url, data_dir) as api:
         full, after = job_id(job), 0
         while True:
-            # Asked before the lines are read: a job that has ended has said its last.
+            # Read before the lines: if the job has ended, its log is complete.
             state = JobState(api.get(full, select="state").data["state"])
             for number, line in log_lines(api, full, after):
                 after = number

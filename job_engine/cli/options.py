@@ -10,11 +10,11 @@ and for a command of a typer application::
 
     settings_command(app, "api", ApiSettings, serve, about="Serve the API.")
 
-`serve` gets the settings object. A `JobEngineError` out of it ends the process with its
-message and exit code 1, a wrong setting with the names of its flag and variable and 2.
+`serve` gets the settings object. A `JobEngineError` from it ends the process with its message and
+exit code 1; a wrong setting ends it with the flag, the variable and exit code 2.
 
-Secrets have no flag, for anybody may list the arguments of a process: the help names
-their variables instead. No value of a secret is ever shown.
+Secrets have no flag, because every user can list the arguments of processes; the help names
+their variables instead. The value of a secret is never shown.
 """
 
 from __future__ import annotations
@@ -95,17 +95,17 @@ def load_settings(settings_class: type[S], flags: Mapping[str, Any] | None = Non
     if config is not None:
         if not Path(config).is_file():
             raise ConfigurationError(f"--config: there is no file {config}.")
-        # Handed on as a variable: settings read it, and so do the processes started from here.
+        # Passed on as a variable, which settings and child processes read.
         os.environ[CONFIG] = str(config)
     fields = settings_class.model_fields
     return load(settings_class, {name: _parsed(fields[name], raw) for name, raw in given.items()})
 
 
 def refuse_slips() -> None:
-    """Warn of variables that begin with our prefix and are no settings.
+    """Warn of unknown environment variables with the engine's prefix.
 
-    Raises `ConfigurationError` for those that look like a setting with a slip in its name:
-    one that means to forbid something would else forbid nothing.
+    Raises `ConfigurationError` for those that look like a misspelt setting, because a misspelt
+    restriction would restrict nothing.
     """
     slips, others = unknown_variables()
     for variable in others:
@@ -116,7 +116,7 @@ def refuse_slips() -> None:
 
 
 def run_or_exit(run: Callable[[], None]) -> None:
-    """Call `run`; an error of ours ends the process with its message instead of a traceback."""
+    """Call `run`; a `JobEngineError` ends the process with its message, without a traceback."""
     try:
         run()
     except ConfigurationError as error:
@@ -179,7 +179,7 @@ def _option(name: str, field: FieldInfo) -> Any:
 
 
 def _type_of(field: FieldInfo) -> Any:
-    """What typer is told; the real parsing is pydantic's, whatever the value's source."""
+    """Return the type of a flag for typer; pydantic parses the value, whatever its source."""
     kinds = _kinds(field)
     if bool in kinds:
         return bool | None
@@ -218,7 +218,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _kinds(field: FieldInfo) -> tuple[Any, ...]:
-    """The alternatives of a field's type, `None` left out."""
+    """Return the alternatives of a field's type, without `None`."""
     annotation: Any = field.annotation
     alternatives = get_args(annotation) if _is_union(annotation) else (annotation,)
     return tuple(kind for kind in alternatives if kind is not type(None))
@@ -233,7 +233,7 @@ def _is_list(field: FieldInfo) -> bool:
 
 
 def _parsed(field: FieldInfo, raw: Any) -> Any:
-    """A flag's text as pydantic wants it: structures are JSON, all else it parses itself."""
+    """Return a flag's value for pydantic: structures parsed as JSON, others as text."""
     if isinstance(raw, str) and _metavar(field) == "JSON":
         try:
             return json.loads(raw)
@@ -243,7 +243,7 @@ def _parsed(field: FieldInfo, raw: Any) -> Any:
 
 
 def _secrets_help(settings_class: type[Settings]) -> str | None:
-    """Secrets come from the environment or the YAML file only; the help says so."""
+    """Return the help's text about secrets, which have no flag."""
     lines = [
         f"{variable_of(name)}: {field.description}"
         for name, field in settings_class.model_fields.items()

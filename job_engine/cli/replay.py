@@ -1,4 +1,4 @@
-"""`job-engine replay`: grade once more exactly what was graded, and compare."""
+"""`job-engine replay`: grades a submission again by its receipt, and compares the results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def replay(
 
 
 def _run_again(api: Api, job: str, *, as_json: bool) -> tuple[dict[str, Any], list[str] | None]:
-    """Return the new job once it is over, and what is different; None: it has no results."""
+    """Return the new job once it is final, and the differences; None: it has no results."""
     document = fetch(api, job)
     then = results_to_replay(document)
     made = add_job(api, "grade", replay_payload(document, then), document.get("priority"))

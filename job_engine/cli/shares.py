@@ -1,4 +1,4 @@
-"""`job-engine share`: how much of the turns each share is given."""
+"""`job-engine share`: the weights of shares."""
 
 from __future__ import annotations
 

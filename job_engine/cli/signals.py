@@ -1,7 +1,7 @@
-"""Signals that stop services: the first one asks to stop, a second one to hurry.
+"""Signals that stop services: the first one asks for a stop, a second one skips the waiting.
 
-SIGHUP, which a closed terminal sends, asks to stop too. It never hurries: where a terminal
-closes, the kernel sends it and the shell may send it again.
+SIGHUP, which a closed terminal sends, only asks for a stop, because both the kernel and the
+shell may send it for the same terminal.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 
 def on_stop_signals(first: Callable[[], None], second: Callable[[], None]) -> None:
-    """Call `first` and then `second` from a thread of their own, a signal each.
+    """Call `first` at the first signal and `second` at a further one, from a separate thread.
 
-    Not from a handler: Python runs it in the main thread between two instructions,
-    where it would deadlock on a lock that this thread holds just then; and it does not
-    run it at all while the main thread waits for a lock, if the signal came in the
-    moment before. The interpreter writes to the wakeup descriptor at once.
+    They are not called from a signal handler: that runs in the main thread, so it could
+    deadlock on a lock that this thread holds, and it may not run at all while that thread waits
+    for a lock. The interpreter writes to the wakeup descriptor at once.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

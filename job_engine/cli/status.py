@@ -1,4 +1,4 @@
-"""`job-engine status`: what the engine does now, and what keeps it from its work."""
+"""`job-engine status`: waiting and running jobs, and problems that keep jobs from running."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from job_engine.queue.overview import Overview, overview
 from job_engine.settings import ClientSettings
 
 PATIENCE_S: Final = 3.0
-"""Entries that are left waiting for that long, beside free threads, are worth a word."""
+"""Seconds for which entries may wait although threads are free before that is a problem."""
 POLL_S: Final = 0.2
-WANTING: Final = 1
-"""Exit code where something keeps jobs from being run."""
+PROBLEM: Final = 1
+"""Exit code if a problem keeps jobs from running."""
 _UNSERVED: Final = 20
-"""Waiting jobs that are looked at to name actions that nobody has."""
+"""Waiting jobs that are read to find actions without an executor."""
 
 
 @dataclass(frozen=True)
 class ActionStatus:
-    """What there is of one action."""
+    """Jobs, threads and leader of one action."""
 
     action: str
     queued: int
     running: int
     executors: int
-    """Live ones that have it and do not drain."""
+    """Threads of live executors that have the action and do not drain."""
     threads: int
     leader: str | None
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What ZooKeeper says; `error` where it says nothing."""
+    """The state of ZooKeeper, or the `error` of reading it."""
 
     hosts: str | None
     executors: Sequence[ExecutorInfo] = ()
@@ -61,12 +61,12 @@ class Queue:
 
     @property
     def live_threads(self) -> int:
-        """Threads of the executors that do not drain."""
+        """Return the threads of the executors that do not drain."""
         return sum(executor.threads for executor in self.executors if not executor.draining)
 
     @property
     def idle_beside_work(self) -> bool:
-        """Whether entries wait though threads are free, which for a moment is normal."""
+        """Return whether entries wait although threads are free, which is normal for a moment."""
         if self.seen is None:
             return False
         return self.seen.claimed < min(self.seen.entries, self.live_threads)
@@ -99,7 +99,7 @@ def status(api_url: ApiUrl = None, data_dir: DataDir = None, as_json: AsJson = F
     else:
         _show(target, queue, actions, problems)
     if problems:
-        raise typer.Exit(WANTING)
+        raise typer.Exit(PROBLEM)
 
 
 def _ask_queue(target: Target) -> Queue:
@@ -118,7 +118,7 @@ def _ask_queue(target: Target) -> Queue:
 
 
 def _actions(api: Api, queue: Queue) -> Iterator[ActionStatus]:
-    """Yield every action that somebody has, or that jobs wait for."""
+    """Yield every action that an executor has, or that jobs wait for."""
     names = {action.name for action in api.actions()}
     names.update(name for executor in queue.executors for name in executor.actions)
     known = " and ".join(f"action!='{name}'" for name in sorted(names))

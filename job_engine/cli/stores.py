@@ -1,4 +1,4 @@
-"""`job-engine store`: moving from one database to another."""
+"""`job-engine store`: copies a store to another database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ app = typer.Typer(
 
 @app.callback()
 def group() -> None:
-    """A group, though it has one command so far."""
+    """Makes typer treat this as a group, although it has one command."""
 
 
 @app.command("copy")
@@ -45,7 +45,7 @@ def copy_(
 
 
 def _require_there(source: str) -> None:
-    """Raise for a file that is not there: opened, it would be made, and nothing be copied."""
+    """Raise `ConfigurationError` for a missing SQLite file, which opening would create empty."""
     name = source.removeprefix("sqlite:///")
     if name != source and not Path(name).is_file():
         raise ConfigurationError(f"There is no store in {name}.")

@@ -133,7 +133,7 @@ def add_job(api: Api, action: str, payload: Any, priority: int | None) -> str:
 
 
 def finish(api: Api, job: str, *, as_json: bool) -> None:
-    """Follow a job to its end, print what came of it, and exit with the code for that."""
+    """Follow a job to its end, print its outcome, and exit with the code for it."""
     console = text.error_console() if as_json else text.console()
     with leaving_running(job):
         document = Watcher(console).follow(api, job)
@@ -142,7 +142,7 @@ def finish(api: Api, job: str, *, as_json: bool) -> None:
 
 @contextmanager
 def leaving_running(job: str) -> Iterator[None]:
-    """Have Ctrl-C end the command only, and say how to end the job."""
+    """In the block, Ctrl-C ends the command but not the job, and prints how to cancel that."""
     try:
         yield
     except KeyboardInterrupt:
@@ -151,7 +151,7 @@ def leaving_running(job: str) -> Iterator[None]:
 
 
 def conclude(document: dict[str, Any], console: Console, *, as_json: bool) -> None:
-    """Print what came of a final job, and exit with the code for that."""
+    """Print the outcome of a final job, and exit with the code for it."""
     results = results_of(document)
     if as_json:
         text.print_json(document)
@@ -165,7 +165,7 @@ def conclude(document: dict[str, Any], console: Console, *, as_json: bool) -> No
 
 
 def exit_code(document: dict[str, Any]) -> int:
-    """Return how a command ends that waited for this final job."""
+    """Return the exit code of a command that waited for this final job."""
     if document["state"] != JobState.SUCCESS:
         return JOB_FAILED
     results = results_of(document)
@@ -173,7 +173,7 @@ def exit_code(document: dict[str, Any]) -> int:
 
 
 def results_of(document: dict[str, Any]) -> Results | None:
-    """Return what a `grade` job found; None for other jobs, and for those that failed."""
+    """Return the results of a `grade` job; None for other jobs, and for those that failed."""
     if document["action"] != "grade" or "output" not in document:
         return None
     try:
@@ -204,7 +204,7 @@ def _submission(
 
 @contextmanager
 def archive_of(file: Path) -> Iterator[Path]:
-    """Give an archive as it is, and one of any other file."""
+    """Yield the path of an archive: the given one, or a new one of any other file."""
     if not is_plain(file):
         yield file
         return

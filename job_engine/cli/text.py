@@ -30,12 +30,12 @@ def console() -> Console:
 
 
 def error_console() -> Console:
-    """Standard error, for what must not get into output that programs read."""
+    """Standard error, for messages that must not mix with output for programs."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def clean(text: object) -> str:
-    """Return text in which nothing can drive a terminal; line ends and tabs stay."""
+    """Return text without terminal control characters; line ends and tabs are kept."""
     return "".join(
         char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
         for char in str(text)

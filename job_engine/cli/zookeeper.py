@@ -23,7 +23,7 @@ class NoZooKeeperError(QueueError):
 
 @contextmanager
 def zookeeper_client(hosts: str, access: ZooKeeperAccess) -> Iterator[KazooClient]:
-    """Connect; raises `QueueError`, saying why, when ZooKeeper does not answer or refuses."""
+    """Connect. Raises `QueueError` with the reason if ZooKeeper does not answer or refuses."""
     arguments = client_arguments(access)
     client = KazooClient(hosts, timeout=TIMEOUT_S, logger=_unheard(), **arguments)
     try:
@@ -42,7 +42,7 @@ def zookeeper_client(hosts: str, access: ZooKeeperAccess) -> Iterator[KazooClien
 
 
 def _unheard() -> logging.Logger:
-    """A logger for kazoo, which would say of each of its tries that it failed."""
+    """Return a silent logger for kazoo, which logs every failed attempt to connect."""
     logger = logging.getLogger(f"{__name__}.kazoo")
     logger.disabled = True
     return logger

@@ -18,18 +18,18 @@ API_KEY_TEMPLATE = "credential-template/generate-api-key"
 
 @dataclass(frozen=True)
 class FirstPassword:
-    """The password that the API gives to `admin` when it starts for the first time."""
+    """The password of `admin` for the API's first start."""
 
     value: str
     chosen_here: bool
-    """Made up by us, so it has to be printed; otherwise the operator set it."""
+    """Whether it was generated, and so has to be printed; otherwise the operator set it."""
 
 
 def first_password(engine: LocalEngine, given: str | None) -> FirstPassword | None:
-    """Return the password to set up `admin` with; None when that was done before.
+    """Return the password to create `admin` with; None: it exists already.
 
-    It is kept in a file until the set-up is over, so a start that is cut short in
-    between does not lock everybody out.
+    The password is kept in a file until the set-up is complete, so that an interrupted start
+    does not lock the operator out.
     """
     if engine.credentials_file(ADMIN).exists():
         return None
@@ -42,7 +42,7 @@ def first_password(engine: LocalEngine, given: str | None) -> FirstPassword | No
 
 
 def keep_key(engine: LocalEngine, api_url: str, password: FirstPassword) -> None:
-    """Log in as `admin`, and keep an API key that the other commands find by themselves.
+    """Log in as `admin`, and store an API key for the other commands.
 
     Raises `ApiError` when the API does not know this password.
     """

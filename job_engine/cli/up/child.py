@@ -17,8 +17,7 @@ COLOURS: Final = (36, 35, 34, 33, 32)
 FIRST_BACKOFF_S: Final = 1.0
 MAX_BACKOFF_S: Final = 30.0
 HEALTHY_AFTER_S: Final = 10.0
-"""A child that lived this long starts again at the first back-off: it had started, and was
-killed, or met with something that came later."""
+"""Seconds of life after which a child's back-off starts anew, because its start was successful."""
 
 
 class Output:
@@ -31,7 +30,7 @@ class Output:
         self._names: list[str] = []
 
     def say(self, text: str = "") -> None:
-        """Print what the supervisor itself has to say."""
+        """Print a message of the supervisor itself."""
         with self._lock:
             self._print(text)
 
@@ -51,22 +50,22 @@ class Output:
             print(text, file=self._stream, flush=True)
         except OSError as error:
             if error.errno not in (errno.EIO, errno.EPIPE):
-                # The disk that it goes to is full, for one. The line is lost, and nothing else:
-                # a child whose output nobody reads would hang.
+                # For instance, the disk is full. Only the line is lost: if reading stopped, the
+                # child would hang.
                 return
-            # The terminal was closed, or who read the pipe is gone: the engine still has to
-            # stop in order, unheard. Python would try to flush the rest at its end, too.
+            # The terminal or the pipe was closed. The engine still has to stop in order, without
+            # output. At its end Python would try to flush the rest too.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
 
 
 class Child:
-    """A process that is meant to run until it is told to stop.
+    """A process that runs until it is stopped, and is started again if it ends before.
 
-    `finishes` says that it may also end by itself, with exit code 0, and is then left alone.
-    It inherits the descriptors that it `holds`, and so a lock on them.
-    All methods are for one thread, which has to live as long as the child: it dies with it.
+    With `finishes` it may also end by itself with exit code 0, and is not started again. It
+    inherits the descriptors in `holds`, and with them the locks on these files. All methods are
+    for one thread, which has to live as long as the child, because the child ends with it.
     """
 
     def __init__(
@@ -102,11 +101,11 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """Of the process that ended; negative: the signal that ended it."""
+        """Exit code of the ended process; negative: the signal that ended it."""
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:
-        """Start the process, in a session of its own: a Ctrl-C is for the supervisor."""
+        """Start the process in its own session, so that Ctrl-C reaches the supervisor only."""
         self._process = subprocess.Popen(
             die_with_parent(self._command),
             env=self._environment,
@@ -148,7 +147,7 @@ class Child:
     def _start_again(self, now: float) -> None:
         try:
             self.start()
-        except OSError as error:  # no memory, no process or no descriptor is to be had
+        except OSError as error:  # out of memory, processes or descriptors
             self._output.line(
                 self.name, f"cannot start: {error.strerror}; again in {self._backoff_s:.0f} s"
             )
@@ -156,24 +155,24 @@ class Child:
             self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
 
     def terminate(self) -> None:
-        """Ask the process to stop; a second time means: at once."""
+        """Ask the process to stop; a second call asks it to skip the waiting."""
         if self._process is not None and self.alive:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End the process without a word."""
+        """Kill the process."""
         if self._process is not None and self.alive:
             self._process.kill()
 
     def release(self) -> None:
-        """Wait for the process that was told to stop, and for its last output."""
+        """Wait for the end of the process, and for its last output."""
         if self._process is not None:
             self._process.wait()
             self._join()
             self._process = None
 
     def _join(self) -> None:
-        # A grandchild may hold the pipe open; its output is not worth waiting for.
+        # A grandchild may hold the pipe open, so this wait is bounded.
         if self._reader is not None:
             self._reader.join(1.0)
 

@@ -30,7 +30,7 @@ def up(settings: UpSettings) -> None:
     """Run a whole engine until a signal comes."""
     configure_log(settings.log_level, settings.log_format)
     engine = LocalEngine(settings.data_dir)
-    # The parts of an engine that was killed end with it, as if they had been told to stop.
+    # The children of a killed engine end with it, as if they had been asked to stop.
     with engine.locked(settings.drain_s + SERVICE_STOP_TIMEOUT_S) as lock:
         engine.forget_running()  # of one that was killed
         config = configure(engine, settings)
@@ -105,7 +105,7 @@ class Up:
     def _let_curl_in(self) -> None:
         try:
             let_curl_in(self._engine, self._api_url)
-        except ApiError as error:  # somebody took the keys back, and nothing else needs them
+        except ApiError as error:  # the keys were revoked, and nothing else needs them
             self._output.say(f"No login for curl: {error.message}")
 
     def _zookeeper(self) -> LocalZooKeeper:
@@ -167,7 +167,7 @@ class Up:
         }
 
     def _tls(self) -> dict[str, str]:
-        """What may have come as flags; secrets are in the environment already."""
+        """Return the TLS settings that may be flags; secrets are in the environment already."""
         given = {
             "ZK_TLS": self._settings.zk_tls or None,
             "ZK_TLS_CA": self._settings.zk_tls_ca,
@@ -196,7 +196,7 @@ class Up:
         )
 
     def _executors_ready(self) -> Callable[[], bool]:
-        """Ready once every executor stands in ZooKeeper."""
+        """Return a check whether every executor is registered in ZooKeeper."""
         wanted = set(self._executors)
 
         def ready() -> bool:
@@ -242,8 +242,8 @@ class Up:
 
 
 def child_environment(ours: dict[str, str], settings: UpSettings) -> dict[str, str]:
-    """Return a child's environment: the operator's own, with what `up` decides on top."""
-    # These mean something else to a child, or are not its business.
+    """Return a child's environment: the operator's own, overridden by `up`."""
+    # These have another meaning for a child, or none.
     for_up_only = {"ADMIN_PASSWORD", "SANDBOX", "THREADS", "NAME", "PORT", "HOST", "DATA_DIR"}
     prefix = settings.model_config["env_prefix"]
     _, others = unknown_variables()
@@ -262,7 +262,7 @@ def child_environment(ours: dict[str, str], settings: UpSettings) -> dict[str, s
 
 
 def prepare_zookeeper(hosts: str, access: ZooKeeperAccess) -> None:
-    """Make the chroot that `hosts` names, if it names one; kazoo itself never does.
+    """Create the chroot in `hosts`, if there is one, because kazoo does not.
 
     Raises `QueueError` when no ZooKeeper answers there.
     """

@@ -1,7 +1,7 @@
 """A configuration file for curl, with a session that may create jobs.
 
-The session may create jobs and read its own, and nothing else. It is in a file, because every
-user of the machine can read command lines.
+The session may create jobs and read its own jobs, and nothing else. It is in a file, because
+every user of the machine can list the arguments of processes.
 """
 
 from __future__ import annotations

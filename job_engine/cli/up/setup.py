@@ -1,4 +1,4 @@
-"""Setting up an engine's data directory: decisions that are made once and kept."""
+"""Setting up an engine's data directory: choices that are made once and kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BASE_IMAGE = "job-engine-base"
 
 
 def configure(engine: LocalEngine, settings: UpSettings) -> EngineConfig:
-    """Return the engine's configuration: the one on disk, or one made and written now.
+    """Return the engine's configuration: the stored one, or a new one, which is stored.
 
     Raises `ConfigurationError` when the settings contradict what is on disk or a port is
     taken, `SandboxRefusedError` when no sandbox (or not the chosen one) is usable.

@@ -1,4 +1,4 @@
-"""Keeps a whole engine running: starts in order, restarts, stops in the opposite order."""
+"""Supervising an engine: starts its parts in order, restarts them, stops in reverse order."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Supervisor:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """While entered, signals that stop are counted instead of obeyed."""
+        """In the block, signals to stop are counted, and otherwise ignored."""
         wanted = stop_signals()
         before = [signal.signal(number, self._on_signal) for number in wanted]
         try:
@@ -83,7 +83,7 @@ class Supervisor:
                 raise Stopped
 
     def run(self) -> None:
-        """Restart what dies, until a signal comes."""
+        """Restart children that die, until a signal to stop."""
         while not self._signals:
             for layer in self._layers:
                 for child in layer:
@@ -101,13 +101,13 @@ class Supervisor:
         try:
             self._zookeeper.start()
         except (JobEngineError, OSError) as error:
-            # Its disk is full, for one: the rest goes on, and it is tried until there is room.
+            # For instance, its disk is full. The rest goes on, and this is tried again.
             self._output.line("zookeeper", str(error))
             self._zookeeper_at = time.monotonic() + self._zookeeper_backoff_s
             self._zookeeper_backoff_s = min(2 * self._zookeeper_backoff_s, MAX_BACKOFF_S)
 
     def stop(self) -> None:
-        """Stop everything, the last started layer first. A second signal hurries."""
+        """Stop all layers, the last started one first. A second signal skips the waiting."""
         for layer in reversed(self._layers):
             self._stop_layer(layer)
         self._layers.clear()
