@@ -1,6 +1,6 @@
 """Distinguishing public addresses from those of this machine or its private network.
 
-Used before connecting to any host that somebody else has named.
+Used before connecting to any host that was named from outside.
 """
 
 from __future__ import annotations

@@ -67,9 +67,9 @@ def _executor_scope(who: Identity, type_name: str) -> ExecutorScope | None:
 
 
 def project(document: Document, held: Right, now_ms: int) -> Document:
-    """Return the attributes that somebody with these rights sees: metadata, data, or all.
+    """Return the attributes that a caller with these rights may see: metadata, data, or all.
 
-    Whoever is not staff of a job sees of its verdict what students see at `now_ms` (epoch
+    Of a job's verdict, callers who are not staff see what students see at `now_ms` (epoch
     milliseconds).
     """
     if not held & STAFF and document["resource-type"] == "job":

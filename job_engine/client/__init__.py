@@ -1,7 +1,7 @@
 """Talking to the API: a `nuvla.api.Api` that adds batches, streams, typed jobs and retries.
 
-Nothing here knows of ZooKeeper. Every request ends in time, and is sent again where that
-is safe; the engine's own messages may all be sent twice.
+Nothing here uses ZooKeeper. Every request has a time limit, and is retried if that is safe; all
+of the engine's own messages may be sent twice.
 """
 
 from job_engine.client.api import Api, job_document

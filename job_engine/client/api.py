@@ -32,9 +32,8 @@ Payload = Mapping[str, Any] | BaseModel | str | None
 class Api(ServiceCalls):
     """A `nuvla.api.Api` for this engine; threads may share it.
 
-    Everything of the parent works as it does there, but that requests end in time and are
-    sent again while the API does not answer, where that is safe: see `Transport` for the
-    arguments, and for what is raised.
+    The parent's methods work as usual, except that requests have time limits and are retried
+    while the API does not answer, if that is safe. `Transport` documents arguments and errors.
     """
 
     @classmethod
@@ -87,7 +86,7 @@ class Api(ServiceCalls):
     def jobs(self, where: str | None = None, orderby: str = "created:asc") -> Iterator[Job]:
         """Find jobs, page by page; `where` is a CIMI filter.
 
-        Pages are counted off: what is created or ends meanwhile may shift them.
+        Pages are by position, so jobs that are created or end meanwhile may shift them.
         """
         first = 1
         while True:

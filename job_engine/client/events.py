@@ -123,12 +123,11 @@ def follow_events(
     states: Sequence[JobState | str] = (),
     after: str | None = None,
 ) -> Iterator[SeenEvent]:
-    """Yield job events as they come, without an end; for services and admins.
+    """Yield job events as they happen, without end; for services and admins.
 
-    A broken connection is made again, and goes on where it broke off: keep the `id` of
-    the last event that you have dealt with, and begin with it `after` a restart. Without
-    it the stream begins now. Raises `RefusedError` for who may not, and
-    `ApiUnavailableError` when the client is closed.
+    A broken connection is resumed. To resume after a restart, pass the `id` of the last event
+    that you have processed as `after`; without it the stream begins now. Raises `RefusedError`
+    for a caller without the right, and `ApiUnavailableError` when the client is closed.
     """
     params = {"action": list(actions), "state": [str(state) for state in states]}
     last = after
@@ -163,8 +162,8 @@ def follow_job(
     """Yield the items of a job's stream, from its start or `after` an offset, to its end.
 
     The last item is `end`. A broken connection is resumed, for up to `patience_s` seconds
-    without anything from the API. Raises `RefusedError` for who may not read the job, and
-    `ApiUnavailableError` when the API stays away for longer or the client is closed.
+    without data from the API. Raises `RefusedError` for a caller who may not read the job, and
+    `ApiUnavailableError` when the API stays away for longer, or the client is closed.
     """
     last, heard_at = after, time.monotonic()
     while True:

@@ -20,7 +20,7 @@ _SLOWER: Final = 1.5
 
 
 class JobFailedError(JobEngineError):
-    """The job ended otherwise than in SUCCESS."""
+    """The job ended in another state than SUCCESS."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(f"{job.id} is {job.state}: {job.message or 'it does not say why'}")
@@ -71,7 +71,7 @@ class Job:
 
     @property
     def message(self) -> str | None:
-        """The status message: what it does, or why it ended."""
+        """The status message: its current step, or why it ended."""
         return self.document.get("status-message")
 
     @property
@@ -114,7 +114,7 @@ class Job:
         return now
 
     def check(self) -> Job:
-        """Return the job itself. Raises `JobFailedError` for one that ended badly."""
+        """Return the job itself. Raises `JobFailedError` unless it ended in SUCCESS."""
         if self.is_final and self.state is not JobState.SUCCESS:
             raise JobFailedError(self)
         return self

@@ -9,9 +9,9 @@ from job_engine.errors import ApiError, ApiUnavailableError
 
 
 class RefusedError(ApiError, NuvlaError):  # type: ignore[misc]
-    """The API refused a request, and said why.
+    """The API refused a request.
 
-    It is a `NuvlaError` too: `reason` is the server's message, `response` its answer.
+    It is also a `NuvlaError`: `reason` is the server's message, `response` its answer.
     """
 
     def __init__(self, reason: str, response: requests.Response) -> None:
@@ -31,12 +31,12 @@ class RefusedError(ApiError, NuvlaError):  # type: ignore[misc]
 
 
 def unwelcome(error: ApiError) -> bool:
-    """Whether the API refuses whoever asks, and not what was asked.
+    """Return whether the API refuses the caller, not the request.
 
-    The key was revoked, then, has expired, or lacks the role.
+    Then the key was revoked, has expired, or lacks the role.
     """
     return isinstance(error, RefusedError) and error.status == 403
 
 
 class UnansweredError(ApiUnavailableError, requests.ConnectionError):
-    """The API gave no answer, and what was asked for may have been done nevertheless."""
+    """The API gave no answer; it may have carried out the request nevertheless."""

@@ -25,7 +25,7 @@ from job_engine.errors import ApiUnavailableError
 TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
 """Status codes after which the same request may succeed."""
 PUT_OFF: Final = 429
-"""The one of them after which certainly nothing was done."""
+"""The one of them that means that nothing was done."""
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 _LONGEST_PUT_OFF_S: Final = 60.0
 
@@ -91,7 +91,7 @@ def never_sent(error: requests.RequestException) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why no answer came: `Connection refused`, without what libraries wrap around it."""
+    """Return why no answer came, such as `Connection refused`, without the libraries' wrappers."""
     wrapped: BaseException | None = error
     while wrapped is not None:
         if isinstance(wrapped, OSError) and wrapped.strerror:

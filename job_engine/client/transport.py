@@ -1,7 +1,7 @@
 """Sending requests to the API: login, time limits and retries.
 
-A request is repeated if it is safe to carry out twice, cannot have arrived, or was put off by
-the API (429). Any other request without an answer may have been carried out, and the caller
+A request is repeated if it is safe to carry out twice, if it cannot have arrived, or if the API
+asked to wait (429). Any other request without an answer may have been carried out; the caller
 has to find out.
 """
 
@@ -84,17 +84,17 @@ class _Session(SessionStore):  # type: ignore[misc]
 
 
 class Transport(NuvlaApi):  # type: ignore[misc]
-    """A `nuvla.api.Api` whose requests end in time, and are sent again where that is safe.
+    """A `nuvla.api.Api` whose requests have time limits, and are retried if that is safe.
 
     Args:
         endpoint: the API's address, without `/api`.
         credentials: `key` and `secret`, or `username` and `password`; None: log in yourself.
-        insecure: believe any certificate.
-        retry_s: seconds in all for which a request is sent again; 0: never.
+        insecure: accept any certificate.
+        retry_s: seconds in all for which a request is retried; 0: never.
         timeout_s: seconds to wait for the answer to one request.
 
-    What the API refuses raises `RefusedError`, and what it does not answer in time
-    `UnansweredError`. Threads may share it.
+    A refused request raises `RefusedError`, one without an answer in time `UnansweredError`.
+    Threads may share the client.
     """
 
     session: _Session

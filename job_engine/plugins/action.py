@@ -72,9 +72,9 @@ class Action(ABC, Generic[P]):
     """One kind of job. An instance holds no state of a run: many threads share it."""
 
     name: ClassVar[str]
-    """The name that a job's `action` says; for a bundled one also its file's name."""
+    """The name in the attribute `action` of its jobs; a bundled action's file has the same name."""
     payload: ClassVar[type[BaseModel]] = NoPayload
-    """What the job's `payload` must look like; its JSON Schema is published to the API."""
+    """The type of its payloads; its JSON Schema is published to the API."""
     timeout_s: ClassVar[float] = 3600.0
     """Longest a run may take, in seconds; then it is interrupted and the job FAILED."""
     retry: ClassVar[RetryPolicy] = RetryPolicy()
@@ -86,7 +86,7 @@ class Action(ABC, Generic[P]):
     restricted: ClassVar[bool] = False
     """Whether only administrators (and its schedule) may create jobs of it."""
     needs: ClassVar[tuple[type[Any], ...]] = ()
-    """Types that it gets from `Context.need`; executors without them do not offer the action."""
+    """Collaborators for `Context.need`; executors that lack one of them do not run the action."""
 
     def terms(self, collaborators: Mapping[type[Any], object]) -> dict[str, Any]:
         """Return what this executor's operator allows in payloads, as JSON; by default nothing.
@@ -119,9 +119,9 @@ def action(
     restricted: bool = False,
     needs: tuple[type[Any], ...] = (),
 ) -> Callable[[Callable[[Context[Any]], Result | None]], Action[Any]]:
-    """Make an action of a function; the arguments are the attributes of `Action`.
+    """Make an action from a function; the arguments are the attributes of `Action`.
 
-    Raises `TypeError`, where it is used, for what is no function of one argument.
+    The decorator raises `TypeError` unless it decorates a function of one argument.
     """
     if not isinstance(name, str):
         raise TypeError('the decorator takes the action\'s name: @action("count_words")')

@@ -53,10 +53,10 @@ class Context(Protocol[P_co]):
         """
 
     def should_stop(self) -> bool:
-        """Return whether the run is interrupted, for loops that end at a point of their own."""
+        """Return whether the run is interrupted, for loops that end by themselves."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait, and wake at once when interrupted."""
+        """Wait `seconds`; an interruption ends the wait at once."""
 
     def need(self, kind: type[T]) -> T:
         """Return the executor's collaborator of this type, named in the action's `needs`.

@@ -100,7 +100,7 @@ def _imported(file: Path) -> ModuleType:
 
 
 def _reason(error: BaseException) -> str:
-    """Say what broke an import, and where: the line of the file, not of what it called."""
+    """Return why an import failed, with the line of the file itself."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
     reason = error.message if isinstance(error, PluginError) else repr(error)
@@ -117,7 +117,7 @@ def _reason(error: BaseException) -> str:
 def _in_module(module: ModuleType) -> Iterator[tuple[Action[Any], str]]:
     """Yield the actions that `module` itself defines, not those that it imports."""
     origin = module.__file__ or module.__name__
-    # By identity: a second name for an action is no second action.
+    # By identity, because two names may refer to the same action.
     for value in {id(value): value for value in vars(module).values()}.values():
         kind = value if inspect.isclass(value) else type(value)
         if issubclass(kind, Action) and kind.__module__ == module.__name__:

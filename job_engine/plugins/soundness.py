@@ -1,4 +1,4 @@
-"""What is wrong with an action that was loaded: told when it is, not when a job needs it."""
+"""Checks of loaded actions, so that mistakes are found at the start, not when a job runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 
 
 def mistakes_of(action: Action[Any]) -> list[str]:
-    """Return what the engine could not work with, each as the end of a sentence."""
+    """Return the mistakes in an action's attributes, each as the end of a sentence."""
     return [
         *_of_name(action.name),
         *_of_payload(action),

@@ -7,8 +7,8 @@ Core expressions that both databases understand; `Store` in `store.py` holds the
 | subject | where |
 |---|---|
 | jobs: create, push, claim, report, expire | `jobs/` |
-| whose job is next, and how long that takes | `fair_share/` |
-| who may see what, as SQL conditions | `access/` |
+| which job is next, and estimates of waiting | `fair_share/` |
+| access rights, as SQL conditions | `access/` |
 | filter, order, page, count | `search/` |
 | webhooks that wait to be sent | `webhooks/` |
 | users, sessions, assignments and other documents | `resources`, `audit` |
@@ -19,6 +19,5 @@ Core expressions that both databases understand; `Store` in `store.py` holds the
 
 What must hold: a write is durable before it returns (stored-first); every transition
 of a job is one guarded statement with its event in the same transaction (one-outcome,
-fenced); event ids become visible in order; no text of a client reaches SQL but as a
-bound value.
+fenced); event ids become visible in order; a client's text reaches SQL only as a bound value.
 """

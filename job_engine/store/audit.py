@@ -1,4 +1,4 @@
-"""The audit trail: who asked for what, on which resource, when, and in which request.
+"""The audit trail: which caller requested what, on which resource, when, in which request.
 
 A line is written in the transaction of the change that it records, so there are both or
 neither. Nothing changes a line afterwards; old ones are deleted. Reports of executors and
@@ -32,10 +32,10 @@ def nothing(_connection: Connection) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the trail: what somebody did, or tried to do."""
+    """One line of the trail: an operation that succeeded or was refused."""
 
     name: str
-    """`<type>.<what>`, such as `job.cancel`."""
+    """`<type>.<operation>`, such as `job.cancel`."""
     resource: str | None = None
     user_id: str | None = None
     document: Mapping[str, Any] = field(default_factory=dict)
@@ -100,7 +100,7 @@ def assemble_line(row: RowMapping) -> Document:
         "timestamp": at,
         "name": row["name"],
         **row["document"],
-        # Nobody may edit or delete it, and its resource decides who sees it.
+        # It cannot be edited or deleted, and the rights on its resource decide who may see it.
         "acl": normalise({"owners": [ADMIN]}),
     }
     if row["resource"] is not None:

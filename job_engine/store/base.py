@@ -14,13 +14,13 @@ from sqlalchemy import Connection, RowMapping
 T = TypeVar("T")
 
 Clock = Callable[[], int]
-"""Returns the time in epoch milliseconds; an argument, so that tests control it."""
+"""Returns the time in epoch milliseconds; tests pass their own."""
 
 Row = Mapping[str, Any] | RowMapping
-"""A row by the names of its columns, as it was read or is about to be written."""
+"""A row that was read or will be written, by column."""
 
 Unit = Callable[[Connection], T]
-"""A piece of work in one transaction. If it raises, its changes are undone, and only those."""
+"""A piece of work in one transaction. If it raises, its own changes are undone, no others."""
 
 EVENTS_TOPIC = "events/"
 """Prefix of the topics of new events; the state that an event reports follows it."""
@@ -93,9 +93,9 @@ Document = dict[str, Any]
 """A CIMI document: kebab-case names, JSON values."""
 
 read_json: Final = orjson.loads
-"""Reads JSON as it is stored."""
+"""Parses stored JSON."""
 
 
 def write_json(value: Any) -> str:
-    """Write JSON as it is stored. Raises `TypeError` for what JSON has not."""
+    """Return JSON for storage. Raises `TypeError` for a value that JSON does not have."""
     return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()

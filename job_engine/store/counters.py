@@ -13,7 +13,7 @@ from job_engine.store.tables import counters, jobs, secrets
 
 _INCARNATION = "incarnation"
 MAX_INCARNATION = 2**53
-"""Far above any real one, and exact in JSON readers that use doubles."""
+"""Greatest incarnation: far above any real one, and exact as a double in JSON."""
 
 
 class Counters:

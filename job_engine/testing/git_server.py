@@ -32,7 +32,7 @@ class GitServer:
         self.requests: list[str] = []
         """Paths that were asked for, in their order."""
         self.users = users
-        """Names and passwords, one of which a request needs; None: anybody may read."""
+        """Names and passwords, one of which a request needs; None: no login is needed."""
         server = self
 
         class Handler(_Handler):
@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
     repositories: Path
 
     def accepted(self) -> frozenset[str] | None:
-        """Return the values of `Authorization` that are let in; None: any, and none."""
+        """Return the accepted values of `Authorization`; None: no login is needed."""
         return None
 
     def seen(self, path: str) -> None:
@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "GIT_PROJECT_ROOT": str(self.repositories),
             "GIT_HTTP_EXPORT_ALL": "1",
-            # Whoever made the repositories, they are what this server is told to serve.
+            # Serve repositories of any owner, which git refuses otherwise.
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": "safe.directory",
             "GIT_CONFIG_VALUE_0": "*",

@@ -39,11 +39,11 @@ class Outcome:
     """The result of sending a message."""
 
     status: int | None = None
-    """The answer's; None: there was none."""
+    """Status of the response; None: there was none."""
     error: str | None = None
-    """Why there was none."""
+    """Why there was no response."""
     refused: bool = False
-    """Whether it was not sent because it must not be; then it is never sent."""
+    """Whether it was not sent, because its destination is not allowed; then it never will be."""
 
 
 class Sender:

@@ -1,4 +1,4 @@
-"""Signatures, so that a receiver knows who sent a message, and when."""
+"""Signatures, by which a receiver verifies the sender and the time of a message."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Proving who somebody is: passwords, API keys, session tokens, and their revocation.
+"""Authentication: passwords, API keys, session tokens, and their revocation.
 
-What somebody may do is decided in `job_engine.api.access`; how they log in stands with the
-resource type `session`, in `job_engine.api.types.logins`.
+Authorisation is in `job_engine.api.access`; the ways to log in belong to the resource type
+`session`, in `job_engine.api.types.logins`.
 """

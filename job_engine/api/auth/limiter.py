@@ -1,9 +1,9 @@
 """Limits on failed logins, against guessing secrets; kept in this process's memory.
 
-Failures are counted three times: for an account from one address (somebody mistypes), for
-an account from all addresses (an attacker with many machines), and for an address over all
-accounts (an attacker with many names). The last two limits are higher: many users may share
-an address, and a stranger must not lock somebody else out easily.
+Failures are counted three times: for an account from one address (a user mistypes), for an
+account from all addresses (an attacker with many machines), and for an address over all accounts
+(an attacker with many names). The last two limits are higher, because many users may share an
+address, and because a stranger must not easily lock a user out.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from job_engine.webhooks import Destination, DestinationPolicy
 def check_callbacks(call: Call, callbacks: Any) -> None:
     """Raise `InvalidResourceError` for a callback that must not or cannot be delivered.
 
-    The caller has to manage the secret: with somebody else's they could have messages
-    signed that the secret's owner would accept as genuine.
+    The caller has to manage the secret: otherwise they could have messages signed that the
+    secret's owner would accept as genuine.
     """
     if not callbacks:
         return

@@ -1,7 +1,7 @@
 """Checks what new jobs refer to: their creator must have a right to the uploads and parent.
 
-Executors read the uploads that their jobs name, so without this check anybody who knows a
-digest could have somebody else's submission graded as their own. By convention a payload
+Executors read the uploads that their jobs name, so without this check a caller who knows a
+digest could have another user's submission graded as their own. By convention a payload
 names an upload in an attribute `blob`, at any depth, as `sha256:<hex>` or `blob/<hex>`.
 
 Jobs share the turns of their `parent` (fair share). A parent that is a stored resource has to
@@ -31,8 +31,8 @@ _DIGEST: Final = re.compile(r"(?:sha256:|blob/)([0-9a-f]{64})")
 def check_blobs(call: Call, payload: str | None) -> None:
     """Raise `InvalidResourceError` for an upload that is not the caller's.
 
-    The answer is the same for somebody else's upload and for a missing one, so that it does
-    not reveal whether such bytes exist.
+    The answer is the same for another user's upload and for a missing one, so that it does not
+    reveal whether such bytes exist.
     """
     owners = None if call.who.is_admin else call.who.claims
     # Each once: a payload of a megabyte has room for ten thousand mentions.

@@ -86,8 +86,8 @@ class BlobType(ResourceType):
 def visible_blob(call: Call, resource_id: str) -> Document:
     """Return the upload that the caller may read.
 
-    Raises `NotFoundError`, also for somebody else's upload, so that it does not reveal that
-    the bytes exist, and `ForbiddenError` for anonymous callers.
+    Raises `NotFoundError`, also for another user's upload, so that it does not reveal that the
+    bytes exist, and `ForbiddenError` for anonymous callers.
     """
     if not call.who.is_user and EXECUTOR not in call.who:
         raise refuse(resource_id)

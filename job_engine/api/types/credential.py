@@ -29,7 +29,7 @@ _Principal = Annotated[str, StringConstraints(pattern=r"^[a-z-]+/[a-z0-9-]+$")]
 
 
 class Claims(Schema):
-    """Who a key logs in as."""
+    """The identity and claims that a key logs in with."""
 
     identity: _Principal
     roles: list[_Principal]
@@ -91,7 +91,7 @@ class CredentialType(StoredType):
 
 
 def _claims(template: Document, call: Call) -> tuple[str, list[str]]:
-    """Return who a key logs in as, and with which claims."""
+    """Return the identity and the claims that a key logs in with."""
     who = call.who
     if "roles" not in template:
         # Not `internal`, as Nuvla's server calls itself: no ACL can name that.
@@ -105,7 +105,7 @@ def _claims(template: Document, call: Call) -> tuple[str, list[str]]:
     if who.is_admin and ADMIN not in roles:
         # Otherwise two platforms with keys of one admin would own each other's jobs.
         return own, sorted({own, USER, ANON, *roles})
-    # Whoever acts as a group must not pass its rights to a key with fewer roles.
+    # A caller who acts as a group must not pass its rights to a key with fewer roles.
     acts_as_group = who.active_claim.startswith("group/")
     identity = (who.user_id or "") if acts_as_group else who.active_claim
     if not PRINCIPAL.fullmatch(identity):

@@ -46,7 +46,7 @@ _FIELDS: Final = frozenset[str]().union(*(login.fields for login in LOGINS.value
 
 
 class SessionSchema(Common):
-    """Somebody who is logged in."""
+    """A login of a user or an API key."""
 
     method: str
     template: Reference

@@ -1,4 +1,4 @@
-"""Webhooks: the secrets that messages are signed with, and what became of each message."""
+"""Webhooks: the secrets that sign messages, and the deliveries of messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class WebhookSecretType(StoredType):
 
 
 class DeliverySchema(Common):
-    """One message, and how often it was sent."""
+    """One message, and its attempts."""
 
     job: JobHref
     type: NonBlank

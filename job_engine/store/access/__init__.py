@@ -1,4 +1,4 @@
-"""Access control as rows and SQL conditions: what a search may return to whom.
+"""Access control as rows and SQL conditions, which restrict what a search returns.
 
 `grants` holds the rights on single resources, `audiences` those on jobs, which are many
 and share few access control lists, and `executor_scope` what an executor may read for the jobs

@@ -47,10 +47,10 @@ DEFAULT_WEIGHT: Final = 1.0
 DEFAULT_COST_S: Final = 1.0
 """Cost, in thread seconds, of an action that no executor has published."""
 _VARIABLES: Final = 500
-"""Values in one list of a statement, for which databases have a limit."""
+"""Most values in one list of a statement, which databases limit."""
 LONGEST_S: Final = 3600.0
-"""Most that one run is charged. It is told by the clock of the host: who ran while that was put
-right, by a day perhaps, would wait for a day of everybody else's."""
+"""Most seconds that one run is charged. They are measured by the host's clock: a correction of
+that by a day would otherwise cost the share a day of turns."""
 
 
 # --- lanes of waiting jobs ------------------------------------------------------

@@ -15,7 +15,7 @@ PAGE: Final = 1000
 
 
 class Shares:
-    """Weights that somebody has set; every other share has the weight 1.
+    """Weights of shares; a share without one has the weight 1.
 
     The feed reads them whenever it deals out turns, so a new weight applies to waiting jobs.
     """

@@ -44,7 +44,7 @@ def row_of(connection: Connection, job_id: str) -> RowMapping:
 def write_row(
     connection: Connection, row: RowMapping, columns: dict[str, Any], now_ms: int
 ) -> Document:
-    """Write columns and the event, unless somebody else has changed the job in the meantime."""
+    """Write columns and the event. Raises `ConflictError` if the job was changed meanwhile."""
     unmoved = and_(
         jobs.c.seq == row["seq"],
         jobs.c.state == row["state"],

@@ -53,9 +53,9 @@ class ForeignRuns:
         return runs[:LIMIT]
 
     def requeue(self, runs: Sequence[ForeignRun]) -> Sequence[bool]:
-        """Queue jobs again that nobody has touched since; counted as interruptions.
+        """Queue jobs again that have not changed since; this counts as an interruption.
 
-        True: written. Whoever runs one after all may still say that it has ended.
+        True: written. A consumer that still runs such a job may report its end nevertheless.
         """
 
         def unit(connection: Connection) -> Sequence[bool]:

@@ -29,7 +29,7 @@ from job_engine.store.tables import is_ready, is_retrying, is_waiting, jobs, web
 from job_engine.webhooks import Destination
 
 RETRY: Final = RetryPolicy(max_attempts=16, backoff_s=4.0, max_backoff_s=6 * 3600.0)
-"""When a message that did not arrive is sent again; the last attempt is about a day later."""
+"""Number and delays of the attempts to send a message; the last is about a day after the first."""
 _PRIORITY: Final = 100
 _MESSAGE_CHARS: Final = 2_000
 """Characters of the status message in a webhook."""

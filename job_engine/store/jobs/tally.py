@@ -36,7 +36,7 @@ def add(connection: Connection, rows: Sequence[Row]) -> None:
 
 
 def move(connection: Connection, after: Sequence[Row], was: str) -> None:
-    """Count jobs that were in one state, and are what their rows say now."""
+    """Count jobs that have moved from one state to that of their rows."""
     places = Counter(map(_place, after))
     changes = places.copy()
     for (audience, action, _), count in places.items():
@@ -45,7 +45,7 @@ def move(connection: Connection, after: Sequence[Row], was: str) -> None:
 
 
 def replace(connection: Connection, before: Sequence[Row], after: Sequence[Row]) -> None:
-    """Count jobs that may have changed in any way."""
+    """Count jobs of which any counted attribute may have changed."""
     changes = Counter(map(_place, after))
     changes.subtract(map(_place, before))
     _add(connection, changes)

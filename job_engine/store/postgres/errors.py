@@ -67,9 +67,9 @@ def is_lost(error: BaseException) -> bool:
 
 
 def was_before_the_commit(error: Exception) -> bool:
-    """Return whether PostgreSQL said that it ended the connection, and not in the commit.
+    """Return whether PostgreSQL itself reported, before the commit, that it ends the connection.
 
-    What a pooler between says of a lost server comes before all answers, and tells nothing.
+    A pooler's report of a lost server may come before pending answers, so it proves nothing.
     """
     cause = cause_of(error)
     if isinstance(cause, pg.IdleInTransactionSessionTimeout):

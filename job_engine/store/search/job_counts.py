@@ -1,6 +1,6 @@
-"""How many jobs match a search, from numbers that are kept (`store/jobs/tally.py`).
+"""Counting the jobs that match a search by the numbers of `store/jobs/tally.py`.
 
-A page's exact count would otherwise cost a look at every job that matches.
+Otherwise the exact count of a page would have to read every matching job.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from job_engine.store.tables import EVERYBODY, job_counts
 
 
 def can_count(source: Source, tree: Filter | None) -> bool:
-    """Whether the kept numbers alone say how many documents of a source match a filter."""
+    """Return whether these numbers alone suffice to count the documents that match a filter."""
     return source.counted and (
         tree is None or all(name in JOB_COUNTS.fields for name in attributes_of(tree))
     )

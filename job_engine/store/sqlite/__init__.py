@@ -1,1 +1,1 @@
-"""SQLite, for one API process: `backend` is the database, `ownership` keeps others out."""
+"""SQLite, for one API process: `backend` is the database, `ownership` refuses a second process."""

@@ -1,8 +1,8 @@
 """SQLite: one file, one writer thread with group commit, a few reading connections.
 
-WAL with `synchronous=FULL`, so a commit is on disk when it returns, and one commit
-serves every write that arrived meanwhile: durability costs one fsync a batch, not one a
-job. With a single writer, commits are serialised, so event ids become visible in order.
+WAL with `synchronous=FULL`: a commit is on disk when it returns. One commit contains all writes
+that arrived during the last one, so there is one fsync for a batch, not for each job. A single
+writer serialises the commits, so event ids become visible in order.
 
 Tested against SQLite 3.40.
 """
@@ -36,11 +36,11 @@ BUSY_TIMEOUT_S: Final = 30.0
 READERS: Final = 8
 """Connections for reading; further readers wait for one."""
 READ_LIMIT_S: Final = 10.0
-"""Seconds that one read may take: a search that takes longer would hold everybody's up."""
+"""Longest time of one read, in seconds, because a slow search delays all others."""
 LEAST_ROOM: Final = 2**20
-"""Bytes of free disk below which that is why the store cannot be opened."""
+"""Bytes of free disk below which an error of opening is reported as a full disk."""
 _LIMIT_CHECKED_EVERY: Final = 100_000
-"""Steps of SQLite's machine, some milliseconds, between two looks at the clock."""
+"""Steps of SQLite's virtual machine (some milliseconds) between two checks of the time limit."""
 
 
 class SqliteDatabase(Database):
@@ -97,7 +97,7 @@ class SqliteDatabase(Database):
         except Exception as error:  # noqa: BLE001 - the disk is full, or the like: tell all
             log.error("store.commit_failed", error=_reason_of(error), units=len(batch))
             batch.refuse(_store_error(error))
-        # Listeners first: whoever waits for the result may look for the event at once.
+        # Listeners first, because a caller may look for the event as soon as it has the result.
         if batch.topics:
             self._publish(batch.topics)
         batch.answer()
@@ -115,12 +115,12 @@ class SqliteDatabase(Database):
 
 
 class _UndoneError(StoreError):
-    """After some errors, of a full disk for one, SQLite has undone all of the transaction."""
+    """SQLite has undone the whole transaction, as it does after some errors such as a full disk."""
 
 
 @contextmanager
 def _apart(connection: Connection) -> Iterator[None]:
-    """Undo what fails in the block, and only that."""
+    """Run the block under a savepoint, so that its failure undoes the block alone."""
     raw: Any = connection.connection.driver_connection
     raw.execute("SAVEPOINT unit").close()
     try:
@@ -146,7 +146,7 @@ def _engine(path: Path, begin: str, *, readers: int) -> Engine:
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
         json_serializer=write_json,
         json_deserializer=read_json,
-        # Values are people's, and digests of their passwords: no error may repeat them.
+        # Values may be personal data or digests of passwords, so errors must not contain them.
         hide_parameters=True,
     )
 
@@ -162,7 +162,7 @@ def _engine(path: Path, begin: str, *, readers: int) -> Engine:
             raw.execute(f"PRAGMA {pragma}").close()
 
     def begun(connection: Connection) -> None:
-        # The driver's own: to begin by SQLAlchemy takes as long as a small unit.
+        # By the driver, because SQLAlchemy's `begin` takes as long as a small unit.
         raw: Any = connection.connection.driver_connection
         raw.execute(begin).close()
 
@@ -184,12 +184,13 @@ def _limit_reads(engine: Engine) -> None:
         connection.info["deadline_s"] = time.monotonic() + READ_LIMIT_S
 
     sa.event.listen(engine, "connect", connected)
-    # Before the listener that begins the transaction, which the last one would interrupt.
+    # Inserted before the listener that begins the transaction: the last read's deadline would
+    # interrupt BEGIN.
     sa.event.listen(engine, "begin", begun, insert=True)
 
 
 def _store_error(error: Exception) -> StoreError:
-    """Say what the database said, without its statements."""
+    """Return the error with the database's message, without statements."""
     if isinstance(error, sa.exc.TimeoutError):
         return StoreError("The store is busy: too many searches at once. Try again in a moment.")
     reason = _reason_of(error)
@@ -201,12 +202,12 @@ def _store_error(error: Exception) -> StoreError:
 
 
 def _reason_of(error: Exception) -> str:
-    """Say what SQLite said, without statements and values."""
+    """Return SQLite's message, without statements and values."""
     return str(error.orig) if isinstance(error, sa.exc.DBAPIError) else str(error)
 
 
 def _advice(directory: Path) -> str:
-    """Say so where a disk is full: SQLite calls that an I/O error when it opens a file."""
+    """Return a hint if the disk is full, which SQLite reports as an I/O error when opening."""
     try:
         free = shutil.disk_usage(directory).free
     except OSError:
@@ -215,9 +216,9 @@ def _advice(directory: Path) -> str:
 
 
 def _switch_to_wal(raw: Any) -> None:
-    """Switch on the write-ahead log; of two processes that do so at once, one has to wait.
+    """Enable the write-ahead log, and retry while another process does the same.
 
-    SQLite does not wait by itself here, whatever its busy timeout says.
+    SQLite's busy timeout does not apply here.
     """
     deadline_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:

@@ -1,4 +1,4 @@
-"""One API process a SQLite file."""
+"""Ensuring that one API process uses a SQLite file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from job_engine.errors import ConfigurationError
 
 @contextmanager
 def sole_owner(store_url: str) -> Iterator[None]:
-    """Keep other API processes of this machine off a SQLite file; other databases are shared.
+    """Lock a SQLite file against other API processes of this machine; other databases are shared.
 
-    Their streams would not hear what this one commits, so jobs and cancels would be late.
-    Raises `ConfigurationError` while another owns it. The lock goes with the process.
+    Event streams of another process would not notice this one's commits, so jobs and cancels
+    would be late. Raises `ConfigurationError` while another process holds the lock, which ends
+    with the process.
     """
     file = _sqlite_file(store_url)
     if file is None:
@@ -48,5 +49,5 @@ def _sqlite_file(store_url: str) -> str | None:
     try:
         url = make_url(store_url)
     except ArgumentError:
-        return None  # Whoever opens it says what is wrong.
+        return None  # the error of opening it will say why
     return url.database if url.get_backend_name() == "sqlite" else None

@@ -27,7 +27,7 @@ def _where(condition: str) -> dict[str, Any]:
 
 
 def upgrade() -> None:
-    """Sort what is ready by share, and give every share that waits its lane."""
+    """Add shares and lanes, with a lane for each share that has ready jobs."""
     op.create_table(
         "shares",
         sa.Column("name", TEXT, nullable=False),

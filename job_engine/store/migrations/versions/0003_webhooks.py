@@ -17,7 +17,7 @@ TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Add the outbox; no job so far has anybody to tell."""
+    """Add the outbox; existing jobs have no callbacks."""
     op.add_column(
         "jobs", sa.Column("notifies", sa.Boolean(), nullable=False, server_default=sa.false())
     )

@@ -55,7 +55,7 @@ POSTGRESQL = (
 
 
 def upgrade() -> None:
-    """Give every job its audience, count them, and have a trigger count those that are deleted."""
+    """Set the audience of every job, count the jobs, and add the trigger for deletions."""
     op.create_table(
         "audiences",
         sa.Column("principal", TEXT, nullable=False),

@@ -20,7 +20,7 @@ EXPIRING = sa.text("expires_ms IS NOT NULL")
 
 
 def upgrade() -> None:
-    """Make room for the trail, and forget executors' names where their identities come."""
+    """Add the trail, and clear the names of executors, which identities replace."""
     op.create_table(
         "audit",
         sa.Column("id", BIG_SERIAL, primary_key=True, autoincrement=True),
@@ -41,5 +41,5 @@ def upgrade() -> None:
         sqlite_where=EXPIRING,
         postgresql_where=EXPIRING,
     )
-    # Whoever runs these now is named again with the next claim; until then, anybody may be.
+    # The next claim sets the identity; until then, any executor may report on these jobs.
     op.execute("UPDATE jobs SET claimed_by = NULL WHERE claimed_by IS NOT NULL")

@@ -1,4 +1,4 @@
-"""What runs tell whoever follows their job, beside the log.
+"""Events of a job's stream, in addition to its log.
 
 Revision ID: 0006
 Revises: 0005
@@ -18,7 +18,7 @@ TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
-    """Make room for it."""
+    """Add the table."""
     op.create_table(
         "job_notes",
         sa.Column("job_seq", BIG, sa.ForeignKey("jobs.seq", ondelete="CASCADE"), nullable=False),

@@ -1,4 +1,4 @@
-"""Indexes of what each owner uploaded, and of actions for PostgreSQL's searches alone.
+"""Indexes of uploads by owner, and of actions for PostgreSQL's searches alone.
 
 Revision ID: 0007
 Revises: 0006
@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make both; the feed cannot take the second for its own."""
+    """Add both; the feed cannot use the second one."""
     op.create_index("blobs_owner", "blobs", ["owner", "size"])
     if op.get_bind().dialect.name == "postgresql":
         op.execute("CREATE INDEX jobs_searched ON jobs ((action || ''), created_ms)")
