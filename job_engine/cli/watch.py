@@ -37,11 +37,11 @@ def log_lines(api: Api, job: str, after: int) -> Iterator[tuple[int, str]]:
 
 
 class Watcher:
-    """Shows one job live: line by line what happens, and on a terminal its present step.
+    """Shows a job while it runs: a line for each item, and on a terminal its current step.
 
     Args:
-        console: where to show it.
-        kinds: of the stream's items, those that get a line.
+        console: the terminal.
+        kinds: the kinds of stream items that are shown.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Assembling results from the phases that have ended: the score, and who is at fault.
+"""Assembling results from the ended phases: the score, the verdict, and the fault.
 
 `assemble` is a pure function. A submission that does not build, or meets a limit, is a result.
 Tests without readable results are a failure of the harness. A failed clone is an error for the
@@ -166,8 +166,8 @@ def _why(
 ) -> FinalVerdict:
     """Return why points were lost: a limit that a split run's program met, or its answers.
 
-    Of plain cases the first that is not right says it, as judges of contests have it: their
-    harness is the engine's own, and sees how each run ends.
+    For plain cases it is the verdict of the first case that is not right, as in contests: their
+    harness is the engine's own, and knows how each run ended.
     """
     if program is None:
         return FinalVerdict.WRONG_ANSWER

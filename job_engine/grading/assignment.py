@@ -52,7 +52,7 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class Phase(StrictModel):
-    """One phase, as the assignment shapes it; text alone is its command."""
+    """One phase of an assignment; a text alone is its command."""
 
     command: Command | None = None
     """Text runs as `sh -c`; a list runs as it is."""
@@ -255,10 +255,10 @@ class Assignment(StrictModel):
         "submitty",
         "vpl",
     ] = "phases"
-    """Whose rules the bundle follows; all but `phases` bring phases and results with them."""
+    """The kind of autograder; all but `phases` define phases and results themselves."""
     image: ImageName | None = None
     due: AwareDatetime | None = None
-    """When many submissions come; executors that know the assignment have slots ready then."""
+    """When many submissions are expected; executors that know the assignment prepare slots."""
     flavour: str = DEFAULT
     limits: LimitOverrides = LimitOverrides()
     """Changes to the flavour's limits, for every phase."""
@@ -282,13 +282,13 @@ class Assignment(StrictModel):
 
     @property
     def forgeable(self) -> bool:
-        """Whether a submission could write its own score, whatever the assignment says of it."""
+        """Whether a submission could write its own score, whatever the assignment claims."""
         if self.phases.test.program is None:
             return True
         return self.results.forgeable and "forgeable" in self.results.model_fields_set
 
     def program_limits(self, program: Program, flavour: Flavour) -> Limits:
-        """Return what a split run's program may use; its time is the test phase's own."""
+        """Return the limits of a split run's program; its time is that of the test phase."""
         wall_time_s = self.phase_limits(self.phases.test, flavour).wall_time_s
         limits = replace(flavour.evolve(self.limits).limits, wall_time_s=wall_time_s)
         return replace(flavour, limits=limits).evolve(program.limits).limits
@@ -334,12 +334,12 @@ class Assignment(StrictModel):
         return self
 
     def phase_limits(self, phase: Phase | ClonePhase, flavour: Flavour) -> Limits:
-        """Return what the phase may use: flavour, then assignment, then phase."""
+        """Return a phase's limits: the flavour's, with changes of the assignment and the phase."""
         return flavour.evolve(self.limits).evolve(phase.limits).limits
 
 
 def parse(text: bytes) -> tuple[Assignment, Lines]:
-    """Read `assignment.yaml`; see `policy` for what the operator has to say of it.
+    """Parse `assignment.yaml`; the operator's policy is checked in `policy`.
 
     Raises `AssignmentError`, naming the line of every problem.
     """

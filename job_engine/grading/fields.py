@@ -52,7 +52,7 @@ def _target(value: str) -> str:
 
 def _image(value: str) -> str:
     if value.startswith(KEPT_PREFIX):
-        # What another assignment's setup made, its tests with it.
+        # The image of another assignment's setup, which contains that one's tests.
         raise ValueError(f"no image's name may begin with {KEPT_PREFIX}")
     return value
 

@@ -30,7 +30,7 @@ class LimitOverrides(StrictModel):
     output_bytes: ByteSize | None = Field(None, gt=0)
 
     def changes(self) -> dict[str, Any]:
-        """Return what is set, as plain numbers by field of `Limits` (and of `Flavour`)."""
+        """Return the values that are set, as numbers by field of `Limits` (and of `Flavour`)."""
         return {
             name: int(value) if isinstance(value, ByteSize) else value
             for name, value in self.model_dump().items()
@@ -39,7 +39,7 @@ class LimitOverrides(StrictModel):
 
 
 class FlavourOverrides(LimitOverrides):
-    """What a flavour says: the limits of a phase, and of the slot's file systems."""
+    """Changes to a flavour: the limits of a phase, and of the slot's file systems."""
 
     disk_bytes: ByteSize | None = Field(None, gt=0)
     inodes: int | None = Field(None, gt=0)
@@ -58,7 +58,7 @@ class Flavour:
         return Tree(name=name, size_bytes=self.disk_bytes, inodes=self.inodes)
 
     def evolve(self, overrides: LimitOverrides) -> Self:
-        """Return a copy with what `overrides` sets."""
+        """Return a copy with the values that `overrides` sets."""
         changes = overrides.changes()
         own = {name: changes.pop(name) for name in ("disk_bytes", "inodes") if name in changes}
         return dataclasses.replace(self, limits=dataclasses.replace(self.limits, **changes), **own)

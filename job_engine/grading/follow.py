@@ -26,7 +26,7 @@ _LAST_PERCENT: Final = 95
 
 
 class Watch(Protocol):
-    """What a run reports to, and is interrupted by; `job_engine.plugins.Context` is one.
+    """Receives a run's reports, and interrupts it; `job_engine.plugins.Context` is one.
 
     Every method may raise an `Interruption`.
     """

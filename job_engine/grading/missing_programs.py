@@ -1,9 +1,9 @@
-"""Programs that an image lacks: the fault of whoever chose or made it, not of a submission.
+"""Programs that an image lacks, which is a fault of the assignment, not of the submission.
 
-What a phase printed suggests names, and is not believed: each is looked for in the image, in a
-sandbox without the submission. And only names count that the assignment runs: as programs of
-the phase's own command, which did not start then, or compilers, interpreters and the like in
-its other commands and files. Else whoever fails could print the name of what no image has.
+Candidates are names in a phase's output. The output is hostile, so each name is looked up in the
+image, in a sandbox without the submission, and only names that the assignment itself runs are
+considered: programs of the phase's own command, and compilers, interpreters and the like in its
+other commands and files. Otherwise a failing submission could print any missing name.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ pip pip3 prolog psql pypy3 pytest python python2 python3 racket ruby rustc sbcl 
 sqlite3 stack swift swiftc swipl tsc valgrind yarn
 """
 _TOOLS: Final = frozenset(_NAMES.split())
-"""Whose absence may be the image's fault also when another program calls them."""
+"""Tools whose absence may be the image's fault even if another program calls them."""
 _C_TOOLS: Final = ("cc", "c++", "gcc", "g++")
 _IMPLIED: Final = {"make": _C_TOOLS, "cmake": _C_TOOLS}
-"""Tools that a command runs without their being named."""
+"""Tools that a command runs although they are not named."""
 _NAME: Final = r"([A-Za-z0-9][A-Za-z0-9_.+-]{0,40})"
 _NOT_FOUND: Final = re.compile(
     rf"(?:^|[^\w./+-]){_NAME}: (?:command )?not found|execvp {_NAME}: No such file", re.MULTILINE
@@ -42,7 +42,7 @@ _NO_SUCH_FILE: Final = re.compile(
     rf"|No such file or directory: '{_NAME}'",
     re.MULTILINE,
 )
-"""What also a file that is missing looks like."""
+"""Messages that are also printed for a missing file."""
 _MAX_TEXT: Final = 65_536
 _MAX_NAMES: Final = 8
 _COMMAND_NOT_FOUND: Final = 127
@@ -56,15 +56,15 @@ _COMMAND: Final = re.compile(
 )
 _CHUNK: Final = 1 << 20
 _OVERLAP: Final = 64
-"""Bytes; more than any name has."""
+"""Bytes of overlap between parts; longer than any name."""
 _NOT_STARTED: Final = f"exit code {_COMMAND_NOT_FOUND}"
 _PHASE: Final = "search"
 _WORKDIR: Final = "/mnt/search"
 _TREE: Final = Tree(name=WORKSPACE, size_bytes=2**20, inodes=64)
 _Named = Callable[[Collection[str]], Sequence[str]]
-"""Returns those of some names that the assignment runs."""
+"""Returns the names that the assignment runs."""
 Search = Callable[[PhaseSpec, Sequence[str]], Sequence[str]]
-"""Returns those of some names that are no programs in the image of a phase."""
+"""Returns the names that are not programs in the image of a phase."""
 _PROBE: Final = 'for name; do command -v "$name" >/dev/null 2>&1 || printf "%s\\n" "$name"; done'
 
 
@@ -76,9 +76,9 @@ def blame_image(
     search: Search,
     tests: IO[bytes] | None,
 ) -> Results:
-    """Return the results, as the assignment's fault if a program is missing in its image.
+    """Return the results, changed to a fault of the assignment if its image lacks a program.
 
-    `tests` are its files: a tar without compression, None where it has none.
+    `tests` are the assignment's files, as an uncompressed tar; None: there are none.
     """
     found = next(
         (
@@ -112,7 +112,7 @@ def blame_image(
 
 
 def _gave_results(results: Results, assignment: Assignment, spec: PhaseSpec) -> bool:
-    """Whether the tests judged, and gave points: what is missing may be a part of them only."""
+    """Return whether the tests gave points: then only a part of them needs the program."""
     return (
         results.outcome is Outcome.GRADED
         and spec.name != PROGRAM  # which never started
@@ -124,7 +124,7 @@ def _gave_results(results: Results, assignment: Assignment, spec: PhaseSpec) -> 
 def _suspects(
     results: Results, plan: Plan, phases: Mapping[str, PhaseResult], named: _Named
 ) -> Iterator[tuple[PhaseSpec, Sequence[str]]]:
-    """Yield phases that may have ended for want of a program, and the names of such programs."""
+    """Yield phases that may have failed because programs are missing, and the programs' names."""
     if results.lost_nothing or results.outcome is Outcome.LIMIT:
         return
     for spec in plan.specs:
@@ -133,7 +133,7 @@ def _suspects(
             continue
         names: Sequence[str] = ()
         if spec.name == PROGRAM:
-            # What it printed went to the harness, which says how each run of it ended.
+            # Its output went to the harness, which reports how each run ended.
             ran = [test.output for test in results.tests]
             if ran and all(_NOT_STARTED in output for output in ran):
                 names = sorted(_commands_of(spec))
@@ -151,7 +151,7 @@ def _suspects(
 def _printed(
     spec: PhaseSpec, result: PhaseResult, outputs: list[str]
 ) -> tuple[list[str], list[str]]:
-    """Return names that a phase or its tests printed as not found: of its command, and of tools."""
+    """Return the commands and the tools that a phase or its tests printed as not found."""
     streams = [
         data[-_MAX_TEXT:].decode("utf-8", "replace") for data in (result.stdout, result.stderr)
     ]
@@ -167,7 +167,7 @@ def _printed(
 def _named(
     assignment: Assignment, tests: IO[bytes] | None, names: Collection[str]
 ) -> Sequence[str]:
-    """Return those of some names that are commands in the assignment or its files."""
+    """Return the names that are commands in the assignment or its files."""
     if not names:
         return []
     document = assignment.model_dump_json().replace("\\n", "\n").encode()
@@ -179,7 +179,7 @@ def _named(
 
 
 def _overlapping(tests: IO[bytes] | None) -> Iterator[bytes]:
-    """Yield parts of a stream that overlap, so that each word is whole in one of them."""
+    """Yield overlapping parts of a stream, so that each word is whole in one of them."""
     if tests is None:
         return
     tests.seek(0)
@@ -199,7 +199,7 @@ def _commands_of(spec: PhaseSpec) -> frozenset[str]:
 
 
 def _commands_in(text: bytes) -> frozenset[str]:
-    """Return the words that stand where a shell, a Makefile or a list of words has a program."""
+    """Return the words at positions where a shell, a Makefile or a list of words has a program."""
     return frozenset(match.decode() for match in _COMMAND.findall(text))
 
 

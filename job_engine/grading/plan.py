@@ -58,7 +58,7 @@ by less than that may have run on a busy machine, and are run a second time."""
 
 @dataclass(frozen=True)
 class ReportAccess:
-    """How a report command reaches the API, to add to the log of its own job."""
+    """The access of a report command to the API, for the log of its own job."""
 
     api_url: str
     job: str
@@ -74,7 +74,7 @@ class ReportAccess:
 
     @property
     def env(self) -> dict[str, str]:
-        """Variables that the command finds it by."""
+        """Environment variables with the API's address and the job's id."""
         return {"JOB_ENGINE_API_URL": self.api_url, "JOB_ENGINE_JOB": self.job}
 
 
@@ -94,7 +94,7 @@ class Plan:
         return with_companions(self.phases)
 
     def limits(self, phase: str) -> Limits:
-        """Return what the phase may use."""
+        """Return the phase's limits."""
         return next(spec.limits for spec in self.specs if spec.name == phase)
 
 
@@ -156,8 +156,8 @@ def _report(
 ) -> PhaseSpec:
     seen = Mount(tree=RESULTS, target=assignment.mounts.results, read_only=True)
     spec = _phase("report", report, assignment, flavour, (seen,), always=True)
-    # Not in the results: a `python3 -c` would import what the submission has put there, and
-    # that would have the token, and a way to the API for the tests that it has read.
+    # Not in the results: `python3 -c` would import modules that the submission has put there,
+    # which would then have the token, and could send the tests to the API.
     spec = replace(spec, workdir="/")
     return spec if access is None else replace(spec, reach=(*spec.reach, access.reach))
 

@@ -178,7 +178,7 @@ def _may_use(subject: Subject, image: str | None) -> bool:
     if image is not None and is_listed(allowed, [image]):
         return True
     if subject.identify is None:
-        # What a name stands for is known where it is run.
+        # The image behind a tag is known on the executor only.
         return image is None or "sha256:" not in image
     try:
         return is_listed(allowed, subject.identify(image))

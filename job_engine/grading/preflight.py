@@ -1,4 +1,4 @@
-"""What can be known to be wrong with grading's settings before a job needs them."""
+"""Checks of grading's settings at the start, before a job needs them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Checking an assignment on its reference solutions: each must get the expected marks.
+"""Checking an assignment on its reference solutions, each of which must get the expected score.
 
-`solutions/` beside the assignment has a directory for each. `model` must get every point,
-`empty` (made here, if it is not there) none, and any other what `expected.yaml` says:
+`solutions/` beside the assignment has a directory for each solution. `model` must get full score,
+`empty` (made here if it does not exist) none, and any other the score in `expected.yaml`:
 
     forgets-tabs: 7
     loops: {score: 0, verdict: time-limit}

@@ -1,4 +1,4 @@
-"""Receipts: what exactly was graded by what. Also checks that a replay matches its receipt."""
+"""Receipts: records of the exact inputs of a grading. Also checks a replay against its receipt."""
 
 from __future__ import annotations
 

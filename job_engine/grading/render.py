@@ -31,9 +31,9 @@ _STYLES: Final = {
 
 
 def safe(text: str, *, lines: int = _MAX_LINES) -> str:
-    """Return hostile text for a terminal: no escapes, no odd spaces, no end of lines.
+    """Return hostile text for a terminal, without escapes, unusual spaces and too many lines.
 
-    With `lines=1` it stays one line, and line breaks are shown like any control character.
+    With `lines=1` it is one line, in which line breaks are shown like any control character.
     """
     plain = _ANSI.sub("", text).expandtabs(4)
     if lines == 1:

@@ -58,7 +58,7 @@ def git_secret(source: GitSource, file: Path | None) -> GitSecret | None:
 
 
 def _lies_below(path: str, place: str) -> bool:
-    """Return whether a URL's path is `place` or below it, however a server interprets it."""
+    """Return whether a URL's path is `place` or below it, for any server's interpretation."""
     place = place.rstrip("/")
     plain = "%" not in path and posixpath.normpath(path) == path.rstrip("/")
     return not place or (plain and f"{path}/".startswith(f"{place}/"))

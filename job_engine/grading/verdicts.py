@@ -1,4 +1,4 @@
-"""Verdicts of phases: in words, as a summary, and after exceeding a time limit."""
+"""Verdicts of phases: as words, as a summary, and corrected for exceeded time limits."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Collector:
         self._files[parts] = _File(offset, size, executable)
 
     def link(self, raw: str, target: str) -> None:
-        """Add a symbolic link; where it points is judged in `finish`, when all names are known."""
+        """Add a symbolic link; `finish` checks its target, when all names are known."""
         parts = self._name(raw)
         self._claim(parts, raw)
         self._links[parts] = target
@@ -254,7 +254,7 @@ class Collector:
 
 
 class _Hashing:
-    """A writer that also hashes what passes."""
+    """A writer that also hashes the written bytes."""
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out

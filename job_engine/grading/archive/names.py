@@ -10,11 +10,11 @@ from job_engine.errors import ArchiveError
 
 MAX_NAME_BYTES: Final = 1024
 MAX_PART_BYTES: Final = 255
-"""What Linux file systems take for one component (NAME_MAX)."""
+"""Longest component of a path in Linux file systems, in bytes (NAME_MAX)."""
 MAX_DEPTH: Final = 32
 
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
-# Bidirectional overrides make `exe.c` of `c.exe` on a grader's screen.
+# Bidirectional overrides show `c.exe` as `exe.c` on a grader's screen.
 _BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
 
 
@@ -57,7 +57,7 @@ def clean_name(raw: str) -> tuple[str, ...]:
 
 
 def collision_key(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what two names share that some file system takes for the same."""
+    """Return a key that is equal for names which some file system does not distinguish."""
     return tuple(
         unicodedata.normalize("NFC", unicodedata.normalize("NFC", part).casefold())
         for part in parts

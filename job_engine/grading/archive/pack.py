@@ -27,10 +27,9 @@ _ZSTD_LEVEL: Final = 10
 def pack_directory(directory: Path, limits: ArchiveLimits | None = None) -> Unpacked:
     """Return the clean tar of a directory: same content and x bits, same bytes.
 
-    Names are sorted, times and owners zero, and nothing is compressed, since two
-    releases of a compressor differ: this stream is what an assignment is uploaded as,
-    and its digest names the assignment on every machine. Raises `ArchiveError` for
-    what `unpack` would refuse, so that it is reported before the upload.
+    Names are sorted, and times and owners are zero. It is not compressed, because releases of a
+    compressor differ. Assignments are uploaded in this form, and identified by its digest on all
+    machines. Raises `ArchiveError` for content that `unpack` would refuse, before an upload.
     """
     limits = limits or ArchiveLimits()
     if not directory.is_dir():

@@ -9,7 +9,7 @@ from typing import IO, Final
 from job_engine.errors import ArchiveError
 
 MAX_MEMORY_BYTES: Final = 128 * 2**20
-"""What a decompressor may take for its dictionary or window."""
+"""Most memory for a decompressor's dictionary or window, in bytes."""
 _CHUNK: Final = 64 * 1024
 
 
@@ -26,7 +26,7 @@ class XzReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill `buffer` with what comes out next; 0 at the end."""
+        """Read decompressed bytes into `buffer`; return their number, 0 at the end."""
         while True:
             if self._decoder.eof:
                 rest = self._decoder.unused_data or self._source.read(_CHUNK)

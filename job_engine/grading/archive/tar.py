@@ -18,7 +18,7 @@ from job_engine.grading.archive.names import show
 BLOCK: Final = 512
 _MAX_EXTENSION_BYTES: Final = 64 * 1024
 _EXTENSION_BYTES: Final = 1024
-"""Of extended headers, for each entry that an archive may have: they take long to read."""
+"""Most extended headers for each allowed entry, because they are slow to read."""
 _MAX_LENGTH_DIGITS: Final = 6
 _FILES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _EXTENSIONS: Final = (
@@ -35,7 +35,7 @@ _REFUSED: Final = {
 
 
 def collect_tar(stream: Readable, collector: Collector, limits: ArchiveLimits) -> None:
-    """Gather the members of a tar stream. Raises `ArchiveError`."""
+    """Collect the members of a tar stream. Raises `ArchiveError`."""
     extended: dict[str, str] = {}
     headers = extensions = 0
     while (info := _next_header(stream)) is not None:

@@ -66,7 +66,7 @@ def unpack(
 
 
 def is_plain(file: Path) -> bool:
-    """Whether a file is a submission by itself: no archive, and of no format that is refused."""
+    """Return whether a file is neither an archive nor in a format that is refused."""
     with file.open("rb") as opened:
         head = opened.read(BLOCK)
     starts = (b"PK\x03\x04", b"PK\x05\x06", *(magic for magic, _ in (*_OPENERS, *_NOT_TAKEN)))
@@ -77,7 +77,7 @@ def is_plain(file: Path) -> bool:
 
 
 def _opened(source: IO[bytes], head: bytes) -> IO[bytes]:
-    """Return the tar stream inside; raises `ArchiveError` for what is none."""
+    """Return the tar stream inside. Raises `ArchiveError` if there is none."""
     for magic, opener in _OPENERS:
         if head.startswith(magic):
             return opener(source)
@@ -92,7 +92,7 @@ def _opened(source: IO[bytes], head: bytes) -> IO[bytes]:
 
 
 def _old_tar(head: bytes) -> bool:
-    """Whether the checksum is that of a tar header from before ustar (V7)."""
+    """Return whether this is the header of a tar older than ustar (V7), by its checksum."""
     stored = head[148:156].strip(b"\0 ")
     total = sum(head[:148]) + 8 * 32 + sum(head[156:])
     try:

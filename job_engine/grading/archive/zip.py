@@ -36,7 +36,7 @@ _NOISE_NAMES: Final = (".DS_Store", "Thumbs.db")
 
 
 def collect_zip(source: IO[bytes], collector: Collector, limits: ArchiveLimits) -> None:
-    """Gather the members of a zip file. Raises `ArchiveError`."""
+    """Collect the members of a zip file. Raises `ArchiveError`."""
     _check_directory_size(source, limits)
     try:
         archive = zipfile.ZipFile(source)
@@ -105,7 +105,7 @@ def _check_extents(
 
 
 def _check_local_name(info: zipfile.ZipInfo, raw: bytes) -> None:
-    """Two names for one member are a trick to show one reader this and another that."""
+    """Refuse a member with two names, which different readers could choose differently."""
     encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
     if raw.decode(encoding, "backslashreplace") != info.orig_filename:
         raise ArchiveError(

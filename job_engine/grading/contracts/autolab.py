@@ -35,7 +35,7 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
     for name in sorted(names):
         data = read(name)
         if b"general:" not in data:
-            # Another tool's file, perhaps in YAML that `load` refuses.
+            # Perhaps another tool's file, in YAML that `load` refuses.
             continue
         lab, _ = load(data, name)
         general = lab.get("general") if isinstance(lab, Mapping) else None

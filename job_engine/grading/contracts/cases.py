@@ -1,4 +1,4 @@
-"""`cases:` of an assignment: inputs, expected outputs, and how they are compared."""
+"""The section `cases:` of an assignment: inputs, expected outputs, and their comparison."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from job_engine.grading.results.model import Visibility
 
 
 class Checker(StrictModel):
-    """How output is compared with the expected output; text alone is its kind."""
+    """The comparison of output with the expected output; a text alone is its kind."""
 
     kind: Literal["exact", "lines", "tokens", "floats", "custom", "kattis", "vpl"]
-    """`exact`: byte by byte. `lines`: but for spaces at ends of lines and empty lines at the
-    end. `tokens`: words between white space. `floats`: the same, numbers within a tolerance.
-    `custom`: a program of staff's. `kattis`: one that is the output validator of a problem
-    package (the Kattis problem package format, "Output Validators"). `vpl`: as Moodle's VPL does;
-    what is expected is JSON, with a list `outputs` and a `message`."""
+    """`exact`: byte by byte. `lines`: ignores white space at ends of lines and empty lines at the
+    end. `tokens`: compares words. `floats`: compares words, and numbers within a tolerance.
+    `custom`: a program of the assignment. `kattis`: the output validator of a problem package
+    (the Kattis problem package format, "Output Validators"). `vpl`: as Moodle's VPL does; the
+    expected output is JSON, with a list `outputs` and a `message`."""
     tolerance: float = Field(1e-6, ge=0, allow_inf_nan=False)
-    """Of `floats`: absolute, or relative to the expected number, whichever is more."""
+    """For `floats`: absolute, or relative to the expected number, whichever is larger."""
     ignore_case: bool = False
     command: Command | None = None
-    """Of `custom`: called with the names of three files: input, what was printed, what was
-    expected. Exit code 0 is right, 1, 2, 4 or 8 wrong, 7 the part (0 to 1) that it prints first;
-    any other is a failure of the assignment. The rest of what it prints is the message. Of
-    `kattis`: called with the files of input and expected output and a directory for feedback,
-    and the output as its input; 42 is right, 43 wrong, `teammessage.txt` the message, and
-    `score.txt` or `score_multiplier.txt`, where it writes one, the points or the fraction."""
+    """For `custom`: called with the names of three files: input, output, expected output. Exit
+    code 0 means right; 1, 2, 4 or 8 wrong; 7 partly right, by the fraction (0 to 1) that it
+    prints first; any other is a fault of the assignment. The rest of its output is the message.
+    For `kattis`: called with the files of input and expected output and a directory for
+    feedback, with the program's output on standard input. 42 means right, 43 wrong;
+    `teammessage.txt` is the message, and `score.txt` or `score_multiplier.txt`, if it exists,
+    has the points or the fraction."""
     build: Command | None = None
-    """Runs once, before the first case, to make what `command` needs."""
+    """Runs once, before the first case, to build the program of `command`."""
     interactive: bool = False
     """Of `kattis`: it runs beside the program, and the output of each is the other's input."""
 
@@ -57,7 +58,7 @@ class Interactor(StrictModel):
     one that it may write, what is expected. Its exit codes are those of a `custom` checker; if
     it accepts, and there is a checker, that judges what it wrote."""
     build: Command | None = None
-    """Runs once, before the first case, to make what `command` needs."""
+    """Runs once, before the first case, to build the program of `command`."""
 
 
 def _interactor(value: Any) -> Any:

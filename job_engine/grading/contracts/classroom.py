@@ -24,9 +24,9 @@ _WORKFLOWS: Final = tuple(
     f"{_DIRECTORY}{name}.{end}" for name in ("classroom", "autograding") for end in ("yml", "yaml")
 )
 FILES: Final = (_JSON, *_WORKFLOWS)
-"""Files that have the tests."""
+"""Files with the tests, in order of precedence."""
 ANY_WORKFLOW: Final = _DIRECTORY
-"""Where a course that names its workflow otherwise has it."""
+"""Directory of workflows with any other name."""
 _RUNNER: Final = "autograding"
 """Action that runs the tests of `autograding.json`."""
 _EXPRESSION: Final = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)

@@ -16,7 +16,7 @@ from job_engine.grading.fields import EnvName, RelativePath
 
 FILE: Final = "info.json"
 MAX_TIMEOUT_S: Final = 600
-"""What PrairieLearn allows at most."""
+"""PrairieLearn's own maximum."""
 _ENTRY_POINTS: Final = {
     "prairielearn/grader-c": "/cgrader/entrypoint.sh",
     "prairielearn/grader-python": "/python_autograder/run.sh",
@@ -27,14 +27,14 @@ _ENTRY_POINTS: Final = {
 
 
 class ExternalGrading(BaseModel):
-    """`externalGradingOptions` of a question's `info.json`; other keys are not looked at."""
+    """`externalGradingOptions` of a question's `info.json`; other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     image: str | None = None
     entrypoint: str | list[str] | None = None
     timeout: float = Field(30, gt=0, allow_inf_nan=False)
-    """Seconds; cut at 600, as there."""
+    """Seconds; at most 600, as in PrairieLearn."""
     enableNetworking: bool = False  # noqa: N815 - PrairieLearn's name
     environment: dict[EnvName, str | None] = {}
     """None: unset."""

@@ -1,4 +1,4 @@
-"""Making a bundle of a directory or an archive, ours or of another system's autograder.
+"""Making a bundle from a directory or an archive, in our format or another autograder's.
 
 A format is recognised by the files at its root; an `assignment.yaml` without phases adds to its
 settings or overrides them.
@@ -68,7 +68,7 @@ class BundleFormat:
     """Returns further files of the bundle, which are made of those that are there."""
 
     def matches(self, files: Set[str]) -> bool:
-        """Whether all marks are among a bundle's files."""
+        """Return whether all marks are among a bundle's files."""
         return all(_has(files, mark) for mark in self.marks)
 
 
@@ -193,7 +193,7 @@ def _has(files: Set[str], name: str) -> bool:
 
 
 def _is_ours(document: Mapping[str, Any], files: tuple[str, ...]) -> bool:
-    """Whether `assignment.yaml` is complete, with phases or our cases, whatever else is there."""
+    """Return whether `assignment.yaml` is complete: it has phases, or our own cases."""
     results = document.get("results")
     if document.get("contract") is None:
         return "phases" in document and isinstance(results, Mapping) and "format" in results
@@ -210,7 +210,7 @@ def _override(derived: Mapping[str, Any], document: Mapping[str, Any]) -> dict[s
 
 
 def _has_reference_solutions(files: tuple[str, ...]) -> bool:
-    """Whether `solutions/` is ours; graders of other systems may read a directory so named."""
+    """Return whether `solutions/` is ours; other systems' graders may use the same name."""
     ours = (f"{SOLUTIONS}/{MODEL}/", f"{SOLUTIONS}/{EXPECTED}")
     return any(file.startswith(ours) for file in files)
 

@@ -18,7 +18,7 @@ from job_engine.grading.contracts.source import Read
 from job_engine.grading.fields import StrictModel
 
 FILES: Final = ("config/config.json", "config.json")
-"""Where the configuration may be; the first one that is there counts."""
+"""Possible places of the configuration; the first one that exists is used."""
 MARKS: Final = (("config/config.json",), ("config.json", "test_output/"))
 _COMMENT: Final = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -34,7 +34,7 @@ METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
     "warnIfEmpty": {},
     "warnIfNotEmpty": {},
 }
-"""Methods of validation that are taken; those that are another's by another name say which."""
+"""Supported methods of validation; the value is the method that it is another name for."""
 _UNSUPPORTED: Final = (
     "containers",
     "dispatcher_actions",
@@ -54,7 +54,7 @@ Words = Annotated[list[str], BeforeValidator(_list)]
 
 
 class Validation(StrictModel):
-    """One check of a test's output; keys of looks are not read."""
+    """One check of a test's output; keys about presentation are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -67,7 +67,7 @@ class Validation(StrictModel):
     extra_student_output: bool = False
     one_of: bool = False
     deduction: float = Field(1.0, ge=0, le=1)
-    """Part of the test's points that it may take."""
+    """Fraction of the test's points that it may deduct."""
     failure_message: str = ""
 
 
@@ -83,9 +83,9 @@ class SubmittyTest(StrictModel):
     extra_credit: bool = False
     hidden: bool = False
     executable_name: Words = []
-    """Of `Compilation`: what it must have made."""
+    """For `Compilation`: files that it must have made."""
     actual_file: Words = []
-    """Of `FileCheck`: what must be there."""
+    """For `FileCheck`: files that must exist."""
     validation: Annotated[list[Validation], BeforeValidator(_list)] = []
 
 
@@ -96,13 +96,13 @@ class Submitty(StrictModel):
     time_s: float = Field(_MIN_TIME_S, gt=0, allow_inf_nan=False)
     """Of each command."""
     sources: Words = [f"**/*.{ending}" for ending in _SOURCES]
-    """Patterns of the files that a compilation may find where it makes its own."""
+    """Patterns of files that the compilation of a submission may already contain."""
 
 
 def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
     """Return the tests of a configuration, as keys of an assignment's document.
 
-    Raises `AssignmentError` for what cannot be read, and tests that need more than is there.
+    Raises `AssignmentError` for an invalid configuration, and for unsupported tests.
     """
     name = next(name for name in FILES if name in files)
     config = _config(read(name), name)
@@ -112,7 +112,7 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
             f"{name} asks for {', '.join(dict.fromkeys(problems))}, which is not taken. Call its "
             "tests from the test phase of an assignment.yaml (docs/assignments.md)."
         )
-    # Penalties for handing in often are the platform's.
+    # Penalties for many submissions are left to the platform.
     kept = [dict(test) for test in tests if "max_submissions" not in test]
     for test in kept:
         checks = test.get("validation") or []

@@ -25,29 +25,29 @@ RUN: Final = "vpl_run.sh"
 BUILD_SCRIPT: Final = "package_build.sh"
 """Builds the program of an activity without a `vpl_run.sh`."""
 VPL_PROGRAM: Final = "vpl_test"
-"""What the scripts make of the submission, beside it."""
+"""The program that the scripts build, beside the submission."""
 DIRECTORY: Final = "vpl-cases"
-"""Of the cases in the bundle, beside the activity's files."""
+"""Directory of the cases in the bundle, beside the activity's files."""
 _UNUSED: Final = re.compile(r"vpl_debug\.sh|.*\.(md|html?|pdf)|readme.*", re.IGNORECASE)
 _TAG: Final = re.compile(r"[^a-z]")
 _GRADE: Final = 100.0
 _SMALL_GRADE: Final = 10.0
-"""What an activity is worth whose reductions are plain numbers that do not add up to more."""
+"""Least full score of an activity whose reductions are plain numbers."""
 _MIN_TIME_S: Final = 2.0
 
 
 class Vpl(StrictModel):
-    """What a VPL activity has in Moodle, and not in its files."""
+    """Settings of a VPL activity that are in Moodle, not in its files."""
 
     grade_min: float = Field(0, allow_inf_nan=False)
     grade_max: float = Field(_GRADE, gt=0, allow_inf_nan=False)
     max_time_s: float = Field(60, gt=0, le=600, allow_inf_nan=False)
-    """Most that the evaluation may take."""
+    """Longest time of the evaluation, in seconds."""
 
 
 @dataclass
 class Case:
-    """One case, as `vpl_evaluate.cases` says it."""
+    """One case of `vpl_evaluate.cases`."""
 
     title: str = ""
     input: str = ""
@@ -81,7 +81,7 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
         },
     }
     if any(file != CASES and not _UNUSED.fullmatch(file) for file in files):
-        # What else there is lies beside the program when it is built and run.
+        # All other files are beside the program when it is built and run.
         return {"contract": "vpl", "cases": rules, "vpl": {"grade_max": total}}
     return {
         "contract": "cases",
@@ -119,7 +119,7 @@ def _rules(index: int, case: Case, total: float, count: int) -> dict[str, Any]:
 
 
 def _points(case: Case, total: float, count: int) -> float:
-    """Return what a wrong answer costs: a number, a percentage, or an equal share."""
+    """Return the points that a wrong answer costs: a number, a percentage, or an equal share."""
     told = number(case.reduction.removesuffix("%").strip())
     if told is None:
         return total / count
@@ -146,7 +146,7 @@ def _cases(read: Read) -> list[Case]:
 
 
 class _Reader:
-    """Reads the file line by line; texts go on until a tag that may follow, or an end of theirs."""
+    """Reads the file line by line; a text ends at its own end mark, or at a tag that may follow."""
 
     def __init__(self, text: str) -> None:
         self.cases: list[Case] = []
@@ -217,7 +217,7 @@ _MAY_FOLLOW: Final[Mapping[str, frozenset[str]]] = {
     "input": frozenset({"output", "gradereduction", "case"}),
     "output": frozenset({"input", "output", "gradereduction", "case"}),
 }
-"""Tags that end a text without an end of its own."""
+"""Tags that end a text without an end mark."""
 _SETTERS: Final[Mapping[str, str]] = {
     "gradereduction": "reduction",
     "failmessage": "message",

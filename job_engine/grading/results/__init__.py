@@ -1,9 +1,9 @@
-"""Results: one model that all formats are read into, and readers, one file a format.
+"""Results: one model for all formats, and a reader for each format.
 
-A reader gets what the test phase handed on (`TestOutput`) and returns a `Reading`; it
-raises `HarnessError` only when there is nothing that could be stored. Everything it
-reads is hostile: numbers that are none, text that drives terminals, structures that nest
-without end. A new format is a new file and a line in `formats.FORMATS`.
+A reader gets the output of the test phase (`TestOutput`) and returns a `Reading`. It raises
+`HarnessError` only if there is nothing that could be stored. All input is hostile: invalid
+numbers, terminal escapes, unlimited nesting. A new format is a new file and a line in
+`formats.FORMATS`.
 """
 
 from job_engine.grading.results.base import HarnessError, Reading, TestOutput

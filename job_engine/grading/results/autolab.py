@@ -1,7 +1,7 @@
-"""Autolab's autograders (Tango): what they print is feedback, its last line may be scores.
+"""Autolab's autograders (Tango): the output is feedback, and its last line may have the scores.
 
-The line is a JSON object: `{"scores": {"<problem>": <number>}, "scoreboard": [ … ]}`. Without
-one there is feedback and no score; the exit code says nothing.
+That line is a JSON object: `{"scores": {"<problem>": <number>}, "scoreboard": [ … ]}`. Without it
+there is feedback and no score; the exit code has no meaning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BARE_KEY: Final = re.compile(rb"([A-Za-z0-9]+):")
 
 
 def read_autolab(output: TestOutput) -> Reading:
-    """Read the last line of standard output; problems that it does not name score nothing."""
+    """Read the last line of standard output; problems that it does not name score 0."""
     notes = Notes()
     value = _last_line(output.stdout, notes)
     scores = value.get("scores")

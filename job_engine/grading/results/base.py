@@ -20,14 +20,14 @@ MAX_DOCUMENT_BYTES: Final = 4 * 2**20
 
 
 class HarnessError(GradingError):
-    """The tests gave no readable results: a matter for staff, not for the student."""
+    """The tests gave no readable results: a fault of the assignment, not of the student."""
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines of a text, which a line feed ends and nothing else.
+    """Return the lines of a text, split at line feeds only.
 
-    What `splitlines` takes for an end as well (a form feed, U+2028, …) may stand in a string of
-    JSON, or in what a harness repeats of a student's on a line of its own.
+    `splitlines` also splits at form feeds, U+2028 and others, which may occur in a JSON string,
+    or in student's output that a harness repeats.
     """
     return text.replace("\r\n", "\n").split("\n")
 
@@ -46,19 +46,19 @@ class TestOutput:
     stderr: bytes = b""
     exit_code: int | None = 0
     path: str | None = None
-    """Where the assignment says the results are; `-`: standard output."""
+    """The place of the results by the assignment; `-`: standard output."""
     full_score: float | None = None
     """Full score of the assignment, for formats without points."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Points of tests by name, for formats without points; 1 where none is given."""
     cut_short: bool = False
-    """Whether a limit or a signal ended the run: what it wrote may end anywhere."""
+    """Whether a limit or a signal ended the run, so that its results may be incomplete."""
 
     def lines(self, default: str) -> list[str]:
         """Return the lines of a results file that is written line by line.
 
-        The last one of a run that was cut short counts only when it is whole. Raises
-        `HarnessError` when there is no such file.
+        An incomplete last line of a run that was cut short is left out. Raises `HarnessError` if
+        there is no such file.
         """
         text = self.document(default)[:MAX_DOCUMENT_BYTES].decode("utf-8", "replace")
         if self.cut_short:
@@ -101,7 +101,7 @@ class Reading:
     images: list[Image] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     total_known: bool = True
-    """Whether `max_score` is that of all tests, not only of those that finished."""
+    """Whether `max_score` includes tests that did not finish."""
 
 
 class Reader(Protocol):

@@ -1,4 +1,4 @@
-"""Test cases of formats without points, turned into a reading."""
+"""Converting test cases of formats without points to a reading."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from job_engine.grading.results.hostile import Notes, clean_text
 from job_engine.grading.results.model import Status, TestResult, TextFormat
 
 MAX_CASES: Final = 5_000
-"""Cases that are kept; readers stop at one more, which says that there were others."""
+"""Most cases that are kept; readers stop after one more, which shows that there are others."""
 
 
 @dataclass(kw_only=True)
@@ -27,7 +27,7 @@ class Case:
 def reading_of(
     cases: list[Case], weights: Mapping[str, float], *, output: str = "", seconds: float = 0.0
 ) -> Reading:
-    """Give each case its weight, 1 where none is given; a skipped one counts for nothing."""
+    """Return a reading in which each case has its weight, by default 1; skipped ones have 0."""
     notes = Notes()
     if len(cases) > MAX_CASES:
         notes.add(f"only the first {MAX_CASES:,} tests kept")

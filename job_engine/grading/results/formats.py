@@ -1,4 +1,4 @@
-"""The table of result formats by name, from which assignments choose."""
+"""The table of result formats by name."""
 
 from __future__ import annotations
 

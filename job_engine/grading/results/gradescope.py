@@ -49,7 +49,7 @@ def read_gradescope(output: TestOutput) -> Reading:
 
 
 class Defaults:
-    """What the top level says of all tests."""
+    """Defaults for all tests, from the top level."""
 
     def __init__(self, top: Fields) -> None:
         self.visibility = _visibility(top, "visibility", Visibility.VISIBLE)
@@ -58,14 +58,14 @@ class Defaults:
 
 
 def _visibility(fields: Fields, key: str, default: Visibility) -> Visibility:
-    """Return who sees it; what cannot be read was meant to hide something."""
+    """Return the visibility; an invalid value means hidden."""
     return fields.choice(key, Visibility, default, wrong=Visibility.HIDDEN)
 
 
 def _totals(top: Fields, tests: list[TestResult]) -> tuple[float | None, float | None]:
     score = top.number("score")
     if score is None:
-        # Tests without one inform only, as Otter's summary of its public tests does.
+        # A test without a score is informational, such as Otter's summary of public tests.
         if all(test.score is None for test in tests):
             raise HarnessError("The results have neither a score nor one for any test.")
         score = sum(test.score for test in tests if test.score is not None)

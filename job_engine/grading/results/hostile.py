@@ -27,7 +27,7 @@ _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _ESCAPE: Final = re.compile(r"""\\(?:(["\\/bfnrtu])|(.))""", re.DOTALL)
 _MAX_DIGITS: Final = 300
 _MAX_NUMBER: Final = 1e300
-"""Of points: all of them together are still a finite number."""
+"""Greatest number of points: the sum of all is still finite."""
 
 
 class Notes:
@@ -47,11 +47,11 @@ class Notes:
 
 
 def read_object(data: bytes, notes: Notes, *, lenient: bool = False) -> dict[str, Any]:
-    """Parse a JSON object; raises `HarnessError` for what is none.
+    """Parse a JSON object. Raises `HarnessError` for anything else.
 
-    `lenient` lets pass what shell scripts put into texts, with a note: line ends as they
-    are, and a backslash before any character. Platforms in Ruby took the latter for years
-    (its json before 2.17.0 ignored the backslash).
+    `lenient` accepts two mistakes of shell scripts, with a note: line feeds inside texts, and a
+    backslash before any character. Platforms in Ruby accepted the latter for years (its json
+    before 2.17.0 ignored the backslash).
     """
     if len(data) > MAX_DOCUMENT_BYTES:
         raise HarnessError(f"The results are larger than {MAX_DOCUMENT_BYTES // 2**20} MiB.")
@@ -83,7 +83,7 @@ def clean_text(value: str, limit: int = MAX_TEXT) -> str:
 
 def decode(data: bytes, limit: int = MAX_TEXT) -> str:
     """Return printed bytes as text, keeping the end where the error usually is."""
-    # A byte that is no text is one character here, so that what is kept can be counted.
+    # An invalid byte becomes one character, so that the kept characters can be counted.
     kept = data[-4 * limit :].decode("utf-8", "surrogateescape")[-limit:]
     cut = len(data) - len(kept.encode("utf-8", "surrogateescape"))
     text = _UNSTORABLE.sub(_REPLACEMENT, kept)
@@ -91,7 +91,7 @@ def decode(data: bytes, limit: int = MAX_TEXT) -> str:
 
 
 class Fields:
-    """One JSON object, read field by field by the type that is wanted."""
+    """One JSON object, whose fields are read by the wanted type."""
 
     def __init__(self, value: dict[str, Any], notes: Notes, where: str) -> None:
         self._value = value
@@ -102,7 +102,7 @@ class Fields:
         return self._value.get(key) is not None
 
     def number(self, key: str) -> float | None:
-        """Return a finite number; text that says one counts, as some helpers write it."""
+        """Return a finite number, also from a text, as some helpers write it."""
         value = self._value.get(key)
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
@@ -116,7 +116,7 @@ class Fields:
         return None if number is None else min(max(number, -_MAX_NUMBER), _MAX_NUMBER)
 
     def text(self, key: str, limit: int = MAX_TEXT) -> str:
-        """Return a text; a number is one too, and anything else becomes its JSON."""
+        """Return a text; a number is converted, and any other value becomes its JSON."""
         value = self._value.get(key)
         if value is None:
             return ""
@@ -127,7 +127,7 @@ class Fields:
         return clean_text(_dump(value), limit)
 
     def choice(self, key: str, kind: type[E], default: E, wrong: E | None = None) -> E:
-        """Return one of an enum's values; what is none is `wrong`, or the default."""
+        """Return a member of an enum; `wrong`, or else the default, for an invalid value."""
         value = self._value.get(key)
         if value is None:
             return default
@@ -156,7 +156,7 @@ class Fields:
         return value[:limit]
 
     def data(self, key: str, limit: int) -> dict[str, Any]:
-        """Return an object as it is, if it is small and flat enough to store."""
+        """Return an object unchanged, if it is small and flat enough to store."""
         value = self._value.get(key)
         if value is None:
             return {}
@@ -185,7 +185,7 @@ def _parse(text: str, notes: Notes, *, strict: bool = True) -> Any:
 
 
 def _escape(found: re.Match[str]) -> str:
-    """Return an escape of JSON's as it is, and of any other only what was escaped."""
+    """Return a valid JSON escape unchanged; of any other, only the escaped character."""
     return found[0] if found[1] else found[2]
 
 

@@ -1,9 +1,9 @@
 """JUnit XML, as pytest, Maven, CTest, Go and many others write it.
 
-There is no schema that all of them follow: read are `testcase` elements wherever they
-stand, and in them `failure`, `error`, `skipped`, `system-out`; GoogleTest and CTest say in
-attributes alone that a test is disabled or was not run. The parser is expat with
-document types refused, so that there are no entities to expand or to fetch.
+They follow no common schema. `testcase` elements are read at any depth, and in them `failure`,
+`error`, `skipped` and `system-out`; GoogleTest and CTest mark disabled and skipped tests by
+attributes. The parser is expat, which refuses document types here, so that there are no entities
+to expand or fetch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read_junit(output: TestOutput) -> Reading:
     seconds = 0.0
     for document in documents:
         parser = _Parser()
-        # Of a document that was cut short, the cases that are closed are whole.
+        # In a document that was cut short, all closed cases are complete.
         cut = contextlib.suppress(HarnessError) if output.cut_short else contextlib.nullcontext()
         with cut:
             parser.feed(document)
@@ -55,7 +55,7 @@ def read_junit(output: TestOutput) -> Reading:
 
 
 class _Parser:
-    """Gathers test cases; what it keeps is bounded whatever the document holds."""
+    """Collects test cases, with bounded memory for any document."""
 
     def __init__(self) -> None:
         self.cases: list[Case] = []

@@ -1,7 +1,7 @@
 """The one model of results; its JSON is the `output` of a `grade` job.
 
-The names are those of Gradescope's `results.json`, which it extends by what the engine
-itself knows: the outcome, the verdict with whose fault it is, the phases and the receipt.
+Names are those of Gradescope's `results.json`, with additions of the engine: the outcome, the
+verdict and its fault, the phases and the receipt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Visibility(StrEnum):
 
 
 class TextFormat(StrEnum):
-    """How a text wants to be rendered."""
+    """The format of a text."""
 
     TEXT = "text"
     HTML = "html"
@@ -45,20 +45,20 @@ class Status(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How far the run got; the verdict says who is at fault."""
+    """How far the run got."""
 
     GRADED = "graded"
     """The tests ran to their end and gave results."""
     BUILD_FAILED = "build-failed"
     """The submission does not build; the score is 0."""
     LIMIT = "limit"
-    """The tests were ended by a limit or a signal; what had finished before counts."""
+    """The tests were ended by a limit or a signal; tests that had finished before count."""
     HARNESS_FAILED = "harness-failed"
-    """The tests gave no readable results: a matter for staff. There is no score."""
+    """The tests gave no readable results, so there is no score: a fault of the assignment."""
 
 
 class Stored(BaseModel):
-    """What is stored is immutable, and has no key but those it declares."""
+    """Base class of stored values: immutable; undeclared keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -102,7 +102,7 @@ class LeaderboardEntry(Stored):
 
 
 class PhaseSummary(Stored):
-    """How one phase went."""
+    """The summary of one phase."""
 
     name: str
     verdict: Verdict
@@ -113,22 +113,22 @@ class PhaseSummary(Stored):
     wall_time_s: float
     cpu_time_s: float
     peak_memory_bytes: int
-    """0 where the kernel does not tell."""
+    """0 if the kernel does not report it."""
     output: str = ""
-    """The end of what it printed."""
+    """The end of its output."""
     visibility: Visibility = Visibility.HIDDEN
 
 
 class Rerun(Stored):
-    """A run that was too slow by less than a tenth, and was therefore done once more."""
+    """The first run of tests that were too slow by less than a tenth, and so ran again."""
 
     wall_time_s: float
-    """What the first run's tests took."""
+    """Times of the tests in the first run."""
     cpu_time_s: float
 
 
 class Receipt(Stored):
-    """What exactly was graded by what, so that a score can be explained years later."""
+    """The exact inputs of a grading, so that a score can be explained years later."""
 
     assignment: str
     """Digest of the bundle, `sha256:<hex>`."""
@@ -146,10 +146,10 @@ class Receipt(Stored):
     tests: str = ""
     """Digest of the tests as the test phase sees them, `sha256:<hex>`."""
     images: dict[str, str] = {}
-    """What each phase ran in: `<kind>:sha256:<hex>`."""
+    """The image of each phase: `<kind>:sha256:<hex>`."""
     flavour: str = ""
     limits: dict[str, dict[str, int | float]] = {}
-    """What each phase was allowed: seconds, bytes, cores, counts."""
+    """The limits of each phase: seconds, bytes, cores, counts."""
     runtime: str = ""
     """Name and version of what made the sandbox."""
     kernel: str = ""
@@ -158,7 +158,7 @@ class Receipt(Stored):
     started: str = ""
     ended: str = ""
     attempts: int = 1
-    """Runs of the job up to this one, not counted those that were interrupted."""
+    """Number of this run of the job, from 1; interrupted runs are not counted."""
     interruptions: int = 0
     rerun: Rerun | None = None
     """Set where these are the results of a second run."""
@@ -169,7 +169,7 @@ class Results(Stored):
 
     outcome: Outcome
     verdict: FinalVerdict | None = None
-    """None: graded by an engine that knew none."""
+    """None: graded by a release without verdicts."""
     fault: Fault | None = None
     message: str
     """One line for a person."""
@@ -180,13 +180,13 @@ class Results(Stored):
     visibility: Visibility = Visibility.VISIBLE
     stdout_visibility: Visibility = Visibility.HIDDEN
     execution_time: float | None = None
-    """Seconds, as the harness tells or the test phase took."""
+    """Seconds, as reported by the harness, or the wall time of the test phase."""
     tests: list[TestResult] = []
     leaderboard: list[LeaderboardEntry] = []
     scoreboard: list[Any] = []
     """Columns of Autolab's scoreboard."""
     due: datetime | None = None
-    """When what is hidden until the due date is shown; None: never."""
+    """When tests that are hidden until the due date are shown; None: never."""
     withheld: bool = False
     """Whether tests, and with them the score, are hidden from the caller."""
     gradable: bool = True
@@ -194,7 +194,7 @@ class Results(Stored):
     format_errors: list[str] = []
     """Why it is not gradable, for the student."""
     grader_message: str = ""
-    """What the grader says of the whole, beside its output; may hold ANSI colours."""
+    """The grader's message on the whole submission; may contain ANSI colours."""
     images: list[Image] = []
     extra_data: dict[str, Any] = {}
     phases: list[PhaseSummary] = []
@@ -209,10 +209,9 @@ class Results(Stored):
 
     @property
     def lost_nothing(self) -> bool:
-        """Whether every point was scored, and no test failed.
+        """Whether it has full score, and no test failed.
 
-        Without a known maximum, a score of 0 has lost something, unless tests without points
-        have passed.
+        If the maximum is unknown, a score of 0 is not full, unless tests without points passed.
         """
         if self.outcome is not Outcome.GRADED or self.score is None:
             return False

@@ -1,7 +1,7 @@
 """PrairieLearn's `results.json` of an external grader ("External grading", "Grading result").
 
-Its success rule: exit code 0 and readable results of at most 1 MiB; else they are dropped and
-the submission is not gradable, which costs no attempt.
+As there, exit code 0 and readable results of at most 1 MiB are required; otherwise the results
+are ignored and the submission is not gradable, which costs no attempt.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The simplest format: exit code 0 is full score, any other none; output is feedback."""
+"""The simplest format: exit code 0 is full score, any other 0; the output is feedback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from job_engine.grading.results.model import TextFormat
 
 
 def read_stdout(output: TestOutput) -> Reading:
-    """Judge by the exit code; worth 1 point unless the assignment says otherwise."""
+    """Read the exit code; full score is 1 unless the assignment sets another one."""
     full = 1.0 if output.full_score is None else output.full_score
     return Reading(
         score=full if output.exit_code == 0 else 0.0,

@@ -1,8 +1,8 @@
 """Streamed results: a line with a JSON object for each finished test.
 
-The keys of a test are those of Gradescope's `results.json`. A line without `name`, usually
-the first, says of all tests: `planned` (how many there will be), `max_score` (what they are
-worth together). What a run that was cut short had written before counts.
+The keys of a test are those of Gradescope's `results.json`. A line without `name`, usually the
+first, is about all tests: `planned` is their number, `max_score` their total. Lines written
+before a run was cut short count.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DEFAULT_PATH: Final = "tests.jsonl"
 
 
 class TestStream:
-    """Reads such lines one by one, as they come."""
+    """Parses such lines one by one."""
 
     __test__ = False
 
@@ -31,7 +31,7 @@ class TestStream:
         self._defaults = Defaults(Fields({}, self.notes, ""))
 
     def feed(self, line: str) -> TestResult | None:
-        """Take one line; return the test that it tells of, if it is one."""
+        """Parse a line; return its test, or None if it has none."""
         if not line.strip() or len(self.tests) > MAX_TESTS:
             return None
         try:

@@ -33,7 +33,7 @@ def read_tap(output: TestOutput) -> Reading:
             bailed = line
             break
         elif len(cases) > MAX_CASES:
-            # Not even looked at: a case takes a hundred times the memory of its line.
+            # Not parsed, because a case takes a hundred times the memory of its line.
             continue
         elif test := _TEST.fullmatch(line):
             cases.append(_case(test, len(cases) + 1))
@@ -48,14 +48,14 @@ def read_tap(output: TestOutput) -> Reading:
 
 
 class TapStream:
-    """Reads TAP line by line as it comes; what stands below a test line is not waited for."""
+    """Parses TAP line by line; lines that belong to a test but follow it are ignored."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights = weights
         self._count = 0
 
     def feed(self, line: str) -> TestResult | None:
-        """Return the test that a line tells of, if it is one."""
+        """Return the test of a line, or None if it has none."""
         test = _TEST.fullmatch(line)
         if test is None or self._count >= MAX_CASES:
             return None
