@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -127,15 +129,17 @@ def _remedy(record: logging.LogRecord) -> str | None:
 class RepeatFilter(logging.Filter):
     """Passes an equal warning or error once in `every_s` seconds.
 
-    Otherwise an operation that is retried until an operator acts would fill the disk.
+    Otherwise an operation that is retried until an operator acts would fill the disk. Goes by a
+    monotonic clock: a wall clock that is put back by an hour would silence it for that hour.
     """
 
-    def __init__(self, every_s: float) -> None:
+    def __init__(self, every_s: float, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._every_s = every_s
+        self._monotonic_s = monotonic_s
         self._lock = threading.Lock()
         self._logged_at: dict[str, float] = {}
-        self._pruned_at = 0.0
+        self._pruned_at = -math.inf
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter`."""
@@ -145,7 +149,7 @@ class RepeatFilter(logging.Filter):
         if not record.exc_info:
             # The same error of many requests is one problem, but each traceback is a defect.
             fields.pop("request_id", None)
-        line, now = f"{record.name} {record.getMessage()} {fields}", record.created
+        line, now = f"{record.name} {record.getMessage()} {fields}", self._monotonic_s()
         with self._lock:
             if now - self._pruned_at >= self._every_s:
                 self._logged_at = {

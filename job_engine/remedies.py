@@ -90,6 +90,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "not answer: `error` says it.",
     "store.commit_failed": "Nothing of it was stored, and whoever asked was told so. See `error`: "
     "a full disk needs space, a database that is away has to come back.",
+    "store.stalled": "Whoever writes waits, and probes are answered 503. See who else has the "
+    "database (SQLite: `fuser store.sqlite`; PostgreSQL: locks in pg_stat_activity), and whether "
+    "its disk answers. Nothing that was answered is lost.",
     "api.exit": "The database hung, and what hangs in it cannot be stopped. What was answered is "
     "stored. See why it does not answer, then start the API again.",
     "engine.waits": "An engine that was killed had this directory, and parts of it still end. "

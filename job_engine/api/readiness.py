@@ -8,8 +8,11 @@ from collections.abc import Callable
 from typing import Final
 
 from job_engine.errors import JobEngineError
+from job_engine.log import get_logger
 from job_engine.store.base import Database
 from job_engine.store.counters import write_probe
+
+log = get_logger(__name__)
 
 PATIENCE_S: Final = 2.0
 """Seconds for the store's writer to answer: longer than any batch, shorter than a probe waits."""
@@ -40,7 +43,10 @@ class Readiness:
             done = self._database.submit(write_probe)
             # A cancelled probe is not run later, so a store that hangs does not collect them.
             await asyncio.wait_for(asyncio.wrap_future(done), PATIENCE_S)
-        except (JobEngineError, TimeoutError):
+        except TimeoutError:
+            log.warning("store.stalled", waited_s=PATIENCE_S)
             return False
+        except JobEngineError:
+            return False  # the store has logged why
         self._until_s = self._monotonic_s() + KEPT_S
         return True

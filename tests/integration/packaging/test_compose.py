@@ -47,6 +47,12 @@ def test_executors_have_time_to_drain(services: dict[str, Any]) -> None:
         assert int(grace[:-1]) > drain_s
 
 
+def test_services_are_not_killed_within_their_own_grace(services: dict[str, Any]) -> None:
+    for name in ("api", "distributor"):
+        grace = services[name]["stop_grace_period"]
+        assert int(grace.removesuffix("s")) > 10  # docs/operator.md, "Stopping"
+
+
 def test_only_executors_have_the_socket(services: dict[str, Any]) -> None:
     having = {name for name, service in services.items() if SOCKET in service["volumes"]}
     assert having == set(EXECUTORS)
