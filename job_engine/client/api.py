@@ -6,12 +6,13 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
 
-from job_engine.client.credentials import login_credentials
+from job_engine.client.credentials import login_credentials, replaced_credentials
 from job_engine.client.jobs import Job
 from job_engine.client.retries import IDEMPOTENCY_KEY
 from job_engine.client.services import ServiceCalls
@@ -38,10 +39,14 @@ class Api(ServiceCalls):
 
     @classmethod
     def from_settings(cls, settings: ConnectionSettings) -> Api:
-        """Make a client that logs in with the key of these settings."""
+        """Make a client that logs in with the key of these settings.
+
+        A key that is refused is looked up again, so that it can be replaced in its file.
+        """
         return cls(
             settings.api_url,
             credentials=login_credentials(settings),
+            reread=partial(replaced_credentials, settings),
             insecure=settings.api_insecure,
             retry_s=settings.api_retry_s,
         )

@@ -31,3 +31,11 @@ def login_credentials(settings: ConnectionSettings) -> dict[str, str] | None:
             f"The credentials file {settings.credentials_file} has to hold "
             '{"key": "credential/…", "secret": "…"}, and nothing else can be read in it.'
         ) from error
+
+
+def replaced_credentials(settings: ConnectionSettings) -> dict[str, str] | None:
+    """Do as `login_credentials`, but return None while the file cannot be read."""
+    try:
+        return login_credentials(settings)
+    except ConfigurationError:
+        return None  # it is being replaced; the next refusal looks again

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import requests
 from nuvla.api.api import Api as NuvlaApi
-from nuvla.api.api import NuvlaError, SessionStore
+from nuvla.api.api import NuvlaError, SessionStore, to_login_params
 from pydantic import BaseModel, ValidationError
 from requests.adapters import HTTPAdapter
 
@@ -29,12 +29,18 @@ from job_engine.client.retries import (
     retry,
 )
 from job_engine.errors import ApiUnavailableError
+from job_engine.log import get_logger
+
+log = get_logger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 3.05
 REQUEST_TIMEOUT_S: Final = (CONNECT_TIMEOUT_S, 15.0)
 """Seconds to connect, and to wait for the next byte, for the engine's own calls."""
 
 CHUNK: Final = 1 << 16
+
+_LOGIN_REFUSED: Final = frozenset({401, 403, PUT_OFF})
+"""Answers to a login with a key that is wrong, or was wrong too often."""
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -64,6 +70,20 @@ class _Session(SessionStore):  # type: ignore[misc]
 
     timeout_s: float
     verify: bool | str
+    reread: Callable[[], Mapping[str, str] | None] | None = None
+    """Returns the credentials as they are now."""
+
+    def cimi_login(self, login_params: dict[str, str]) -> requests.Response | None:
+        """Log in; if that is refused and the credentials were replaced, with the new ones."""
+        reply: requests.Response | None = super().cimi_login(login_params)
+        if reply is None or reply.status_code not in _LOGIN_REFUSED or self.reread is None:
+            return reply
+        renewed = to_login_params(dict(self.reread() or {}))
+        if not renewed or renewed == login_params:
+            return reply
+        log.info("credentials.renewed", key=renewed.get("key"))
+        newer: requests.Response | None = super().cimi_login(renewed)
+        return newer
 
     def settle_environment(self, url: str) -> None:
         """Read proxies and certificate authorities from the environment, once.
@@ -89,6 +109,7 @@ class Transport(NuvlaApi):  # type: ignore[misc]
     Args:
         endpoint: the API's address, without `/api`.
         credentials: `key` and `secret`, or `username` and `password`; None: log in yourself.
+        reread: returns the credentials as they are now; called when a login is refused.
         insecure: accept any certificate.
         retry_s: seconds in all for which a request is retried; 0: never.
         timeout_s: seconds to wait for the answer to one request.
@@ -104,6 +125,7 @@ class Transport(NuvlaApi):  # type: ignore[misc]
         endpoint: str,
         *,
         credentials: Mapping[str, str] | None = None,
+        reread: Callable[[], Mapping[str, str] | None] | None = None,
         insecure: bool = False,
         retry_s: float = 30.0,
         timeout_s: float = 60.0,
@@ -119,6 +141,7 @@ class Transport(NuvlaApi):  # type: ignore[misc]
         )
         login = self.session.login_params
         self.session = _Session(endpoint, False, None, True, login)
+        self.session.reread = reread
         self.session.verify = not insecure
         self.session.settle_environment(endpoint)
         self.session.timeout_s = timeout_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from nuvla.api.api import NuvlaError
 from job_engine.client import Api, RefusedError, UnansweredError
 from job_engine.client.retries import is_repeatable
 from job_engine.errors import ApiError, ApiUnavailableError
+from job_engine.settings import ConnectionSettings
 from tests.unit.client.scripted import Drop, Hang, Say, Scripted
 
 JOB = "job/0a1b"
@@ -212,3 +214,22 @@ def test_passwords_kept_for_other_programs_are_not_sent(
     with Scripted(FOUND) as server:
         client(server).search("job")
     assert "authorization" not in {name.lower() for name in server.asked[0].headers}
+
+
+def test_a_key_that_was_replaced_in_its_file_needs_no_restart(tmp_path: Path) -> None:
+    file = tmp_path / "executor.json"
+    file.write_text('{"key": "credential/old", "secret": "1"}')
+    refused = Say(403, {"status": 403, "message": "no"})
+    made = Say(201, {"status": 201, "resource-id": "session/1"})
+    with Scripted(*[refused] * 6, made, FOUND) as server:
+        settings = ConnectionSettings(api_url=server.url, credentials_file=file)
+        api = Api.from_settings(settings)
+        with pytest.raises(RefusedError):
+            api.search("job")  # the file is as it was
+        file.unlink()
+        with pytest.raises(RefusedError):
+            api.search("job")
+        file.write_text('{"key": "credential/new", "secret": "2"}')
+        api.search("job")
+    logins = [json.loads(a.body)["template"]["key"] for a in server.asked if "session" in a.path]
+    assert logins == ["credential/old"] * 3 + ["credential/new"]
