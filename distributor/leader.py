@@ -206,8 +206,9 @@ class ActionLeader(Duty):
         if adopt:
             gone += self._renamed([item for item in recorded if item.entry in there])
         for start in range(0, len(gone), BATCH):
-            cleared = self._api.cleared(gone[start : start + BATCH])
-            log.warning("entries.gone", action=self._action, cleared=sum(cleared))
+            # None is cleared of jobs that ended between the two readings.
+            if cleared := sum(self._api.cleared(gone[start : start + BATCH])):
+                log.warning("entries.gone", action=self._action, cleared=cleared)
         if adopt:
             self._adopt(sorted(there - {item.entry for item in recorded}))
         self._description = next(
