@@ -41,6 +41,7 @@ from job_engine.api.routes import (
     job_stream,
     messages,
     metrics,
+    submissions,
     webhooks,
 )
 from job_engine.api.routes.cimi import cimi_routes
@@ -77,6 +78,7 @@ _CORS_RESPONSE_HEADERS: Final = (
 
 ROUTERS: Final = (
     job_stream.router,
+    submissions.router,
     messages.executors,
     messages.distributors,
     health.router,

@@ -15,7 +15,7 @@ from typing import Final
 from job_engine.api.access import project
 from job_engine.api.call import Call, Reply
 from job_engine.api.errors import PreconditionFailedError
-from job_engine.api.identity import SUBMITTER
+from job_engine.api.identity import STUDENT, SUBMITTER
 from job_engine.model.acl import Right
 from job_engine.store.base import Document
 
@@ -35,7 +35,8 @@ def etag_of(call: Call, seen: Document, held: Right) -> str:
     # These decide which `operations` the document has.
     who = call.who
     acts_as_device = who.active_claim.startswith("nuvlabox/")
-    content = [seen, int(held), who.is_admin, SUBMITTER in who, acts_as_device]
+    own = STUDENT in who.claims and seen.get("created-by") == who.creator
+    content = [seen, int(held), who.is_admin, SUBMITTER in who, acts_as_device, own]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return f'"{blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()}"'
 

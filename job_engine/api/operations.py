@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from job_engine.api.identity import SUBMITTER, Identity
+from job_engine.api.identity import STUDENT, SUBMITTER, Identity
 from job_engine.model import JobState
 from job_engine.model.acl import EDIT, Right
 from job_engine.store.base import Document
@@ -17,7 +17,7 @@ def job_operations(document: Document, held: Right, who: Identity) -> Operations
     offered = [
         ("edit", bool(held & EDIT)),
         ("delete", Right.DELETE in held),
-        ("cancel", manages and not state.is_final),
+        ("cancel", (manages and not state.is_final) or takes_back(document, held, who)),
         ("timeout", manages and who.is_admin and state is JobState.RUNNING),
         (
             "get-context",
@@ -30,6 +30,20 @@ def job_operations(document: Document, held: Right, who: Identity) -> Operations
         ),
     ]
     return links(document["id"], [name for name, allowed in offered if allowed])
+
+
+def takes_back(document: Document, held: Right, who: Identity) -> bool:
+    """Return whether a student may cancel a job: their own, until it has started.
+
+    As it runs they see what becomes of it, and could undo what they do not like.
+    """
+    return (
+        STUDENT in who.claims
+        and document.get("created-by") == who.creator
+        and document["state"] == JobState.QUEUED
+        and "started" not in document
+        and Right.VIEW_DATA in held
+    )
 
 
 def common_operations(document: Document, held: Right, who: Identity) -> Operations:

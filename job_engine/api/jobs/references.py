@@ -21,7 +21,7 @@ from job_engine.api.access import rights
 from job_engine.api.call import Call
 from job_engine.api.schema import invalid
 from job_engine.errors import NotFoundError
-from job_engine.model.acl import VIEW
+from job_engine.model.acl import STAFF, VIEW, Right
 from job_engine.store.base import Document
 
 ATTRIBUTE: Final = "blob"
@@ -43,6 +43,22 @@ def check_blobs(call: Call, payload: str | None) -> None:
             raise invalid(
                 [f"payload: there is no upload {name} of yours; send it to /api/blob first"]
             ) from None
+
+
+def handed_in(call: Call, document: Document, held: Right) -> Document:
+    """Return the upload that a job's payload names: the archive that was handed in.
+
+    It was its creator's, or they could not have named it; `held` are the caller's rights on
+    the job, which make it the staff's to read. Anybody else finds their own uploads only.
+    Raises `NotFoundError`, which does not reveal whether somebody else has such bytes.
+    """
+    owners = {*call.who.claims, *([document["created-by"]] if held & STAFF else [])}
+    _, digest = next(_named(document.get("payload")), ("", ""))
+    try:
+        # Not those of others, whatever somebody has edited the payload to name.
+        return call.services.store.blobs.get(digest, owners)
+    except NotFoundError:
+        raise NotFoundError(f"{document['id']} has no upload that you may read") from None
 
 
 class Parents:

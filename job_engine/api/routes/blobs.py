@@ -27,6 +27,7 @@ from job_engine.api.types.blob import visible_blob
 from job_engine.errors import JobEngineError
 from job_engine.log import bound_field
 from job_engine.model.acl import USER
+from job_engine.store.base import Document
 from job_engine.store.blob_files import Incoming
 
 router = APIRouter(prefix="/api/blob", tags=["blob"])
@@ -113,7 +114,7 @@ async def _upload(request: Request, services: Services, who: Identity, limit: in
     )
 
 
-_CONTENT: Final[Responses] = {
+CONTENT: Final[Responses] = {
     200: answer(200, _BYTES, OCTET_STREAM),
     304: answer(304, None),
     **{int(status): said for status, said in errors([404], body=False).items()},
@@ -125,7 +126,7 @@ _CONTENT: Final[Responses] = {
     "/{digest}/content",
     summary="Download the bytes.",
     response_class=FileResponse,
-    responses=_CONTENT,
+    responses=CONTENT,
 )
 async def content(digest: str, request: Request, services: Shared, who: Caller) -> Response:
     """Stream the bytes to their owner, an executor or an admin."""
@@ -134,7 +135,12 @@ async def content(digest: str, request: Request, services: Shared, who: Caller) 
 
 
 def _file(call: Call, digest: str) -> Response:
-    document = visible_blob(call, f"blob/{digest}")
+    return file_of(call, visible_blob(call, f"blob/{digest}"))
+
+
+def file_of(call: Call, document: Document) -> Response:
+    """Return the answer with the bytes of an upload that the caller may read."""
+    digest = str(document["digest"]).removeprefix("sha256:")
     headers = {"ETag": f'"{digest}"', **REVALIDATE}  # the bytes of a digest never change
     if knows(call, headers["ETag"]):
         return Response(status_code=304, headers=headers)

@@ -21,6 +21,7 @@ from tests.contract.access.test_verdicts import (
 from tests.unit.api.support import ADMIN, refused
 
 STUDENT: Final = "student"
+MATES: Final = ["user/student", "user/classmate"]
 FILES: Final = {"files": {"solution.py": "print(42)"}}
 
 
@@ -158,6 +159,83 @@ def test_a_version_that_is_published_later_is_not_what_is_run(world: World) -> N
     job = job_of(world, name)
     publish(world, name, shared=False)
     assert json.loads(world.api.get(job, ADMIN)["payload"])["assignment"] == digest
+
+
+def test_what_waits_can_be_taken_back_by_who_handed_it_in(world: World, assignment: str) -> None:
+    job = job_of(world, assignment)
+    offered = [{"rel": "cancel", "href": f"{job}/cancel"}]
+    assert world.api.get(job, WHO[STUDENT])["operations"] == offered
+    classmate = WHO[STUDENT].replace("user/student", "user/classmate")
+    world.api(ADMIN, "PUT", job, {"acl": {"owners": ["group/nuvla-admin"], "view-data": MATES}})
+    assert "operations" not in world.api.get(job, classmate)
+    refused(world.api(classmate, "POST", f"{job}/cancel"), 403, "invalid credentials")
+    refused(world.api(WHO[STUDENT], "POST", f"{job}/timeout"), 403, "invalid credentials")
+    refused(world.api(WHO[STUDENT], "DELETE", job), 403, "invalid credentials")
+
+    ended = world.api(WHO[STUDENT], "POST", f"{job}/cancel").json()
+    assert (ended["state"], "acl" in ended, "started" in ended) == ("CANCELED", False, False)
+    assert "operations" not in world.api.get(job, WHO[STUDENT])
+    refused(world.api(WHO[STUDENT], "POST", f"{job}/cancel"), 403, "invalid credentials")
+    refused(world.api(WHO[STUDENT], "POST", f"{job}/resubmit"), 403, "invalid credentials")
+
+
+@pytest.mark.parametrize("again", ["RUNNING", "QUEUED"])
+def test_what_has_started_cannot_be_undone(world: World, assignment: str, again: str) -> None:
+    """Nor once it waits for its next attempt: they have seen some of the first."""
+    job = job_of(world, assignment)
+    for state in ("RUNNING", again):
+        assert world.api(ADMIN, "PUT", job, {"state": state}).status_code == 200
+    assert "operations" not in world.api.get(job, WHO[STUDENT])
+    refused(world.api(WHO[STUDENT], "POST", f"{job}/cancel"), 403, "invalid credentials")
+    assert world.api.get(job, ADMIN)["state"] == again
+
+
+def archive_of(world: World, who: str, job: str) -> Any:
+    return world.api(who, "GET", f"{job}/submission")
+
+
+def test_who_judges_it_reads_the_archive(world: World, assignment: str) -> None:
+    blob = world.blob(STUDENT)
+    payload = {"assignment": assignment, "submission": {"archive": {"blob": blob}}}
+    job = job_of(world, assignment, payload=payload)
+    content = world.api(WHO[STUDENT], "GET", f"{blob}/content").content
+    for role in ("teacher", STUDENT, "admin"):
+        reply = archive_of(world, WHO[role], job)
+        assert (reply.status_code, reply.content) == (200, content), role
+        assert "attachment" in reply.headers["content-disposition"]
+    assert world.api(WHO["teacher"], "HEAD", f"{job}/submission").status_code == 200
+    tag = {"If-None-Match": reply.headers["etag"]}
+    assert world.api(WHO["teacher"], "GET", f"{job}/submission", headers=tag).status_code == 304
+    # By the job alone: the upload stays its owner's.
+    refused(world.api(WHO["teacher"], "GET", f"{blob}/content"), 404, "not found")
+    for role in ("anonymous", "user", "submitter", "member", "executor", "distributor"):
+        refused(archive_of(world, WHO[role], job), 403, "invalid credentials")
+
+    shared = {"owners": ["group/nuvla-admin"], "view-data": MATES, "manage": ["user/member"]}
+    world.api(ADMIN, "PUT", job, {"acl": shared})
+    classmate = WHO[STUDENT].replace("user/student", "user/classmate")
+    refused(archive_of(world, classmate, job), 404, "no upload that you may read")
+    refused(archive_of(world, WHO["member"], job), 403, "invalid credentials")
+
+
+def test_no_job_shows_its_staff_what_its_creator_did_not_upload(world: World) -> None:
+    theirs, mine = world.blob(STUDENT), world.blob("submitter")
+    who = WHO["submitter"]
+    told = {"note": theirs, "files": {"x": theirs.partition("/")[2]}}
+    job = world.api.add_job(who, payload=json.dumps(told))
+    refused(archive_of(world, who, job), 404, "no upload that you may read")
+    # Not by an edit either, which an admin let somebody make.
+    job = world.api.add_job(who, payload=json.dumps({"blob": mine}))
+    editor = {"owners": ["group/nuvla-admin"], "edit-data": ["user/edit-data"]}
+    world.api(ADMIN, "PUT", job, {"acl": editor})
+    assert archive_of(world, WHO["edit-data"], job).status_code == 200
+    changed = world.api(WHO["edit-data"], "PUT", job, {"payload": json.dumps({"blob": theirs})})
+    assert changed.status_code == 200
+    refused(archive_of(world, WHO["edit-data"], job), 404, "no upload that you may read")
+    for payload in (None, "text", '{"blob": "sha256:0"}'):
+        job = world.api.add_job(who, **({"payload": payload} if payload else {}))
+        refused(archive_of(world, who, job), 404, "no upload that you may read")
+    refused(archive_of(world, who, "job/none"), 404, "job/none not found")
 
 
 def test_who_acts_as_all_students_shows_their_work_to_none_of_them(
