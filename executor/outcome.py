@@ -15,6 +15,7 @@ from job_engine.errors import (
     GradingError,
     Interruption,
     JobEngineError,
+    RepositoryAwayError,
     SandboxRefusedError,
     TimedOut,
 )
@@ -112,6 +113,8 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: flo
             return Outcome(kind=ReportKind.RELEASE)
         case ApiUnavailableError():
             return Outcome(disposal=Disposal.RELEASE)
+        case RepositoryAwayError():
+            return _fault(error, attempts + 1, retry, luck)
         case TimedOut() | ActionFailedError() | GradingError() | SandboxRefusedError():
             return _failed(error, str(error))
         case _:
@@ -120,16 +123,18 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: flo
 
 def _fault(error: BaseException, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
     reason = cut(str(error) if isinstance(error, JobEngineError) else repr(error), MAX_REASON_CHARS)
+    # A repository's host that is away is nobody's here.
+    whose = "" if isinstance(error, RepositoryAwayError) else "of the platform "
     if attempts >= retry.max_attempts:
         return _failed(
             error,
-            f"A fault of the platform ({verdict_of(error)}): given up after {attempts} attempts. "
+            f"A fault {whose}({verdict_of(error)}): given up after {attempts} attempts. "
             f"The last one ended with: {reason}",
         )
     delay_s = round(retry.delay_s(attempts, luck), 3)
     return Outcome(
         kind=ReportKind.RETRY,
-        message=f"A fault of the platform ({verdict_of(error)}): attempt {attempts} broke and is "
+        message=f"A fault {whose}({verdict_of(error)}): attempt {attempts} broke and is "
         f"repeated in {delay_s:g} s: {reason}",
         retry_after_s=delay_s,
     )

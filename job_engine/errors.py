@@ -133,6 +133,10 @@ class SubmissionError(GradingError):
     """The submission cannot be fetched or read."""
 
 
+class RepositoryAwayError(SubmissionError):
+    """The repository's host does not answer, or answers that it is in trouble."""
+
+
 class ReplayRefusedError(GradingError):
     """What was graded once cannot be had again as it was."""
 

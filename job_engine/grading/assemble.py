@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from job_engine.errors import SandboxError, SubmissionError
+from job_engine.errors import RepositoryAwayError, SandboxError, SubmissionError
 from job_engine.grading.assignment import Assignment
-from job_engine.grading.clone import MISSING_FILES
+from job_engine.grading.clone import MISSING_FILES, is_away
 from job_engine.grading.plan import PROGRAM, RESULTS, Plan
 from job_engine.grading.results import (
     HarnessError,
@@ -96,7 +96,8 @@ def clone_error(result: PhaseResult, plan: Plan, git: GitSource) -> SubmissionEr
     if result.exit_code == MISSING_FILES:
         return SubmissionError(f"The repository lacks files that the assignment needs: {output}")
     what = f"the commit {git.commit}" if git.commit else f"'{git.wanted}'"
-    return SubmissionError(
+    kind = RepositoryAwayError if is_away(result.stderr) else SubmissionError
+    return kind(
         f"Cannot fetch {what} of {git.url}. Check that the repository exists, may be read, and "
         f"has it. git said: {output}"
     )

@@ -16,6 +16,16 @@ from job_engine.sandbox.base import WORKSPACE, Limits, Mount, PhaseSpec, Reach
 MISSING_FILES: Final = 66
 """Exit code of the script when the repository lacks files that the assignment expects."""
 
+_AWAY: Final = re.compile(
+    rb"^(?:fatal|error): .*(?:returned error: (?:429|5\d\d)|from proxy after CONNECT"
+    rb"|CONNECT tunnel failed|Could not resolve host|Failed to connect|Connection (?:reset|refused)"
+    rb"|timed out|Empty reply from server|RPC failed|hung up unexpectedly"
+    rb"|certificate (?:is not yet valid|has expired))",
+    re.MULTILINE,
+)
+"""What git and curl say where the same request may succeed a while later, or on another executor
+whose clock is right. What the server itself prints is not read: git puts `remote:` before it."""
+
 _COMMIT: Final = re.compile(rb"^([0-9a-f]{40}|[0-9a-f]{64})$", re.MULTILINE)
 
 # git starts the credential helper with a pipe as standard input, so the phase's own input is
@@ -89,6 +99,11 @@ def clone_env(source: GitSource, *, keep_git: bool) -> dict[str, str]:
         "SUBMISSION_IS_COMMIT": "1" if source.commit else "0",
         "SUBMISSION_KEEP_GIT": "1" if keep_git else "0",
     }
+
+
+def is_away(stderr: bytes) -> bool:
+    """Return whether the phase failed because the repository's host could not be talked to."""
+    return _AWAY.search(stderr) is not None
 
 
 def commit_of(stdout: bytes) -> str | None:

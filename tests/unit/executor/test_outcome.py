@@ -15,6 +15,7 @@ from job_engine.errors import (
     ImageUnavailableError,
     Interruption,
     PlatformFaultError,
+    RepositoryAwayError,
     SandboxError,
     SandboxRefusedError,
     TimedOut,
@@ -40,6 +41,7 @@ FINISH, RELEASE = ReportKind.FINISH, ReportKind.RELEASE
         (TimedOut("late"), FINISH, JobState.FAILED),
         (PlatformFaultError("broke"), ReportKind.RETRY, None),
         (SandboxError("broke"), ReportKind.RETRY, None),
+        (RepositoryAwayError("503"), ReportKind.RETRY, None),
         (ImageUnavailableError("broke"), ReportKind.RETRY, None),
         (ZeroDivisionError("broke"), ReportKind.RETRY, None),
         (SystemExit(1), ReportKind.RETRY, None),
@@ -81,6 +83,14 @@ def test_faults_are_retried_later_and_later_and_then_failed() -> None:
     assert last.state is JobState.FAILED
     assert last.message is not None
     assert "the daemon is gone" in last.message
+
+
+def test_a_repository_that_stays_away_is_not_blamed_on_the_platform() -> None:
+    last = decide_outcome(RepositoryAwayError("no answer"), None, 2, RETRY)
+    assert last.state is JobState.FAILED
+    assert last.output is not None
+    assert Failure.model_validate_json(last.output).fault is Fault.PROGRAM
+    assert "platform" not in (last.message or "")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from job_engine.errors import SandboxError
+from job_engine.errors import RepositoryAwayError, SandboxError
 from job_engine.grading.assemble import assemble, clone_error
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.flavours import BUILT_IN
@@ -183,6 +183,24 @@ def test_tests_that_never_ran_are_a_fault() -> None:
     assignment = load()
     with pytest.raises(SandboxError):
         assemble(assignment, plan(assignment), {"build": ended("build")}, RECEIPT)
+
+
+@pytest.mark.parametrize(
+    ("said", "away"),
+    [
+        (b"fatal: unable to access 'http://h/': The requested URL returned error: 503", True),
+        (b"fatal: unable to access 'http://h/': The requested URL returned error: 404", False),
+        (b"fatal: unable to access 'https://h/': CONNECT tunnel failed, response 502", True),
+        (b"error: RPC failed; curl 56 Recv failure: Connection reset by peer", True),
+        (b"fatal: unable to access 'https://h/': SSL certificate problem: certificate is not yet "
+         b"valid", True),
+        (b"fatal: couldn't find remote ref no-such-branch", False),
+        (b"remote: fatal: returned error: 503\nfatal: repository 'http://h/' not found", False),
+    ],
+)  # fmt: skip
+def test_a_host_that_is_away_is_tried_again(said: bytes, away: bool) -> None:
+    result = ended("clone", Verdict.EXIT, exit_code=1, stderr=b"noise\n" + said + b"\n")
+    assert isinstance(clone_error(result, plan(load(), GIT), GIT), RepositoryAwayError) is away
 
 
 @pytest.mark.parametrize(
