@@ -96,7 +96,7 @@ class Submitty(StrictModel):
     time_s: float = Field(_MIN_TIME_S, gt=0, allow_inf_nan=False)
     """Of each command."""
     sources: Words = [f"**/*.{ending}" for ending in _SOURCES]
-    """Patterns of files that the compilation of a submission may already contain."""
+    """Patterns of submitted files that are passed to compilations."""
 
 
 def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:

@@ -32,7 +32,7 @@ _UNUSED: Final = re.compile(r"vpl_debug\.sh|.*\.(md|html?|pdf)|readme.*", re.IGN
 _TAG: Final = re.compile(r"[^a-z]")
 _GRADE: Final = 100.0
 _SMALL_GRADE: Final = 10.0
-"""Least full score of an activity whose reductions are plain numbers."""
+"""Full score of an activity whose reductions are plain numbers with a sum up to this."""
 _MIN_TIME_S: Final = 2.0
 
 

@@ -2,8 +2,8 @@
 
 They follow no common schema. `testcase` elements are read at any depth, and in them `failure`,
 `error`, `skipped` and `system-out`; GoogleTest and CTest mark disabled and skipped tests by
-attributes. The parser is expat, which refuses document types here, so that there are no entities
-to expand or fetch.
+attributes. The parser is expat, set to refuse document types, so that there are no entities to
+expand or fetch.
 """
 
 from __future__ import annotations
