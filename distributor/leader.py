@@ -152,8 +152,9 @@ class ActionLeader(Duty):
         for start in range(0, len(reply.jobs), BATCH):
             if not leadership.holds():
                 return None
-            self._unrecorded = self._push(leadership, reply.jobs[start : start + BATCH])
-            self._record(leadership)
+            self._unrecorded += self._push(leadership, reply.jobs[start : start + BATCH])
+        # In one request: each waits for the store's writer, which claims and reports keep busy.
+        self._record(leadership)
         if self._in_queue is not None:
             self._meter.add(max(0, self._in_queue - reply.waiting), now)
         self._in_queue = reply.waiting + len(reply.jobs)
