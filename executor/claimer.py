@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
+from executor.asker import Answered, Asker
 from executor.board import Board
 from executor.breaker import Breaker
 from executor.outcome import Disposal
@@ -21,11 +23,12 @@ from job_engine.errors import (
     SessionLostError,
 )
 from job_engine.log import get_logger
-from job_engine.model import SUPPORTED_VERSION, Answer
+from job_engine.model import Answer
 from job_engine.model.protocol.actions import ActionDescription
-from job_engine.model.protocol.claims import ClaimItem, ClaimReply, ClaimRequest
+from job_engine.model.protocol.claims import ClaimReply
 from job_engine.queue import ClaimQueue, QueueClaim, Registration, ZooKeeperSession
 from job_engine.queue.fleet import list_executors
+from job_engine.queue.paths import BATCH
 
 log = get_logger(__name__)
 
@@ -83,17 +86,17 @@ class Claimer:
         self._skips = Skips()
         self._prefetch = Prefetch(board, {action.name for action in published if action.short})
         self._registration: Registration | None = None
-        self._ahead: list[QueueClaim] = []
-        """Claims that the API will be asked about next; the board lists them already."""
+        self._more = False
+        """Whether the last claim got as many entries as it asked for: there may be more."""
         self._outdated = threading.Event()
-        self._asking: Sequence[QueueClaim] = ()
-        """Claims that the API is being asked about."""
+        self._asker = Asker(api, name, self._actions)
         self._known_to_api = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="claimer", daemon=True)
 
     def start(self) -> None:
         """Start claiming."""
+        self._asker.start()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -103,7 +106,7 @@ class Claimer:
         self._thread.join(timeout_s)
         self._queue.stand_aside()
         # Claims that the API has not answered for end with the session; do not wait for them.
-        self._board.let_go(self._asking)
+        self._board.let_go(self._asker.unanswered())
         if self._registration is not None:
             try:
                 self._queue.describe(self._registration, self._about())
@@ -129,36 +132,22 @@ class Claimer:
                 self._start_over()
                 log.exception("claimer.failed")
                 self._stopping.wait(PAUSE_S)
-        self._reporter.let_go(self._take_ahead(), Disposal.RELEASE)
 
     def _start_over(self) -> None:
-        """Register again, which deletes claims that the API was not asked about yet."""
+        """Register again, which deletes claims that may have been made without an answer."""
         self._registration = None
-        self._board.let_go(self._take_ahead())
-
-    def _take_ahead(self) -> list[QueueClaim]:
-        ahead, self._ahead = self._ahead, []
-        return ahead
 
     def _pass(self) -> None:
         if not self._ready():
-            self._reporter.let_go(self._take_ahead(), Disposal.RELEASE)
             self._queue.stand_aside()
             self._stopping.wait(PAUSE_S)
             return
-        if not self._ahead and not self._has_room():
+        if not self._has_room():
             self._queue.stand_aside()
             return
         registration = self._registered()
-        if registration is None:
-            return
-        # Claims of an earlier session are void.
-        ahead = [
-            c for c in self._take_ahead() if c.registration.session_id == registration.session_id
-        ]
-        claims = self._leave_to_others(ahead or self._claim(registration))
-        if claims:
-            self._settle_and_claim_ahead(registration, claims)
+        if registration is not None:
+            self._settle_in_turn(registration, self._claim(registration))
 
     def _has_room(self) -> bool:
         return self._prefetch.wait_room(PAUSE_S) > 0 and not self._stopping.is_set()
@@ -170,12 +159,18 @@ class Claimer:
             return []
         # Read before claiming: a back-off that ends during the claim still counted for it.
         due_in_s = self._skips.next_s()
-        claims = self._queue.claim(registration, room, self._skips)
-        self._board.hold(claims)
+        claims = self._take(registration, room)
         # Claiming clears an earlier wake-up, and `stop` wakes only once.
         if not claims and not self._stopping.is_set() and not self._outdated.is_set():
             self._queue.wait(max(0.05, due_in_s))
         return claims
+
+    def _take(self, registration: Registration, room: int) -> list[QueueClaim]:
+        limit = min(room, BATCH)
+        claims = self._queue.claim(registration, limit, self._skips)
+        self._board.hold(claims)
+        self._more = len(claims) == limit
+        return self._leave_to_others(claims)
 
     def _leave_to_others(self, claims: list[QueueClaim]) -> list[QueueClaim]:
         """Release jobs that failed here if another executor can run them; return the rest."""
@@ -201,16 +196,33 @@ class Claimer:
         others = [other for other in live if other.name != self._name and not other.draining]
         return frozenset(action for other in others for action in other.actions)
 
-    def _settle_and_claim_ahead(self, registration: Registration, claims: list[QueueClaim]) -> None:
-        """Ask the API about claims, and let ZooKeeper make the next ones in the meantime."""
-        room = self._prefetch.room_beyond(len(claims))
-        collect = room and self._queue.claim_ahead(registration, room, self._skips)
-        try:
-            self._settle(claims)
-        finally:
-            if collect:
-                self._ahead = collect()
-                self._board.hold(self._ahead)
+    def _settle_in_turn(self, registration: Registration, claims: list[QueueClaim]) -> None:
+        """Settle claims and, while there are more and room for them, the next ones.
+
+        ZooKeeper makes the next claims while the API is asked about these, and the API is
+        asked about the next ones while these are handed to the workers.
+        """
+        room = self._room_beyond(claims)
+        # A single job would only wait for one more thread.
+        answer = self._asker.ask_soon(claims) if room else partial(self._asker.ask, claims)
+        while claims:
+            following, following_answer = [], answer
+            try:
+                if room:
+                    following = self._take(registration, room)
+                if following:
+                    following_answer = self._asker.ask_soon(following)
+            finally:
+                # Whatever becomes of the next ones: about these the API was asked.
+                self._hand_over(claims, self._replies(claims, answer))
+            claims, answer = following, following_answer
+            room = self._room_beyond(claims)
+
+    def _room_beyond(self, claims: Sequence[QueueClaim]) -> int:
+        """Return how many more to claim before these are settled; usually 0."""
+        if not self._more or self._stopping.is_set() or self._outdated.is_set():
+            return 0
+        return 0 if self._breaker.open else self._prefetch.room_beyond(len(claims))
 
     def _ready(self) -> bool:
         """Return whether the API answers and has this executor's actions."""
@@ -251,9 +263,10 @@ class Claimer:
 
     # --- what the API says ----------------------------------------------------
 
-    def _settle(self, claims: list[QueueClaim]) -> None:
+    def _replies(self, claims: list[QueueClaim], answer: Answered) -> list[ClaimReply]:
+        """Wait for what the API says; where it says nothing, settle the claims without it."""
         try:
-            replies = self._ask(claims)
+            return answer()
         except ApiUnavailableError as error:
             self._breaker.trip(error)
             self._reporter.let_go(claims, Disposal.RELEASE)
@@ -270,24 +283,16 @@ class Claimer:
             log.exception("claims.failed")
             self._reporter.let_go(claims, Disposal.RELEASE)
             self._stopping.wait(PAUSE_S)
-        else:
-            running = [r.document["action"] for r in replies if r.document is not None]
-            self._prefetch.saw(running)
-            for claim, reply in zip(claims, replies, strict=True):
-                self._settle_or_release(claim, reply)
+        return []
 
-    def _ask(self, claims: list[QueueClaim]) -> list[ClaimReply]:
-        request = ClaimRequest(
-            executor=self._name,
-            actions=self._actions,
-            job_version=SUPPORTED_VERSION,
-            claims=[ClaimItem(job=c.job_id, entry=c.entry, fence=c.fence) for c in claims],
-        )
-        self._asking = claims
-        try:
-            return self._api.claim(request)
-        finally:
-            self._asking = ()
+    def _hand_over(self, claims: list[QueueClaim], replies: list[ClaimReply]) -> None:
+        """Do what the API says of each claim; without replies, nothing."""
+        if not replies:
+            return
+        running = [r.document["action"] for r in replies if r.document is not None]
+        self._prefetch.saw(running)
+        for claim, reply in zip(claims, replies, strict=True):
+            self._settle_or_release(claim, reply)
 
     def _settle_apart(self, claims: list[QueueClaim], error: ApiError) -> None:
         """Find the claim that the API refuses, by halving the batch, and skip it for a while.
@@ -296,8 +301,8 @@ class Claimer:
         """
         if len(claims) > 1:
             middle = len(claims) // 2
-            self._settle(claims[:middle])
-            self._settle(claims[middle:])
+            for half in (claims[:middle], claims[middle:]):
+                self._hand_over(half, self._replies(half, partial(self._asker.ask, half)))
             return
         log.error("claim.refused", job=claims[0].job_id, error=error.message)
         self._skips.add(claims[0].entry)

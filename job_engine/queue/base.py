@@ -77,10 +77,6 @@ class QueueClaim:
     registration: Registration
 
 
-Ahead = Callable[[], list[QueueClaim]]
-"""Waits for the claims that `claim_ahead` began; empty if another executor was faster."""
-
-
 class ClaimQueue(ABC):
     """The executor's side of the queue; for one thread, except `wake`.
 
@@ -103,16 +99,9 @@ class ClaimQueue(ABC):
     def claim(
         self, registration: Registration, limit: int, skip: Callable[[str], bool]
     ) -> list[QueueClaim]:
-        """Claim up to `limit` entries from the head, except those for which `skip` is true."""
+        """Claim entries from the head, except those for which `skip` is true.
 
-    @abstractmethod
-    def claim_ahead(
-        self, registration: Registration, limit: int, skip: Callable[[str], bool]
-    ) -> Ahead | None:
-        """Begin to claim up to `limit` entries that the last listing left over, without waiting.
-
-        Returns None if there are too few, or the listing is too old. Otherwise the result has
-        to be called before any other method but `consume` and `release`.
+        Claims up to `limit`, and up to `job_engine.queue.paths.BATCH` in one call.
         """
 
     @abstractmethod

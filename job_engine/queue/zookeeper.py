@@ -20,7 +20,6 @@ from job_engine.errors import QueueError, SessionLostError
 from job_engine.model import Fence
 from job_engine.queue import layout
 from job_engine.queue.base import (
-    Ahead,
     ClaimQueue,
     EntryName,
     QueueClaim,
@@ -119,26 +118,6 @@ class ZooKeeperClaimQueue(ClaimQueue):
         self._lookout.claimed(len(waiting), len(claims), limit)
         return claims
 
-    def claim_ahead(
-        self, registration: Registration, limit: int, skip: Callable[[str], bool]
-    ) -> Ahead | None:
-        """See the base class."""
-        self._session.require(registration.session_id)
-        limit = min(limit, BATCH)
-        waiting = self._left_over(limit, skip) if limit > 0 else []
-        if not waiting:
-            return None
-        taking = self._begin(registration, waiting[:limit])
-
-        def collect() -> list[QueueClaim]:
-            claims = self._usable(taking.claims())
-            # If another executor was faster, list again.
-            self._left = [] if claims is None else waiting[limit:]
-            self._lookout.claimed(len(waiting), len(claims or ()), limit)
-            return claims or []
-
-        return collect
-
     def _left_over(self, limit: int, skip: Callable[[str], bool]) -> list[EntryName]:
         """Return entries that the last listing left over, if they are enough for a claim.
 
@@ -171,16 +150,30 @@ class ZooKeeperClaimQueue(ClaimQueue):
     def _take(
         self, registration: Registration, entries: Sequence[EntryName]
     ) -> list[QueueClaim] | None:
-        """Create the claim nodes of all `entries`, or of none and return None."""
-        return self._usable(self._begin(registration, entries).claims())
+        """Create the claim nodes of all `entries`, or of none and return None.
 
-    def _begin(self, registration: Registration, entries: Sequence[EntryName]) -> _Taking:
-        return _Taking(self._session, self._paths, self._name, registration, entries)
-
-    def _usable(self, claims: list[QueueClaim] | None) -> list[QueueClaim] | None:
-        """Return the claims whose entries still exist, and release the others."""
-        if claims is None:
-            return None
+        Returns the claims whose entries still exist, and releases the others. A transaction
+        has one zxid, so the fence of one node is that of all.
+        """
+        transaction = Transaction(self._session.client, registration.node)
+        for entry in entries:
+            transaction.check(self._paths.entry(entry.text))
+            transaction.create(self._paths.claim(entry.text), self._name.encode(), ephemeral=True)
+        pending = transaction.send()
+        # Sent before the transaction is answered, and answered after it.
+        read = [self._paths.claim(entries[0].text), *(self._paths.entry(e.text) for e in entries)]
+        reading = Reading(self._session.client, read)
+        if not pending.outcome().unless_lost(SessionLostError).done:
+            return None  # another executor was faster
+        first, *nodes = reading.nodes()
+        if first is None or first.stat.ephemeralOwner != registration.session_id:
+            # Somebody deleted the node. `recover` finds the other claims.
+            raise QueueError("A claim was gone as soon as it was made.")
+        fence = Fence(registration.incarnation, first.stat.czxid)
+        claims = [
+            QueueClaim(entry.text, job_id_of(node.data) if node else "", fence, registration)
+            for entry, node in zip(entries, nodes, strict=True)
+        ]
         # A foreign consumer may delete entries without looking at claims.
         self.release([claim for claim in claims if not claim.job_id])
         return [claim for claim in claims if claim.job_id]
@@ -295,51 +288,6 @@ class ZooKeeperClaimQueue(ClaimQueue):
     def wake(self) -> None:
         """See the base class."""
         self._lookout.wake()
-
-
-class _Taking:
-    """A transaction that creates claim nodes, all of them or none, and the reads behind it.
-
-    A transaction has one zxid, so the fence of one node is that of all. The reads were sent
-    right after the transaction, and are answered after it.
-    """
-
-    def __init__(
-        self,
-        session: ZooKeeperSession,
-        paths: QueuePaths,
-        name: str,
-        registration: Registration,
-        entries: Sequence[EntryName],
-    ) -> None:
-        """Send the transaction, then the reads."""
-        self._registration = registration
-        self._entries = entries
-        transaction = Transaction(session.client, registration.node)
-        for entry in entries:
-            transaction.check(paths.entry(entry.text))
-            transaction.create(paths.claim(entry.text), name.encode(), ephemeral=True)
-        self._pending = transaction.send()
-        read = [paths.claim(entries[0].text), *(paths.entry(e.text) for e in entries)]
-        self._reading = Reading(session.client, read)
-
-    def claims(self) -> list[QueueClaim] | None:
-        """Wait for the claims; None: another executor was faster.
-
-        The `job_id` of a claim whose entry was gone is empty.
-        """
-        registration = self._registration
-        if not self._pending.outcome().unless_lost(SessionLostError).done:
-            return None
-        first, *nodes = self._reading.nodes()
-        if first is None or first.stat.ephemeralOwner != registration.session_id:
-            # Somebody deleted the node. `recover` finds the other claims.
-            raise QueueError("A claim was gone as soon as it was made.")
-        fence = Fence(registration.incarnation, first.stat.czxid)
-        return [
-            QueueClaim(entry.text, job_id_of(node.data) if node else "", fence, registration)
-            for entry, node in zip(self._entries, nodes, strict=True)
-        ]
 
 
 def _batches(

@@ -1,0 +1,83 @@
+"""The asker: asks the API about claims, in the claimer's thread or while it does other things."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from job_engine.client import Api
+from job_engine.model import SUPPORTED_VERSION
+from job_engine.model.protocol.claims import ClaimItem, ClaimReply, ClaimRequest
+from job_engine.queue import QueueClaim
+
+Answered = Callable[[], list[ClaimReply]]
+"""Waits for the replies about claims, one each. Raises `ApiError`, `ApiUnavailableError`."""
+
+
+class Asker:
+    """Asks the API whether claimed jobs are to be run here.
+
+    Args:
+        api: the API.
+        name: this executor's.
+        actions: the names of the actions that it can run.
+    """
+
+    def __init__(self, api: Api, name: str, actions: Sequence[str]) -> None:
+        self._api = api
+        self._name = name
+        self._actions = list(actions)
+        self._lock = threading.Lock()
+        self._unanswered: dict[int, QueueClaim] = {}
+        self._inbox: queue.SimpleQueue[tuple[list[QueueClaim], Future[list[ClaimReply]]]]
+        self._inbox = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name="asker", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread that `ask_soon` needs."""
+        self._thread.start()
+
+    def unanswered(self) -> list[QueueClaim]:
+        """Return the claims that the API is being asked about; for any thread."""
+        with self._lock:
+            return list(self._unanswered.values())
+
+    def ask(self, claims: list[QueueClaim]) -> list[ClaimReply]:
+        """Ask, and wait for the replies, in this thread. Raises as `Answered` does."""
+        self._note(claims)
+        return self._send(claims)
+
+    def ask_soon(self, claims: list[QueueClaim]) -> Answered:
+        """Ask in the thread of its own, one request after the other."""
+        answer: Future[list[ClaimReply]] = Future()
+        self._note(claims)
+        self._inbox.put((claims, answer))
+        return answer.result
+
+    def _loop(self) -> None:
+        while True:
+            claims, answer = self._inbox.get()
+            try:
+                answer.set_result(self._send(claims))
+            except BaseException as error:  # noqa: BLE001 - for who waits
+                answer.set_exception(error)
+
+    def _note(self, claims: list[QueueClaim]) -> None:
+        with self._lock:
+            self._unanswered.update((id(claim), claim) for claim in claims)
+
+    def _send(self, claims: list[QueueClaim]) -> list[ClaimReply]:
+        request = ClaimRequest(
+            executor=self._name,
+            actions=self._actions,
+            job_version=SUPPORTED_VERSION,
+            claims=[ClaimItem(job=c.job_id, entry=c.entry, fence=c.fence) for c in claims],
+        )
+        try:
+            return self._api.claim(request)
+        finally:
+            with self._lock:
+                for claim in claims:
+                    self._unanswered.pop(id(claim), None)
