@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from nuvla.api.api import Api as NuvlaApi
@@ -28,7 +29,7 @@ from job_engine.client.retries import (
     reason_of,
     retry,
 )
-from job_engine.errors import ApiUnavailableError
+from job_engine.errors import ApiUnavailableError, ConfigurationError
 from job_engine.log import get_logger
 
 log = get_logger(__name__)
@@ -72,9 +73,16 @@ class _Session(SessionStore):  # type: ignore[misc]
     verify: bool | str
     reread: Callable[[], Mapping[str, str] | None] | None = None
     """Returns the credentials as they are now."""
+    not_let_in: str | None = None
+    """What the API had against the last login."""
 
     def cimi_login(self, login_params: dict[str, str]) -> requests.Response | None:
         """Log in; if that is refused and the credentials were replaced, with the new ones."""
+        reply = self._log_in(login_params)
+        self.not_let_in = _objection(reply)
+        return reply
+
+    def _log_in(self, login_params: dict[str, str]) -> requests.Response | None:
         reply: requests.Response | None = super().cimi_login(login_params)
         if reply is None or reply.status_code not in _LOGIN_REFUSED or self.reread is None:
             return reply
@@ -107,15 +115,15 @@ class Transport(NuvlaApi):  # type: ignore[misc]
     """A `nuvla.api.Api` whose requests have time limits, and are retried if that is safe.
 
     Args:
-        endpoint: the API's address, without `/api`.
+        endpoint: the API's address, such as `http://127.0.0.1:8020`.
         credentials: `key` and `secret`, or `username` and `password`; None: log in yourself.
         reread: returns the credentials as they are now; called when a login is refused.
         insecure: accept any certificate.
         retry_s: seconds in all for which a request is retried; 0: never.
         timeout_s: seconds to wait for the answer to one request.
 
-    A refused request raises `RefusedError`, one without an answer in time `UnansweredError`.
-    Threads may share the client.
+    A refused request raises `RefusedError`, one without an answer in time `UnansweredError`, and
+    what is no address `ConfigurationError`. Threads may share the client; `with` closes it.
     """
 
     session: _Session
@@ -130,6 +138,7 @@ class Transport(NuvlaApi):  # type: ignore[misc]
         retry_s: float = 30.0,
         timeout_s: float = 60.0,
     ) -> None:
+        endpoint = _address(endpoint)
         # Without this, the cookie would not be sent to a plain http endpoint.
         insecure = insecure or endpoint.startswith("http://")
         super().__init__(
@@ -150,6 +159,12 @@ class Transport(NuvlaApi):  # type: ignore[misc]
         adapter = HTTPAdapter(pool_maxsize=64)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End retries, waits and connections; a call in progress raises `UnansweredError`."""
@@ -212,7 +227,10 @@ class Transport(NuvlaApi):  # type: ignore[misc]
             # An invalid search is a 500, too, and repeating it would not help.
             if status == PUT_OFF or (again and status in TRANSIENT - {500}) or conflicts:
                 raise TransientError(str(error.reason), error.response, error.reason) from error
-            raise RefusedError(str(error.reason), error.response) from error
+            reason = str(error.reason)
+            if status == 403 and self.session.not_let_in is not None:
+                reason += f"; the login was refused: {self.session.not_let_in}"
+            raise RefusedError(reason, error.response) from error
         except requests.JSONDecodeError as error:
             raise UnansweredError(f"What answers is not the API: {error}") from error
         except requests.RequestException as error:
@@ -280,6 +298,26 @@ class Transport(NuvlaApi):  # type: ignore[misc]
             self._closing,
             lambda why: unanswered(f"The API at {self.endpoint} does not answer: {why}"),
         )
+
+
+def _address(endpoint: str) -> str:
+    """Return the API's address, without the path that every request adds to it."""
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigurationError(
+            f"{endpoint!r} is no address of an API; write it like http://127.0.0.1:8020"
+        )
+    return endpoint.rstrip("/").removesuffix("/api")
+
+
+def _objection(reply: requests.Response | None) -> str | None:
+    """Return why a login was refused; None: it was not, or nobody tried."""
+    if reply is None or reply.status_code not in _LOGIN_REFUSED:
+        return None
+    try:
+        return str(reply.json()["message"])
+    except (ValueError, KeyError, TypeError):  # not by the API, but by what stands before it
+        return f"{reply.status_code}"
 
 
 def parsed(response: requests.Response, kind: type[M]) -> M:
