@@ -14,14 +14,11 @@ class Scratch:
     """The directory `<base>/<executor's name>`: locked while in use, emptied by `open`."""
 
     def __init__(self, base: Path, name: str) -> None:
+        self.root = base / name
+        """Where scratch directories are made."""
         self._base = base
         self._name = name
         self._lock: int | None = None
-
-    @property
-    def root(self) -> Path:
-        """Where scratch directories are made."""
-        return self._base / self._name
 
     def open(self) -> None:
         """Lock the directory for this process, and remove what an earlier one left.
