@@ -34,7 +34,8 @@ def add(
         typer.Argument(
             help="A directory with assignment.yaml and tests/, or what a course has already: "
             "a Gradescope autograder, a PrairieLearn question, an Autolab lab, a GitHub Classroom "
-            "repository, a problem package (ICPC, Polygon); an archive of one too.",
+            "repository, a problem package (ICPC, Polygon), a Moodle VPL activity, a Submitty "
+            "gradeable, a check50 problem; an archive of one too.",
         ),
     ],
     name: Annotated[

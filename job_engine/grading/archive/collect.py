@@ -210,7 +210,7 @@ class Collector:
         if self._budget >= self._limits.max_bytes:
             return (
                 f"The archive unpacks to more than {self._limits.max_bytes:,} bytes. "
-                "Leave out what is not part of the submission."
+                "Leave out what does not belong to it."
             )
         return (
             f"The archive unpacks to more than {self._limits.max_ratio} times its size, "
