@@ -21,6 +21,11 @@ class JobEngineError(Exception):
         """What happened, and how to fix it if that is known."""
         return str(self.args[0])
 
+    @property
+    def detail(self) -> str:
+        """What happened, for the log only: it may name hosts and users of the operator's."""
+        return self.message
+
 
 # --- configuration and plugins ------------------------------------------------
 
@@ -42,6 +47,19 @@ class PluginError(JobEngineError):
 
 class StoreError(JobEngineError):
     """The store could not do what was asked."""
+
+
+class StoreAwayError(StoreError):
+    """The store cannot answer for now; the API's log says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self._reason = reason
+
+    @property
+    def detail(self) -> str:
+        """What the database said."""
+        return self._reason
 
 
 class NotFoundError(StoreError):

@@ -63,7 +63,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "own log at this time. Where it is 403, see whether JOB_ENGINE_CREDENTIALS_FILE is the "
     "distributor.json of this API.",
     "entries.gone": "Entries were no longer in ZooKeeper (it was wiped or restored, or somebody "
-    "deleted them). Their jobs are pushed again; nothing has to be done.",
+    "deleted them). Their jobs are pushed again; nothing has to be done. Where this comes every "
+    "minute, a distributor of the same API has another JOB_ENGINE_ZK_HOSTS, or another chroot in "
+    "it, and the two take each other's jobs: make them the same.",
     "jobs.abandoned": "A foreign consumer went away with these jobs. They are queued again; "
     "nothing has to be done.",
     "jobs.orphaned": "No live executor has their action. `job-engine job list --state FAILED` "
@@ -90,6 +92,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "not answer: `error` says it.",
     "store.commit_failed": "Nothing of it was stored, and whoever asked was told so. See `error`: "
     "a full disk needs space, a database that is away has to come back.",
+    "store.commit_unknown": "PostgreSQL went away while it committed: all of it is stored, or "
+    "nothing. Whoever asked was told so; executors and distributors ask again, which does no harm. "
+    "See why the connection ended.",
     "store.stalled": "Whoever writes waits, and probes are answered 503. See who else has the "
     "database (SQLite: `fuser store.sqlite`; PostgreSQL: locks in pg_stat_activity), and whether "
     "its disk answers. Nothing that was answered is lost.",

@@ -241,7 +241,7 @@ def _refuses_gzip(scope: Scope) -> bool:
 async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, JobEngineError)
     if status_of(error) >= 500:
-        log.error("request.failed", path=request.url.path, error=error.message)
+        log.error("request.failed", path=request.url.path, error=error.detail)
     return error_response(error, _resource_id(request))
 
 

@@ -104,7 +104,7 @@ class Streams:
 
 def log_cut(waiter: Waiter, error: StoreError) -> None:
     """Say that a stream ends because the store does not answer: its reader connects again."""
-    log.error("stream.cut", stream=waiter.kind, error=error.message)
+    log.error("stream.cut", stream=waiter.kind, error=error.detail)
 
 
 def at_once(states: Iterable[str]) -> dict[str, float]:

@@ -140,7 +140,10 @@ class PostgresDatabase(Database):
         try:
             persistently(attempt, may_run_again)
         except Exception as error:  # noqa: BLE001 - the server is gone, or the like: tell all
-            log.error("store.commit_failed", error=reason_of(error), units=len(batch))
+            if isinstance(error, OutcomeUnknownError):
+                log.error("store.commit_unknown", units=len(batch))
+            else:
+                log.error("store.commit_failed", error=reason_of(error), units=len(batch))
             batch.refuse(error)
         # Listeners first, because a caller may look for the event as soon as it has the result.
         if batch.topics:

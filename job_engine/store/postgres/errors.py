@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from psycopg import errors as pg
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from job_engine.errors import InvalidResourceError, JobEngineError, StoreError
+from job_engine.errors import InvalidResourceError, JobEngineError, StoreAwayError, StoreError
 from job_engine.store.base import T
 from job_engine.store.pipeline import BatchError, ForgottenError, LateError
 from job_engine.store.postgres.connections import READ_LIMIT_S
@@ -122,5 +122,6 @@ def explained(error: Exception) -> Exception:
         case psycopg.IntegrityError() | JobEngineError():
             return error
         case psycopg.Error():
-            return StoreError(f"The store cannot answer: {reason_of(error)}")
+            # Without what it said, which names hosts and users, and anybody may be told.
+            return StoreAwayError(reason_of(error))
     return error
