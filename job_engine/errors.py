@@ -14,7 +14,9 @@ class JobEngineError(Exception):
     """Something went wrong in the job engine."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or inspect.getdoc(type(self)) or type(self).__name__)
+        # In one line, for logs; docstrings are wrapped.
+        default = " ".join((inspect.getdoc(type(self)) or type(self).__name__).split())
+        super().__init__(message or default)
 
     @property
     def message(self) -> str:

@@ -260,6 +260,8 @@ class ZooKeeperSession:
         return self._session_id is not None and not self._lost and not self._within_clock()
 
     def _note_answer(self, session_id: int, sent_at: float) -> None:
+        if self._stopping.is_set():
+            return  # the session ends on purpose, which is no loss
         with self._lock:
             fresh = self._session_id != session_id
             expired_unseen = fresh and not self._lost
@@ -280,7 +282,7 @@ class ZooKeeperSession:
     def _check_clock(self) -> None:
         with self._lock:
             running = not self._lost
-        if running and not self.alive():
+        if running and not self.alive() and not self._stopping.is_set():
             self._lose("silent")
 
     def _lose(self, why: str) -> None:
