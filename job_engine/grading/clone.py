@@ -3,6 +3,8 @@
 The script is the engine's own; URL and ref are environment variables, never part of the
 script's text. Hooks, templates, filters, submodules, the file-system monitor and all protocols
 but http and https are disabled, and the sandbox reaches only the repository's host and port.
+A link that leads out of the repository is refused, as in archives: who reads it later may see the
+tests.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from job_engine.sandbox.base import WORKSPACE, Limits, Mount, PhaseSpec, Reach
 
 MISSING_FILES: Final = 66
 """Exit code of the script when the repository lacks files that the assignment expects."""
+LINK_OUT: Final = 67
+"""Exit code of the script when a link of the repository leads out of it."""
 
 _AWAY: Final = re.compile(
     rb"^(?:fatal|error): .*(?:returned error: (?:429|5\d\d)|from proxy after CONNECT"
@@ -58,6 +62,23 @@ fi
 g checkout --quiet --force --detach "$want" || exit 1
 commit=$(g rev-parse --verify HEAD) || exit 1
 [ "$SUBMISSION_KEEP_GIT" = 1 ] || rm -rf .git
+# Without a `..` after its first steps, a link leads out only by those, or through another such.
+find . -path ./.git -prune -o -type l -exec sh -c '
+for link; do
+  target=$(readlink "$link") || exit 1
+  place=${link%/*} out=
+  case $target in /*) out=1 ;; esac
+  while :; do
+    case $target in
+    .. | ../*) [ "$place" != . ] || out=1; place=${place%/*} target=${target#..} ;;
+    . | ./*) target=${target#.} ;;
+    /*) target=${target#/} ;;
+    *) break ;;
+    esac
+  done
+  case /$target/ in */../*) out=1 ;; esac
+  [ -z "$out" ] || { printf "%s\n" "$link" >&2; exit 1; }
+done' links {} + || exit 67
 missing=0
 for name in "$@"; do
   [ -e "$name" ] || { printf 'missing: %s\n' "$name" >&2; missing=1; }

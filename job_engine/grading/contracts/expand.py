@@ -28,11 +28,11 @@ BUNDLE_MOUNT: Final = "/mnt/bundle"
 SUBMISSION_MOUNT: Final = "/mnt/submission"
 """Where the scripts of contracts find the submission, which they move to the grader's place."""
 CASES_HARNESS: Final = "cases"
-"""Package of this one, which is put beside its settings."""
+"""Package in `scripts/`, which is put beside its settings."""
 CASES_SETTINGS: Final = "cases.json"
 _MAIN: Final = (
     f"import sys; sys.path[0] = {ENGINE_MOUNT!r}; "
-    "from {} import harness; sys.exit(harness.main(sys.argv[1]))"
+    "from scripts.{} import harness; sys.exit(harness.main(sys.argv[1]))"
 )
 _CASES_MAIN: Final = _MAIN.format(CASES_HARNESS)
 _VPL_MAIN: Final = _CASES_MAIN.replace("harness", "activity")

@@ -135,7 +135,7 @@ def check50_files(assignment: Assignment) -> dict[str, bytes]:
 
 
 def classroom_files(assignment: Assignment) -> dict[str, bytes]:
-    """Return the harness of GitHub Classroom's tests and its settings."""
+    """Return the harness of GitHub Classroom's tests, a module likewise, and its settings."""
     assert assignment.classroom is not None  # it goes with the contract
     mounts = assignment.mounts
     settings = {
@@ -144,7 +144,8 @@ def classroom_files(assignment: Assignment) -> dict[str, bytes]:
         "submission": mounts.submission,
         "results": f"{mounts.results}/{assignment.results.path or DEFAULT_PATH}",
     }
-    return {**modules(CLASSROOM_HARNESS), CLASSROOM_SETTINGS: _json(settings)}
+    packages = modules(CLASSROOM_HARNESS) | modules(CASES_HARNESS)
+    return {**packages, CLASSROOM_SETTINGS: _json(settings)}
 
 
 def pack_files(files: Mapping[str, bytes]) -> io.BytesIO:

@@ -16,9 +16,9 @@ def script(name: str) -> str:
 
 
 def modules(package: str) -> dict[str, bytes]:
-    """Return the modules and scripts of a package in `scripts/`, by their path from there."""
+    """Return the modules and scripts of a package in `scripts/`, by their path with that."""
     return {
-        f"{package}/{module.name}": module.read_bytes()
+        f"scripts/{package}/{module.name}": module.read_bytes()
         for module in files(__package__).joinpath("scripts", package).iterdir()
         if module.name.endswith((".py", ".sh"))
     }

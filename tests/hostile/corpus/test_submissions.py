@@ -102,6 +102,9 @@ def test_what_git_would_obey_is_refused(bench: Bench, assignment: str, git: dict
         bench.desk.grade(assignment, {"git": git})
 
 
+Repository = Callable[[Path], list[tuple[str, str, str]]]
+
+
 def _git(at: Path, *words: str, data: bytes | None = None) -> str:
     identity = ["-c", "user.name=x", "-c", "user.email=x@localhost"]
     command = ["git", "-C", str(at), *identity, *words]
@@ -159,8 +162,14 @@ def _names(at: Path) -> list[tuple[str, str, str]]:
     return [*(("100644", name, empty) for name in odd), *_plain(at)]
 
 
-def _links(at: Path) -> list[tuple[str, str, str]]:
-    return [("120000", "passwd", _blob(at, b"/etc/passwd")), *_plain(at)]
+def _link(target: bytes) -> Repository:
+    """Return what writes a tree with a link two directories deep, and one to its root."""
+
+    def write(at: Path) -> list[tuple[str, str, str]]:
+        deep = _tree(at, ("120000", "link", _blob(at, target)), ("120000", "up", _blob(at, b"..")))
+        return [("40000", "a", _tree(at, ("40000", "b", deep))), *_plain(at)]
+
+    return write
 
 
 def _own_git(at: Path) -> list[tuple[str, str, str]]:
@@ -176,12 +185,14 @@ def _huge(at: Path) -> list[tuple[str, str, str]]:
     return [("100644", "huge", _blob(at, bytes(64 << 20))), *_plain(at)]
 
 
-Repository = Callable[[Path], list[tuple[str, str, str]]]
 REPOSITORIES: Final[dict[str, tuple[Repository, float | str]]] = {
     "filters, submodules and LFS": (_submodules, 1.0),
     "submodules with commands": (_update_commands, "Cannot fetch"),
     "names": (_names, 1.0),
-    "links": (_links, 1.0),
+    "links": (_link(b".././../solution.sh"), 1.0),
+    "a link that is absolute": (_link(b"/mnt/tests/secret"), "leads out of it: ./a/b/link"),
+    "a link that climbs": (_link(b"../../../tests/secret"), "leads out of it: ./a/b/link"),
+    "a link that climbs by another": (_link(b"up/../../tests/secret"), "leads out of it"),
     "hooks in the tree": (_own_git, "Cannot fetch"),
     "a tree that climbs": (_climbing, "Cannot fetch"),
     "an object larger than the disk": (_huge, "Cloning|Cannot fetch"),

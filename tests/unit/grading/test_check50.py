@@ -43,10 +43,10 @@ def test_a_problem_with_checks_is_an_assignment(tmp_path: Path) -> None:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the harness with a stand-in for check50, which is a large package of its own."""
 
-    def start(found: object) -> tuple[int, list[dict[str, Any]]]:
+    def start(found: object, last: str = "exit 1") -> tuple[int, list[dict[str, Any]]]:
         program = tmp_path / "bin" / "check50"
         program.parent.mkdir()
-        text = f"#!/bin/sh\ncat >\"$5\" <<'EOF'\n{json.dumps(found)}\nEOF\nexit 1\n"
+        text = f"#!/bin/sh\ncat >\"$5\" <<'EOF'\n{json.dumps(found)}\nEOF\n{last}\n"
         program.write_text(text)
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
@@ -76,6 +76,22 @@ def test_files_that_are_missing_are_the_students(run: Any) -> None:
     error = {"type": "MissingFilesError", "value": "You seem to be missing hello.c"}
     code, (test,) = run({"error": error})
     assert (code, test["score"], test["output"]) == (0, 0, error["value"])
+
+
+@pytest.mark.parametrize(
+    ("found", "last"),
+    [
+        ({"error": {"type": "BrokenProcessPool", "value": "a process was ended"}}, "exit 1"),
+        ({}, "kill -9 $$"),
+        ({"results": RESULTS}, "kill -9 $$"),
+    ],
+)
+def test_a_submission_that_ends_its_checks_has_no_points(
+    run: Any, found: object, last: str
+) -> None:
+    code, (test,) = run(found, last)
+    assert (code, test["score"]) == (0, 0)
+    assert "ended" in test["output"]
 
 
 @pytest.mark.parametrize("found", [{"error": {"type": "NameError", "value": "x"}}, {}, {"a": 1}])

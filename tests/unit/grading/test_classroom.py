@@ -183,6 +183,23 @@ def test_a_submission_is_completed_and_what_is_protected_stands(
     assert found["all"]["output"] == "studentcoursecourse"
 
 
+def test_a_submission_adds_nothing_to_what_is_protected(harness: Any, tmp_path: Path) -> None:
+    """Neither by files beside the course's own, nor by links on the way to them."""
+    for name in ("tests/a.txt", "deep/er/b.txt", "free.txt"):
+        (tmp_path / "course" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "course" / name).write_text("course\n")
+    student = tmp_path / "student"
+    (student / "tests").mkdir()
+    (student / "tests" / "conftest.py").write_text("")
+    (student / "mine").mkdir()
+    (student / "deep").symlink_to("mine")
+    (tmp_path / "course" / "linked").symlink_to("tests")
+    run = "cat */a.txt deep/er/b.txt free.txt; ls tests mine"
+    found = harness([{"name": "all", "run": run}], protected=["tests", "deep/er"])
+    assert found["all"]["output"].split() == [*["course"] * 4, "mine:", "tests:", "a.txt"]
+    assert not (student / "deep").is_symlink()
+
+
 def test_pytest_divides_the_points(harness: Any, tmp_path: Path) -> None:
     bin_ = tmp_path / "bin"
     bin_.mkdir()

@@ -198,6 +198,21 @@ def test_what_is_in_the_way_of_the_harness_is_replaced(run: Any, tmp_path: Path)
     assert (code, [test["score"] for test in found]) == (0, [1, 1, 1, 1])
 
 
+def test_what_is_expected_is_no_output_of_a_program(run: Any, tmp_path: Path) -> None:
+    expected = tmp_path / "bundle" / "config" / "test_output"
+    (tmp_path / "student" / "out.txt").symlink_to(expected / "42.txt")
+    (tmp_path / "student" / "deep").symlink_to(expected)
+    (tmp_path / "student" / "own.txt").symlink_to("made.txt")
+    check = {"method": "diff", "expected_file": "42.txt"}
+    tests = [
+        {"command": "true", "points": 1, "validation": [{**check, "actual_file": name}]}
+        for name in ("out.txt", "deep/42.txt", "own.txt")
+    ]
+    given = {"made.txt": "42\n"}
+    _, (_, *found) = run(json.dumps({"testcases": tests}), given, {"42.txt": "42\n"})
+    assert [test["score"] for test in found] == [0, 0, 1]
+
+
 @pytest.mark.parametrize(
     "does",
     [

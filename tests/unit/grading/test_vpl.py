@@ -342,3 +342,16 @@ def test_a_program_ends_no_evaluation(run: Any, program: str, grade: float, told
     code, (test,) = run({"vpl_evaluate.sh": ends, "assignment.yaml": options}, {"main.py": program})
     assert (code, test["score"]) == (0, grade)
     assert told in test["output"]
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_program_that_kills_its_evaluation_has_the_lowest_grade(run: Any, within: bool) -> None:
+    """Also an evaluation within a script, and though a grade was printed before."""
+    files = {"vpl_evaluate.sh": IDIOM, "inner.sh": "python3 main.py; echo no"}
+    files["assignment.yaml"] = "name: a\ncontract: vpl\nvpl: {grade_min: 10}\n"
+    if within:
+        files["vpl_evaluate.sh"] = IDIOM.replace("'python3 main.py'", "./inner.sh")
+    program = "import os; print('Grade :=>> 100', flush=True); os.kill(os.getppid(), 9)"
+    code, (test,) = run(files, {"main.py": program})
+    assert (code, test["score"]) == (0, 10)
+    assert "ended by signal 9" in test["output"]

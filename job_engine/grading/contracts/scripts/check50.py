@@ -14,7 +14,11 @@ import sys
 import tempfile
 from typing import Any
 
-_STUDENTS_ERRORS = ("MissingFilesError", "TooManyFilesError", "FileTooLargeError")
+_STUDENTS_ERRORS = (
+    *("MissingFilesError", "TooManyFilesError", "FileTooLargeError"),
+    # A program has killed the process that ran its check.
+    "BrokenProcessPool",
+)
 """Errors of check50 that are about what was handed in."""
 _MAX_LOG = 4_000
 
@@ -42,6 +46,10 @@ def main(settings_file: str) -> int:
                 found = json.load(file)
         except (OSError, ValueError):
             found = {}
+    if done.returncode < 0:
+        # By a program of the submission, whose checks would show nothing better.
+        ended = f"check50 was ended by signal {-done.returncode} while the submission ran"
+        found = {"error": {"type": "BrokenProcessPool", "value": ended}}
     tests = tests_of(found)
     sys.stderr.write(done.stdout.decode("utf-8", "replace")[-_MAX_LOG:])
     if tests is None:
@@ -60,7 +68,7 @@ def tests_of(found: dict[str, Any]) -> list[dict[str, Any]] | None:
     error = found.get("error") or {}
     if error.get("type") not in _STUDENTS_ERRORS:
         return None
-    name = "the files are there"
+    name = "the submission can be checked"
     return [{"name": name, "score": 0, "max_score": 1, "output": str(error.get("value", ""))}]
 
 

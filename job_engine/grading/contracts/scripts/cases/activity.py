@@ -21,6 +21,7 @@ from typing import IO, Any
 from . import harness
 from .checkers import BrokenError
 from .files import clear, put_all
+from .runs import Run
 
 Settings = dict[str, Any]
 _GRADE = re.compile(r"^Grade :=>>[ \t]*([-+]?(?:\d+\.?\d*|\.\d+))\s*$", re.MULTILINE | re.ASCII)
@@ -88,11 +89,11 @@ def evaluate(settings: Settings) -> int:
     if not os.path.isfile(_EXECUTION):
         return write_result(settings, 0.0, f"The program cannot be evaluated.\n{printed}")
     os.chmod(_EXECUTION, 0o755)
-    told, late = call([f"./{_EXECUTION}"], seconds)
+    told, cut = call([f"./{_EXECUTION}"], seconds)
     printed += told
-    if late:
-        # A grade before the end may be the program's own.
-        why = f"The evaluation took longer than {seconds:g} s.\n{comments(printed)}"
+    if cut is not None:
+        # By the program, perhaps, whose own a grade before that may be.
+        why = f"The evaluation {cut}.\n{comments(printed)}"
         return write_result(settings, settings["grade_min"], why)
     grades = _GRADE.findall(printed)
     if not grades:
@@ -140,8 +141,8 @@ def write_environment(settings: Settings, students: list[str]) -> None:
         shutil.copy(os.path.join(os.path.dirname(__file__), "vpl_common.sh"), _COMMON)
 
 
-def call(words: list[str], seconds: float) -> tuple[str, bool]:
-    """Run a script of the activity; return the last that it printed, and whether it was late."""
+def call(words: list[str], seconds: float) -> tuple[str, str | None]:
+    """Run a script of the activity; return the last that it printed, and what cut it short."""
     try:
         process = subprocess.Popen(
             words,
@@ -153,24 +154,25 @@ def call(words: list[str], seconds: float) -> tuple[str, bool]:
     except OSError as error:
         raise BrokenError(f"{words[0]} cannot be run: {error}") from None
     assert process.stdout is not None
-    printed, late = bytearray(), False
+    printed, cut = bytearray(), None
     reader = threading.Thread(target=keep_last, args=(process.stdout, printed), daemon=True)
     reader.start()
     try:
-        process.wait(seconds)
+        number = Run(b"", code=process.wait(seconds)).signal
+        cut = f"was ended by signal {number}" if number else None
     except subprocess.TimeoutExpired:
-        late = True
+        cut = f"took longer than {seconds:g} s"
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     # Programs that the script has left behind may hold its output open.
     reader.join(_LEFT_BEHIND_S)
     text = printed.decode("utf-8", "replace")
-    if late:
-        text += f"\nIt took longer than {seconds:g} s.\n"
+    if cut is not None:
+        text += f"\nIt {cut}.\n"
     # For staff, who see what the tests print.
     sys.stderr.write(text)
-    return text, late
+    return text, cut
 
 
 def keep_last(stream: IO[bytes], printed: bytearray) -> None:

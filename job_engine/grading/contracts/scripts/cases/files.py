@@ -15,6 +15,20 @@ def clear(path: str) -> None:
         os.unlink(path)
 
 
+def put(source: str, root: str, path: str) -> None:
+    """Copy a file to a path below a directory; it replaces what is in its way, links too.
+
+    A link is copied as a link.
+    """
+    place = root
+    for name in os.path.dirname(path).split(os.sep):
+        place = os.path.join(place, name)
+        make_directory(place)
+    target = os.path.join(root, path)
+    clear(target)
+    shutil.copy2(source, target, follow_symlinks=False)
+
+
 def put_all(source: str, target: str, leave_out: Iterable[str] = ()) -> None:
     """Copy what is in a directory, if there is one, into another; it replaces what is in its way.
 
@@ -23,11 +37,15 @@ def put_all(source: str, target: str, leave_out: Iterable[str] = ()) -> None:
     for directory, folders, files in os.walk(source):
         if directory == source:
             folders[:] = [name for name in folders if name not in leave_out]
-        place = os.path.join(target, os.path.relpath(directory, source))
-        if os.path.islink(place) or not os.path.isdir(place):
-            clear(place)
-            os.mkdir(place)
+        below = os.path.relpath(directory, source)
+        make_directory(os.path.join(target, below))
         links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
         for name in (*files, *links):
-            clear(os.path.join(place, name))
-            shutil.copy2(os.path.join(directory, name), place, follow_symlinks=False)
+            put(os.path.join(directory, name), target, os.path.join(below, name))
+
+
+def make_directory(place: str) -> None:
+    """Have a directory at a place, and no link to one."""
+    if os.path.islink(place) or not os.path.isdir(place):
+        clear(place)
+        os.mkdir(place)

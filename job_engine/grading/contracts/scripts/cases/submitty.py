@@ -212,7 +212,10 @@ def judge(check: dict[str, Any], place: str, expected: str) -> tuple[float, str 
         right = any(there) if check["one_of"] else all(there)
         return (1.0, None) if right else (0.0, f"there is no {', '.join(check['actual_file'])}")
     name = next(iter(check["actual_file"]), "STDOUT.txt")
-    found = next(iter(glob.glob(os.path.join(place, name))), None)
+    # Not through a link that leads out: it may lead to what is expected.
+    inside = os.path.realpath(place) + os.sep
+    paths = glob.glob(os.path.join(place, name))
+    found = next((path for path in paths if os.path.realpath(path).startswith(inside)), None)
     warns = method.startswith("warn")
     if found is None or not os.path.isfile(found):
         return (1.0, None) if warns else (0.0, f"there is no {name}")

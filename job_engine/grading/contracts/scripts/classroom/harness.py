@@ -11,13 +11,13 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
 from typing import Any, TextIO
 
+from ..cases.files import clear, put  # noqa: TID252 - where it runs, no other path leads there
 from .runner import Process, Runner, ended
 
 Test = dict[str, Any]
@@ -48,31 +48,19 @@ def main(settings_file: str) -> int:
 
 def lay_out(bundle: str, submission: str, protected: list[str]) -> None:
     """Complete the submission with the course's files; those that are protected replace its own."""
+    for name in protected:
+        if os.path.isdir(os.path.join(bundle, name)):
+            # With what it has more: pytest obeys a `conftest.py` beside the tests.
+            clear(os.path.join(submission, name))
     for directory, folders, files in os.walk(bundle):
         below = os.path.relpath(directory, bundle)
         folders[:] = [name for name in folders if (below, name) != (".", ".git")]
-        for file in files:
+        links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
+        for file in (*files, *links):
             path = os.path.normpath(os.path.join(below, file))
-            target = os.path.join(submission, path)
             replaces = any(path == name or path.startswith(name + os.sep) for name in protected)
-            if replaces or not os.path.lexists(target):
-                put(os.path.join(directory, file), target)
-
-
-def put(source: str, target: str) -> None:
-    """Copy a file; replaces whatever the submission has in its place."""
-    above = os.path.dirname(target)
-    while above and not os.path.isdir(above):
-        if os.path.lexists(above):
-            os.unlink(above)
-            break
-        above = os.path.dirname(above)
-    if os.path.isdir(target) and not os.path.islink(target):
-        shutil.rmtree(target)
-    elif os.path.lexists(target):
-        os.unlink(target)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    shutil.copy(source, target)
+            if replaces or not os.path.lexists(os.path.join(submission, path)):
+                put(os.path.join(directory, file), submission, path)
 
 
 def write_line(results: TextIO, value: object) -> None:
