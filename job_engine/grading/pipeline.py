@@ -341,7 +341,7 @@ def _inputs(
         _check_tests(_tree(plan, TESTS), bundle)
         trees[TESTS] = bundle.tests
     if ENGINE in names:
-        trees[ENGINE] = pack_files(engine_files(grader_input))
+        trees[ENGINE] = pack_files(engine_files(grader_input), _tree(plan, ENGINE).size_bytes)
     stdin: dict[str, bytes] = {}
     if assignment.phases.test.program is not None:
         trees |= split.contents()

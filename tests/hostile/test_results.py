@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from typing import Any
 
@@ -24,6 +25,7 @@ from job_engine.grading.results import (
 )
 from job_engine.grading.results.hostile import MAX_TEXT, decode
 from job_engine.grading.results.model import Status
+from job_engine.grading.results.stream import MAX_OTHERS, TestStream
 
 
 def gradescope(data: bytes | dict[str, Any]) -> Reading:
@@ -215,6 +217,25 @@ def test_a_crowd_of_cases_takes_no_memory(name: str, found: TestOutput) -> None:
     assert reading.notes == ["only the first 5,000 tests kept"]
     # All of them kept would take 30 MB.
     assert peak < 20_000_000
+
+
+def test_a_long_word_is_soon_passed_over() -> None:
+    """As all threads of the executor wait while a pattern is looked for."""
+    started = time.process_time()
+    reading = read_results("autolab", TestOutput(files={}, stdout=b"{" + b"a" * 65_000))
+    assert reading.score is None
+    # Of CPU time, not by the clock: once it took thirty seconds, and now a millisecond.
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("other", ['{"planned": 1}', '{"name"'])
+def test_only_so_many_lines_that_tell_of_no_test_are_read(other: str) -> None:
+    stream = TestStream()
+    wanted = '{"name": "a", "score": 1}'
+    for line in [*[other] * (MAX_OTHERS - 1), *["printed"] * MAX_OTHERS, wanted, other, wanted]:
+        stream.feed(line)
+    assert len(stream.tests) == 1
+    assert "nothing is read after 1,000 lines that tell of no test" in stream.notes.all()
 
 
 @pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\r"])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from job_engine.errors import SubmissionError
 from job_engine.grading.archive import Unpacked
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.contracts.expand import (
@@ -37,7 +38,7 @@ METADATA: Final = "submission_metadata.json"
 _OPEN_FOR: Final = timedelta(days=7)
 """Time from the creation of a submission to its due date, if none is set."""
 _MAX_FILES_BYTES: Final = 2 * 2**20
-"""Size of a submission's files up to which `data.json` contains them."""
+"""Size of a submission's files, with their names, up to which `data.json` contains them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +149,13 @@ def classroom_files(assignment: Assignment) -> dict[str, bytes]:
     return {**packages, CLASSROOM_SETTINGS: _json(settings)}
 
 
-def pack_files(files: Mapping[str, bytes]) -> io.BytesIO:
-    """Return files as a tar stream."""
+def pack_files(files: Mapping[str, bytes], max_bytes: int) -> io.BytesIO:
+    """Return files as a tar stream; raises `SubmissionError` for more than `max_bytes`."""
+    if (size := sum(map(len, files.values()))) > max_bytes:
+        raise SubmissionError(
+            f"The job's metadata make {size:,} bytes for its grader, which gets at most "
+            f"{max_bytes:,}. Send less."
+        )
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, data in sorted(files.items()):
@@ -227,7 +233,7 @@ def question_data(grader_input: GraderInput) -> dict[str, Any]:
 
 def _files(workspace: Unpacked | None) -> list[dict[str, str]]:
     """Return the files as PrairieLearn stores them in an answer."""
-    if workspace is None or workspace.size_bytes > _MAX_FILES_BYTES:
+    if workspace is None or workspace.size_bytes + _bytes_of(workspace.files) > _MAX_FILES_BYTES:
         return []
     workspace.stream.seek(0)
     with tarfile.open(fileobj=workspace.stream, mode="r:") as tar:
@@ -239,6 +245,11 @@ def _files(workspace: Unpacked | None) -> list[dict[str, str]]:
         ]
     workspace.stream.seek(0)
     return files
+
+
+def _bytes_of(names: tuple[str, ...]) -> int:
+    """Return what names take as JSON, at most: six bytes a character, and what is around them."""
+    return sum(6 * len(name) + 64 for name in names)
 
 
 def _moment(value: Any) -> datetime | None:
@@ -284,4 +295,5 @@ def _aware(moment: datetime) -> datetime:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "replace")
+    # On one line: indented, what is nested deeply takes hundreds of times its size.
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")

@@ -18,7 +18,9 @@ _MAX_PROBLEMS: Final = 500
 _MAX_LINE: Final = 65_536
 _MAX_COLUMNS: Final = 100
 _NAME: Final = 512
-_BARE_KEY: Final = re.compile(rb"([A-Za-z0-9]+):")
+_BARE_KEY: Final = re.compile(rb"(?<![A-Za-z0-9])([A-Za-z0-9]++):")
+"""From the start of a word and without a way back: else a long word takes the square of its
+length, with all threads of the executor waiting for it."""
 
 
 def read_autolab(output: TestOutput) -> Reading:

@@ -16,6 +16,8 @@ from job_engine.grading.results.hostile import Fields, Notes, read_object
 from job_engine.grading.results.model import Status, TestResult, TextFormat
 
 DEFAULT_PATH: Final = "tests.jsonl"
+MAX_OTHERS: Final = 1_000
+"""Lines that tell of no test, after which no more are read: each costs as much as a test."""
 
 
 class TestStream:
@@ -28,23 +30,35 @@ class TestStream:
         self.planned: int | None = None
         self.max_score: float | None = None
         self.notes = Notes()
+        self._others = 0
         self._defaults = Defaults(Fields({}, self.notes, ""))
 
     def feed(self, line: str) -> TestResult | None:
         """Parse a line; return its test, or None if it has none."""
-        if not line.strip() or len(self.tests) > MAX_TESTS:
+        text = line.strip(" \t\r\ufeff")
+        if not text or len(self.tests) > MAX_TESTS:
             return None
-        try:
-            item = read_object(line.encode("utf-8", "replace"), self.notes)
-        except HarnessError:
+        if self._others >= MAX_OTHERS:
+            self.notes.add(f"nothing is read after {MAX_OTHERS:,} lines that tell of no test")
+            return None
+        item = self._parse(line) if text.startswith("{") else None
+        if item is None:
             self.notes.add("a line is no JSON object, ignored")
             return None
         if "name" not in item:
+            self._others += 1
             self._take_header(item)
             return None
         test = test_of(item, len(self.tests) + 1, self._defaults, self.notes)
         self.tests.append(test)
         return test
+
+    def _parse(self, line: str) -> dict[str, Any] | None:
+        try:
+            return read_object(line.encode("utf-8", "replace"), self.notes)
+        except HarnessError:
+            self._others += 1
+            return None
 
     def _take_header(self, item: dict[str, Any]) -> None:
         fields = Fields(item, self.notes, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 import zipfile
@@ -11,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from job_engine.errors import AssignmentError
-from job_engine.grading.archive import ArchiveLimits
+from job_engine.errors import AssignmentError, SubmissionError
+from job_engine.grading.archive import ArchiveLimits, Unpacked
 from job_engine.grading.assignment import Assignment
-from job_engine.grading.contracts.grader_input import GraderInput, engine_files
+from job_engine.grading.contracts.grader_input import GraderInput, engine_files, pack_files
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
-from job_engine.grading.submission import GradePayload, pack_inline
+from job_engine.grading.submission import GradePayload, Submission, pack_inline
 from job_engine.settings import SandboxSettings
 
 GRANTED = SandboxSettings(allow_profiles=["own-root"])
@@ -166,26 +167,48 @@ def test_a_question_that_is_not_graded_externally_is_refused(tmp_path: Path) -> 
         members(tmp_path)
 
 
-def question_told(tmp_path: Path, files: dict[str, Any]) -> dict[str, Any]:
+def question_of(workspace: Unpacked) -> dict[str, Any]:
     text = b"{name: q, contract: prairielearn, prairielearn: {image: i, entrypoint: /run -x}}"
     payload = GradePayload.model_validate(
         {
             "assignment": "q",
-            "submission": {"files": files},
+            "submission": {"files": {"a": "x"}},
             "metadata": {"params": {"n": 3}, "variant_seed": "1z"},
         }
     )
-    assert payload.submission.files is not None
-    with pack_inline(payload.submission.files, ArchiveLimits(), tmp_path) as workspace:
-        grader_input = GraderInput(
-            payload=payload,
-            assignment=load_assignment(text, BUILT_IN, GRANTED),
-            created=CREATED,
-            workspace=workspace,
-        )
-        found: dict[str, Any] = json.loads(engine_files(grader_input)["data.json"])
+    grader_input = GraderInput(
+        payload=payload,
+        assignment=load_assignment(text, BUILT_IN, GRANTED),
+        created=CREATED,
+        workspace=workspace,
+    )
+    found: dict[str, Any] = json.loads(engine_files(grader_input)["data.json"])
+    return found
+
+
+def question_told(tmp_path: Path, files: dict[str, Any]) -> dict[str, Any]:
+    submission = Submission.model_validate({"files": files})
+    assert submission.files is not None
+    with pack_inline(submission.files, ArchiveLimits(), tmp_path) as workspace:
+        found = question_of(workspace)
         assert workspace.stream.tell() == 0
         return found
+
+
+def test_metadata_take_no_more_than_the_graders_tree_has(tmp_path: Path) -> None:
+    """Deep ones and long names neither: what does not fit would be a fault of the platform."""
+    nested: list[Any] = [1] * 1_000
+    for _ in range(200):
+        nested = [nested]
+    told = metadata({"metadata": {"nested": nested}})
+    assert len(json.dumps(told)) < 10_000
+    names = tuple(f"{number}/{'n' * 200}" for number in range(10_000))
+    with Unpacked(
+        stream=io.BytesIO(), files=names, size_bytes=0, links=0, directories=0, digest=""
+    ) as crowd:
+        assert question_of(crowd)["submitted_answers"]["_files"] == []
+    with pytest.raises(SubmissionError, match="at most 10"):
+        pack_files({"data.json": bytes(11)}, 10)
 
 
 def test_a_question_is_told_what_was_submitted(tmp_path: Path) -> None:
