@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from executor.outcome import Outcome, decide_outcome, retry_of
-from executor.run import Run
+from executor.run import Run, Update
 from job_engine.errors import PlatformFaultError
 from job_engine.model.protocol.claims import Report, ReportKind
 from job_engine.model.protocol.message import BATCH_LIMIT
@@ -34,17 +34,18 @@ class PendingReport:
     @classmethod
     def progress(cls, run: Run) -> PendingReport:
         """Report what is new of a run that goes on."""
-        return cls(run, None, run.take_update())
+        return cls(run, None, _progress(run, run.take_update()))
 
     @classmethod
     def end(cls, run: Run, outcome: Outcome) -> PendingReport:
         """Report the outcome of a run, together with what is new of it."""
         update = run.take_update()
         try:
-            return cls(run, outcome, _final(update, outcome))
+            return cls(run, outcome, _final(run, update, outcome))
         except ValidationError as error:
             problems = "; ".join(e["msg"] for e in error.errors())
-            return cls(run, outcome, update).stripped(f"The action's result is none: {problems}")
+            report = _progress(run, update)
+            return cls(run, outcome, report).stripped(f"The action's result is invalid: {problems}")
 
     @property
     def characters(self) -> int:
@@ -60,13 +61,13 @@ class PendingReport:
         (no-silent-loss): the run may have succeeded, but its result cannot be stored.
         """
         run = self.run
-        kept = Report(job=run.job.id, fence=run.claim.fence, kind=ReportKind.PROGRESS)
+        nothing = Update(None, None, [], [])
         if self.outcome is None:
-            return PendingReport(run, None, kept, bare=True)
+            return PendingReport(run, None, _progress(run, nothing), bare=True)
         fault = PlatformFaultError(why)
         retry = retry_of(run.job, run.action.retry)
         outcome = decide_outcome(fault, None, run.job.attempts, retry, luck=random.random())
-        return PendingReport(run, outcome, _final(kept, outcome), bare=True)
+        return PendingReport(run, outcome, _final(run, nothing, outcome), bare=True)
 
 
 def batches(pending: Sequence[PendingReport]) -> Iterator[Sequence[PendingReport]]:
@@ -83,13 +84,18 @@ def batches(pending: Sequence[PendingReport]) -> Iterator[Sequence[PendingReport
         yield batch
 
 
-def _final(update: Report, outcome: Outcome) -> Report:
-    assert outcome.kind is not None
-    # Made anew, not copied: a copy is not validated, and one report that the API cannot
-    # read would have it refuse the whole batch.
+def _progress(run: Run, update: Update) -> Report:
     return Report(
-        job=update.job,
-        fence=update.fence,
+        job=run.job.id, fence=run.claim.fence, kind=ReportKind.PROGRESS, **update._asdict()
+    )
+
+
+def _final(run: Run, update: Update, outcome: Outcome) -> Report:
+    assert outcome.kind is not None
+    # Validated here: one report that the API cannot read would have it refuse the whole batch.
+    return Report(
+        job=run.job.id,
+        fence=run.claim.fence,
         kind=outcome.kind,
         state=outcome.state,
         status_message=outcome.message or update.status_message,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,7 +18,7 @@ from executor.outcome import Ended
 from job_engine.errors import ActionFailedError, ClaimLost, Interruption, PlatformFaultError
 from job_engine.log import get_logger
 from job_engine.model import Job
-from job_engine.model.protocol.claims import JobNote, Report, ReportKind
+from job_engine.model.protocol.claims import JobNote
 from job_engine.plugins import Action, Result
 from job_engine.queue import QueueClaim
 
@@ -36,6 +36,16 @@ EVENTS_LIMIT: Final = 1 << 19
 """Characters of events that one run may emit; the rest is dropped."""
 _EVENT_CHARS: Final = 64
 """Characters that each event counts beside its data, which bounds the number of events."""
+
+
+class Update(NamedTuple):
+    """What is new of a run; the attributes are those of a `Report`."""
+
+    progress: int | None
+    """Percent."""
+    status_message: str | None
+    log: list[str]
+    events: list[JobNote]
 
 
 class Run:
@@ -246,22 +256,14 @@ class Run:
 
     # --- the reporter's side --------------------------------------------------
 
-    def take_update(self) -> Report:
-        """Return what is new since the last call, as a progress report."""
+    def take_update(self) -> Update:
+        """Return what is new since the last call."""
         with self._lock:
             percent, self._percent = self._percent, None
             message, self._message = self._message, None
             lines, self._lines = self._lines, []
             events, self._events = self._events, []
-        return Report(
-            job=self._job.id,
-            fence=self.claim.fence,
-            kind=ReportKind.PROGRESS,
-            progress=percent,
-            status_message=message,
-            log=lines,
-            events=events,
-        )
+        return Update(percent, message, lines, events)
 
 
 def _checked(returned: object) -> Result | None:
