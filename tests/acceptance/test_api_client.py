@@ -41,8 +41,13 @@ def api(engine: Engine) -> Iterator[Api]:
 
 
 def test_the_page_runs_as_it_stands(
-    engine: Engine, api: Api, capsys: pytest.CaptureFixture[str]
+    engine: Engine,
+    api: Api,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     template = {"href": "credential-template/generate-api-key"}
     made = api.add("credential", {"template": template}).data
     names: dict[str, Any] = {}

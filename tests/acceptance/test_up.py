@@ -232,7 +232,7 @@ def test_the_printed_password_lets_one_in(shared: Engine, tmp_path: Path) -> Non
     assert command("logout").returncode == 0
 
 
-def test_the_client_page_does_what_it_says(shared: Engine) -> None:
+def test_the_client_page_does_what_it_says(shared: Engine, tmp_path: Path) -> None:
     key = json.loads((shared.data_dir / "credentials" / "admin.json").read_text())
     url = json.loads((shared.data_dir / "run.json").read_text())["api_url"]
     code = "\n".join(blocks(DOCS / "api-client.md"))
@@ -243,7 +243,9 @@ def test_the_client_page_does_what_it_says(shared: Engine) -> None:
     ):
         assert placeholder in code
         code = code.replace(placeholder, real)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("SUCCESS")
 
