@@ -6,7 +6,6 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import IO, Final, Protocol
 
@@ -228,15 +227,7 @@ class Grader:
         runs = SetupRuns(
             sandbox=self.sandbox, settings=self.settings, policy=self.policy, label=self.label
         )
-        image = runs.image_for(
-            assignment,
-            bundle,
-            tree,
-            sleep=watch.sleep,
-            log_line=watch.log,
-            show=partial(_show_setup, watch),
-            lend=watch.lend,
-        )
+        image = runs.image_for(assignment, bundle, tree, watch)
         return replace(
             plan,
             phases=tuple(
@@ -353,10 +344,6 @@ def _inputs(
         _check_workspace(assignment, _tree(plan, WORKSPACE), workspace)
         trees[WORKSPACE] = workspace.stream
     return Inputs(trees=trees, stdin=stdin, env=plan.env)
-
-
-def _show_setup(watch: Watch, text: str) -> None:
-    watch.event("output", {"phase": "setup", "stream": "stdout", "text": text}, staff=True)
 
 
 def _check_workspace(assignment: Assignment, tree: Tree, workspace: Unpacked) -> None:

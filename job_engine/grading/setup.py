@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from typing import Final
 from job_engine.errors import AssignmentError, SandboxError
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.bundles import Bundle
+from job_engine.grading.follow import Watch
 from job_engine.grading.locks import locked
 from job_engine.grading.results.hostile import decode
 from job_engine.grading.verdicts import explain
@@ -73,18 +73,13 @@ class SetupRuns:
         assignment: Assignment,
         bundle: Bundle,
         tree: Tree,
-        *,
-        sleep: Callable[[float], None],
-        log_line: Callable[[str], None],
-        show: Callable[[str], None],
-        lend: Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]],
+        watch: Watch,
     ) -> str:
         """Return the name of the image that the setup makes, made now if need be.
 
-        `tree` will hold the tests. `sleep` is called while another thread runs the same setup,
-        `log_line` writes to the job's log, `show` streams the output to staff, and `lend` lets an
-        interruption end the run. Raises `AssignmentError`, with the last lines of the output,
-        when the setup fails.
+        `tree` will hold the tests. `watch` gets the log line, and the output for staff; it may
+        interrupt the run, and the wait while another thread runs the same setup. Raises
+        `AssignmentError`, with the last lines of the output, when the setup fails.
         """
         assert assignment.setup is not None  # callers check
         key = self._key(assignment, bundle)
@@ -92,10 +87,10 @@ class SetupRuns:
         name = f"{KEPT_PREFIX}{key}"
         if self._is_there(name, marker):
             return name
-        with locked(marker.with_suffix(".lock"), sleep):
+        with locked(marker.with_suffix(".lock"), watch.sleep):
             if not self._is_there(name, marker):
                 raise_remembered(marker)
-                self._run(assignment, bundle, tree, name, marker, log_line, show, lend)
+                self._run(assignment, bundle, tree, name, marker, watch)
             self._evict(keep=key)
         return name
 
@@ -135,16 +130,14 @@ class SetupRuns:
         tree: Tree,
         name: str,
         marker: Path,
-        log_line: Callable[[str], None],
-        show: Callable[[str], None],
-        lend: Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]],
+        watch: Watch,
     ) -> None:
         spec = self._spec(assignment, name)
         slot = self.sandbox.prepare(
             label=self.label, phases=(spec,), trees=(tree,), image=assignment.image
         )
         try:
-            with lend(slot.kill):
+            with watch.lend(slot.kill):
                 slot.go(Inputs(trees={tree.name: bundle.tests}))
                 ended = [event for event in slot.collect() if isinstance(event, PhaseResult)]
         finally:
@@ -154,9 +147,10 @@ class SetupRuns:
             raise SandboxError("The setup was killed from outside of the run.")
         result = ended[0]
         lines = _last_lines(result)
-        log_line(f"setup: {explain(result, spec.limits)}")
-        # The setup sees the tests, and may print their names.
-        show(lines)
+        watch.log(f"setup: {explain(result, spec.limits)}")
+        # For staff only: the setup sees the tests, and may print their names.
+        output = {"phase": PHASE, "stream": "stdout", "text": lines}
+        watch.event("output", output, staff=True)
         log.info("setup.done", assignment=assignment.name, verdict=result.verdict.value)
         if not result.ok:
             problem = self._problem(result, spec.limits, lines)

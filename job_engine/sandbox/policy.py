@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -59,7 +59,9 @@ def check_request(
     for phase in phases:
         _check_limits(phase, settings)
         _check_command(phase)
-        _check_places(phase, names)
+        _check_trees(phase, names)
+        _check_targets(phase)
+        _check_paths(phase)
         _check_reach(phase, settings)
         if phase.kvm and not settings.allow_kvm:
             raise SandboxRefusedError(
@@ -214,13 +216,18 @@ def _check_command(phase: PhaseSpec) -> None:
             raise SandboxRefusedError(f"phase {phase.name}: bad environment variable {name!r}")
 
 
-def _check_places(phase: PhaseSpec, trees: set[str]) -> None:
-    read: list[Handover | Follow] = [*phase.handover]
-    read += [phase.follow] if phase.follow is not None else []
-    wanted: Iterable[Mount | Handover | Follow] = (*phase.mounts, *read)
-    for item in wanted:
+def _read_places(phase: PhaseSpec) -> Sequence[Handover | Follow]:
+    return [*phase.handover, *([phase.follow] if phase.follow is not None else [])]
+
+
+def _check_trees(phase: PhaseSpec, trees: set[str]) -> None:
+    named: Sequence[Mount | Handover | Follow] = [*phase.mounts, *_read_places(phase)]
+    for item in named:
         if item.tree not in trees:
             raise SandboxRefusedError(f"phase {phase.name}: no tree {item.tree!r} in this slot")
+
+
+def _check_targets(phase: PhaseSpec) -> None:
     targets = [mount.target for mount in phase.mounts]
     for target in (*targets, phase.workdir):
         if not target.startswith("/") or "\0" in target or posixpath.normpath(target) != target:
@@ -230,7 +237,10 @@ def _check_places(phase: PhaseSpec, trees: set[str]) -> None:
             raise SandboxRefusedError(f"phase {phase.name}: no tree may cover {target!r}")
     if len(set(targets)) != len(targets):
         raise SandboxRefusedError(f"phase {phase.name}: two trees on one target")
-    for item in read:
+
+
+def _check_paths(phase: PhaseSpec) -> None:
+    for item in _read_places(phase):
         parts = item.path.split("/")
         if item.path.startswith("/") or ".." in parts or "\0" in item.path:
             raise SandboxRefusedError(f"phase {phase.name}: the path {item.path!r} leaves its tree")

@@ -161,16 +161,8 @@ class _Reader:
     def _take(self, line: str, index: int) -> None:
         before, equals, value = line.partition("=")
         tag = _TAG.sub("", before.lower()) if equals else ""
-        if self._in is not None:
-            end = self._ends[self._in]
-            if end and end in line:
-                self._add(line[: line.index(end)])
-                self._close()
-                return
-            if end or tag not in _MAY_FOLLOW[self._in]:
-                self._add(f"{line}\n")
-                return
-            self._close()
+        if self._in is not None and self._continues(self._in, tag, line):
+            return
         if tag in ("input", "output"):
             self._begin(tag, value)
         elif tag in ("inputend", "outputend"):
@@ -182,6 +174,19 @@ class _Reader:
             _set(self._current(), tag, value.strip(), index)
         elif line.strip():
             raise AssignmentError(f"{CASES}, line {index}: what is {line.strip()[:80]!r}?")
+
+    def _continues(self, text: str, tag: str, line: str) -> bool:
+        """Return whether a line belongs to the open input or output, which it may close."""
+        end = self._ends[text]
+        if end and end in line:
+            self._add(line[: line.index(end)])
+            self._close()
+            return True
+        if end or tag not in _MAY_FOLLOW[text]:
+            self._add(f"{line}\n")
+            return True
+        self._close()
+        return False
 
     def _current(self) -> Case:
         if self._case is None:

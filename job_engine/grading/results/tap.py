@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from job_engine.grading.results.base import HarnessError, Reading, TestOutput
@@ -22,29 +22,39 @@ _MAX_PLAN: Final = 5_000
 
 def read_tap(output: TestOutput) -> Reading:
     """Read TAP from standard output, or the file that the assignment names."""
-    lines = output.lines("-")
-    cases: list[Case] = []
-    planned: int | None = None
-    bailed: str | None = None
-    for line in lines:
-        if plan := _PLAN.fullmatch(line):
-            planned = min(int(plan[1]), _MAX_PLAN)
-        elif line.startswith("Bail out!"):
-            bailed = line
+    found = _Document()
+    for line in output.lines("-"):
+        found.add(line)
+        if found.bailed_out:
             break
-        elif len(cases) > MAX_CASES:
-            # Not parsed, because a case takes a hundred times the memory of its line.
-            continue
-        elif test := _TEST.fullmatch(line):
-            cases.append(_case(test, len(cases) + 1))
-        elif cases and line.startswith(("#", "  ")):
-            cases[-1].lines.append(line)
+    cases, planned = found.cases, found.planned
     if planned is None and not cases:
         raise HarnessError("The tests printed no TAP: neither a plan nor a test line.")
     for number in range(len(cases) + 1, (planned or 0) + 1):
         cases.append(Case(name=f"Test {number}", passed=False, lines=["planned, but never ran"]))
-    reading = reading_of(cases, output.weights, output=bailed or "")
+    reading = reading_of(cases, output.weights, output=found.bailed_out)
     return replace(reading, total_known=planned is not None or not output.cut_short)
+
+
+@dataclass
+class _Document:
+    """What was read of a TAP document so far."""
+
+    cases: list[Case] = field(default_factory=list)
+    planned: int | None = None
+    bailed_out: str = ""
+
+    def add(self, line: str) -> None:
+        if plan := _PLAN.fullmatch(line):
+            self.planned = min(int(plan[1]), _MAX_PLAN)
+        elif line.startswith("Bail out!"):
+            self.bailed_out = line
+        elif len(self.cases) > MAX_CASES:
+            return  # not parsed, because a case takes a hundred times the memory of its line
+        elif test := _TEST.fullmatch(line):
+            self.cases.append(_case(test, len(self.cases) + 1))
+        elif self.cases and line.startswith(("#", "  ")):
+            self.cases[-1].lines.append(line)
 
 
 class TapStream:

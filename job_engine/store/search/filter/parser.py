@@ -31,6 +31,11 @@ MAX_DEPTH: Final = 100
 MAX_DIGITS: Final = 300
 """Most digits of a number; one with more is greater than any stored number."""
 
+# Strings are matched to skip their parentheses; possessive, so that none is scanned twice.
+_PARENTHESIS_OR_STRING: Final = re.compile(
+    r"""[()]|"(?:\\.|[^"\\])*+"?|'(?:\\.|[^'\\])*+'?""", re.DOTALL
+)
+_STEPS: Final = {"(": 1, ")": -1}
 _OF_VALUES: Final = (
     (r"[\"']", "the quote is not closed"),
     (r"\[", "no blank may stand before a list"),
@@ -161,22 +166,12 @@ def _terms(tree: Filter) -> int:
 
 def _limit_depth(text: str) -> None:
     depth = 0
-    quote = ""
-    escaped = False
-    for character in text:
-        if escaped:
-            escaped = False
-        elif quote:
-            escaped = character == "\\"
-            quote = "" if character == quote else quote
-        elif character in "\"'":
-            quote = character
-        elif character in "()":
-            depth += 1 if character == "(" else -1
-            if depth > MAX_DEPTH:
-                raise InvalidFilterError(
-                    f"Invalid CIMI filter. More than {MAX_DEPTH} parentheses are open at once."
-                )
+    for found in _PARENTHESIS_OR_STRING.finditer(text):
+        depth += _STEPS.get(found[0], 0)
+        if depth > MAX_DEPTH:
+            raise InvalidFilterError(
+                f"Invalid CIMI filter. More than {MAX_DEPTH} parentheses are open at once."
+            )
 
 
 def _explain(text: str, error: UnexpectedInput) -> str:
