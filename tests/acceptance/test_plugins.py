@@ -36,7 +36,7 @@ def leaves_a_thread(context):
 """
 
 
-def test_what_a_plugin_does_wrong_ends_with_its_job(tmp_path: Path, zk_hosts: str) -> None:
+def test_mistakes_in_a_plugin_fail_its_jobs(tmp_path: Path, zk_hosts: str) -> None:
     actions = tmp_path / "actions"
     actions.mkdir()
     (actions / "wrong.py").write_text(ACTIONS)

@@ -38,7 +38,7 @@ def add(api: Api, **attributes: Any) -> str:
     return str(api.add("job", {"action": "noop", **attributes}).data["resource-id"])
 
 
-def test_what_waits_for_too_long_fails_though_no_executor_lives(engine: Engine, api: Api) -> None:
+def test_expired_jobs_fail_without_an_executor(engine: Engine, api: Api) -> None:
     job = add(api, expiry=in_a_second())
     waits = add(api)
     document = eventually(lambda: (d := api.get(job).data)["state"] != "QUEUED" and d)

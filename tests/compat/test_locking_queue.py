@@ -50,7 +50,7 @@ def test_both_consume_side_by_side(join: Join, zk: KazooClient) -> None:
     assert zk.get_children("/job/taken") == []
 
 
-def test_what_kazoo_releases_ours_takes(join: Join, zk: KazooClient) -> None:
+def test_an_entry_released_by_kazoo_is_claimed_by_the_engine(join: Join, zk: KazooClient) -> None:
     ours = join("ours")
     ours.push("job/1")
     theirs = LockingQueue(zk, "/job")

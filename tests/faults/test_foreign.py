@@ -19,7 +19,7 @@ def brief(context: Context[None]) -> Result:
 """
 
 
-def test_what_a_dead_foreign_consumer_ran_runs_again(tmp_path: Path, zk_hosts: str) -> None:
+def test_the_job_of_a_dead_foreign_consumer_runs_again(tmp_path: Path, zk_hosts: str) -> None:
     actions = tmp_path / "actions"
     actions.mkdir()
     (actions / "brief.py").write_text(ACTION)

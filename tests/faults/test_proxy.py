@@ -117,7 +117,7 @@ def test_a_cut_is_silent_and_breaks_what_lost_bytes(
     assert len(peer.received) == 1 + arrives
 
 
-def test_what_was_held_arrives_late(
+def test_held_bytes_arrive_late(
     proxies: Proxies, link: Link, peer: Peer, client: socket.socket
 ) -> None:
     conduct(proxies, link, blocked(Direction.UP, late=True))

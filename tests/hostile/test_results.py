@@ -55,7 +55,7 @@ def junit(data: str) -> Reading:
         (b" " * 5_000_000 + b"{}", "larger than"),
     ],
 )
-def test_what_cannot_be_stored_is_the_harness_failing(data: bytes, why: str) -> None:
+def test_results_that_cannot_be_stored_are_a_failure_of_the_harness(data: bytes, why: str) -> None:
     with pytest.raises(HarnessError, match=why):
         gradescope(data)
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_stored_is_the_harness_failing(data: bytes, why: str) -> 
         (b'{"score": -7}', -7, ""),
     ],
 )
-def test_what_is_wrong_is_mended_and_noted(data: bytes, score: float, noted: str) -> None:
+def test_wrong_values_are_corrected_and_noted(data: bytes, score: float, noted: str) -> None:
     reading = gradescope(data)
     assert reading.score == score
     assert noted in " ".join(reading.notes)

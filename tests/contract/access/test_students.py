@@ -60,7 +60,7 @@ def job_of(world: World, assignment: str, **changes: Any) -> str:
     return str(made.json()["resource-id"])
 
 
-def test_a_student_cannot_tell_what_is_hidden_of_their_own_job(
+def test_a_student_cannot_infer_hidden_tests_of_their_own_job(
     world: World, assignment: str
 ) -> None:
     jobs = [job_of(world, assignment), job_of(world, assignment)]
@@ -74,7 +74,7 @@ def test_a_student_cannot_tell_what_is_hidden_of_their_own_job(
     assert world.api.get(jobs[0], WHO[STUDENT]).get("operations", []) == []
 
 
-def test_who_manages_the_assignment_manages_what_is_handed_in_to_it(
+def test_managers_of_an_assignment_manage_the_jobs_of_its_students(
     world: World, assignment: str
 ) -> None:
     job = job_of(world, assignment)
@@ -153,7 +153,7 @@ def test_an_assignment_has_to_be_shared(world: World) -> None:
     job_of(world, digest)
 
 
-def test_a_version_that_is_published_later_is_not_what_is_run(world: World) -> None:
+def test_a_job_keeps_the_version_that_was_newest_when_it_was_created(world: World) -> None:
     name = uuid.uuid4().hex
     digest = publish(world, name)
     job = job_of(world, name)
@@ -161,7 +161,7 @@ def test_a_version_that_is_published_later_is_not_what_is_run(world: World) -> N
     assert json.loads(world.api.get(job, ADMIN)["payload"])["assignment"] == digest
 
 
-def test_what_waits_can_be_taken_back_by_who_handed_it_in(world: World, assignment: str) -> None:
+def test_a_student_can_cancel_a_waiting_job_of_their_own(world: World, assignment: str) -> None:
     job = job_of(world, assignment)
     offered = [{"rel": "cancel", "href": f"{job}/cancel"}]
     assert world.api.get(job, WHO[STUDENT])["operations"] == offered
@@ -250,7 +250,7 @@ def test_who_acts_as_all_students_shows_their_work_to_none_of_them(
     assert document["acl"]["view-data"] == ["user/student", "user/teacher"]
 
 
-def test_somebody_elses_upload_is_not_theirs_to_hand_in(world: World, assignment: str) -> None:
+def test_a_student_cannot_hand_in_the_upload_of_another_user(world: World, assignment: str) -> None:
     payload = {
         "assignment": assignment,
         "submission": {"archive": {"blob": world.blob()}},
@@ -258,7 +258,7 @@ def test_somebody_elses_upload_is_not_theirs_to_hand_in(world: World, assignment
     refused(handed_in(world, assignment, payload=payload), 400, "no upload")
 
 
-def test_a_student_who_submits_for_others_too_is_a_submitter(world: World) -> None:
+def test_a_student_with_the_role_submitter_counts_as_a_submitter(world: World) -> None:
     both = f"{WHO[STUDENT]} group/job-submitter"
     job = world.api.add_job(both, priority=5)
     assert world.api.get(job, ADMIN)["acl"]["manage"] == ["user/student"]

@@ -213,7 +213,7 @@ def test_staff_search_by_it(world: World, pair: tuple[str, str]) -> None:
         assert found == [[1], [0]], role
 
 
-def test_other_outputs_are_searched_by_whoever_sees_them(world: World) -> None:
+def test_outputs_without_a_verdict_can_be_searched_by_their_readers(world: World) -> None:
     job = world.api.add_job(ADMIN, acl=ACL, output="plain", status_message="all is well")
     for asked in ("output='plain'", "status-message=='well'"):
         reader = _search(filter=asked)(world, "view-data", job)

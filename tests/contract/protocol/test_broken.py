@@ -71,7 +71,7 @@ def test_where_there_is_no_other_it_is_done_again_at_once(world: World, job: str
     assert world.executors[0].runs[0].job.id == job
 
 
-def test_others_who_drain_are_none(world: World, job: str) -> None:
+def test_draining_executors_do_not_count_as_others(world: World, job: str) -> None:
     parts = world.executors[1].parts
     parts.drain()
     parts._queue.describe(parts._queue.register({}), parts._about())
@@ -89,7 +89,7 @@ def test_it_is_not_left_for_ever(world: World, job: str) -> None:
     assert world.executors[0].runs[0].job.id == job
 
 
-def test_what_is_asked_of_other_jobs_says_nothing() -> None:
+def test_only_jobs_that_failed_here_are_known() -> None:
     broken = BrokenHere()
     broken.add("job/1", "grade", 1.0)
     assert broken.action_of("job/1") == "grade"

@@ -104,7 +104,7 @@ def test_a_store_that_takes_no_writes_does_not_fill_the_queue(
     assert set(zk.entries.values()) <= jobs
 
 
-def test_the_window_grows_by_what_is_taken_and_not_by_itself(
+def test_the_window_grows_with_claimed_entries_only(
     lead: Lead, book: Book, zk: SmallZooKeeper
 ) -> None:
     """bounded-window: a second's worth of jobs, and what was pushed was not taken."""
@@ -150,9 +150,7 @@ def test_a_leader_asks_where_not_all_is_told(
     assert list(zk.entries.values()) == jobs[:WINDOW]
 
 
-def test_what_was_pushed_already_is_not_pushed_again(
-    lead: Lead, book: Book, zk: SmallZooKeeper
-) -> None:
+def test_a_pushed_job_is_not_pushed_again(lead: Lead, book: Book, zk: SmallZooKeeper) -> None:
     leader = lead("noop")
     job = book.create("noop")
     leader.step()
@@ -295,7 +293,7 @@ def test_what_a_foreign_consumer_holds_is_its_own(
     assert list(zk.entries.values()) == [job]
 
 
-def test_what_has_its_entry_is_resumed_by_who_claims_that(
+def test_a_silent_run_with_an_entry_is_resumed_by_the_claimer_of_the_entry(
     lead: Lead, book: Book, zk: SmallZooKeeper
 ) -> None:
     leader = lead("noop")

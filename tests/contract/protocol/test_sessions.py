@@ -87,7 +87,7 @@ def test_who_is_cut_off_stops_before_another_may_begin(world: World) -> None:
 
 
 @pytest.mark.parametrize("noticed", [True, False])
-def test_what_was_let_go_as_lost_is_released_when_the_session_comes_back(
+def test_claims_dropped_as_lost_are_released_when_the_session_comes_back(
     world: World, noticed: bool
 ) -> None:
     """no-silent-loss: our clock has ended a session that ZooKeeper still has.

@@ -113,9 +113,7 @@ def test_consuming_leaves_nothing(join: Join, zk: KazooClient) -> None:
     assert zk.get_children("/job/taken") == []
 
 
-def test_consuming_an_entry_that_somebody_deleted_still_lets_go(
-    join: Join, zk: KazooClient
-) -> None:
+def test_consuming_a_deleted_entry_deletes_its_claim(join: Join, zk: KazooClient) -> None:
     a = join("a")
     (entry,) = a.push("job/1")
     claims = a.claims.claim(a.registration, 1, _never)

@@ -21,7 +21,7 @@ def session(zk_hosts: str) -> Iterator[ZooKeeperSession]:
     made.stop()
 
 
-def test_nodes_come_in_order_with_their_stat_and_none_for_what_is_not_there(
+def test_nodes_are_read_in_order_with_their_stat_and_none_for_missing_ones(
     session: ZooKeeperSession,
 ) -> None:
     client = session.client

@@ -126,7 +126,7 @@ def test_slots_do_not_share_a_uid(sandbox: DockerSandbox, label: str) -> None:
 
 
 @pytest.mark.parametrize("order", ["kill", "kill --signal=TERM", "rm --force", "pause"])
-def test_what_somebody_else_ends_is_no_verdict(
+def test_a_container_ended_from_outside_is_a_platform_fault(
     sandbox: DockerSandbox, label: str, order: str
 ) -> None:
     """An operator, or a tool that tidies up; one that kills itself is told apart."""

@@ -85,7 +85,7 @@ def test_nothing_but_a_regular_file_of_the_tree_is_told_of(backend: Backend, lab
     assert (data, result.verdict) == (b"fine\n", Verdict.OK)
 
 
-def test_a_file_that_changes_under_who_looks_costs_the_phase_nothing(
+def test_a_followed_file_that_changes_its_kind_does_not_affect_the_phase(
     backend: Backend, label: str
 ) -> None:
     """Regular file, FIFO and links into another tree take turns as fast as they can."""
@@ -133,6 +133,8 @@ def test_growth_without_end_is_told_to_a_bound(backend: Backend, label: str) -> 
         Follow(tree=WORKSPACE, path="./"),
     ],
 )
-def test_what_is_no_file_of_a_tree_is_refused(backend: Backend, label: str, follow: Follow) -> None:
+def test_following_a_path_outside_a_tree_is_refused(
+    backend: Backend, label: str, follow: Follow
+) -> None:
     with pytest.raises(SandboxRefusedError):
         backend.sandbox.prepare(label=label, phases=(sh("true", follow=follow),), trees=(TREE,))

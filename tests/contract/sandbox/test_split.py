@@ -253,7 +253,9 @@ for _ in range(2):
     assert found[1].verdict is verdict
 
 
-def test_what_is_forged_at_the_join_is_the_programs_own(backend: Backend, label: str) -> None:
+def test_a_forged_message_at_the_join_is_only_output_of_the_program(
+    backend: Backend, label: str
+) -> None:
     """It floods, lies about its exit code, holds on to its output, and calls for more runs."""
     harness = """
 flood = subprocess.Popen([RUN, "flood"], stdout=subprocess.PIPE)

@@ -23,7 +23,7 @@ def lines(store: Store, claims: frozenset[str] | None = None) -> list[Document]:
     return list(page.documents)
 
 
-def test_a_line_tells_who_did_what_and_when(store: Store, clock: Clock) -> None:
+def test_a_line_has_user_operation_and_time(store: Store, clock: Clock) -> None:
     store.audit.record(
         Line("job.cancel", "job/x", "user/jane", {"success": True, "content": {"a": [1]}})
     )

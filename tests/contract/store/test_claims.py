@@ -152,7 +152,7 @@ def test_only_the_very_fence_writes(store: Store, kind: ReportKind, fence: Fence
     assert store.logs.read(job).lines == []
 
 
-def test_reports_on_what_is_not_running_or_not_there(store: Store) -> None:
+def test_reports_on_missing_jobs_and_jobs_that_do_not_run_are_refused(store: Store) -> None:
     job = add(store)
     assert finish(store, job, FENCE) is ReportReceipt.LOST
     assert finish(store, "job/none", FENCE) is ReportReceipt.LOST

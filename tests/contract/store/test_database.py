@@ -97,7 +97,7 @@ def test_a_unit_that_fails_fails_alone(store: Store) -> None:
     assert sorted(names) == ["0", "2", "4", "6", "8"]
 
 
-def test_stopping_commits_what_was_submitted_and_refuses_more(store_url: str) -> None:
+def test_stopping_commits_submitted_units_and_refuses_new_ones(store_url: str) -> None:
     store = open_store(store_url, Clock())
     store.start()
     futures = [store.database.submit(lambda c: c.execute(sa.select(1)).scalar()) for _ in range(50)]

@@ -51,7 +51,7 @@ def test_positions_are_the_order_of_the_feed(store: Store) -> None:
     assert [found[job]["queue-position"] for job in by_position] == list(range(1, 36))
 
 
-def test_what_is_in_the_window_comes_first(store: Store, clock: Clock) -> None:
+def test_jobs_in_the_window_come_first(store: Store, clock: Clock) -> None:
     first, second, third = add_many(store, 3)
     urgent = add(store, priority=1)
     for number, job in enumerate((second, first), start=1):
@@ -100,7 +100,7 @@ def test_an_old_start_is_forgotten_and_a_new_one_is_not(store: Store, clock: Clo
     assert "estimated-wait" in store.estimates.of([waiting])[waiting]
 
 
-def test_beyond_what_is_read_a_position_is_about_right(
+def test_a_position_beyond_the_jobs_that_are_read_is_approximately_right(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("_OWN", 20), ("_LANES", 4), ("_OTHERS", 40)):

@@ -55,7 +55,7 @@ def test_priority_then_age_then_order_of_creation(store: Store, clock: Clock) ->
     assert fed(store, 3) == expected[:3]
 
 
-def test_the_window_counts_what_is_as_urgent_or_more(store: Store) -> None:
+def test_the_window_counts_entries_that_are_at_least_as_urgent(store: Store) -> None:
     normal = [add(store, priority=500) for _ in range(6)]
     assert fed(store, 4) == normal[:4]
     push_many(store, normal[:4])

@@ -249,7 +249,7 @@ def test_sql_finds_what_a_plain_evaluator_finds(empty: Store, chance: Random) ->
 
 @_SETTINGS
 @given(chance=chances)
-def test_what_is_written_is_read_as_it_was_meant(chance: Random) -> None:
+def test_a_written_filter_parses_to_the_same_tree(chance: Random) -> None:
     """Or the test above would compare two readings of the same mistake."""
 
     def flat(node: Filter) -> Filter:

@@ -95,7 +95,7 @@ def test_it_is_queued_again_and_counted(store: Store, clock: Clock, *, recorded:
     assert store.jobs.get(job)["state"] == "SUCCESS"
 
 
-def test_not_where_anybody_touched_it_since(store: Store, clock: Clock) -> None:
+def test_a_job_that_has_changed_since_is_not_queued_again(store: Store, clock: Clock) -> None:
     edited, ended, claimed, resumed = (run_abroad(store) for _ in range(4))
     push(store, resumed_first := add(store), 7)
     edit(store, resumed_first, state="RUNNING")
@@ -133,6 +133,6 @@ def test_an_entry_that_is_recorded_late_is_all_that_is_left_of_a_run(
 
 
 @ON_SQLITE
-def test_what_waits_and_what_is_over_is_not_read(store: Store) -> None:
+def test_waiting_and_final_jobs_are_not_read(store: Store) -> None:
     steps = store.database.read(lambda c: plan(c, foreign.silent("noop", 0)))
     assert any("jobs_action (action=? AND state=?" in step for step in steps), steps

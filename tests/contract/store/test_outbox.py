@@ -135,7 +135,7 @@ def test_every_way_to_end_is_told_once(store: Store, end: Any, kind: str) -> Non
     assert len(waiting_senders(store)) == 1
 
 
-def test_what_was_undone_is_not_told(store: Store) -> None:
+def test_a_change_that_was_rolled_back_sends_no_message(store: Store) -> None:
     """The message is in the transaction of the change, and goes with it."""
     job = running(store, callbacks=[HOOK])
     finish(store, job, Fence(1, 1))  # an older claim

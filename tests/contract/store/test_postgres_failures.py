@@ -32,7 +32,7 @@ _ADD: Final = PreparedWrite(sa.insert(counters), ("name", "value"))
 _END_THIS: Final = PreparedWrite(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
-def test_a_deadlock_with_somebody_else_is_tried_again(store: Store, foreign: Engine) -> None:
+def test_a_deadlock_with_another_client_is_retried(store: Store, foreign: Engine) -> None:
     """Only who writes without taking turns, such as an operator by hand, can cause one."""
     names = ("one", "two")
     store.database.write(
@@ -187,7 +187,7 @@ def test_what_fails_once_its_unit_has_returned_fails_it_alone(store: Store) -> N
     assert store.database.read(lambda c: c.execute(names).scalars().all()) == ["a", "b", "x"]
 
 
-def test_what_was_prepared_is_known_after_a_rollback(store: Store) -> None:
+def test_prepared_statements_survive_a_rollback(store: Store) -> None:
     """The driver forgets what it prepared when it rolls back, and has the server forget all."""
 
     def read_often(connection: Connection) -> None:

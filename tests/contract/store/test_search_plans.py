@@ -72,7 +72,7 @@ def test_a_page_comes_out_of_its_index_in_order(
         ("state=['QUEUED','RUNNING']", "jobs_state_created (state=?)"),
     ],
 )
-def test_what_is_compared_leads_to_an_index(store: Store, text: str, index: str) -> None:
+def test_comparisons_use_an_index(store: Store, text: str, index: str) -> None:
     found = steps(store, Query(parse_filter(text), limit=50, orderby=NEWEST))
     assert found[0] == f"SEARCH jobs USING INDEX {index}"
 

@@ -145,7 +145,7 @@ def test_an_audience_is_named_by_all_of_its_rights(store: Store) -> None:
     assert found("state='QUEUED'", "user/b") == 1
 
 
-def test_rights_on_what_is_gone_are_forgotten(store: Store) -> None:
+def test_rights_without_jobs_are_deleted(store: Store) -> None:
     def known(connection: Connection) -> set[str]:
         return set(connection.execute(select(audiences.c.principal)).scalars())
 

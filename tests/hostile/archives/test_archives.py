@@ -197,7 +197,7 @@ def test_headers_without_members_are_counted() -> None:
     assert "too many" in refused(gzip.compress(long_name * 500))
 
 
-def test_what_follows_the_end_of_a_tar_is_never_decompressed() -> None:
+def test_data_after_the_end_of_a_tar_is_never_decompressed() -> None:
     data = gzip.compress(tar_of((member("x"), b"x")) + BOMB)
     with unpack(io.BytesIO(data), limits=SMALL) as unpacked:
         assert unpacked.files == ("x",)

@@ -97,7 +97,9 @@ def test_names_of_the_shell_are_names(bench: Bench, assignment: str) -> None:
     ],
     ids=str,
 )
-def test_what_git_would_obey_is_refused(bench: Bench, assignment: str, git: dict[str, str]) -> None:
+def test_configuration_that_git_would_execute_is_refused(
+    bench: Bench, assignment: str, git: dict[str, str]
+) -> None:
     with pytest.raises(ValidationError):
         bench.desk.grade(assignment, {"git": git})
 

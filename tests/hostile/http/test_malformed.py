@@ -216,7 +216,7 @@ def test_the_api_goes_on(tmp_path: Path, seed: int) -> None:
     assert "Traceback" not in server.log.read_text()
 
 
-def test_whoever_trickles_is_given_up(tmp_path: Path) -> None:
+def test_a_client_that_sends_too_slowly_is_disconnected(tmp_path: Path) -> None:
     """Heads and bodies that come a byte at a time; they would hold the server's memory."""
     starts = (
         b"",

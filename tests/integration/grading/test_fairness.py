@@ -63,7 +63,7 @@ def test_tests_that_finished_before_a_crash_count(desk: Desk) -> None:
     assert (results.score, len(results.tests)) == (2, 2)
 
 
-def test_the_receipt_says_what_was_graded_by_what(desk: Desk) -> None:
+def test_the_receipt_has_the_inputs_of_the_grading(desk: Desk) -> None:
     assignment = publish(desk, TWO, "wall_time_s: 7")
     receipt = grade(desk, assignment).receipt
     assert receipt.assignment == assignment
@@ -100,7 +100,7 @@ def test_the_receipt_says_what_was_graded_by_what(desk: Desk) -> None:
         ({"sandbox": "other"}, "replay sandbox"),
     ],
 )
-def test_what_is_not_the_same_is_not_replayed(
+def test_a_replay_with_changed_inputs_is_refused(
     desk: Desk, change: dict[str, object], told: str
 ) -> None:
     assignment = publish(desk, TWO)
@@ -121,7 +121,7 @@ def test_what_is_not_the_same_is_not_replayed(
     ],
     ids=["stdout", "file"],
 )
-def test_what_happens_is_told_as_it_happens(desk: Desk, to: str, results: str) -> None:
+def test_events_are_streamed_while_the_job_runs(desk: Desk, to: str, results: str) -> None:
     """The program goes on only when its first test was told; else it runs into its limit."""
     require(desk.name != "docker" or os.geteuid() == 0, "needs root, to see the slots of Docker")
     follower = desk.follower()

@@ -179,7 +179,7 @@ def test_a_git_submission_is_cloned(desk: Desk, git_server: GitServer, repositor
         ("there.git", {"ref": "no-such-branch"}, "Cannot fetch 'no-such-branch'"),
     ],
 )
-def test_what_cannot_be_cloned_says_what_to_do(
+def test_a_failed_clone_comes_with_advice(
     desk: Desk,
     git_server: GitServer,
     repositories: Path,

@@ -63,7 +63,7 @@ def test_each_job_of_many_has_its_line(api: Client) -> None:
     assert [names(api, job) for job in ids] == [["job.add"]] * 3
 
 
-def test_what_is_refused_or_repeated_has_none(api: Client) -> None:
+def test_refused_and_repeated_requests_add_no_line(api: Client) -> None:
     job = api.add_job()
     refused(api(JANE, "PUT", job, {"name": "x"}), 403, "invalid credentials")
     refused(api(JANE, "DELETE", job), 403, "invalid credentials")

@@ -204,7 +204,7 @@ def test_assignments_have_versions(api: Client) -> None:
     refused(api(TEACHER, "DELETE", blob), 409, "is the bundle of assignment/")
 
 
-def test_a_name_belongs_to_who_began_it(api: Client) -> None:
+def test_a_name_belongs_to_its_first_publisher(api: Client) -> None:
     other = "user/o user/o user/o group/nuvla-user group/job-teacher"
     mine, theirs = upload(api, TEACHER, b"mine"), upload(api, other, b"theirs")
     publish(api, TEACHER, "begun", f"sha256:{mine.partition('/')[2]}")

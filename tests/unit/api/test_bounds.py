@@ -72,7 +72,7 @@ def test_who_asks_before_sending_is_refused_before_sending(api: Client, path: st
         assert raw.recv(100).startswith(b"HTTP/1.1 403 ")
 
 
-def test_filters_of_who_may_not_search_are_not_read(api: Client) -> None:
+def test_filters_of_callers_without_the_right_to_search_are_not_parsed(api: Client) -> None:
     refused(api(ANON, "PUT", "job", data={"filter": "a=b"}), 403, "credentials required")
     refused(api(JANE, "PUT", "job", data={"filter": "a=b"}), 400, "Invalid CIMI filter")
 

@@ -58,7 +58,7 @@ def test_head_and_body_are_one_write() -> None:
     assert over_a_connection(speaks) == (b"head body", [b"head body"])
 
 
-def test_what_is_written_leaves_before_anything_follows() -> None:
+def test_each_write_is_sent_without_waiting_for_the_next() -> None:
     async def speaks(transport: CorkedTransport, counted: _Counted) -> None:
         transport.write(b"event 1\n")
         await asyncio.sleep(0.01)

@@ -66,7 +66,7 @@ EDITABLE: Final[dict[str, Callable[[Client], str]]] = {
 
 
 @pytest.mark.parametrize("make", EDITABLE.values(), ids=EDITABLE)
-def test_an_edit_of_what_was_read_counts_and_any_other_does_not(
+def test_an_edit_with_the_current_tag_succeeds_and_with_an_old_one_fails(
     api: Client, make: Callable[[Client], str]
 ) -> None:
     resource = make(api)
@@ -83,7 +83,7 @@ def test_an_edit_of_what_was_read_counts_and_any_other_does_not(
     assert gone.status_code == 200
 
 
-def test_what_is_never_edited_is_deleted_by_its_tag(api: Client) -> None:
+def test_a_resource_that_cannot_be_edited_is_deleted_by_its_tag(api: Client) -> None:
     upload = blob(api)
     tag = tag_of(api, upload, TEACHER)
     refused(api(TEACHER, "DELETE", upload, **if_match('"else"')), 412, STALE)
@@ -250,7 +250,7 @@ def test_a_session_is_listed_whatever_its_tag(api: Client) -> None:
     assert [item["id"] for item in found.json()["resources"]] == [session]
 
 
-def test_a_refusal_comes_before_what_is_known(api: Client) -> None:
+def test_a_caller_without_the_right_gets_403_before_304(api: Client) -> None:
     job = api.add_job()
     refused(api(JOE, "GET", job, **unless("*")), 403, "invalid credentials")
     refused(api(ADMIN, "GET", "job/none", **unless("*")), 404, "not found")

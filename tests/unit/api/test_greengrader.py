@@ -62,7 +62,9 @@ def test_a_zip_is_uploaded(api: Client) -> None:
         (ANON, {"name": "ann", "image": "hello", "script": ("a", b"x")}, 403),
     ],
 )
-def test_what_is_no_hand_in(api: Client, who: str, form: dict[str, Any], status: int) -> None:
+def test_invalid_forms_are_refused(
+    api: Client, who: str, form: dict[str, Any], status: int
+) -> None:
     answer = send(api, who, **form)
     assert answer.status_code == status, answer.text
 

@@ -120,7 +120,7 @@ def test_peers_share_a_group(api: Client, browser: Client) -> None:
     assert ok(browser(ANON, "POST", f"{session}/get-peers")) == {two: "peer-1"}
 
 
-def test_whoever_may_edit_a_group_says_who_is_in_it(api: Client, browser: Client) -> None:
+def test_callers_with_edit_data_change_the_members_of_a_group(api: Client, browser: Client) -> None:
     lead, member = add_user(api), add_user(api)
     group = add_group(api)
     acl = {"owners": ["group/nuvla-admin"], "edit-data": [lead]}

@@ -29,7 +29,7 @@ def of(name: str, *labels: str) -> tuple[str, frozenset[str]]:
     return name, frozenset(labels)
 
 
-def test_what_is_done_is_counted(api: Client) -> None:
+def test_claims_and_reports_are_counted(api: Client) -> None:
     api.running.services.store.actions.publish(
         [ActionDescription(name="noop", payload_schema={}, timeout_s=1)]
     )
@@ -131,7 +131,7 @@ def test_what_an_unknown_proxy_passes_on_does_not(open_url: str, header: str) ->
     assert httpx.get(open_url, headers={header: "127.0.0.1"}).status_code == 403
 
 
-def test_a_known_proxy_says_who_asks(tmp_path: Path) -> None:
+def test_a_trusted_proxy_names_the_client(tmp_path: Path) -> None:
     configured = ApiSettings(
         data_dir=tmp_path, port=0, metrics_peers=["10.1.0.0/16"], trusted_peers=["127.0.0.1"]
     )

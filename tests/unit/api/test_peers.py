@@ -33,6 +33,6 @@ def test_by_default_nobody_is_trusted() -> None:
 
 
 @pytest.mark.parametrize("name", ["localhost", "10.1.2.3/16", "*", ""])
-def test_what_is_no_address_stops_the_start(name: str) -> None:
+def test_an_invalid_address_is_a_configuration_error(name: str) -> None:
     with pytest.raises(ConfigurationError, match="trusted_peers"):
         Peers([name])

@@ -128,7 +128,7 @@ def test_threads_that_work_for_a_request_log_under_its_id(
 # --- gzip ------------------------------------------------------------------------
 
 
-def test_large_answers_are_packed_for_who_accepts_it(api: Client) -> None:
+def test_large_responses_are_compressed_if_the_client_accepts_it(api: Client) -> None:
     job = api.add_job(LMS, description="x" * 5000)
     raw: dict[str, httpx.Response] = {}
     for accepted in ("gzip", "identity"):

@@ -130,7 +130,7 @@ def test_a_key_of_a_group_goes_with_its_makers_membership(
     refused(api(ADMIN, "GET", key["key"]), 404, "not found")
 
 
-def test_a_key_of_a_group_is_its_makers_who_may_be_suspended(
+def test_a_key_made_for_a_group_ends_when_its_maker_is_suspended(
     api: Client, one: Client, other: Client
 ) -> None:
     user = add_user(api)

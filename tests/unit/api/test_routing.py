@@ -48,7 +48,9 @@ def test_redirects_to_the_entry_point(api: Client, path: str) -> None:
         ("GET", "job/x/cancel", 405, "invalid method"),
     ],
 )
-def test_what_is_not_there(api: Client, method: str, path: str, status: int, message: str) -> None:
+def test_unknown_resources_are_not_found(
+    api: Client, method: str, path: str, status: int, message: str
+) -> None:
     refused(api(ADMIN, method, path), status, message)
 
 

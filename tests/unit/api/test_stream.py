@@ -108,7 +108,7 @@ def test_who_has_seen_the_end_is_told_not_to_come_again(told: Run) -> None:
     assert told.api(ANON, "GET", f"{told.job}/stream", headers=seen).status_code == 403
 
 
-def test_what_is_for_staff_does_not_reach_who_may_only_read(told: Run) -> None:
+def test_events_for_staff_do_not_reach_callers_who_may_only_read(told: Run) -> None:
     events = told.read(JANE)
     assert kinds(events) == ["phase", "log", "test", "log", "log", "end"]
     assert "secret" not in json.dumps(events)

@@ -169,7 +169,7 @@ def test_a_key_is_for_one_request(api: Client) -> None:
     assert once(api, "x" * 255, {"action": "x"}).status_code == 201
 
 
-def test_what_was_refused_may_be_corrected_under_its_key(api: Client) -> None:
+def test_a_refused_request_may_be_corrected_under_the_same_key(api: Client) -> None:
     refused(once(api, "corrected", {"action": 5}), 400, "action")
     assert once(api, "corrected", {"action": "x"}).status_code == 201
 
@@ -211,7 +211,7 @@ def test_shares_are_the_admins(api: Client) -> None:
         assert api(ADMIN, "PUT", "engine/shares", {**share, "weight": weight}).status_code == 400
 
 
-def test_those_who_wait_are_told_how_long(api: Client) -> None:
+def test_waiting_jobs_have_a_position_and_an_estimate(api: Client) -> None:
     jobs = [api.add_job(action="line", name="line") for _ in range(3)]
     assert [api.get(job)["queue-position"] for job in jobs] == [1, 2, 3]
     assert "estimated-wait" not in api.get(jobs[0])
@@ -234,7 +234,7 @@ def test_a_document_that_is_sent_back_says_nothing_of_the_line(api: Client) -> N
     assert (edited.status_code, edited.json()["name"]) == (200, "x")
 
 
-def test_the_line_is_for_those_who_see_the_data(api: Client) -> None:
+def test_positions_are_visible_with_view_data_only(api: Client) -> None:
     job = api.add_job(acl={"owners": ["group/nuvla-admin"], "view-meta": ["nuvlabox/x"]})
     assert api(NB, "GET", job).status_code == 200
     assert "queue-position" not in api(NB, "GET", job).json()

@@ -173,7 +173,7 @@ def test_deliveries_are_the_engines_alone(api: Client) -> None:
         refused(api(ADMIN, method, path, {}), 405, "invalid method")
 
 
-def test_only_who_runs_a_sender_is_handed_anything(api: Client, sender: str) -> None:
+def test_messages_are_handed_out_to_running_senders_only(api: Client, sender: str) -> None:
     body = {"job": sender, "fence": FENCE}
     for who in (LMS, JANE, DISTRIBUTOR):
         refused(api(who, "POST", "engine/webhooks/take", body), 403, "credentials required")

@@ -43,7 +43,7 @@ def test_wrong_settings_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "policy" not in names
 
 
-def test_copies_of_what_is_sent_are_warned_of(tmp_path: Path) -> None:
+def test_copies_of_sent_data_are_a_warning(tmp_path: Path) -> None:
     setting = tmp_path / "tstamp_allow_data"
     assert timestamps(setting).status is Status.WARN
     assert "not in sight" in timestamps(setting).detail

@@ -15,7 +15,7 @@ from job_engine.errors import ConfigurationError
 CONFIG = EngineConfig(engine_id="abc", sandbox="none", sandbox_reason="asked for", api_port=8020)
 
 
-def test_what_was_set_up_is_read_again(tmp_path: Path) -> None:
+def test_the_configuration_is_read_again(tmp_path: Path) -> None:
     engine = LocalEngine(tmp_path)
     assert engine.config() is None
     engine.save_config(CONFIG)

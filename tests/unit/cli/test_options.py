@@ -178,7 +178,7 @@ def test_a_slip_in_a_variable_stops_the_start(monkeypatch: pytest.MonkeyPatch) -
     assert "hunter2" not in output
 
 
-def test_a_variable_of_somebody_else_is_named_and_ignored(
+def test_an_unrelated_variable_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("JOB_ENGINE_PORT_8020_TCP_ADDR", "10.0.0.1")

@@ -76,7 +76,7 @@ def test_it_resumes_from_the_beginning_that_it_was_told() -> None:
     assert server.asked[0].path == "/api/engine/events?action=noop&state=QUEUED"
 
 
-def test_it_begins_after_what_was_dealt_with() -> None:
+def test_it_begins_after_the_last_processed_event() -> None:
     with Scripted(stream(event(9))) as server:
         api = Api(server.url)
         assert next(follow_events(api, after="8")).id == "9"

@@ -39,7 +39,7 @@ def client(server: Scripted, retry_s: float = 20.0, **more: Any) -> Api:
     ids=["get", "search", "submit", "keyed operation"],
 )
 @pytest.mark.parametrize("trouble", [Drop(), BUSY, Say(502, b"<html>")], ids=["lost", "503", "502"])
-def test_what_is_safe_is_sent_again(call: Callable[[Api], object], trouble: Say | Drop) -> None:
+def test_safe_requests_are_retried(call: Callable[[Api], object], trouble: Say | Drop) -> None:
     answer = Say(201, {"id": JOB, "resource-id": JOB, "count": 0})
     with Scripted(trouble, trouble, answer) as server:
         call(client(server))
@@ -78,7 +78,7 @@ def test_what_may_have_happened_is_not(call: Callable[[Api], object]) -> None:
     assert len(server.asked) == 1
 
 
-def test_what_was_put_off_is_sent_again_when_it_says() -> None:
+def test_a_429_is_retried_after_the_given_time() -> None:
     """429: nothing was done, so that anything may be sent again."""
     wait = Say(429, {"status": 429, "message": "slow down"}, {"Retry-After": "1"})
     with Scripted(wait, Say(200, {"id": JOB, "name": "n"})) as server:
@@ -127,7 +127,7 @@ def test_a_search_that_cannot_be_answered_is_not_asked_again() -> None:
     assert len(server.asked) == 1
 
 
-def test_what_answers_may_be_somebody_else() -> None:
+def test_an_answer_that_is_not_the_apis_is_an_error() -> None:
     with (
         Scripted(Say(200, b"<html>")) as server,
         pytest.raises(UnansweredError, match="not the API"),
@@ -147,7 +147,7 @@ def test_every_request_ends_in_time() -> None:
         client(server, timeout_s=0.2).login_password("a", "b")
 
 
-def test_closing_ends_what_is_being_tried() -> None:
+def test_closing_ends_retries() -> None:
     arrived = threading.Event()
     with Scripted(BUSY) as server:
         api = client(server, retry_s=1000)

@@ -60,7 +60,7 @@ def test_a_payload_that_does_not_fit_fails_the_job(tmp_path: Path, payload: str)
     assert "does not fit" in ended.message
 
 
-def test_an_interruption_closes_what_was_lent_and_passes_except_exception(tmp_path: Path) -> None:
+def test_an_interruption_closes_lent_resources_and_passes_except_exception(tmp_path: Path) -> None:
     entered, closed = threading.Event(), threading.Event()
     ended = []
 
@@ -109,7 +109,7 @@ def test_sleep_ends_at_once_when_interrupted(tmp_path: Path) -> None:
     assert not thread.is_alive()
 
 
-def test_a_flood_of_log_is_cut_with_a_word(tmp_path: Path) -> None:
+def test_a_flood_of_log_lines_is_cut_with_a_note(tmp_path: Path) -> None:
     run = make_run(tmp_path, echo)
     for _ in range(LOG_LIMIT // 8000 + 5):
         run.log("x" * 8000)
@@ -123,12 +123,12 @@ def test_what_needs_do_not_name_is_refused(tmp_path: Path) -> None:
         make_run(tmp_path, echo).need(Path)
 
 
-def test_a_scratch_root_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+def test_a_removed_scratch_root_is_made_again(tmp_path: Path) -> None:
     run = make_run(tmp_path / "tidied" / "up", echo, '{"text": "hi"}')
     assert run.execute() == Result(message="hi")
 
 
-def test_what_was_lent_is_closed_where_no_thread_is_to_be_had(
+def test_lent_resources_are_closed_without_a_new_thread_if_none_can_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """lost-means-stop: of many runs that are interrupted, the first must not spare the others."""

@@ -26,7 +26,7 @@ def run(wall_s: float, cpu_s: float, memory_mib: int, verdict: Verdict = Verdict
     return results(phases=[phase], receipt=KEPT.model_copy(update={"limits": limits}))
 
 
-def test_what_was_used_is_told_as_a_spread() -> None:
+def test_usage_is_reported_as_a_spread() -> None:
     runs = [run(float(n), n / 2, 10 * n) for n in range(1, 102)]
     [seen] = observe([*runs, run(66, 1, 1, Verdict.WALL_TIME)])
     assert (seen.phase, seen.runs, seen.at_a_limit) == ("test", 101, 1)

@@ -162,7 +162,7 @@ def test_large_trees_spill_to_unlinked_files(tmp_path: Path) -> None:
         assert list(spool.iterdir()) == []
 
 
-def test_a_single_file_is_told_from_archives_and_from_what_is_refused(
+def test_a_single_file_is_distinguished_from_archives_and_refused_formats(
     tree: Path, tmp_path: Path
 ) -> None:
     def plain(data: bytes) -> bool:

@@ -97,7 +97,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "just text", "- a\n- b", "\x00", "a: " + "[" * 5000, "é: ü"])
-def test_what_is_no_assignment_is_refused(text: str) -> None:
+def test_invalid_assignments_are_refused(text: str) -> None:
     with pytest.raises(AssignmentError):
         parse(text)
 

@@ -173,7 +173,7 @@ def test_a_damaged_download_is_a_fault_and_leaves_nothing(tmp_path: Path) -> Non
         (["../assignment.yaml"], "climbs"),
     ],
 )
-def test_what_is_no_bundle_says_so(tmp_path: Path, names: list[str], why: str) -> None:
+def test_a_blob_that_is_no_bundle_is_refused(tmp_path: Path, names: list[str], why: str) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name in names:

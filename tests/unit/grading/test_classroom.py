@@ -166,7 +166,7 @@ def test_steps_run_before_tests_and_stop_them_when_they_fail(harness: Any, tmp_p
     assert "the workflow's step 'exit 3' ended with exit code 3" in found["third"]["output"]
 
 
-def test_a_submission_is_completed_and_what_is_protected_stands(
+def test_a_submission_is_completed_and_protected_files_replace_its_own(
     harness: Any, tmp_path: Path
 ) -> None:
     for place, text in (("course", "course"), ("student", "student")):

@@ -211,7 +211,7 @@ def test_metadata_take_no_more_than_the_graders_tree_has(tmp_path: Path) -> None
         pack_files({"data.json": bytes(11)}, 10)
 
 
-def test_a_question_is_told_what_was_submitted(tmp_path: Path) -> None:
+def test_data_json_contains_the_submission(tmp_path: Path) -> None:
     data = question_told(tmp_path, {"a.py": "x", "b": {"base64": "AAA="}})
     assert data["submitted_answers"] == {
         "_files": [{"name": "a.py", "contents": "eA=="}, {"name": "b", "contents": "AAA="}]
@@ -250,7 +250,7 @@ def test_a_bundle_whose_image_has_everything_needs_no_setup(tmp_path: Path) -> N
     assert parsed(source).contract == "gradescope"
 
 
-def test_what_is_nothing_says_what_is_missing(tmp_path: Path) -> None:
+def test_an_unknown_format_names_the_missing_files(tmp_path: Path) -> None:
     (tmp_path / "setup.sh").write_text("true\n")
     with pytest.raises(AssignmentError, match=r"assignment\.yaml.*run_autograder"):
         members(tmp_path)
@@ -394,7 +394,7 @@ def test_an_assignment_of_ours_is_one_whatever_else_is_there(tmp_path: Path, sai
         ("notes.txt", r"docs/assignments\.md"),
     ],
 )
-def test_what_is_not_taken_says_what_to_do(tmp_path: Path, file: str, why: str) -> None:
+def test_unsupported_formats_come_with_advice(tmp_path: Path, file: str, why: str) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("x")
     with pytest.raises(AssignmentError, match=why):

@@ -83,7 +83,7 @@ def test_tests_of_a_results_file_count_but_not_what_it_says_of_the_whole() -> No
     assert results.verdict is FinalVerdict.MEMORY_LIMIT
 
 
-def test_a_crash_keeps_what_was_streamed() -> None:
+def test_streamed_tests_survive_a_crash() -> None:
     files = {"results/tests.jsonl": LINES.encode()}
     crashed = graded("{format: stream}", Verdict.SIGNAL, exit_code=None, signal=11, files=files)
     assert (crashed.verdict, crashed.score) == (FinalVerdict.RUNTIME_ERROR, 2)

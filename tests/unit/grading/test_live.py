@@ -77,7 +77,7 @@ def test_an_exit_code_is_told_where_the_output_is() -> None:
         (HIDDEN[:-8], Verdict.OK, Visibility.HIDDEN),
     ],
 )
-def test_what_is_stored_of_it_is_for_staff_with_a_hidden_test(
+def test_stored_output_is_for_staff_if_a_test_is_hidden(
     printed: bytes, verdict: Verdict, visibility: Visibility
 ) -> None:
     assignment = load(TEXT)

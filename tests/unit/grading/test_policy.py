@@ -55,7 +55,7 @@ def known(image: str | None) -> list[str]:
     raise ImageUnavailableError(f"no {image}")
 
 
-def test_what_is_allowed_is_loaded() -> None:
+def test_an_allowed_assignment_is_loaded() -> None:
     assert load(known).phases.test.kvm
     assert load().phases.test.kvm
 
@@ -81,9 +81,7 @@ def test_what_is_allowed_is_loaded() -> None:
         ({"allow_images": []}, 2, "allow_images"),
     ],
 )
-def test_what_is_refused_names_line_and_setting(
-    changes: dict[str, Any], line: int, setting: str
-) -> None:
+def test_a_refusal_names_line_and_setting(changes: dict[str, Any], line: int, setting: str) -> None:
     with pytest.raises(AssignmentError) as refused:
         load(known, **changes)
     problems = refused.value.message.splitlines()

@@ -228,7 +228,7 @@ def test_an_interactive_problem_of_polygon(tmp_path: Path) -> None:
     assert cases.interactor.command[-2:] == ["interactor", "/mnt/tests/files/check.cpp"]
 
 
-def test_what_is_not_taken_of_polygon(tmp_path: Path) -> None:
+def test_unsupported_polygon_packages_are_refused(tmp_path: Path) -> None:
     absent = polygon_of(tmp_path / "one", more="<interactor><source path='files/x'/></interactor>")
     with pytest.raises(AssignmentError, match="interactor 'files/x' is not"), bundle_of(absent):
         pass

@@ -171,7 +171,7 @@ a.c:1: \\'x\\' is no name\\\\tag \\/ \\" \\u0041 \\t
 
 
 @pytest.mark.parametrize("data", [b'{"output": "\\u00"}', b'{"score": 1,}', b'{"score": 1} done'])
-def test_what_is_no_json_either_way_is_refused(data: bytes) -> None:
+def test_invalid_json_is_refused_also_leniently(data: bytes) -> None:
     with pytest.raises(HarnessError, match="not valid JSON"):
         read_gradescope(TestOutput(files={"results.json": data}))
 

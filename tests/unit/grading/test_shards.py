@@ -52,7 +52,7 @@ def test_results_come_in_the_order_of_the_shards() -> None:
     assert merge([part("a"), part("b")], None).verdict is FinalVerdict.ACCEPTED
 
 
-def test_the_first_shard_that_broke_says_who_is_at_fault() -> None:
+def test_the_first_failed_shard_decides_the_fault() -> None:
     slow: dict[str, Any] = {
         "outcome": Outcome.LIMIT,
         "verdict": FinalVerdict.TIME_LIMIT,
@@ -67,7 +67,7 @@ def test_the_first_shard_that_broke_says_who_is_at_fault() -> None:
     assert (whole.score, whole.max_score) == (None, 5)  # What a harness never told has no sum.
 
 
-def test_what_is_hidden_of_one_shard_is_hidden_of_all() -> None:
+def test_output_hidden_in_one_shard_is_hidden_in_all() -> None:
     parts = [part("a"), part("b", visibility="hidden"), part("c", visibility="after_due_date")]
     assert merge(parts, None).visibility is Visibility.HIDDEN
 

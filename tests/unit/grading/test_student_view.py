@@ -92,7 +92,7 @@ def text_of(value: Any, visibility: Visibility, now: datetime) -> str:
     st.sampled_from(list(Outcome)),
     st.sampled_from([BEFORE, AFTER]),
 )
-def test_no_word_of_what_is_hidden_is_seen(
+def test_students_see_no_text_of_hidden_tests(
     tests: list[Visibility],
     whole: Visibility,
     stdout: Visibility,
@@ -205,7 +205,7 @@ def test_a_verdict_of_any_other_action_is_one_too() -> None:
     assert SECRET not in str(seen)
 
 
-def test_what_is_shown_in_part_is_not_compared_with_a_replay() -> None:
+def test_partly_hidden_results_are_not_compared_with_a_replay() -> None:
     seen = for_students(results(a_test(Visibility.HIDDEN, SECRET)), AFTER)
     job = {"id": "job/1", "action": "grade", "state": "SUCCESS", "output": to_json(seen)}
     with pytest.raises(ReplayRefusedError, match="not shown to you"):

@@ -182,7 +182,7 @@ def test_sources_stay_where_a_compilation_makes_nothing_else(
     assert test["score"] == score
 
 
-def test_what_is_in_the_way_of_the_harness_is_replaced(run: Any, tmp_path: Path) -> None:
+def test_submitted_files_in_the_place_of_the_harness_are_replaced(run: Any, tmp_path: Path) -> None:
     (tmp_path / "student" / "loop").symlink_to("loop")
     (tmp_path / "student" / "away").symlink_to("/proc")
     handed_in = {"STDOUT.txt/x": "", "STDERR.txt/x": "", "lib": "", "in.txt/x": ""}

@@ -22,7 +22,7 @@ def test_a_list_has_an_end() -> None:
             normalise({"owners": ["user/a"], key: [*most, "user/more"]})
 
 
-def test_what_is_remembered_of_one_is_not_told_of_another() -> None:
+def test_cached_rights_of_one_acl_are_not_returned_for_another() -> None:
     seen: list[AnyAcl] = []
 
     @cached_by_acl
@@ -40,7 +40,7 @@ def test_what_is_remembered_of_one_is_not_told_of_another() -> None:
     assert len(seen) == 4  # a long one each time
 
 
-def test_what_is_remembered_cannot_be_changed() -> None:
+def test_cached_rights_are_immutable() -> None:
     rights = rights_by_principal({"owners": ["user/a"]})
     with pytest.raises(TypeError):
         rights["user/b"] = rights["user/a"]  # type: ignore[index]

@@ -32,7 +32,7 @@ OF_FAULT = {
 }
 
 
-def test_every_verdict_says_who_is_at_fault() -> None:
+def test_every_verdict_has_a_fault() -> None:
     found = {fault: {v.value for v in FinalVerdict if v.fault is fault} for fault in Fault}
     assert found == OF_FAULT
 

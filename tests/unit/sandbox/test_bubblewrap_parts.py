@@ -139,7 +139,7 @@ def harvest(tree: Path, path: str = ".", size: int = 100, count: int = 10) -> Ha
     return found
 
 
-def test_directories_are_counted_among_what_is_looked_at(
+def test_directories_count_as_entries_that_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(walk, "MAX_LOOKED_AT", 20)

@@ -34,7 +34,7 @@ def test_enough_wait_for_what_comes_while_one_is_made(
     assert demand.wanted(now, 2) == min(wanted, 2)
 
 
-def test_what_is_asked_for_once_is_not_made_ahead() -> None:
+def test_a_kind_with_one_request_gets_no_warm_slot() -> None:
     demand, now = steady(1.0, 1, 1.0)
     assert demand.wanted(now, 4) == 0
     demand.arrive(now + 60)
@@ -71,7 +71,7 @@ def test_a_due_date_warms_up_ahead_of_it() -> None:
         (10, 35, [1, 0, 2]),  # the second in demand is too large for what is left
     ],
 )
-def test_the_budget_goes_to_who_is_asked_for_most(
+def test_the_budget_goes_to_the_kinds_with_most_demand(
     slots: int, memory_bytes: int, given: list[int]
 ) -> None:
     wishes = [Wish(1, 10, rate=0.1), Wish(2, 30, rate=1.0), Wish(3, 10, rate=5.0)]

@@ -33,7 +33,7 @@ def look(tree: Path) -> Iterator[Look]:
     os.close(root)
 
 
-def test_each_look_has_what_is_new(tree: Path, look: Look) -> None:
+def test_each_look_returns_new_bytes(tree: Path, look: Look) -> None:
     assert look() == b""
     with (tree / "out" / "tests.jsonl").open("ab", buffering=0) as file:
         file.write(b"one\ntw")
@@ -59,7 +59,7 @@ def test_no_link_is_followed_on_the_way_nor_at_the_end(tree: Path, look: Look) -
     assert look() == b"at last\n"
 
 
-def test_what_is_no_regular_file_is_not_opened(tree: Path, look: Look) -> None:
+def test_only_regular_files_are_opened(tree: Path, look: Look) -> None:
     path = tree / "out" / "tests.jsonl"
     os.mkfifo(path)
     # Goes on as soon as somebody opens it to read.
@@ -74,7 +74,7 @@ def test_what_is_no_regular_file_is_not_opened(tree: Path, look: Look) -> None:
     assert look() == b""
 
 
-def test_a_lease_does_not_hold_up_who_looks(tree: Path, look: Look) -> None:
+def test_a_lease_does_not_delay_reading(tree: Path, look: Look) -> None:
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     path = tree / "out" / "tests.jsonl"
     path.write_bytes(b"one\n")

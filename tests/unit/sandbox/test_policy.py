@@ -70,7 +70,7 @@ def test_tree_is_refused() -> None:
         check_request(SETTINGS, (PHASE,), (replace(TREE, inodes=10**9),))
 
 
-def test_what_is_within_bounds_passes() -> None:
+def test_requests_within_the_limits_pass() -> None:
     check_request(SETTINGS, (PHASE,), (TREE,))
 
 

@@ -103,7 +103,7 @@ def test_depth_is_limited_but_not_inside_strings() -> None:
         ("state", "the end of 'state': something is missing"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_what_is_usually_meant(text: str, hint: str) -> None:
+def test_parse_errors_have_a_hint(text: str, hint: str) -> None:
     with pytest.raises(InvalidFilterError, match=re.escape(hint)):
         parse_filter(text)
 

@@ -84,7 +84,7 @@ def test_rates(slots: Mapping[int, int], now_ms: int, since_ms: int, rate: float
     assert start_rate(slots, now_ms, since_ms) == rate
 
 
-def test_what_is_recent_weighs_more() -> None:
+def test_recent_starts_weigh_more() -> None:
     faster = start_rate({980: 10, 999: 100}, NOW, NOW)
     slower = start_rate({980: 100, 999: 10}, NOW, NOW)
     assert faster is not None

@@ -58,7 +58,7 @@ def test_a_message_arrives_as_it_is() -> None:
     assert message.headers["host"] == f"127.0.0.1:{receiver.server_port}"
 
 
-def test_what_was_checked_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checked_address_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """DNS rebinding: the second answer would be another place; it is never asked for."""
     with Receiver() as receiver:
         asked = resolving_to(monkeypatch, ["127.0.0.1"], ["127.0.0.2"])
@@ -187,7 +187,7 @@ def test_plain_text_where_tls_was_asked_for() -> None:
     assert receiver.received == []
 
 
-def test_closing_ends_what_is_on_its_way_and_to_come() -> None:
+def test_closing_aborts_current_and_refuses_later_messages() -> None:
     arrived, done = threading.Event(), threading.Event()
 
     def hold(connection: socket.socket) -> None:

@@ -87,7 +87,7 @@ def test_what_the_dead_had_claimed_is_taken_without_a_poll(
     eventually(lambda: sum(e.got.qsize() for e in (a, b, c)) == 2, SOON_S)
 
 
-def test_what_the_head_leaves_alone_reaches_who_can_run_it(
+def test_an_entry_skipped_by_the_head_is_claimed_by_an_executor_that_can_run_it(
     idle: Callable[..., Idle], join: Join
 ) -> None:
     for name in "abc":

@@ -21,7 +21,7 @@ from tests.contract.queue.line.support import (
 from tests.support.engine import eventually
 
 
-def test_whoever_leaves_wakes_exactly_one(line: Callable[[str], list[Placed]]) -> None:
+def test_leaving_the_line_wakes_exactly_one_executor(line: Callable[[str], list[Placed]]) -> None:
     a, b, c, d = line("abcd")
     assert [p.at_head for p in (a, b, c, d)] == [True, True, False, False]
     a.line.leave()
@@ -116,7 +116,7 @@ def test_a_join_whose_reply_is_lost_leaves_one_place(
     assert b.at_head
 
 
-def test_a_place_that_somebody_deleted_is_taken_anew(
+def test_a_deleted_place_in_the_line_is_created_again(
     line: Callable[[str], list[Placed]], zk: KazooClient
 ) -> None:
     a, b, c = line("abc")
