@@ -221,8 +221,8 @@ class ActionLeader(Duty):
     def _requeue_abandoned(self) -> None:
         """Queue jobs again whose foreign consumer has disappeared (decision 10).
 
-        It has disappeared if nobody has changed the job for its action's timeout, and no
-        entry of the job is claimed. While the entry is in the queue, whoever claims it
+        It has disappeared if the job has not changed for its action's timeout, and no entry
+        of the job is claimed. While the entry is in the queue, the executor that claims it
         resumes the job. The entry may have been consumed, or was never recorded.
         """
         if self._description is None:

@@ -25,7 +25,7 @@ from job_engine.model.protocol.claims import ReportKind
 from job_engine.plugins import Result, RetryPolicy
 
 MAX_REASON_CHARS: Final = 2000
-"""Characters of an error that a message about a fault has, at most."""
+"""Longest error, in characters, in the message about a platform fault."""
 FAILED = 1
 """Return code of a job that ended with an error of its own."""
 
@@ -57,8 +57,8 @@ Ended = Result | BaseException | None
 def retry_of(job: Job, retry: RetryPolicy) -> RetryPolicy:
     """Return the policy by which a job is retried: its action's, or fewer attempts.
 
-    A job's `max-attempts` never grants more than its action does: whoever writes the
-    action knows how often it is safe to repeat.
+    A job's `max-attempts` cannot exceed that of its action, whose author knows how often it
+    is safe to repeat.
     """
     wanted = job.document.get("max-attempts")
     if wanted is None or wanted >= retry.max_attempts:

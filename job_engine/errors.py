@@ -180,7 +180,7 @@ class Interruption(BaseException):
 
 
 class Cancelled(Interruption):
-    """The job was cancelled, or ended by somebody else."""
+    """The job was cancelled, or ended by another party."""
 
 
 class ClaimLost(Interruption):

@@ -90,7 +90,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "lines above.",
     "stream.cut": "Who read the stream connects again, and misses nothing. See why the store does "
     "not answer: `error` says it.",
-    "store.commit_failed": "Nothing of it was stored, and whoever asked was told so. See `error`: "
+    "store.commit_failed": "Nothing of it was stored, and its requests got an error. See `error`: "
     "a full disk needs space, a database that is away has to come back.",
     "store.commit_unknown": "PostgreSQL went away while it committed: all of it is stored, or "
     "nothing. Whoever asked was told so; executors and distributors ask again, which does no harm. "

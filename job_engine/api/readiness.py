@@ -17,7 +17,7 @@ log = get_logger(__name__)
 PATIENCE_S: Final = 2.0
 """Seconds for the store's writer to answer: longer than any batch, shorter than a probe waits."""
 KEPT_S: Final = 1.0
-"""Seconds for which an answer is reused: anybody may ask, and each check is a commit."""
+"""Seconds for which an answer is reused: probes need no login, and each check is a commit."""
 
 
 class Readiness:

@@ -88,7 +88,7 @@ class Line:
             raise
 
     def took_work(self) -> None:
-        """Leave the line if somebody is behind: the next entries are for others.
+        """Leave the line if another executor is behind: the next entries are for others.
 
         In a short line all are heads, and leaving would wake nobody.
         """
@@ -144,7 +144,7 @@ class Line:
         if self._node is not None and self._node in names:
             self._find(self._node, names)
         else:
-            # Somebody deleted the node: join the end of the line again.
+            # The node was deleted from outside: join the end of the line again.
             self._forget()
             self._join(self._session.id)
 

@@ -104,7 +104,7 @@ class Lookout:
                 return
 
     def _sleep(self, until: float) -> None:
-        """Wait until somebody ahead has left, a listing is due, or `until`."""
+        """Wait until an executor ahead has left, a listing is due, or `until` (monotonic s)."""
         with self._news:
             while not self._line.outdated:
                 left_s = min(self._look_at, until) - time.monotonic()

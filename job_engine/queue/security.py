@@ -67,7 +67,8 @@ def _tls(settings: ZooKeeperAccess) -> dict[str, Any]:
 
 
 def open_to_anybody(client: KazooClient, queue_root: str = "/job") -> list[str]:
-    """Return the engine's trees that anybody may change, made before authentication was enabled.
+    """Return the engine's trees that every client may change, because they are older than
+    authentication.
 
     Raises `QueueError` when ZooKeeper does not answer, or refuses.
     """

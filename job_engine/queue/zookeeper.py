@@ -167,7 +167,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
             return None  # another executor was faster
         first, *nodes = reading.nodes()
         if first is None or first.stat.ephemeralOwner != registration.session_id:
-            # Somebody deleted the node. `recover` finds the other claims.
+            # The own node was deleted from outside. `recover` finds the other claims.
             raise QueueError("A claim was gone as soon as it was made.")
         fence = Fence(registration.incarnation, first.stat.czxid)
         claims = [
@@ -248,8 +248,8 @@ class ZooKeeperClaimQueue(ClaimQueue):
         """Return the claims whose nodes are still the ones that were created.
 
         A release whose reply was lost is repeated, and by then the entry may be claimed
-        again, perhaps by this very session. ZooKeeper deletes by name, whoever owns the node,
-        so its czxid is checked first. While the node is ours, nobody can replace it.
+        again, perhaps by this very session. ZooKeeper deletes nodes by name, regardless of their
+        owner, so the czxid is checked first. While the node is ours, it cannot be replaced.
         """
         reading = Reading(self._session.client, [self._paths.claim(c.entry) for c in claims])
         held = [

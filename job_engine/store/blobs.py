@@ -62,7 +62,7 @@ class Blobs:
         self._database.write(unit)
 
     def get(self, digest: str, owners: Collection[str] | None) -> Document:
-        """Return the oldest upload of these bytes by one of `owners`; None: by anybody.
+        """Return the oldest upload of these bytes by one of `owners`; None: by any owner.
 
         Raises `NotFoundError` where there is none.
         """

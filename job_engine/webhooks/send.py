@@ -136,7 +136,7 @@ def _in_time(ask: Callable[[], T], timeout_s: float) -> T:
     def answer() -> None:
         try:
             asked.set_result(ask())
-        except Exception as error:  # noqa: BLE001 - whoever waits is told
+        except Exception as error:  # noqa: BLE001 - raised in the waiting thread
             asked.set_exception(error)
 
     threading.Thread(target=answer, name="webhook-resolve", daemon=True).start()

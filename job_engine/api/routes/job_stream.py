@@ -1,8 +1,8 @@
 """The stream of one job: log, phases and tests as they happen, as server-sent events.
 
 It continues after the offset in `Last-Event-ID` or `offset`, else from the start, and ends
-with the job. Whoever may read the job may follow it; events for staff go only to those who
-manage the job or may edit it.
+with the job. Callers who may read the job may follow it; events for staff are sent only to
+callers who manage the job or may edit it.
 
 A browser's EventSource connects again after the end, with the id of the last event: 204 is
 what stops it.

@@ -1,7 +1,7 @@
 """The archive that was handed in with a job, for who has to judge it.
 
 An upload is its owner's alone. Naming it in a job hands it to the staff of that job, and to
-nobody else: not to whoever knows its digest, and not to who may only see the job.
+nobody else: neither to callers who know its digest nor to those who may only see the job.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class AssignmentType(StoredType):
 
 
 def _refuse_anothers(call: Call, name: Any, published: list[Document]) -> None:
-    """Refuse a version of somebody else's name, because a name means its newest version."""
+    """Refuse a version of another user's name, because a name means its newest version."""
     theirs = [known for known in published if known["created-by"] != call.who.creator]
     if theirs and not call.who.is_admin:
         raise RequestForbiddenError(

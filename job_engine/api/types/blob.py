@@ -1,6 +1,6 @@
 """Blobs: uploaded files. `routes/blobs.py` moves their bytes.
 
-Each owner has a row of their own: identical content uploaded by somebody else is
+Each owner has a row of their own: identical content uploaded by another user is
 neither revealed nor granted. Admins read them all, executors what their jobs refer to.
 """
 

@@ -61,7 +61,7 @@ class SessionSchema(Common):
 
 
 class _LoginAttributes(Schema):
-    """Attributes that a login may set; bounded, because anybody may log in at any rate."""
+    """Attributes that a login may set; bounded, because every user may log in often."""
 
     name: Annotated[NonBlank | None, Given, Field(max_length=200)] = None
     description: Annotated[str | None, Given, Field(max_length=2_000)] = None

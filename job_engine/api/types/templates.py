@@ -100,7 +100,7 @@ class CredentialTemplateType(TemplateType):
     templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "generate-api-key": {
             "name": "API key",
-            "description": "Make an API key with the rights of whoever makes it, or with fewer. "
+            "description": "Make an API key with the rights of its creator, or with fewer. "
             "`ttl`: seconds it is good for, 0 for ever. `roles`: its groups; only an admin may "
             "name groups that they are not in.",
             "subtype": "api-key",

@@ -150,7 +150,7 @@ class UserType(StoredType):
     def _replace_password(self, call: Call, user: Resource, hashed: str) -> None:
         def change(before: Resource) -> Resource:
             if before.secret != user.secret:
-                raise ConflictError(f"{user.id} was changed by somebody else; try again")
+                raise ConflictError(f"{user.id} was changed meanwhile; try again")
             document = {**before.document, "updated-by": call.who.creator}
             return replace(before, document=document, secret=hashed)
 

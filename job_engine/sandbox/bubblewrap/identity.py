@@ -1,7 +1,7 @@
 """The identity of an image, computed from its package lists.
 
 A root file system has no digest, and hashing one takes seconds. The versions of its installed
-packages identify it, unless somebody edits files of packages by hand.
+packages identify it, unless files of packages are edited by hand.
 """
 
 from __future__ import annotations

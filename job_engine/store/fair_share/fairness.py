@@ -270,7 +270,7 @@ _OPEN: Final = PreparedWrite(
     )
 )
 # Decided by the database, because nothing of it has to be known here: an answer would cost
-# whoever creates a job another round trip. For a bare `ready` SQLite would read every lane.
+# the creator of a job another round trip. For a bare `ready` SQLite would read every lane.
 ensure_open: Final = text(
     """
     INSERT INTO lanes (action, priority, share, version, virtual_s, settled_s, ready)

@@ -56,7 +56,7 @@ def write_row(
         columns = {**columns, "audience": audience_of(acl)}
         admit(connection, {columns["audience"]: acl})
     if connection.execute(update(jobs).where(unmoved).values(columns)).rowcount != 1:
-        raise ConflictError(f"{row['id']} was changed by somebody else; try again")
+        raise ConflictError(f"{row['id']} was changed meanwhile; try again")
     after = {**row, **columns}
     tally.replace(connection, [row], [after])
     if after["state"] != row["state"]:

@@ -132,7 +132,7 @@ class _Batch:
             if statement.run(connection, values) != len(values):
                 # Only with several writers. The whole batch is undone; the executor repeats
                 # the claims, which are then answered from the new rows.
-                raise ConflictError("Somebody else wrote to a claimed job; claim again.")
+                raise ConflictError("A claimed job was changed meanwhile; claim again.")
         events.append_many(connection, self.now_ms, self.moved)
         tally.replace(connection, self.unmoved, self.moved)
         notify_callbacks(connection, self.moved, self.now_ms)

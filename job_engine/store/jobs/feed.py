@@ -83,7 +83,7 @@ class Feed:
                     for r in recorded
                 ]
                 if _RECORD.run(connection, values) != len(values):
-                    raise ConflictError("Somebody else wrote to a pushed job; record it again.")
+                    raise ConflictError("A pushed job was changed meanwhile; record it again.")
                 fairness.charge(connection, recorded)
             return written
 

@@ -171,7 +171,7 @@ class _Batch:
             values = self.values.get(kind, [])
             if statement.run(connection, values) != len(values):
                 # Only with several writers; the whole batch is undone, as for claims.
-                raise ConflictError("Somebody else wrote to a reported job; report again.")
+                raise ConflictError("A reported job was changed meanwhile; report again.")
         for seq, report in self.lines:
             logs.append(connection, seq, report.log, report.events)
         events.append_many(connection, self.now_ms, self.changed)
