@@ -120,7 +120,7 @@ def test_a_report_command_reaches_the_api_with_a_token_for_its_job_alone(
         ),
     ],
 )
-def test_what_cannot_be_graded_says_what_to_do(
+def test_a_job_that_cannot_be_graded_has_advice(
     engine: Engine, api: Api, payload: dict[str, object], told: str
 ) -> None:
     job = engine.submit(api, "grade", payload)

@@ -351,7 +351,7 @@ def test_any_bytes_are_stored_or_refused(data: bytes, name: str) -> None:
         (b"\xe2\x82\xac", 3),
     ],
 )
-def test_what_is_cut_of_an_output_is_counted_as_it_was_printed(
+def test_cut_characters_of_an_output_are_counted_as_printed(
     printed: bytes, of_a_character: int
 ) -> None:
     data = printed * 400

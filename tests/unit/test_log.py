@@ -62,7 +62,7 @@ def test_a_warning_ends_with_its_remedy_in_both_forms() -> None:
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
-def test_what_nobody_foresaw_is_called_a_defect(formatter: logging.Formatter) -> None:
+def test_an_error_without_a_remedy_is_called_a_defect(formatter: logging.Formatter) -> None:
     assert DEFECT in record(formatter, logging.ERROR, "unforeseen.failed", error=True)
     assert DEFECT not in record(formatter, logging.INFO, "unforeseen.failed")
 

@@ -254,7 +254,9 @@ def test_a_peer_that_may_not_read_a_job_leaves_it_to_others(
     assert executor({"foreign": nothing}).run_one() == (job, "consumed")
 
 
-def test_what_a_killed_peer_ran_is_run_by_another(api: Api, executor: MakeExecutor) -> None:
+def test_the_job_of_a_killed_peer_is_run_by_another_executor(
+    api: Api, executor: MakeExecutor
+) -> None:
     def dies(_: Job) -> int:
         first.zookeeper.stop()
         raise SystemExit(137)

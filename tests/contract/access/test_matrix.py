@@ -35,7 +35,7 @@ def test_every_type_and_operation_has_its_expectations() -> None:
     ("type_name", "operation"),
     [(name, operation) for name, table in EXPECTED.items() for operation in table],
 )
-def test_who_may(world: World, type_name: str, operation: str) -> None:
+def test_the_matrix_of_rights(world: World, type_name: str, operation: str) -> None:
     works = _TRIES.get(operation) or _further(operation)
     found = set()
     for role in sorted(ROLES):
@@ -50,7 +50,7 @@ def test_who_may(world: World, type_name: str, operation: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "name"), ENGINE)
-def test_who_may_speak_to_the_engine(world: World, method: str, name: str) -> None:
+def test_the_roles_of_the_engines_messages(world: World, method: str, name: str) -> None:
     world.api.http.cookies.clear()
     asked = _ENGINE_CALLS[method, name]
     found = {

@@ -120,7 +120,7 @@ def test_nobody_else_sees_it(world: World, assignment: str, role: str) -> None:
         ({"payload": '{"assignment": "\\ud800"}'}, "payload/assignment"),
     ],
 )
-def test_what_students_do_not_say(
+def test_attributes_that_students_cannot_set_are_refused(
     world: World, assignment: str, changes: dict[str, Any], named: str
 ) -> None:
     refused(handed_in(world, assignment, **changes), 400, named)
@@ -180,7 +180,7 @@ def test_a_student_can_cancel_a_waiting_job_of_their_own(world: World, assignmen
 
 
 @pytest.mark.parametrize("again", ["RUNNING", "QUEUED"])
-def test_what_has_started_cannot_be_undone(world: World, assignment: str, again: str) -> None:
+def test_a_student_cannot_cancel_a_started_job(world: World, assignment: str, again: str) -> None:
     """Nor once it waits for its next attempt: they have seen some of the first."""
     job = job_of(world, assignment)
     for state in ("RUNNING", again):
@@ -194,7 +194,7 @@ def archive_of(world: World, who: str, job: str) -> Any:
     return world.api(who, "GET", f"{job}/submission")
 
 
-def test_who_judges_it_reads_the_archive(world: World, assignment: str) -> None:
+def test_staff_of_the_assignment_reads_the_archive(world: World, assignment: str) -> None:
     blob = world.blob(STUDENT)
     payload = {"assignment": assignment, "submission": {"archive": {"blob": blob}}}
     job = job_of(world, assignment, payload=payload)

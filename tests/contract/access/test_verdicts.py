@@ -173,7 +173,7 @@ QUESTIONS: Final[Mapping[str, Way]] = {
 
 
 @pytest.mark.parametrize("way", [*READS, *QUESTIONS])
-def test_who_is_no_staff_cannot_tell_two_verdicts_apart(
+def test_callers_who_are_not_staff_cannot_tell_two_verdicts_apart(
     world: World, pair: tuple[str, str], way: str
 ) -> None:
     read = {**READS, **QUESTIONS}[way]

@@ -249,7 +249,7 @@ def _reconciled(leader: LeaderProcess) -> None:
     leader.step()
 
 
-def test_what_a_dead_foreign_consumer_ran_is_queued_again(
+def test_the_job_of_a_dead_foreign_consumer_is_queued_again(
     lead: Lead, book: Book, zk: SmallZooKeeper
 ) -> None:
     """no-silent-loss: it consumed the entry, and said nothing more."""
@@ -268,7 +268,7 @@ def test_what_a_dead_foreign_consumer_ran_is_queued_again(
     assert book.store.jobs.get_job(job).interruptions == 1
 
 
-def test_what_a_foreign_consumer_holds_is_its_own(
+def test_jobs_with_a_foreign_claim_are_left_alone(
     lead: Lead, book: Book, zk: SmallZooKeeper, witness: Witness
 ) -> None:
     """However long it says nothing, and though the entry that is recorded is another, and gone."""

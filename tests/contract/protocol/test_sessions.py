@@ -69,7 +69,7 @@ def test_a_claim_whose_reply_was_lost_is_found_again(world: World) -> None:
     assert len(_claim(two)) == 1
 
 
-def test_who_is_cut_off_stops_before_another_may_begin(world: World) -> None:
+def test_an_executor_that_is_cut_off_stops_before_another_one_may_begin(world: World) -> None:
     """lost-means-stop: by its own clock; kazoo says nothing before it has reconnected."""
     _pushed(world)
     one, two = world.executors

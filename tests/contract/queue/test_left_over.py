@@ -23,7 +23,7 @@ def _claims(member: Member, limit: int) -> list[QueueClaim]:
     return member.claims.claim(member.registration, limit, lambda _entry: False)
 
 
-def test_what_was_left_over_is_claimed_without_a_listing(join: Join) -> None:
+def test_left_over_entries_are_claimed_without_a_listing(join: Join) -> None:
     a, b = join("a"), join("b")
     a.push(*(f"job/{n}" for n in range(6)))
     assert a.claim(2) == ["job/0", "job/1"]
@@ -34,7 +34,7 @@ def test_what_was_left_over_is_claimed_without_a_listing(join: Join) -> None:
     assert b.claim(6) == ["job/urgent"]
 
 
-def test_what_is_too_little_for_a_claim_is_listed_anew(join: Join) -> None:
+def test_too_few_left_over_entries_cause_a_listing(join: Join) -> None:
     a = join("a")
     a.push("job/0", "job/1", "job/2")
     assert a.claim(1) == ["job/0"]

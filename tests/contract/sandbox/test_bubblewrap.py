@@ -158,7 +158,7 @@ def test_a_tree_inside_another_one_is_where_the_submission_has_its_place(
     assert result.stdout == b"in a\nplace\n", result
 
 
-def test_what_comes_with_the_go_reaches_a_phase_that_waits(sandbox: BubblewrapSandbox) -> None:
+def test_inputs_of_go_reach_a_waiting_phase(sandbox: BubblewrapSandbox) -> None:
     inputs = Inputs(env={"sh": {"SAID": "late"}}, stdin={"sh": b"and read"})
     result = run(sandbox, LABEL, replace(sh('echo "$SAID"; cat'), name="sh"), inputs=inputs)
     assert result.stdout == b"late\nand read"

@@ -80,7 +80,7 @@ def test_an_image_widens_nothing(sandbox: DockerSandbox, label: str, pushy_image
     assert set(docker("volume", "ls", "--quiet").split()) <= before
 
 
-def test_what_a_running_phase_is_given(sandbox: DockerSandbox, label: str) -> None:
+def test_the_configuration_of_a_running_phase(sandbox: DockerSandbox, label: str) -> None:
     slot = sandbox.prepare(label=label, phases=(sh("sleep 60"),), trees=(TREE,))
     try:
         slot.go(Inputs())
@@ -144,7 +144,7 @@ def test_a_container_ended_from_outside_is_a_platform_fault(
         slot.destroy()
 
 
-def test_what_kills_itself_has_a_verdict(sandbox: DockerSandbox, label: str) -> None:
+def test_a_phase_that_kills_itself_has_a_verdict(sandbox: DockerSandbox, label: str) -> None:
     result = run(sandbox, label, sh("kill -9 $$"))
     assert (result.verdict, result.signal) == (Verdict.SIGNAL, 9)
 

@@ -287,7 +287,9 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("name", ESCAPES)
-def test_what_an_ordinary_user_may_not_do(backend: Backend, label: str, name: str) -> None:
+def test_operations_that_an_ordinary_user_may_not_do_fail(
+    backend: Backend, label: str, name: str
+) -> None:
     program = f"try:\n    {ESCAPES[name]}\nexcept OSError: pass\nelse: exit(1)\nexit(0)"
     result = run(backend.sandbox, label, python(program))
     assert result.verdict is Verdict.OK, (name, result)

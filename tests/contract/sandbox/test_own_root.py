@@ -145,7 +145,7 @@ def test_it_reaches_nothing(granted: Sandbox, label: str) -> None:
     assert len(result.stdout.splitlines()) <= 4  # two headings, and loopback
 
 
-def test_what_it_writes_is_limited(granted: Sandbox, label: str) -> None:
+def test_written_bytes_are_limited(granted: Sandbox, label: str) -> None:
     script = (
         "for n in 1 2 3 4 5 6 7 8 9; do head -c 7M /dev/zero >/opt/$n || exit 1; sleep .3; done"
     )
@@ -153,7 +153,7 @@ def test_what_it_writes_is_limited(granted: Sandbox, label: str) -> None:
     assert result.verdict is Verdict.DISK, result
 
 
-def test_what_it_writes_is_limited_though_it_removes_it(granted: Sandbox, label: str) -> None:
+def test_written_bytes_of_removed_files_are_limited(granted: Sandbox, label: str) -> None:
     program = """if True:
         import mmap, os, time
         os.chdir("/opt")

@@ -193,7 +193,7 @@ def test_a_slot_is_for_one_submission(backend: Backend, label: str) -> None:
         slot.go(Inputs())
 
 
-def test_what_the_operator_does_not_allow_is_refused(backend: Backend, label: str) -> None:
+def test_requests_beyond_the_operators_policy_are_refused(backend: Backend, label: str) -> None:
     too_much = backend.settings.max_memory_bytes + 1
     with pytest.raises(SandboxRefusedError, match="memory_bytes"):
         run(backend.sandbox, label, sh("true", limits=Limits(memory_bytes=too_much)))

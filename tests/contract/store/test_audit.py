@@ -68,7 +68,7 @@ def test_old_lines_are_forgotten(store: Store, clock: Clock) -> None:
     assert [line["content"]["resource"]["href"] for line in lines(store)] == ["job/new"]
 
 
-def test_who_sees_a_resources_data_sees_its_lines(store: Store) -> None:
+def test_readers_of_a_resources_data_see_its_lines(store: Store) -> None:
     acl = {"owners": ["user/o"], "view-data": ["user/d"], "view-meta": ["user/m"]}
     store.resources.add(Resource({"id": "group/a", "acl": normalise(acl)}))
     store.audit.record(Line("group.edit", "group/a", "user/actor"))

@@ -132,7 +132,7 @@ def test_both_entries_of_a_job_in_one_batch(store: Store) -> None:
     assert answers == [Answer.RUN, Answer.DUPLICATE, Answer.GONE]
 
 
-def test_what_an_executor_lacks_is_unsupported_and_untouched(store: Store) -> None:
+def test_a_claim_without_the_action_is_unsupported_and_changes_nothing(store: Store) -> None:
     job = add(store, action="grade")
     before = store.jobs.get(job)
     assert claim(store, job, entry(1), FENCE).answer is Answer.UNSUPPORTED

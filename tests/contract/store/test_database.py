@@ -221,7 +221,7 @@ def test_exactly_one_of_many_leaders_creates_a_tick(store: Store) -> None:
 
 
 @ON_SQLITE
-def test_who_waits_is_told_when_no_transaction_can_begin(
+def test_waiting_writers_get_an_error_when_no_transaction_can_begin(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process keeps the file locked: an answer, and not a request that never ends."""

@@ -47,7 +47,7 @@ def _secret(store: Store) -> None:
     add_secret(store)
 
 
-def test_what_arrived_is_sent_no_more(store: Store) -> None:
+def test_a_delivered_message_is_not_sent_again(store: Store) -> None:
     tell(store)
     by = sender(store)
     taken = store.deliveries.take(by)
@@ -60,7 +60,7 @@ def test_what_arrived_is_sent_no_more(store: Store) -> None:
     assert waiting_senders(store) == []
 
 
-def test_what_did_not_arrive_is_tried_again_later_and_later(store: Store, clock: Clock) -> None:
+def test_failed_messages_are_retried_with_growing_delays(store: Store, clock: Clock) -> None:
     without_luck = Deliveries(store.database, clock, luck=lambda: 0.0)
     tell(store)
     ids, waits = set(), []
@@ -144,7 +144,7 @@ def test_a_cancelled_sender_frees_what_it_held(store: Store) -> None:
     assert len(store.deliveries.take(sender(store, Fence(1, 51)))) == 2
 
 
-def test_what_a_cancelled_sender_left_behind_is_found(store: Store) -> None:
+def test_messages_left_by_a_cancelled_sender_are_found(store: Store) -> None:
     tell(store)
     first = sender(store, Fence(1, 50))
     store.deliveries.take(first)

@@ -68,7 +68,7 @@ def test_a_share_that_was_served_waits_for_the_others(store: Store) -> None:
     assert [position(store, job) for job in (*other, *mine[1:])] == [2, 3, 4, 5, 6]
 
 
-def test_who_stands_in_no_line_has_no_position(store: Store, clock: Clock) -> None:
+def test_jobs_that_are_not_in_line_have_no_position(store: Store, clock: Clock) -> None:
     later = add(store, not_before="2100-01-01T00:00:00.000Z")
     pulled = add(store, execution_mode="pull")
     over = add(store)

@@ -55,7 +55,7 @@ def test_filters_and_pages(store: Store) -> None:
     assert [e.event.job for e in store.events.after(page[-1].id).events] == [first]
 
 
-def test_what_a_filter_passes_over_is_looked_at_once(store: Store) -> None:
+def test_events_that_a_filter_skips_are_read_once(store: Store) -> None:
     add(store)
     page = store.events.after(0, states=["CANCELED"])
     assert (page.events, page.upto, page.more) == ([], store.events.newest(), False)

@@ -33,7 +33,7 @@ def fed(store: Store) -> list[str]:
     return [item.job for item in store.feed.feed("noop", 10).jobs]
 
 
-def test_what_still_waits_when_it_expires_is_failed(store: Store, clock: Clock) -> None:
+def test_jobs_that_still_wait_at_their_expiry_fail(store: Store, clock: Clock) -> None:
     ready, pushed = add(store, expiry=SOON), add(store, expiry=SOON)
     pulled = add(store, expiry=SOON, execution_mode="pull")
     others = [add(store), add(store, expiry=format_ms(NOW_MS + 90_000))]
@@ -56,7 +56,7 @@ def test_what_still_waits_when_it_expires_is_failed(store: Store, clock: Clock) 
     assert left == [CancelledEntry(action="noop", entry=name)]
 
 
-def test_what_runs_or_is_over_does_not_expire(store: Store, clock: Clock) -> None:
+def test_running_and_final_jobs_do_not_expire(store: Store, clock: Clock) -> None:
     runs = running(store, expiry=SOON)
     over = running(store, Fence(1, 20), expiry=SOON)
     finish(store, over, Fence(1, 20))

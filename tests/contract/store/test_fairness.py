@@ -102,7 +102,7 @@ def test_turns_follow_weights_and_a_new_weight_holds_at_once(store: Store) -> No
     }
 
 
-def test_what_a_run_really_took_is_charged(store: Store, clock: Clock) -> None:
+def test_the_measured_time_of_a_run_is_charged(store: Store, clock: Clock) -> None:
     describe(store, 1.0)
     (slow, *_) = add_many(store, "course/slow", 20)
     (quick, *_) = add_many(store, "course/quick", 20)
@@ -167,9 +167,7 @@ def test_idling_saves_no_turns(store: Store) -> None:
     assert found == {"course/late": 50, "course/early": 10}
 
 
-def test_who_comes_later_is_not_behind_what_others_are_paid_back(
-    store: Store, clock: Clock
-) -> None:
+def test_a_newcomer_is_not_delayed_by_refunds_of_others(store: Store, clock: Clock) -> None:
     """The default cost is far beyond what these runs take."""
     add_many(store, "course/large", 200)
     first = fed(store, 20)

@@ -78,7 +78,7 @@ def test_an_empty_database_gets_the_newest_schema(url: str) -> None:
         store.stop()
 
 
-def test_what_the_first_schema_held_goes_on(url: str) -> None:
+def test_data_of_the_first_schema_is_migrated(url: str) -> None:
     """Jobs that wait are fed, a claim stays one, and what is over is left alone."""
     running = {
         "state": "RUNNING",

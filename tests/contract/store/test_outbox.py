@@ -165,7 +165,7 @@ def test_many_ends_have_one_sender_waiting(store: Store) -> None:
     assert waiting_senders(store) != [first.job]
 
 
-def test_who_manages_the_job_and_sees_it_sees_its_deliveries(store: Store) -> None:
+def test_managers_who_see_a_job_see_its_deliveries(store: Store) -> None:
     acl = {
         "owners": ["group/nuvla-admin"],
         "manage": ["user/lms", "user/janitor"],

@@ -61,7 +61,7 @@ def test_no_event_becomes_visible_after_a_greater_one(
         assert [job for job, _ in seen] == ["job/slow", "job/quick"]
 
 
-def test_who_was_paused_holds_nobody_up(
+def test_a_paused_process_does_not_block_the_others(
     store_url: str, foreign: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server ends a transaction in which nothing happens; its unit is run again."""
@@ -89,7 +89,7 @@ def test_who_was_paused_holds_nobody_up(
         assert other.database.read(lambda c: c.execute(value).scalars().all()) == [2]
 
 
-def test_who_waits_for_its_turn_too_long_is_told(
+def test_waiting_too_long_for_the_lock_is_an_error(
     store_url: str, foreign: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("job_engine.store.postgres.connections.BUSY_TIMEOUT_S", 0.1)
@@ -104,7 +104,7 @@ def test_who_waits_for_its_turn_too_long_is_told(
 # --- notices --------------------------------------------------------------------------
 
 
-def test_what_one_process_commits_wakes_the_others_once(store: Store, store_url: str) -> None:
+def test_a_commit_of_one_process_wakes_the_others_once(store: Store, store_url: str) -> None:
     topics: list[frozenset[str]] = []
     heard = threading.Event()
     with opened(store_url) as other:

@@ -160,7 +160,7 @@ def test_a_failure_that_is_hidden_fails_its_unit_alone(store: Store) -> None:
     assert store.database.read(lambda c: c.execute(names).scalars().all()) == ["x", "y"]
 
 
-def test_what_fails_once_its_unit_has_returned_fails_it_alone(store: Store) -> None:
+def test_a_statement_that_fails_after_its_unit_returned_fails_that_unit_alone(store: Store) -> None:
     """A write that nothing waits for is sent with the commit, or with another unit's."""
     begun, go_on = threading.Event(), threading.Event()
 

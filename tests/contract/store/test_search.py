@@ -153,7 +153,7 @@ def three_jobs(store: Store, clock: Clock) -> dict[str, str]:
         ("expiry<'now'", ""),
     ],
 )
-def test_what_filters_find(found: Found, text: str, expected: str) -> None:
+def test_filters_find_the_expected_documents(found: Found, text: str, expected: str) -> None:
     assert names(found.store, text) == list(expected)
 
 
@@ -168,7 +168,7 @@ def test_what_filters_find(found: Found, text: str, expected: str) -> None:
         "created<'now-7q'",
     ],
 )
-def test_what_cannot_be_compared_is_refused(found: Found, text: str) -> None:
+def test_invalid_comparisons_are_refused(found: Found, text: str) -> None:
     with pytest.raises(InvalidFilterError):
         search(found.store, text)
 
@@ -272,7 +272,7 @@ def test_aggregations(found: Found) -> None:
     }
 
 
-def test_who_may_not_see_an_attribute_finds_nothing_by_it(store: Store) -> None:
+def test_a_search_by_an_attribute_without_the_right_finds_nothing(store: Store) -> None:
     """A filter answers questions: it must not tell what reading would hide."""
     acl = normalise(
         {

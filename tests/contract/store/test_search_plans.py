@@ -78,7 +78,7 @@ def test_comparisons_use_an_index(store: Store, text: str, index: str) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "state='FAILED'", "action='grade'", "name='x'"])
-def test_who_sees_little_is_answered_from_that(store: Store, text: str | None) -> None:
+def test_a_caller_with_few_documents_is_answered_from_these(store: Store, text: str | None) -> None:
     tree = None if text is None else parse_filter(text)
     query = Query(tree, limit=50, orderby=NEWEST, claims={"user/jane", "group/nuvla-user"})
     assert (
@@ -94,7 +94,9 @@ def test_who_sees_little_is_answered_from_that(store: Store, text: str | None) -
         ("name='x'", "SCAN jobs USING INDEX jobs_created"),
     ],
 )
-def test_who_sees_much_is_answered_in_order(store: Store, text: str | None, index: str) -> None:
+def test_a_caller_with_many_documents_is_answered_in_order(
+    store: Store, text: str | None, index: str
+) -> None:
     tree = None if text is None else parse_filter(text)
     query = Query(tree, limit=50, orderby=NEWEST, claims={"user/lms", "group/nuvla-user"})
     found = steps(store, query, Lead.FILTER)

@@ -107,7 +107,7 @@ def test_a_job_takes_one_entry(stores: Sequence[Store]) -> None:
         assert sorted(written for (written,) in taken) == [False, True]
 
 
-def test_what_becomes_ready_while_its_lane_runs_empty_is_fed(stores: Sequence[Store]) -> None:
+def test_a_job_that_becomes_ready_while_its_lane_runs_empty_is_fed(stores: Sequence[Store]) -> None:
     """A lane is closed by who pushed its last job, and opened by who creates one: at once."""
     total = 60
     fed: list[str] = []

@@ -299,7 +299,7 @@ def test_encryption_and_odd_compression_are_refused() -> None:
         (zip_of(), "no files"),
     ],
 )
-def test_what_is_no_archive_says_so(data: bytes, why: str) -> None:
+def test_data_that_is_no_archive_is_refused(data: bytes, why: str) -> None:
     assert why in refused(data)
 
 

@@ -70,7 +70,7 @@ def test_they_start_together_and_log_in_the_same_people(servers: list[Running]) 
             assert users["count"] == 1
 
 
-def test_what_one_is_told_the_streams_of_the_other_say(
+def test_streams_of_one_process_have_the_events_of_the_other(
     servers: list[Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once: what they would find by looking themselves, they would find in an hour."""

@@ -178,7 +178,7 @@ def test_a_flood_is_told_up_to_a_limit_and_phases_to_their_end(desk: Desk) -> No
     assert phases == [("test", "started"), ("test", "ended")]
 
 
-def test_who_is_too_slow_by_little_gets_a_second_run(desk: Desk) -> None:
+def test_tests_that_are_slightly_too_slow_get_a_second_run(desk: Desk) -> None:
     """Slow until some seconds from now: the first run is, and the second is not."""
     then = int(time.time()) + 3
     slow = f'[ "$(date +%s)" -ge {then} ] || sleep 3.05\n{TWO}'
@@ -192,7 +192,7 @@ def test_who_is_too_slow_by_little_gets_a_second_run(desk: Desk) -> None:
     assert any("run once more" in line for line in follower.lines)
 
 
-def test_who_is_too_slow_twice_is_too_slow(desk: Desk) -> None:
+def test_tests_that_are_too_slow_twice_exceed_the_time_limit(desk: Desk) -> None:
     spin = "import time\nwhile time.process_time() < 1.02: pass"
     slow = f"{TWO}python3 -c '{spin}'"
     results = grade(desk, publish(desk, slow, "cpu_time_s: 1, wall_time_s: 20"))
@@ -212,7 +212,7 @@ class Vanishing(Follower):
             shutil.rmtree(self.repository)
 
 
-def test_who_breaks_a_second_run_is_too_slow(
+def test_a_broken_second_run_exceeds_the_time_limit(
     desk: Desk, git_server: GitServer, repositories: Path
 ) -> None:
     source = desk.directory / uuid.uuid4().hex
@@ -280,9 +280,7 @@ def test_a_shard_that_meets_a_limit_leaves_the_others_their_points(desk: Desk) -
 @pytest.mark.parametrize(
     "build", ["ln -s /etc/passwd link", "mkfifo pipe", "dd if=/dev/zero of=big bs=1M count=65"]
 )
-def test_what_a_build_leaves_is_handed_to_shards_only_as_plain_files(
-    desk: Desk, build: str
-) -> None:
+def test_shards_get_plain_files_of_the_build_only(desk: Desk, build: str) -> None:
     with pytest.raises(SubmissionError, match="cannot be handed to the shards"):
         grade(desk, publish_wide(desk, TWO, f"{build} 2>/dev/null || true"))
 

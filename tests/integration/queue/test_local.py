@@ -89,7 +89,7 @@ def test_a_taken_port_is_named_with_the_log(server: LocalZooKeeper) -> None:
     assert not server.running()
 
 
-def test_what_is_missing_comes_with_a_remedy(
+def test_a_missing_dependency_comes_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

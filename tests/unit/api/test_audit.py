@@ -75,7 +75,7 @@ def test_refused_and_repeated_requests_add_no_line(api: Client) -> None:
     assert names(api, first) == ["job.add"]
 
 
-def test_what_services_say_has_none(api: Client) -> None:
+def test_messages_of_services_add_no_line(api: Client) -> None:
     job = api.run_job()
     before = api.count(ADMIN, "id!=null", "event")
     finish = {"job": job, "fence": [1, 1], "kind": "finish", "state": "SUCCESS"}

@@ -124,7 +124,7 @@ def test_other_bodies_are_no_uploads(api: Client) -> None:
     refused(api(JANE, "POST", "blob", {"a": 1}), 400, "application/octet-stream")
 
 
-def test_who_did_not_log_in_uploads_nothing(api: Client, settings: ApiSettings) -> None:
+def test_anonymous_uploads_are_refused(api: Client, settings: ApiSettings) -> None:
     before = sorted(settings.blobs.rglob("*"))
     refused(api(ANON, "POST", "blob", content=b"anonymous", headers=OCTETS), 403, "credentials")
     assert sorted(settings.blobs.rglob("*")) == before

@@ -65,7 +65,9 @@ def test_whose_session_is_over_is_told_to_log_in(api: Client, size: int, whole: 
 
 
 @pytest.mark.parametrize("path", ["job", "blob"])
-def test_who_asks_before_sending_is_refused_before_sending(api: Client, path: str) -> None:
+def test_a_client_that_expects_100_continue_is_refused_before_it_sends(
+    api: Client, path: str
+) -> None:
     head = f"POST /api/{path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
     with socket.create_connection(("127.0.0.1", api.running.server.port), timeout=30) as raw:
         raw.sendall(f"{head}Content-Length: 100000\r\n\r\n".encode())
@@ -92,7 +94,7 @@ def test_many_probes_ask_the_store_once(api: Client, monkeypatch: pytest.MonkeyP
     assert hanging.result(30)
 
 
-def test_what_a_session_is_told_is_bounded(api: Client) -> None:
+def test_attributes_of_a_login_are_bounded(api: Client) -> None:
     user = add_user(api)
     name = api.services.store.resources.get(user)["username"]
     template = {"href": "session-template/password", "username": name, "password": "long enough"}

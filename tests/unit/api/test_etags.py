@@ -90,7 +90,7 @@ def test_a_resource_that_cannot_be_edited_is_deleted_by_its_tag(api: Client) -> 
     assert api(TEACHER, "DELETE", upload, **if_match(tag)).status_code == 200
 
 
-def test_who_sends_no_tag_is_not_asked_for_one(api: Client) -> None:
+def test_tags_are_optional(api: Client) -> None:
     job = api.add_job()
     assert api(ADMIN, "PUT", job, {"name": "a"}).status_code == 200
     assert api(ADMIN, "PUT", job, {"name": "b"}).status_code == 200
@@ -176,9 +176,7 @@ def unless(tag: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("make", [*EDITABLE.values(), blob], ids=[*EDITABLE, "blob"])
-def test_who_knows_a_version_is_not_told_it_again(
-    api: Client, make: Callable[[Client], str]
-) -> None:
+def test_a_known_version_is_answered_304(api: Client, make: Callable[[Client], str]) -> None:
     resource = make(api)
     who = TEACHER if resource.startswith("blob/") else ADMIN
     path = f"{resource}?select=id,name"
@@ -221,7 +219,7 @@ def test_a_place_in_the_queue_is_told_every_time(api: Client) -> None:
     assert api(ADMIN, "GET", job, **unless(tag_of(api, job))).status_code == 304
 
 
-def test_what_one_may_do_is_part_of_a_version(api: Client) -> None:
+def test_the_tag_depends_on_the_callers_rights(api: Client) -> None:
     """Else a client would go on to offer what is refused now."""
     acl = {"owners": ["group/nuvla-admin"], "view-acl": ["group/a"], "manage": ["group/m"]}
     job = api.add_job(acl=acl)
@@ -231,7 +229,7 @@ def test_what_one_may_do_is_part_of_a_version(api: Client) -> None:
     assert (left.status_code, left.json()) == (200, {"id": job})
 
 
-def test_who_may_send_a_job_again_is_part_of_a_version(api: Client) -> None:
+def test_the_tag_depends_on_the_right_to_resubmit(api: Client) -> None:
     job = api.add_job(acl=JJ_ACL)
     api(ADMIN, "POST", f"{job}/cancel")
     tag = tag_of(api, job, JANE)

@@ -83,7 +83,7 @@ def test_names_that_are_no_text_do_not_log_in(api: Client, field: str) -> None:
     assert send(api, ANON, "session", text).text.startswith(MALFORMED)
 
 
-def test_what_fits_is_still_stored_as_it_is(api: Client) -> None:
+def test_values_within_the_limits_are_stored_unchanged(api: Client) -> None:
     value = {"deep": [[[1.5, -(2**63), 2**63 - 1, "\U0001f600", "\\u0000"]]]}
     job = api.add_job(LMS, target_resource={"href": "a/b", "x": value})
     assert api.get(job)["target-resource"]["x"] == value
@@ -245,7 +245,7 @@ def test_every_refusal_has_a_message(api: Client) -> None:
     refused(api(ADMIN, "TRACE", "job"), 405, "Method Not Allowed")
 
 
-def test_who_asks_for_a_job_says_nothing_of_its_outcome(api: Client) -> None:
+def test_the_creator_of_a_job_cannot_set_its_outcome(api: Client) -> None:
     outcome = {"output": "100 points", "return-code": 0, "started": "2024-01-01T00:00:00Z"}
     for who, kept in ((LMS, set()), (ADMIN, outcome.keys())):
         reply = api(who, "POST", "job", {"action": "noop", "duration": 1, **outcome})

@@ -177,7 +177,7 @@ AGAIN = b"GET /api/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     ],
 )
 @pytest.mark.parametrize("pieces", [1, 2, 1000])
-def test_who_offers_another_protocol_is_answered_in_this_one(
+def test_an_offer_of_another_protocol_is_answered_in_http_1_1(
     api: Client, framing: bytes, body: bytes, pieces: int
 ) -> None:
     """As Java's HttpClient does, and `curl --http2`: the body is not lost, nor a request."""

@@ -62,7 +62,7 @@ def test_add(api: Client) -> None:
     assert "started" not in found
 
 
-def test_what_the_server_sets_is_ignored(api: Client) -> None:
+def test_attributes_that_the_server_sets_are_ignored(api: Client) -> None:
     job = api.add_job(
         state="SUCCESS", id="job/mine", created="x", resource_type="y", created_by="user/alpha"
     )
@@ -372,7 +372,7 @@ def test_levels_of_viewing(api: Client) -> None:
     assert api(LMS, "POST", f"{job}/cancel").status_code == 200
 
 
-def test_what_one_may_not_see_is_not_found(api: Client) -> None:
+def test_jobs_without_the_right_to_see_them_are_not_found(api: Client) -> None:
     job = api.add_job(action="hidden")
     api.add_job(action="hidden", acl=JJ_ACL)
     assert api.count(ADMIN, "action='hidden'") == 2

@@ -93,7 +93,7 @@ def test_long_names_count_as_one(limiter: LoginLimiter) -> None:
     assert refused_for_s(limiter, "x" * 2000, "10.0.0.1") > 0
 
 
-def test_who_has_a_network_of_ipv6_has_one_address(limiter: LoginLimiter) -> None:
+def test_a_network_of_ipv6_counts_as_one_address(limiter: LoginLimiter) -> None:
     for n in range(FAILURES):
         limiter.failed("jane", f"2001:db8:1:2::{n}")
     assert refused_for_s(limiter, "jane", "2001:db8:1:2:ffff::1") > 0

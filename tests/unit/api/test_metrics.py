@@ -127,7 +127,7 @@ def test_an_address_that_is_named_reads_them(open_url: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via"])
-def test_what_an_unknown_proxy_passes_on_does_not(open_url: str, header: str) -> None:
+def test_requests_forwarded_by_an_unknown_proxy_are_refused(open_url: str, header: str) -> None:
     assert httpx.get(open_url, headers={header: "127.0.0.1"}).status_code == 403
 
 

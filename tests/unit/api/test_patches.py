@@ -64,7 +64,7 @@ def test_operations(operation: Any, changed: Any) -> None:
         ("add", "0/op: must be one of"),
     ],
 )
-def test_what_cannot_be_applied(operation: Any, problem: str) -> None:
+def test_invalid_patches_are_refused(operation: Any, problem: str) -> None:
     with pytest.raises(InvalidResourceError, match=problem):
         patched(operation)
 

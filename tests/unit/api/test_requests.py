@@ -90,7 +90,7 @@ def test_every_answer_has_one(
     assert (reply.status_code, len(reply.headers["x-request-id"])) == (status, 32)
 
 
-def test_what_crashes_is_answered_and_logged_under_the_id(
+def test_a_crash_is_answered_and_logged_with_the_request_id(
     api: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_args: object) -> None:
@@ -234,7 +234,7 @@ def limited(tmp_path: Path) -> Iterator[Client]:
         yield Client(http, running)
 
 
-def test_who_asks_too_often_is_told_when_to_come_again(limited: Client) -> None:
+def test_a_429_has_the_time_of_the_next_request(limited: Client) -> None:
     for who, within in ((JANE, 100), (ANON, 20)):
         statuses = [limited(who, "GET", "session-template").status_code for _ in range(2)]
         assert statuses == [200, 200]
@@ -259,7 +259,7 @@ def test_strangers_behind_a_proxy_are_told_apart(limited: Client) -> None:
 
 
 @pytest.mark.parametrize("who", [ADMIN, EXECUTOR, DISTRIBUTOR])
-def test_what_the_engine_itself_asks_has_no_limit(limited: Client, who: str) -> None:
+def test_requests_of_the_engines_services_have_no_limit(limited: Client, who: str) -> None:
     assert {limited(who, "GET", "session-template").status_code for _ in range(9)} == {200}
 
 
@@ -331,7 +331,7 @@ def test_every_attribute_that_will_not_do_is_named(api: Client) -> None:
     assert "integer" in found["priority"]
 
 
-def test_what_a_text_has_to_be_is_said_in_words(api: Client) -> None:
+def test_errors_of_patterns_are_in_words(api: Client) -> None:
     body = {"action": " ", "parent": "Course 1", "parent-job": "user/1", "execution-mode": "pull"}
     found = problems(api(LMS, "POST", "job", body))
     assert found["action"] == "must not be empty or blank"

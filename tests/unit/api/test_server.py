@@ -107,7 +107,7 @@ def test_a_stop_under_a_client_that_trickles_is_quiet(tmp_path: Path) -> None:
     assert "Traceback" not in logged
 
 
-def test_what_it_cannot_start_with_is_told_without_a_traceback(tmp_path: Path) -> None:
+def test_errors_of_the_start_have_no_traceback(tmp_path: Path) -> None:
     expected = "error: --rate-per-s (JOB_ENGINE_RATE_PER_S): Input should be"
     code, said, logged = refused(tmp_path, rate_per_s="many")
     assert (code, said, logged[: len(expected)], logged.count("\n")) == (2, "", expected, 1)

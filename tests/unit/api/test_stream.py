@@ -100,7 +100,7 @@ def test_a_stream_goes_on_from_any_offset(told: Run) -> None:
     assert [event for event in resumed if event[2]] == whole[-2:]
 
 
-def test_who_has_seen_the_end_is_told_not_to_come_again(told: Run) -> None:
+def test_a_reader_that_has_seen_the_end_is_answered_204(told: Run) -> None:
     """A browser's EventSource connects again, unless it is answered 204."""
     seen = {"Last-Event-ID": "end"}
     reply = told.api(LMS, "GET", f"{told.job}/stream", headers=seen)
@@ -118,7 +118,7 @@ def test_events_for_staff_do_not_reach_callers_who_may_only_read(told: Run) -> N
 
 
 @pytest.mark.parametrize("who", [ANON, JOE])
-def test_who_may_not_read_the_job_may_not_follow_it(told: Run, who: str) -> None:
+def test_callers_who_may_not_read_the_job_may_not_follow_it(told: Run, who: str) -> None:
     assert told.api(who, "GET", f"{told.job}/stream").status_code == 403
     assert told.api(who, "GET", f"{told.job}/log").status_code == 403
 
@@ -133,7 +133,7 @@ def test_a_job_that_is_not_there(api: Client) -> None:
     assert api(ADMIN, "GET", "job/none/stream").status_code == 404
 
 
-def test_what_happens_is_told_while_it_happens(run: Run) -> None:
+def test_events_are_sent_while_the_run_goes_on(run: Run) -> None:
     """Each event is waited for before the next thing is reported: none is held back."""
     seen: list[str] = []
     changed = threading.Condition()

@@ -35,7 +35,7 @@ def test_work_is_done_elsewhere_in_the_context_of_its_caller(threads: Threads) -
     ("raised", "seen"),
     [(KeyError("k"), KeyError), (StopIteration(1), RuntimeError)],
 )
-def test_what_the_work_raises_is_raised_to_its_caller(
+def test_an_error_of_the_work_is_raised_in_its_caller(
     threads: Threads, raised: BaseException, seen: type[BaseException]
 ) -> None:
     def fails() -> NoReturn:

@@ -114,7 +114,7 @@ def test_a_job_that_is_over_is_sent_again(api: Client) -> None:
     assert not {"output", "expiry", "status-message", "started", "tags"} & found.keys()
 
 
-def test_who_may_send_a_job_again(api: Client) -> None:
+def test_the_right_to_resubmit(api: Client) -> None:
     job = api.add_job(acl=JJ_ACL)
     end(api, job)
     for who in (JANE, JOE):  # one may not create jobs, the other sees nothing of it

@@ -126,7 +126,7 @@ def test_callbacks_stay_as_they_are(api: Client) -> None:
     assert api.get(again, LMS)["callbacks"] == callbacks
 
 
-def test_who_manages_the_job_follows_and_replays(api: Client, sender: str) -> None:
+def test_managers_of_a_job_read_and_replay_its_deliveries(api: Client, sender: str) -> None:
     secret, value = make_secret(api)
     job = add_job(api, secret)
     assert deliveries(api, LMS, job) == []

@@ -25,7 +25,7 @@ def test_a_clean_run() -> None:
         assert f"| {name} |" in text
 
 
-def test_what_broke_is_listed_and_counted() -> None:
+def test_failures_are_listed_and_counted() -> None:
     evidence = run(leftovers=[f"node {n}" for n in range(MOST_FOUND + 2)])
     text = report(PLAN, evidence, check(evidence), 120.0, "`c0ffee`")
     assert f"| Verdict | **{MOST_FOUND + 2} violations** |" in text

@@ -213,7 +213,7 @@ def test_a_program_of_its_own_has_a_version() -> None:
         ("queue_root", "job"),
     ],
 )
-def test_what_no_service_can_work_with_is_refused_before_it_tries(name: str, value: str) -> None:
+def test_impossible_values_are_refused_at_the_start(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{flag_of(name)} .* is not as it has to be: "):
         load_settings(ExecutorSettings, {name: value})
 
@@ -225,7 +225,7 @@ def test_hosts_of_zookeeper_may_have_many_forms(hosts: str) -> None:
     assert load_settings(ExecutorSettings, {"zk_hosts": hosts}).zk_hosts == hosts
 
 
-def test_what_would_break_every_grade_is_told_at_the_start(tmp_path: Path) -> None:
+def test_settings_that_break_grading_are_refused_at_the_start(tmp_path: Path) -> None:
     wrong = {"big": {"memory": "1GiB"}}
     with pytest.raises(ConfigurationError, match=r"flavours: big\.memory"):
         check_settings(load_settings(ExecutorSettings, {"flavours": wrong}))

@@ -84,7 +84,7 @@ def test_it_begins_after_the_last_processed_event() -> None:
     assert server.asked[0].headers["last-event-id"] == "8"
 
 
-def test_who_may_not_is_told() -> None:
+def test_a_refused_reader_gets_an_error() -> None:
     refusal = Say(403, {"status": 403, "message": "credentials required"})
     with Scripted(refusal) as server, pytest.raises(RefusedError, match="credentials required"):
         next(follow_events(Api(server.url)))

@@ -41,7 +41,7 @@ def api(server: Running) -> Iterator[Api]:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8020", "ftp://host", "http://", "", "localhost"])
-def test_what_is_no_address_is_told_at_once(address: str) -> None:
+def test_an_invalid_address_is_an_error_at_once(address: str) -> None:
     with pytest.raises(ConfigurationError, match="like http://"):
         Api(address)
 
@@ -76,7 +76,7 @@ def test_times_are_written_as_the_api_reads_them(api: Api) -> None:
 
 
 @pytest.mark.parametrize("payload", [{"a": float("nan")}, {"a": {1}}, {"a": datetime.now(UTC)}])
-def test_what_json_cannot_say_is_told_here(payload: Any) -> None:
+def test_a_payload_that_is_not_json_is_an_error_of_the_client(payload: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         job_document("noop", payload)
 
@@ -102,7 +102,7 @@ def test_all_jobs_are_found_page_by_page(
 
 
 @pytest.mark.parametrize("orderby", ["created:asc", "created:desc"])
-def test_what_is_found_may_be_cancelled_or_deleted_on_the_way(
+def test_found_jobs_may_be_cancelled_or_deleted_while_paging(
     api: Api, monkeypatch: pytest.MonkeyPatch, orderby: str
 ) -> None:
     monkeypatch.setattr(client_api, "PAGE", 3)
@@ -119,7 +119,7 @@ def test_what_is_found_may_be_cancelled_or_deleted_on_the_way(
 # --- files ----------------------------------------------------------------------------
 
 
-def test_what_was_handed_in_comes_back(api: Api, tmp_path: Path) -> None:
+def test_a_submission_is_downloaded(api: Api, tmp_path: Path) -> None:
     (tmp_path / "hw1.zip").write_bytes(b"PK" * 100_000)
     digest = api.upload_blob(str(tmp_path / "hw1.zip"))
     payload = {"submission": {"archive": {"blob": digest}}}
@@ -139,7 +139,7 @@ def test_a_file_that_cannot_be_read_is_not_the_apis_fault(kind: str, tmp_path: P
         api.upload_blob(tmp_path if kind == "directory" else tmp_path / "missing")
 
 
-def test_what_arrives_damaged_is_not_kept(tmp_path: Path) -> None:
+def test_a_damaged_download_is_deleted(tmp_path: Path) -> None:
     digest = "0" * 64
     with Scripted(Say(200, b"bytes", {"ETag": f'W/"{digest}"'})) as server, Api(server.url) as api:
         for fetch, what in ((api.download_blob, digest), (api.download_submission, "job/x")):

@@ -64,7 +64,9 @@ def test_safe_requests_are_retried(call: Callable[[Api], object], trouble: Say |
     ],
     ids=["edit", "operation", "bulk delete", "create without a key", "patch", "bulk operation"],
 )
-def test_what_may_have_happened_is_not(call: Callable[[Api], object]) -> None:
+def test_requests_that_may_have_been_carried_out_are_not_retried(
+    call: Callable[[Api], object],
+) -> None:
     with (
         Scripted(Drop(), Say()) as server,
         pytest.raises(UnansweredError, match="whether it did as asked is not known") as raised,
@@ -89,7 +91,7 @@ def test_a_429_is_retried_after_the_given_time() -> None:
     assert raised.value.status == 429
 
 
-def test_what_could_not_be_sent_is_not_in_doubt() -> None:
+def test_a_request_that_was_never_sent_is_reported_as_unanswered() -> None:
     with Scripted(Say()) as server:
         url = server.url
     with pytest.raises(
@@ -181,7 +183,7 @@ def test_closing_ends_retries() -> None:
         ("PATCH", "job/x", {}, False),
     ],
 )
-def test_what_may_be_done_twice(
+def test_repeatable_requests(
     method: str, uri: str, headers: dict[str, str], repeatable: bool
 ) -> None:
     assert is_repeatable(method, uri, headers) is repeatable

@@ -28,9 +28,7 @@ def test_window(threads: int, drained: float, window: int) -> None:
         (2000, 1e6, LARGEST),
     ],
 )
-def test_what_executors_hold_ahead_is_part_of_the_window(
-    threads: int, drained: float, window: int
-) -> None:
+def test_prefetched_jobs_are_part_of_the_window(threads: int, drained: float, window: int) -> None:
     assert window_size(threads, drained, short=True) == window
 
 
@@ -51,7 +49,7 @@ def test_the_meter_need_not_wait_for_a_second() -> None:
     assert meter.per_s(100.2) == pytest.approx(64 / 0.2)
 
 
-def test_what_idle_threads_take_at_once_is_no_rate() -> None:
+def test_a_burst_of_claims_by_idle_threads_is_no_rate() -> None:
     meter = DrainMeter()
     meter.add(16, now=100.0)
     meter.add(0, now=100.01)

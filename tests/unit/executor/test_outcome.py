@@ -68,7 +68,7 @@ def test_a_result_that_was_complete_when_the_drain_ran_out_counts() -> None:
     assert decide_outcome(Result(), Drained(), 0, RETRY).state is JobState.SUCCESS
 
 
-def test_what_breaks_because_it_was_interrupted_is_no_fault() -> None:
+def test_an_error_caused_by_an_interruption_is_no_fault() -> None:
     outcome = decide_outcome(SandboxError("closed"), Drained(), 2, RETRY)
     assert outcome.kind is RELEASE
 
@@ -119,7 +119,7 @@ def test_a_fault_that_is_retried_is_called_the_platforms() -> None:
     assert again.output is None
 
 
-def test_what_an_action_says_of_its_own_job_is_left_to_it() -> None:
+def test_an_actions_own_failure_has_no_verdict() -> None:
     assert decide_outcome(ActionFailedError("no"), None, 0, RETRY).output is None
 
 

@@ -70,7 +70,7 @@ def test_it_is_worth_claiming_once_a_part_has_gone(
     assert prefetch.room_beyond(1) == 0
 
 
-def test_who_is_fast_claims_further_ahead(board: Board) -> None:
+def test_a_fast_executor_prefetches_more(board: Board) -> None:
     now_s = 0.0
     prefetch = Prefetch(board, {SHORT}, lambda: now_s)
     prove(prefetch)

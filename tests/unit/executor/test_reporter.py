@@ -120,7 +120,9 @@ def parts() -> Iterator[Parts]:
     made.reporter.stop(5)
 
 
-def test_what_one_run_says_costs_no_other_its_outcome(parts: Parts, tmp_path: Path) -> None:
+def test_a_refused_report_of_one_run_does_not_affect_the_others(
+    parts: Parts, tmp_path: Path
+) -> None:
     good = [parts.running(n, tmp_path) for n in range(4)]
     loud = parts.running(9, tmp_path)
     going_on = parts.running(10, tmp_path)

@@ -118,7 +118,7 @@ def test_a_flood_of_log_lines_is_cut_with_a_note(tmp_path: Path) -> None:
     assert "the log is full" in lines[-1]
 
 
-def test_what_needs_do_not_name_is_refused(tmp_path: Path) -> None:
+def test_a_collaborator_that_needs_do_not_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlatformFaultError, match="needs"):
         make_run(tmp_path, echo).need(Path)
 

@@ -195,7 +195,7 @@ def test_a_bundle_is_checked_before_it_is_uploaded(tmp_path: Path) -> None:
     assert document_of(io.BytesIO(bundle(tmp_path))) == b"name: a\n"
 
 
-def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+def test_entries_left_by_killed_processes_are_removed(tmp_path: Path) -> None:
     blobs, bundles = Blobs(), cache(tmp_path)
     for name, age_s in (("new-killed", ABANDONED_S + 60), ("old-killed", ABANDONED_S + 60)):
         left = tmp_path / "cache" / name

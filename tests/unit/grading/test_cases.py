@@ -291,7 +291,7 @@ def test_a_judge_may_say_that_there_is_no_more(harness: Any, tmp_path: Path) -> 
     assert (test["score"], test["output"]) == (1, "")
 
 
-def test_who_rejects_ended_first_if_that_ends_the_program(harness: Any, tmp_path: Path) -> None:
+def test_a_rejecting_judge_counts_as_the_first_to_end(harness: Any, tmp_path: Path) -> None:
     # It exits with an error when its input ends, as one does that expects more.
     program = talker(tmp_path, "echo 4; read l; read l || exit 5")
     files = {f"{number}.in": "" for number in range(20)}

@@ -111,7 +111,7 @@ def test_commands_that_an_image_has_not_are_stood_in_for(
     assert [test["output"] for name, test in found.items() if name and not test["score"]] == []
 
 
-def test_what_only_fetches_packages_stops_nothing_around_it(harness: Any) -> None:
+def test_a_failed_installation_of_packages_does_not_fail_the_test(harness: Any) -> None:
     found = harness(
         [
             {"name": "and", "setup": "apt-get update -x && pip install -r no && touch and",
@@ -126,7 +126,7 @@ def test_what_only_fetches_packages_stops_nothing_around_it(harness: Any) -> Non
     assert "has to be in the image" in found["module"]["output"]
 
 
-def test_what_a_setup_starts_is_there_for_its_test_only(harness: Any) -> None:
+def test_processes_of_a_setup_end_with_its_test(harness: Any) -> None:
     alive = "kill -0 $(cat pid) && ! grep -q Z /proc/$(cat pid)/stat"
     found = harness(
         [

@@ -153,7 +153,9 @@ def test_a_question_may_leave_the_entry_point_to_an_image_that_is_known(tmp_path
         ({"environment": {"A B": "1"}}, "names of variables"),
     ],
 )
-def test_what_a_question_cannot_have(tmp_path: Path, options: dict[str, Any], why: str) -> None:
+def test_invalid_options_of_a_question_are_refused(
+    tmp_path: Path, options: dict[str, Any], why: str
+) -> None:
     with pytest.raises(AssignmentError, match=why):
         parsed(question(tmp_path, **options))
 

@@ -102,12 +102,12 @@ def test_a_build_without_its_compiler_is_the_assignments_fault(
         ("make", "x.c:2: error: 'gcc' undeclared"),
     ],
 )
-def test_what_the_submission_lacks_is_its_own_fault(build: str, printed: str) -> None:
+def test_a_program_missing_in_the_submission_is_its_own_fault(build: str, printed: str) -> None:
     results = graded(ended("build", 1, printed), build=build, files=FILES)
     assert (results.verdict, results.score) == (FinalVerdict.BUILD_FAILED, 0)
 
 
-def test_what_a_submission_prints_is_not_believed() -> None:
+def test_names_printed_by_a_submission_are_not_trusted() -> None:
     results = graded(ended("build", 127, "sh: 1: gcc: not found"), there=("gcc",))
     assert results.verdict is FinalVerdict.BUILD_FAILED
 
@@ -163,7 +163,7 @@ def test_a_report_without_its_programs_takes_no_score() -> None:
     assert (results.outcome, results.score) == (Outcome.GRADED, 0)
 
 
-def test_what_tests_ran_and_the_command_names_is_not_missing_by_word_alone() -> None:
+def test_a_program_that_tests_ran_is_not_missing_because_of_the_output() -> None:
     tap = ended("test", 0, "sh: 1: pytest: not found")
     results = graded(
         ended("build", 0),

@@ -271,7 +271,9 @@ def test_a_submission_is_built_by_the_names_of_its_files(
     ("files", "why"),
     [({"README": "x"}, "No file's name"), ({"main.py": "def:"}, "SyntaxError")],
 )
-def test_what_cannot_be_built_says_why(tmp_path: Path, files: dict[str, str], why: str) -> None:
+def test_packages_that_cannot_be_built_are_refused_with_the_reason(
+    tmp_path: Path, files: dict[str, str], why: str
+) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     build = told({"problem.yaml": "", **CASES})["phases"]["build"]["command"]

@@ -176,7 +176,7 @@ def test_invalid_json_is_refused_also_leniently(data: bytes) -> None:
         read_gradescope(TestOutput(files={"results.json": data}))
 
 
-def test_what_a_runner_says_it_did_not_run_has_not_passed() -> None:
+def test_tests_that_a_runner_did_not_run_have_not_passed() -> None:
     xml = b"""<testsuites><testsuite name="S" disabled="1">
     <testcase name="ran" status="run" result="completed" classname="S"/>
     <testcase name="DISABLED_a" status="notrun" result="suppressed" classname="S"/>

@@ -75,7 +75,7 @@ def test_a_replay_pins_what_the_receipt_names() -> None:
         ),
     ],
 )
-def test_what_cannot_be_replayed_says_why(changes: dict[str, Any], told: str) -> None:
+def test_a_refused_replay_has_the_reason(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ReplayRefusedError, match=told):
         results_to_replay(job({}, **changes))
 

@@ -23,7 +23,7 @@ from tests.unit.grading.test_replay import results
         "{test: {command: x, shards: 2}, report: y}",
     ],
 )
-def test_what_has_no_shards(phases: str) -> None:
+def test_assignments_that_cannot_have_shards_are_refused(phases: str) -> None:
     with pytest.raises(AssignmentError, match="shards"):
         load(f"name: a\nphases: {phases}\nresults: {{format: tap}}\n")
 
@@ -72,7 +72,7 @@ def test_output_hidden_in_one_shard_is_hidden_in_all() -> None:
     assert merge(parts, None).visibility is Visibility.HIDDEN
 
 
-def test_what_ended_a_program_says_why_points_were_lost() -> None:
+def test_the_limit_that_ended_a_program_is_the_verdict() -> None:
     lost = part("b", 0.0, verdict=FinalVerdict.MEMORY_LIMIT)
     whole = merge([part("a"), part("c", 0.0, verdict=FinalVerdict.WRONG_ANSWER), lost], None)
     assert whole.verdict is FinalVerdict.MEMORY_LIMIT

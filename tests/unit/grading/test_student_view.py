@@ -133,14 +133,14 @@ def test_students_see_no_text_of_hidden_tests(
 
 
 @pytest.mark.parametrize("now", [BEFORE, AFTER])
-def test_what_waits_for_the_due_date_is_shown_by_the_clock(now: datetime) -> None:
+def test_tests_hidden_until_the_due_date_are_shown_after_it(now: datetime) -> None:
     found = results(a_test(Visibility.AFTER_DUE_DATE, "late"))
     seen = for_students(found, now)
     assert (len(seen.tests), seen.withheld) == ((1, False) if now is AFTER else (0, True))
     assert not for_students(found.model_copy(update={"due": None}), AFTER).tests
 
 
-def test_what_waits_for_grades_to_be_published_is_for_staff() -> None:
+def test_tests_hidden_until_publication_are_for_staff() -> None:
     assert not for_students(results(a_test(Visibility.AFTER_PUBLISHED, "x")), AFTER).tests
 
 

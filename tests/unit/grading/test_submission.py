@@ -86,7 +86,7 @@ def test_urls_that_git_must_not_see(url: str) -> None:
         {"depth": 1},
     ],
 )
-def test_what_git_must_not_be_asked_for(what: dict[str, Any]) -> None:
+def test_invalid_git_sources_are_refused(what: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         payload({"git": {"url": "https://example.org/a", **what}})
 

@@ -91,7 +91,7 @@ def test_points_are_lost_by_deduction_and_likeness(run: Any) -> None:
     assert "sort it // yourself" in prints["output"]
 
 
-def test_what_does_not_compile_loses_what_needs_it(run: Any) -> None:
+def test_a_failed_compilation_costs_the_points_of_dependent_tests(run: Any) -> None:
     _, (_, builds, prints, _) = run(CONFIG, {"main.c": "int main("}, EXPECTED)
     assert (builds["score"], prints["score"]) == (0, 0)
     assert "ended with exit code 1" in builds["output"]
@@ -223,7 +223,7 @@ def test_what_is_expected_is_no_output_of_a_program(run: Any, tmp_path: Path) ->
         "cd ..; rm -rf $OLDPWD; touch $OLDPWD",
     ],
 )
-def test_what_a_program_leaves_behind_stops_no_test(run: Any, does: str) -> None:
+def test_files_and_processes_of_a_program_do_not_affect_later_tests(run: Any, does: str) -> None:
     check = {"method": "errorIfEmpty", "actual_file": "STDOUT*.txt"}
     test = {"command": [does, "false"], "points": 1, "validation": [check]}
     last = {"command": "echo x", "points": 1, "validation": [check]}

@@ -93,7 +93,7 @@ def test_the_rest_of_the_format(tmp_path: Path) -> None:
         ("case = a\nExpected exit code = x", "line 2: the exit code"),
     ],
 )
-def test_what_cannot_be_read_is_told(tmp_path: Path, text: str, why: str) -> None:
+def test_invalid_cases_are_refused_with_the_reason(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(AssignmentError, match=why):
         bundled(tmp_path / "bad", {"vpl_evaluate.cases": text})
 
@@ -219,7 +219,7 @@ def test_an_evaluation_of_its_own(run: Any, prints: str, code: int, grade: float
         assert lines[0]["output"] == "looked at main.py\n-a block"
 
 
-def test_what_does_not_compile_has_no_points(run: Any) -> None:
+def test_a_failed_compilation_has_no_points(run: Any) -> None:
     script = "#!/bin/sh\necho 'main.c: error'\n"
     code, (test,) = run({"vpl_evaluate.sh": script}, {"main.c": "x"})
     assert (code, test["score"]) == (0, 0)
@@ -236,7 +236,7 @@ def test_what_does_not_compile_has_no_points(run: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("more", ["", "\nExpected exit code = 4"])
-def test_what_died_of_a_signal_is_wrong_whatever_it_printed(
+def test_a_program_that_died_of_a_signal_is_wrong_for_any_output(
     run: Any, more: str, program: str, score: float, ended: str | None
 ) -> None:
     cases = f"case = a{more}\noutput = 42"

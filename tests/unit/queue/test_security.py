@@ -50,7 +50,7 @@ def test_tls_checks_the_certificate_and_the_host(tmp_path: Path) -> None:
         ZooKeeperAccess(zk_tls_ca=Path(__file__)),
     ],
 )
-def test_what_could_never_work_is_refused(settings: ZooKeeperAccess) -> None:
+def test_impossible_settings_are_refused(settings: ZooKeeperAccess) -> None:
     with pytest.raises(ConfigurationError):
         client_arguments(settings)
 

@@ -21,7 +21,7 @@ class Daemon:
         self.removed.append(what)
 
 
-def test_what_can_be_removed_is_gone_at_once() -> None:
+def test_removals_are_done_at_once_if_possible() -> None:
     daemon, removals = Daemon(), Removals()
     daemon.there.set()
     assert removals.remove(daemon.remove, "container").is_set()

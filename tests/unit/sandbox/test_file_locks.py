@@ -39,7 +39,7 @@ def gauge(directory: Path, host: str, processes: list[int]) -> LockGauge:
         ("dentry 100 100 192 21 1\n", LOCKS - 1, True),  # Not told, so it is looked at.
     ],
 )
-def test_who_holds_too_many_is_found(
+def test_too_many_locks_are_found(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     locked: None,

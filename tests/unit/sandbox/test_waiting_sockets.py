@@ -39,7 +39,7 @@ def test_a_phase_that_is_gone_has_none_and_it_is_not_asked_too_often(tmp_path: P
     assert gauge.exceeded(10.3)
 
 
-def test_what_waits_to_be_read_as_an_error_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_errors_of_sockets_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_sockets, "MAX_DATAGRAM_BYTES", 2**16)
     gauge = SocketGauge(lambda: [os.getpid()])
     with ExitStack() as stack:

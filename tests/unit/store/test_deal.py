@@ -21,7 +21,7 @@ def test_equal_lanes_take_turns() -> None:
     assert shares(deal([lane("a"), lane("b"), lane("c")], 7, 1.0)) == "abcabca"
 
 
-def test_who_is_behind_catches_up_first() -> None:
+def test_the_share_with_the_smallest_virtual_time_is_first() -> None:
     assert shares(deal([lane("a", 3.0), lane("b", 0.5)], 6, 1.0)) == "bbbaba"
 
 

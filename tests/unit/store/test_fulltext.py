@@ -9,7 +9,7 @@ from job_engine.store.search.filter.fulltext import MAX_QUERY, Word, words_of
 
 
 @pytest.mark.parametrize("blank", [" ", "+", "|", "\t", '"', "-"])
-def test_what_stands_between_words_has_an_end(blank: str) -> None:
+def test_blanks_between_words_are_parsed_in_linear_time(blank: str) -> None:
     """The word behind it is found, however much there is, up to what may be looked at."""
     found = list(words_of(blank * (MAX_QUERY - 1) + "x"))
     assert found[-1].text.endswith("x")

@@ -38,7 +38,7 @@ def test_turns_before(until_s: float, lane: OtherLane, turns: int) -> None:
     assert turns_before(until_s, lane, 1.0) == turns
 
 
-def test_what_costs_nothing_never_gives_way() -> None:
+def test_turns_without_cost_never_yield() -> None:
     assert turns_before(1, OtherLane(5, 0, 1), 0) == 5
     assert turns_before(1, OtherLane(5, 2, 1), 0) == 0
 

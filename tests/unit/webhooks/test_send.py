@@ -136,7 +136,7 @@ def drip(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
-def test_who_speaks_slowly_is_cut_off() -> None:
+def test_a_slow_receiver_is_disconnected() -> None:
     with speaking(drip) as port:
         sender = sender_to(f"127.0.0.1:{port}", timeout_s=0.5)
         outcome = sender.send(f"http://127.0.0.1:{port}/", HEADERS, "{}")
@@ -144,7 +144,7 @@ def test_who_speaks_slowly_is_cut_off() -> None:
     assert outcome.error == "It did not answer within 0.5 s."
 
 
-def test_who_says_nothing_is_not_waited_for() -> None:
+def test_a_silent_receiver_is_not_waited_for() -> None:
     done = threading.Event()
 
     def wait(_connection: socket.socket) -> None:
@@ -168,7 +168,7 @@ def test_an_endless_answer_is_not_read_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 abc\r\n\r\n", b""])
-def test_who_does_not_speak_http(said: bytes) -> None:
+def test_a_receiver_that_does_not_speak_http_fails(said: bytes) -> None:
     def talk(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(said)

@@ -76,7 +76,7 @@ def test_a_release_wakes_the_head(idle: Callable[..., Idle], join: Join) -> None
     eventually(lambda: not (a.got.empty() and b.got.empty()), SOON_S)
 
 
-def test_what_the_dead_had_claimed_is_taken_without_a_poll(
+def test_entries_claimed_by_a_dead_executor_are_claimed_without_a_poll(
     idle: Callable[..., Idle], join: Join
 ) -> None:
     dead = join("dead")
@@ -109,7 +109,7 @@ def test_a_line_that_leaves_everything_alone_comes_to_rest(
     assert len(standing(zk)) == 4
 
 
-def test_who_stands_aside_is_not_waited_for(
+def test_an_executor_that_stands_aside_delays_no_other(
     idle: Callable[..., Idle], join: Join, zk: KazooClient
 ) -> None:
     busy = [join("x"), join("y")]

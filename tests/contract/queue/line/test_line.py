@@ -41,7 +41,7 @@ def test_a_line_in_which_one_dies_moves_on(line: Callable[[str], list[Placed]]) 
     assert e.promoted()
 
 
-def test_who_is_first_always_knows(line: Callable[[str], list[Placed]]) -> None:
+def test_the_first_in_line_always_knows_its_position(line: Callable[[str], list[Placed]]) -> None:
     """Whatever the order in which they leave."""
     left = line("abcdefgh")
     for leaving in (4, 2, 0, 2, 0, 2):
