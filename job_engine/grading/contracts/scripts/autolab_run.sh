@@ -29,7 +29,12 @@ else
     echo "The hand-in is one file, $handin; the submission has several, and none of that name."
     exit 1
 fi
-# After the hand-in, so that the grader's own files stand.
+# After the hand-in, so that the grader's own files stand; without what is in their way, such as
+# links, which would have one file of theirs written over another.
+(cd /mnt/bundle && find . -mindepth 1 -exec sh -c '
+for path; do
+    { [ -d "$path" ] && [ -d "$0/$path" ] && [ ! -L "$0/$path" ]; } || rm -rf "$0/$path"
+done' "$work" {} +) || exit 1
 cp -R /mnt/bundle/. "$work/"
 cd "$work" || exit 1
 [ ! -f autograde-Makefile ] || cp autograde-Makefile Makefile
