@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 
 from job_engine.errors import AssignmentError
 from job_engine.grading.contracts.source import Read
@@ -33,6 +33,9 @@ METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
     "errorIfNotEmpty": {},
     "warnIfEmpty": {},
     "warnIfNotEmpty": {},
+    "intComparison": {},
+    "searchToken": {},
+    "custom_validator": {},
 }
 """Supported methods of validation; the value is the method that it is another name for."""
 _UNSUPPORTED: Final = (
@@ -61,11 +64,21 @@ class Validation(StrictModel):
     method: str
     actual_file: Words = []
     expected_file: str = ""
+    expected_string: str | None = None
+    """Instead of a file."""
     comparison: str = "byLinebyChar"
     ignoreWhitespace: bool = False  # noqa: N815 - the names are the system's
     lineSwapOk: bool = False  # noqa: N815
     extra_student_output: bool = False
     one_of: bool = False
+    term: float | None = None
+    """Of `intComparison`: what the number is compared with."""
+    data: Words = []
+    """Of `searchToken`: what must be in the output."""
+    command: str = ""
+    """Of `custom_validator`: what runs it."""
+    given: dict[str, JsonValue] = {}
+    """Of `custom_validator`: the validation as the configuration has it, which it reads."""
     deduction: float = Field(1.0, ge=0, le=1)
     """Fraction of the test's points that it may deduct."""
     failure_message: str = ""
@@ -116,8 +129,12 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
     kept = [dict(test) for test in tests if "max_submissions" not in test]
     for test in kept:
         checks = test.get("validation") or []
-        test["validation"] = [{**check, **METHODS[check["method"]]} for check in _list(checks)]
+        test["validation"] = [_validation(check) for check in _list(checks)]
     found: dict[str, Any] = {"submitty": {"tests": kept}}
+    limits = [scope["resource_limits"] for scope in (config, *tests) if "resource_limits" in scope]
+    cpu_s = [limit.get("RLIMIT_CPU") for limit in limits if isinstance(limit, Mapping)]
+    if times := [float(s) for s in cpu_s if isinstance(s, (int, float)) and s > 0]:
+        found["submitty"]["time_s"] = max(_MIN_TIME_S, *times)
     copied = config.get("autograding")
     if isinstance(copied, Mapping) and "submission_to_compilation" in copied:
         found["submitty"]["sources"] = copied["submission_to_compilation"]
@@ -125,6 +142,11 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
     if config.get("autograding_method") == "docker" and isinstance(options, Mapping):
         found |= {"image": options["container_image"]} if "container_image" in options else {}
     return found
+
+
+def _validation(check: Mapping[str, Any]) -> dict[str, Any]:
+    found = {**check, **METHODS[check["method"]]}
+    return {**found, "given": dict(check)} if check["method"] == "custom_validator" else found
 
 
 def _problems(config: Mapping[str, Any], tests: list[Mapping[str, Any]]) -> Iterator[str]:

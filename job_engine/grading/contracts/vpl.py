@@ -22,6 +22,8 @@ from job_engine.grading.fields import StrictModel
 CASES: Final = "vpl_evaluate.cases"
 EVALUATE: Final = "vpl_evaluate.sh"
 RUN: Final = "vpl_run.sh"
+_PROGRAM: Final = "vpl_evaluate.cpp"
+"""VPL's own evaluation."""
 BUILD_SCRIPT: Final = "package_build.sh"
 """Builds the program of an activity without a `vpl_run.sh`."""
 VPL_PROGRAM: Final = "vpl_test"
@@ -64,7 +66,7 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
 
     Raises `AssignmentError` for cases that cannot be read.
     """
-    if EVALUATE in files:
+    if _evaluates_itself(files, read):
         return {"contract": "vpl"}
     cases = _cases(read)
     time_s = max(_MIN_TIME_S, Vpl().max_time_s / len(cases))
@@ -80,7 +82,7 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
             for number, case in enumerate(cases, 1)
         },
     }
-    if any(file != CASES and not _UNUSED.fullmatch(file) for file in files):
+    if any(f not in (CASES, EVALUATE) and not _UNUSED.fullmatch(f) for f in files):
         # All other files are beside the program when it is built and run.
         return {"contract": "vpl", "cases": rules, "vpl": {"grade_max": total}}
     return {
@@ -93,7 +95,7 @@ def document(files: tuple[str, ...], read: Read) -> dict[str, Any]:
 def generated(files: tuple[str, ...], read: Read) -> dict[str, bytes]:
     """Return the files of the cases, by their names in the bundle."""
     made: dict[str, bytes] = {}
-    for index, case in enumerate(_cases(read) if EVALUATE not in files else [], 1):
+    for index, case in enumerate([] if _evaluates_itself(files, read) else _cases(read), 1):
         path = f"{DIRECTORY}/{_name(index)}"
         made[f"{path}.in"] = case.input.encode()
         expected = {"outputs": case.outputs, "message": case.message}
@@ -101,6 +103,17 @@ def generated(files: tuple[str, ...], read: Read) -> dict[str, bytes]:
         if case.arguments:
             made[f"{path}.args"] = "\n".join(shlex.split(case.arguments)).encode()
     return made
+
+
+def _evaluates_itself(files: tuple[str, ...], read: Read) -> bool:
+    """Whether an activity has an evaluation of its own.
+
+    A copy of VPL's default script is none: it compiles VPL's program, which is not in it.
+    """
+    if EVALUATE not in files:
+        return False
+    default = CASES in files and _PROGRAM not in files and _PROGRAM.encode() in read(EVALUATE)
+    return not default
 
 
 def _name(index: int) -> str:

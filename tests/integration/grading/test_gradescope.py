@@ -81,7 +81,9 @@ def test_a_python_run_autograder_and_its_output(granted: Desk) -> None:
 
 def test_a_bundle_without_a_setup_whose_results_a_script_wrote(granted: Desk) -> None:
     source = BUNDLES / "no-setup"
-    assert marks(grade(granted, source, {"answer.sh": "echo 42"})) == (1, 1)
+    right = grade(granted, source, {"answer.sh": "echo 42"})
+    assert marks(right) == (1, 1), right.output
+    assert right.phases[-1].output.splitlines() == [f"line {line}." for line in range(1, 51)]
     wrong = grade(granted, source, {"answer.sh": 'echo "it\'s 41"'})
     assert marks(wrong) == (0, None)
     assert (wrong.output, wrong.verdict) == ("it's 41\n", FinalVerdict.WRONG_ANSWER)

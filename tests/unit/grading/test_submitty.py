@@ -13,6 +13,7 @@ from job_engine.grading.contracts import submitty
 from job_engine.grading.contracts.grader_input import submitty_files
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.contracts.scripts.cases import submitty as harness
+from job_engine.grading.contracts.scripts.cases import submitty_checks
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings
@@ -112,7 +113,7 @@ def test_a_failed_compilation_costs_the_points_of_dependent_tests(run: Any) -> N
 )
 def test_likeness(check: dict[str, Any], text: str, wanted: str, grade: float) -> None:
     rules = submitty.Validation(method="diff", **check).model_dump()
-    assert harness.likeness(rules, text, wanted) == pytest.approx(grade)
+    assert submitty_checks.likeness(rules, text, wanted) == pytest.approx(grade)
 
 
 @pytest.mark.parametrize(
@@ -242,3 +243,116 @@ def test_a_configuration_is_an_assignment(tmp_path: Path) -> None:
         assert "tests/config/config.json" in bundle.files
     with bundle_of(tmp_path / "hw" / "config") as bundle:
         assert "tests/config.json" in bundle.files
+
+
+def one_test(**validation: Any) -> str:
+    test = {"title": "T", "command": "cat found", "points": 4, "validation": [validation]}
+    return json.dumps({"testcases": [test]})
+
+
+@pytest.mark.parametrize(
+    ("printed", "validation", "score"),
+    [
+        ("Hello\n", {"method": "diff", "expected_string": "Hello\n"}, 4),
+        ("Hallo\n", {"method": "diff", "expected_string": "Hello\n"}, 0),
+        (" 3\n", {"method": "intComparison", "comparison": "ge", "term": 3}, 4),
+        ("2 loops", {"method": "intComparison", "comparison": "ge", "term": 3}, 0),
+        ("2", {"method": "intComparison", "comparison": "ne", "term": 1}, 4),
+        ("one two", {"method": "searchToken", "data": ["two", "three"]}, 2),
+        ("one two", {"method": "searchToken", "data": "one t"}, 4),
+        ("many", {"method": "intComparison", "comparison": "eq", "term": 3}, 0),
+    ],
+)
+def test_checks_without_a_file(
+    run: Any, printed: str, validation: dict[str, Any], score: float
+) -> None:
+    code, (_, test) = run(one_test(actual_file="STDOUT.txt", **validation), {"found": printed}, {})
+    assert (code, test["score"]) == (0, score)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "grade"),
+    [
+        ("b\na\nx", "a\nb", 1 / 2),
+        ("a\na\na", "a\nb\nc\nd", 1 / 4),
+        ("a\na\nb", "a\nb", 1 / 2),
+        ("x\ny\nz", "a", 0),
+        ("a", "", 0),
+    ],
+)
+def test_lines_in_any_order_lose_by_what_is_wrong(text: str, wanted: str, grade: float) -> None:
+    rules = submitty.Validation(method="diff", lineSwapOk=True, comparison="byLine").model_dump()
+    assert submitty_checks.likeness(rules, text, wanted) == pytest.approx(grade)
+
+
+VALIDATOR = """
+import json, os, sys
+given = json.load(open("custom_validator_input.json"))
+found = open(given["testcase_prefix"] + given["actual_file"]).read()
+if found == "die":
+    sys.exit("no luck")
+said = {"status": "success", "data": {"score": float(found), "message": given["hint"]}}
+if found == "0.25":
+    said |= {"status": "failure", "message": "not mine to judge"}
+out = sys.stdout if sys.argv[1] == "-" else open(sys.argv[1], "w")
+json.dump(said, out)
+"""
+
+
+@pytest.mark.parametrize("to", ["-", "validation_results.json"])
+@pytest.mark.parametrize(
+    ("printed", "score", "output"),
+    [
+        ("1", 4, "look"),
+        ("0.5", 2, "look"),
+        ("7", 4, "look"),
+        ("nan", 0, "the validator failed"),
+        ("0.25", 0, "the validator failed: not mine to judge"),
+        ("die", 0, "the validator failed: no luck"),
+    ],
+)
+def test_a_validator_judges(
+    run: Any, tmp_path: Path, to: str, printed: str, score: float, output: str
+) -> None:
+    place = tmp_path / "bundle" / "config" / "custom_validation_code"
+    place.mkdir(parents=True)
+    (place / "grader.py").write_text(VALIDATOR)
+    config = one_test(
+        method="custom_validator",
+        command=f"python3 grader.py {to}",
+        actual_file="STDOUT.txt",
+        hint="look",
+    )
+    code, (_, test) = run(config, {"found": printed}, {})
+    assert (code, test["score"]) == (0, score)
+    assert test["output"].startswith(output)
+
+
+def test_a_validator_follows_no_link_out_of_a_test(run: Any, tmp_path: Path) -> None:
+    place = tmp_path / "bundle" / "config" / "custom_validation_code"
+    place.mkdir(parents=True)
+    (place / "grader.py").write_text(VALIDATOR)
+    full = tmp_path / "full"
+    full.write_text("1")
+    validation = {
+        "method": "custom_validator",
+        "command": "python3 grader.py -",
+        "actual_file": "out",
+        "hint": "look",
+    }
+    test = {"command": f"ln -s {full} out", "points": 4, "validation": [validation]}
+    code, (_, result) = run(json.dumps({"testcases": [test]}), {}, {})
+    assert (code, result["score"]) == (0, 0)
+
+
+def test_a_comparison_that_says_nothing_is_the_assignments_fault(run: Any) -> None:
+    assert run(one_test(method="intComparison", actual_file="STDOUT.txt"), {"found": "1"}, {})[0]
+
+
+def test_limits_of_time_are_read() -> None:
+    limits = {"resource_limits": {"RLIMIT_CPU": 100}}
+    test = {"command": "true", "resource_limits": {"RLIMIT_CPU": 30, "RLIMIT_AS": "RLIM_INFINITY"}}
+    for config, time_s in (({**limits, "testcases": [test]}, 100), ({"testcases": [test]}, 30)):
+        files = {"config.json": json.dumps(config).encode()}
+        found = submitty.document(tuple(files), files.__getitem__)["submitty"]
+        assert found["time_s"] == time_s

@@ -219,6 +219,36 @@ def test_an_evaluation_of_its_own(run: Any, prints: str, code: int, grade: float
         assert lines[0]["output"] == "looked at main.py\n-a block"
 
 
+LOOKS = r"""#!/bin/bash
+. common_script.sh
+found=$(cat made plain.txt | xargs)
+echo "printf 'Comment :=>> $VPL_SUBFILE1 $found\\nGrade :=>> 7'" >vpl_execution
+"""
+
+
+def test_the_common_script_prepares_files(run: Any) -> None:
+    files = {
+        "vpl_evaluate.sh": LOOKS,
+        "pre_vpl_run.sh": "#!/bin/bash\necho before >made\n",
+        "plain.txt.b64": "ZGVjb2RlZA==\n",
+    }
+    handed_in = {"main.py": "", "src/a.py": "", "pre_vpl_run.sh": "touch mine; echo no >made"}
+    code, (test,) = run(files, handed_in)
+    assert (code, test["score"]) == (0, 7)
+    assert test["output"] == "src/a.py before decoded"
+
+
+def test_a_copy_of_the_default_evaluation_is_not_run(run: Any, tmp_path: Path) -> None:
+    default = "#!/bin/bash\n. common_script.sh\ng++ vpl_evaluate.cpp -o .vpl_tester\n"
+    cases = ADDS.replace("/^1[0-9]$/", "11")
+    files = {"vpl_evaluate.cases": cases, "vpl_evaluate.sh": default}
+    assert bundled(tmp_path / "alone", files)[0].contract == "cases"
+    _, (_, *tests) = run({**files, "vpl_run.sh": RUN}, {"main.py": SUM})
+    assert [test["score"] for test in tests] == [30, 70]
+    with_program = {**files, "vpl_evaluate.cpp": "int main() {}"}
+    assert bundled(tmp_path / "own", with_program)[0].cases is None
+
+
 def test_a_failed_compilation_has_no_points(run: Any) -> None:
     script = "#!/bin/sh\necho 'main.c: error'\n"
     code, (test,) = run({"vpl_evaluate.sh": script}, {"main.c": "x"})

@@ -34,7 +34,8 @@ _OWN = ("vpl-cases",)
 _EVALUATE, _RUN, _EXECUTION = "vpl_evaluate.sh", "vpl_run.sh", "vpl_execution"
 _PROGRAM, _BUILT = "vpl_test", ".job-engine-run"
 _COMMON, _ENVIRONMENT = "common_script.sh", "vpl_environment.sh"
-_RESERVED = (_EVALUATE, _RUN, _EXECUTION, _PROGRAM, _BUILT, _COMMON, _ENVIRONMENT)
+_BEFORE = "pre_vpl_run.sh"
+_RESERVED = (_EVALUATE, _RUN, _EXECUTION, _PROGRAM, _BUILT, _COMMON, _ENVIRONMENT, _BEFORE)
 """Names that no file of a submission has: what is found there counts as the activity's."""
 
 
@@ -54,7 +55,7 @@ def lay_out(settings: Settings) -> None:
     """Put the activity's files over the submission's, and what its scripts expect beside them."""
     for name in _RESERVED:
         clear(name)
-    students = sorted(name for name in os.listdir(".") if os.path.isfile(name))
+    students = files_below(".")
     put_all(settings["bundle"], ".", leave_out=_OWN)
     write_environment(settings, students)
     for name in os.listdir("."):
@@ -65,6 +66,16 @@ def lay_out(settings: Settings) -> None:
                 name_shell(name)
 
 
+def files_below(place: str) -> list[str]:
+    """Return the paths of the files in a directory, those of a directory after its own."""
+    found = [
+        os.path.relpath(os.path.join(directory, name), place)
+        for directory, _, names in os.walk(place)
+        for name in names
+    ]
+    return sorted(found, key=lambda path: (path.count(os.sep), path))
+
+
 def name_shell(script: str) -> None:
     """Have a script of the activity that does not say its shell be bash's, as VPL does."""
     with open(script, "rb") as file:
@@ -72,6 +83,12 @@ def name_shell(script: str) -> None:
     if not text.startswith(b"#!"):
         with open(script, "wb") as file:
             file.write(b"#!/bin/bash\n" + text)
+
+
+def is_text(path: str) -> bool:
+    """Whether a program is no binary: a script, which may not say its shell."""
+    with open(path, "rb") as file:
+        return b"\0" not in file.read(4096)
 
 
 def run_cases(settings: Settings, settings_file: str) -> int:
@@ -89,6 +106,8 @@ def evaluate(settings: Settings) -> int:
     if not os.path.isfile(_EXECUTION):
         return write_result(settings, 0.0, f"The program cannot be evaluated.\n{printed}")
     os.chmod(_EXECUTION, 0o755)
+    if is_text(_EXECUTION):
+        name_shell(_EXECUTION)
     told, cut = call([f"./{_EXECUTION}"], seconds)
     printed += told
     if cut is not None:

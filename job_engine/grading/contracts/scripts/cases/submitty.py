@@ -17,17 +17,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from typing import Any, TextIO
 
 from .checkers import BrokenError
 from .files import clear, put_all
+from .submitty_checks import judge, text_of, validate
 
 Test = dict[str, Any]
 _MAX_SHOWN = 2_000
-_MAX_LINES = 5_000
-"""Lines of each output that are compared."""
 _INPUTS = ("test_input", "provided_code")
+_COMPILATION_S = 60.0
+"""Least that a compilation may take."""
 
 
 def main(settings_file: str) -> int:
@@ -107,7 +107,7 @@ def run_test(
         if test["type"] == "Execution":
             lay_out(base, place, config)
         printed = run_all(test, place, settings["time_s"])
-        part, problems = score(test, place, os.path.join(config, "test_output"))
+        part, problems = score(test, number, place, config, settings["time_s"])
     except OSError as error:
         # What is in the way was put there by the submission, or by a program of its.
         printed, part, problems = "", 0.0, [f"cannot be run: {error.strerror or error}"]
@@ -132,17 +132,24 @@ def lay_out(base: str, place: str, config: str) -> None:
 def run_all(test: Test, place: str, seconds: float) -> str:
     """Run the commands of a test; return what they printed as errors."""
     numbered = len(test["command"]) > 1
+    if test["type"] == "Compilation":
+        seconds = max(seconds, _COMPILATION_S)
     return "".join(
         run(command, place, f"_{index}" if numbered else "", seconds)
         for index, command in enumerate(test["command"])
     )
 
 
-def score(test: Test, place: str, expected: str) -> tuple[float, list[str]]:
+def score(
+    test: Test, number: int, place: str, config: str, seconds: float
+) -> tuple[float, list[str]]:
     """Return the part of its points that a test gives, and what is wrong."""
     lost, problems = 0.0, []
     for check in checks_of(test):
-        grade, problem = judge(check, place, expected)
+        if check["method"] == "custom_validator":
+            grade, problem = validate(check, f"test{number:02}", place, config, seconds)
+        else:
+            grade, problem = judge(check, place, os.path.join(config, "test_output"))
         lost += check["deduction"] * (1 - grade)
         if problem:
             problems.append(check["failure_message"] or problem)
@@ -194,63 +201,3 @@ def run(command: str, place: str, suffix: str, seconds: float) -> str:
     if code is None:
         return f"{told}\n{command}: no end within {seconds:g} s"
     return told if code == 0 else f"{told}\n{command}: ended with exit code {code}"
-
-
-def text_of(path: str) -> str:
-    """Return the text of a file; none of what is no file, which a program may have put there."""
-    if not os.path.isfile(path):
-        return ""
-    with open(path, "rb") as file:
-        return file.read(1 << 20).decode("utf-8", "replace").replace("\r\n", "\n")
-
-
-def judge(check: dict[str, Any], place: str, expected: str) -> tuple[float, str | None]:
-    """Return the part of its points that a check gives, 0 to 1, and what is wrong."""
-    method = check["method"]
-    if method == "fileExists":
-        there = [bool(glob.glob(os.path.join(place, name))) for name in check["actual_file"]]
-        right = any(there) if check["one_of"] else all(there)
-        return (1.0, None) if right else (0.0, f"there is no {', '.join(check['actual_file'])}")
-    name = next(iter(check["actual_file"]), "STDOUT.txt")
-    # Not through a link that leads out: it may lead to what is expected.
-    inside = os.path.realpath(place) + os.sep
-    paths = glob.glob(os.path.join(place, name))
-    found = next((path for path in paths if os.path.realpath(path).startswith(inside)), None)
-    warns = method.startswith("warn")
-    if found is None or not os.path.isfile(found):
-        return (1.0, None) if warns else (0.0, f"there is no {name}")
-    text = text_of(found)
-    if method.endswith("Empty"):
-        right = bool(text) != method.endswith("NotEmpty")
-        what = "should be empty" if text else "should not be empty"
-        return (1.0 if right or warns else 0.0), (None if right else f"{name} {what}")
-    wanted = os.path.join(expected, check["expected_file"])
-    if not check["expected_file"] or not os.path.isfile(wanted):
-        raise BrokenError(f"there is no {check['expected_file'] or 'expected_file'} to compare to")
-    grade = likeness(check, text, text_of(wanted))
-    return grade, None if grade >= 1 else f"{name} is not what was expected ({grade:.0%} of it)"
-
-
-def likeness(check: dict[str, Any], text: str, wanted: str) -> float:
-    """Return how much of an output is as expected: lines in the same order, of the longer one."""
-    by_words = check["comparison"] == "byLinebyWord" or check["ignoreWhitespace"]
-    split: Callable[[str], object] = str.split if by_words else str
-    one, other = ([split(line) for line in t.splitlines()[:_MAX_LINES]] for t in (text, wanted))
-    if check["lineSwapOk"]:
-        one, other = sorted(one, key=str), sorted(other, key=str)
-    longest = len(other) if check["extra_student_output"] else max(len(one), len(other))
-    return common(one, other) / longest if longest else 0.0
-
-
-def common(one: list[Any], other: list[Any]) -> int:
-    """Return the length of the longest common subsequence."""
-    if one == other:
-        return len(one)
-    row = [0] * (len(other) + 1)
-    for left in one:
-        before = 0
-        for index, right in enumerate(other, 1):
-            above = row[index]
-            row[index] = before + 1 if left == right else max(above, row[index - 1])
-            before = above
-    return row[-1]
