@@ -93,9 +93,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "store.commit_failed": "Nothing of it was stored, and its requests got an error. See `error`: "
     "a full disk needs space, a database that is away has to come back.",
     "store.commit_unknown": "PostgreSQL went away while it committed: all of it is stored, or "
-    "nothing. Whoever asked was told so; executors and distributors ask again, which does no harm. "
+    "nothing. Its requests got an error; executors and distributors repeat them, which is safe. "
     "See why the connection ended.",
-    "store.stalled": "Whoever writes waits, and probes are answered 503. See who else has the "
+    "store.stalled": "Writes wait, and probes are answered 503. See which process locks the "
     "database (SQLite: `fuser store.sqlite`; PostgreSQL: locks in pg_stat_activity), and whether "
     "its disk answers. Nothing that was answered is lost.",
     "api.exit": "The database hung, and what hangs in it cannot be stopped. What was answered is "

@@ -113,8 +113,8 @@ def _docker() -> Finding:
         return Finding(
             "docker",
             Status.OK,
-            "a daemon answers. Whoever can use its socket is root on this host, and the "
-            "executor can",
+            "a daemon answers. Every process that can use its socket is root on this host, and "
+            "the executor can",
         )
     return Finding(
         "docker", Status.WARN, refusal, "apt-get install docker.io, or use bubblewrap instead"

@@ -17,7 +17,7 @@ from job_engine.cli.options import load_settings
 from job_engine.cli.zookeeper import zookeeper_client
 from job_engine.errors import ApiUnavailableError, ConfigurationError, JobEngineError
 from job_engine.queue.fleet import list_executors
-from job_engine.queue.security import open_to_anybody
+from job_engine.queue.security import world_writable
 from job_engine.settings import ClientSettings, UpSettings
 
 ANSWER_S: Final = 5.0
@@ -70,7 +70,7 @@ def _queue(api_url: str | None, data_dir: DataDir) -> Finding | None:
         access = load_settings(ClientSettings)
         with zookeeper_client(hosts, access) as client:
             alive = len(list_executors(client))
-            exposed = open_to_anybody(client) if access.zk_auth else []
+            exposed = world_writable(client) if access.zk_auth else []
     except (ApiUnavailableError, ConfigurationError):
         return None  # said already
     except JobEngineError as error:

@@ -66,7 +66,7 @@ def _tls(settings: ZooKeeperAccess) -> dict[str, Any]:
     }
 
 
-def open_to_anybody(client: KazooClient, queue_root: str = "/job") -> list[str]:
+def world_writable(client: KazooClient, queue_root: str = "/job") -> list[str]:
     """Return the engine's trees that every client may change, because they are older than
     authentication.
 

@@ -6,8 +6,8 @@ names an upload in an attribute `blob`, at any depth, as `sha256:<hex>` or `blob
 
 Jobs share the turns of their `parent` (fair share). A parent that is a stored resource has to
 be visible to the creator, who could use up its turns otherwise. Any other name, such as a
-course of a platform, is accepted: the operator decides who may create jobs. So has a
-`parent-job`: whoever follows a bulk job counts its children.
+course of a platform, is accepted: the operator decides who may create jobs. A `parent-job` has
+to be visible too, because users who follow a bulk job count its children.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def check_blobs(call: Call, payload: str | None) -> None:
 
 
 def handed_in(call: Call, document: Document, held: Right) -> Document:
-    """Return the upload that a job's payload names: the archive that was handed in.
+    """Return the upload that a job's payload names: the submitted archive.
 
-    It was its creator's, or they could not have named it; `held` are the caller's rights on
-    the job, which make it the staff's to read. Anybody else finds their own uploads only.
-    Raises `NotFoundError`, which does not reveal whether somebody else has such bytes.
+    `held` are the caller's rights on the job. Its staff may read the upload of the job's
+    creator, other callers only their own. Raises `NotFoundError`, which does not reveal whether
+    another user has such bytes.
     """
     owners = {*call.who.claims, *([document["created-by"]] if held & STAFF else [])}
     _, digest = next(_named(document.get("payload")), ("", ""))
     try:
-        # Not those of others, whatever somebody has edited the payload to name.
+        # By owner, because an edit of the payload may name the upload of another user.
         return call.services.store.blobs.get(digest, owners)
     except NotFoundError:
         raise NotFoundError(f"{document['id']} has no upload that you may read") from None

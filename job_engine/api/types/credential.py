@@ -85,7 +85,7 @@ class CredentialType(StoredType):
         call.services.sessions.changed()
         return reply
 
-    def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
+    def on_delete(self, call: Call, connection: Connection, resource_id: str) -> None:
         """End the sessions that depend on the key."""
         revoke_key(connection, resource_id)
 

@@ -99,7 +99,7 @@ class GroupType(StoredType):
         call.services.sessions.changed()
         return reply
 
-    def edited_too(
+    def on_edit(
         self, call: Call, connection: Connection, before: Resource, after: Resource
     ) -> None:
         """End the sessions and keys of former members."""
@@ -115,7 +115,7 @@ class GroupType(StoredType):
         call.services.sessions.changed()
         return reply
 
-    def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
+    def on_delete(self, call: Call, connection: Connection, resource_id: str) -> None:
         """End the sessions and keys that depend on the group."""
         revoke_group(connection, resource_id)
 

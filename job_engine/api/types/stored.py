@@ -96,7 +96,7 @@ class StoredType(ResourceType):
             return self.edited(call, before, merged(before.document, asked(seen), held, self.fixed))
 
         def also(connection: Connection, before: Resource, after: Resource) -> None:
-            self.edited_too(call, connection, before, after)
+            self.on_edit(call, connection, before, after)
             record_stored_edit(call, connection, before, after)
 
         call.services.store.resources.edit(resource_id, change, also)
@@ -108,7 +108,7 @@ class StoredType(ResourceType):
         document["updated-by"] = call.who.creator
         return Resource(document, before.secret, before.key, before.expires_ms)
 
-    def edited_too(
+    def on_edit(
         self, call: Call, connection: Connection, before: Resource, after: Resource
     ) -> None:
         """Hook: do more in the transaction of an edit. By default nothing."""
@@ -117,13 +117,13 @@ class StoredType(ResourceType):
         """Delete a document."""
 
         def also(connection: Connection) -> None:
-            self.deleted_too(call, connection, resource_id)
+            self.on_delete(call, connection, resource_id)
             record(call, "delete", [resource_id])(connection)
 
         call.services.store.resources.delete(resource_id, partial(may_delete, call), also)
         return deleted(resource_id)
 
-    def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
+    def on_delete(self, call: Call, connection: Connection, resource_id: str) -> None:
         """Hook: do more in the transaction of a delete. By default nothing.
 
         A type that overrides it cannot be deleted in bulk.

@@ -107,7 +107,7 @@ class UserType(StoredType):
             raise invalid(["password: a JSON Patch cannot change it"])
         return replace(after, secret=str(hashed))
 
-    def edited_too(
+    def on_edit(
         self, call: Call, connection: Connection, before: Resource, after: Resource
     ) -> None:
         """End the sessions and keys that depend on what was changed."""
@@ -124,7 +124,7 @@ class UserType(StoredType):
         call.services.sessions.changed()
         return reply
 
-    def deleted_too(self, call: Call, connection: Connection, resource_id: str) -> None:
+    def on_delete(self, call: Call, connection: Connection, resource_id: str) -> None:
         """End the sessions and keys of the user."""
         revoke_user(connection, resource_id)
 

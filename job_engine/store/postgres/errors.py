@@ -122,6 +122,6 @@ def explained(error: Exception) -> Exception:
         case psycopg.IntegrityError() | JobEngineError():
             return error
         case psycopg.Error():
-            # Without what it said, which names hosts and users, and anybody may be told.
+            # Without the whole message, which contains hosts and users, and may reach any caller.
             return StoreAwayError(reason_of(error))
     return error
