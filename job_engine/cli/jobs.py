@@ -1,8 +1,9 @@
-"""`job-engine job`: list, show, cancel, resubmit, logs."""
+"""`job-engine job`: list, show, cancel, resubmit, submission, logs."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -122,6 +123,22 @@ def resubmit(
                 continue
             made = api.operation(CimiResource(document), "resubmit").data
             print(f"{document['id']} is sent again as {made['resource-id']}")
+
+
+@app.command()
+def submission(
+    job: JobId,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file to write it to.")],
+    api_url: ApiUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Download the archive that was handed in with a job; for its staff, and who uploaded it."""
+    if file.exists() or not file.parent.is_dir():
+        why = "is there already" if file.exists() else "would be in no directory"
+        raise typer.BadParameter(f"{file} {why}", param_hint="FILE")
+    with connected(api_url, data_dir) as api:
+        api.download_submission(job_id(job), file)
+        print(f"{file} has what was handed in with {job_id(job)}")
 
 
 def job_id(text_: str) -> str:
