@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from job_engine.errors import RepositoryAwayError, SandboxError, SubmissionError
+from job_engine.grading.archive.names import MAX_DEPTH
 from job_engine.grading.assignment import Assignment
-from job_engine.grading.clone import LINK_OUT, MISSING_FILES, is_away
+from job_engine.grading.clone import LINK_OUT, MISSING_FILES, TOO_DEEP, is_away
 from job_engine.grading.plan import PROGRAM, RESULTS, Plan
 from job_engine.grading.results import (
     HarnessError,
@@ -99,6 +100,11 @@ def clone_error(result: PhaseResult, plan: Plan, git: GitSource) -> SubmissionEr
         return SubmissionError(
             f"The repository has a link that leads out of it: {output}. Replace it by the file "
             "itself."
+        )
+    if result.exit_code == TOO_DEEP:
+        return SubmissionError(
+            f"The repository has files that lie more than {MAX_DEPTH} directories deep. Flatten "
+            "the tree."
         )
     what = f"the commit {git.commit}" if git.commit else f"'{git.wanted}'"
     kind = RepositoryAwayError if is_away(result.stderr) else SubmissionError

@@ -3,8 +3,8 @@
 The script is the engine's own; URL and ref are environment variables, never part of the
 script's text. Hooks, templates, filters, submodules, the file-system monitor and all protocols
 but http and https are disabled, and the sandbox reaches only the repository's host and port.
-A link that leads out of the repository is refused, as in archives: who reads it later may see the
-tests.
+As in archives, a link that leads out of the repository is refused, since who reads it later may
+see the tests; and so is a depth that programs which call themselves for each level do not survive.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from job_engine.grading.archive.names import MAX_DEPTH
 from job_engine.grading.submission import GitSource
 from job_engine.sandbox.base import WORKSPACE, Limits, Mount, PhaseSpec, Reach
 
@@ -19,6 +20,8 @@ MISSING_FILES: Final = 66
 """Exit code of the script when the repository lacks files that the assignment expects."""
 LINK_OUT: Final = 67
 """Exit code of the script when a link of the repository leads out of it."""
+TOO_DEEP: Final = 68
+"""Exit code of the script when a file lies deeper than one of an archive may."""
 
 _AWAY: Final = re.compile(
     rb"^(?:fatal|error): .*(?:returned error: (?:429|5\d\d)|from proxy after CONNECT"
@@ -62,6 +65,7 @@ fi
 g checkout --quiet --force --detach "$want" || exit 1
 commit=$(g rev-parse --verify HEAD) || exit 1
 [ "$SUBMISSION_KEEP_GIT" = 1 ] || rm -rf .git
+[ -z "$(find . -mindepth MAX_DEPTH | head -n 1)" ] || exit 68
 # Without a `..` after its first steps, a link leads out only by those, or through another such.
 find . -path ./.git -prune -o -type l -exec sh -c '
 for link; do
@@ -85,7 +89,7 @@ for name in "$@"; do
 done
 [ "$missing" = 0 ] || exit 66
 printf '%s\n' "$commit"
-"""
+""".replace("MAX_DEPTH", str(MAX_DEPTH + 1))
 
 
 def clone_phase(

@@ -183,6 +183,13 @@ def _climbing(at: Path) -> list[tuple[str, str, str]]:
     return [("40000", "..", _tree(at, ("100644", "x", _blob(at, b"x")))), *_plain(at)]
 
 
+def _deep(at: Path) -> list[tuple[str, str, str]]:
+    tree = _tree(at, ("100644", "x", _blob(at, b"x")))
+    for _ in range(40):
+        tree = _tree(at, ("40000", "a", tree))
+    return [("40000", "a", tree), *_plain(at)]
+
+
 def _huge(at: Path) -> list[tuple[str, str, str]]:
     return [("100644", "huge", _blob(at, bytes(64 << 20))), *_plain(at)]
 
@@ -197,6 +204,7 @@ REPOSITORIES: Final[dict[str, tuple[Repository, float | str]]] = {
     "a link that climbs by another": (_link(b"up/../../tests/secret"), "leads out of it"),
     "hooks in the tree": (_own_git, "Cannot fetch"),
     "a tree that climbs": (_climbing, "Cannot fetch"),
+    "a tree that is deep": (_deep, "more than 32 directories deep"),
     "an object larger than the disk": (_huge, "Cloning|Cannot fetch"),
 }
 

@@ -211,6 +211,7 @@ def test_a_host_that_is_away_is_tried_again(said: bytes, away: bool) -> None:
             "fatal: no\ufffd",
         ),
         (ended("clone", Verdict.EXIT, exit_code=66, stderr=b"missing: Makefile"), "Makefile"),
+        (ended("clone", Verdict.EXIT, exit_code=68), "more than 32 directories deep"),
         (ended("clone", Verdict.EXIT, exit_code=67, stderr=b"./answer"), "leads out of it: ./ans"),
         (ended("clone", Verdict.DISK), "filled its disk"),
         (ended("clone", Verdict.WALL_TIME), "upload an archive"),

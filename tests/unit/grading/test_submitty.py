@@ -222,6 +222,7 @@ def test_what_is_expected_is_no_output_of_a_program(run: Any, tmp_path: Path) ->
         "mkfifo STDOUT_1.txt STDERR_1.txt",
         "rm STDERR_0.txt; mkfifo STDERR_0.txt",
         "cd ..; rm -rf $OLDPWD; touch $OLDPWD",
+        "rm STDOUT_1.txt; for _ in $(seq 1500); do mkdir STDOUT_1.txt && cd STDOUT_1.txt; done",
     ],
 )
 def test_files_and_processes_of_a_program_do_not_affect_later_tests(run: Any, does: str) -> None:

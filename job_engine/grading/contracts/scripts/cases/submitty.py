@@ -56,13 +56,13 @@ def main(settings_file: str) -> int:
         return 3
     finally:
         # Programs may be writing there still.
-        shutil.rmtree(work, ignore_errors=True)
+        clear(work)
     return 0
 
 
 def copy_tree(source: str, target: str) -> None:
-    """Copy a directory, but for what cannot be, such as pipes that a program has made."""
-    with contextlib.suppress(shutil.Error):
+    """Copy a directory, but for what cannot be: pipes, and what lies a thousand levels deep."""
+    with contextlib.suppress(shutil.Error, RecursionError):
         shutil.copytree(source, target, symlinks=True)
 
 
