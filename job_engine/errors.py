@@ -60,7 +60,7 @@ class StoreAwayError(StoreError):
 
     @property
     def detail(self) -> str:
-        """What the database said."""
+        """The database's message, for the log only."""
         return self._reason
 
 

@@ -122,6 +122,6 @@ def explained(error: Exception) -> Exception:
         case psycopg.IntegrityError() | JobEngineError():
             return error
         case psycopg.Error():
-            # Without the whole message, which contains hosts and users, and may reach any caller.
+            # The reason is for the log only: it may name hosts and users.
             return StoreAwayError(reason_of(error))
     return error
