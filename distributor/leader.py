@@ -65,6 +65,8 @@ class ActionLeader(Duty):
         self._in_queue: int | None = None
         """Entries that were waiting after the last feed; None: unknown."""
         self._reconcile_at = 0.0
+        self._adopts = True
+        """Whether the queue has not been compared yet in this term."""
         self.backlogged = True
         """Whether jobs may wait behind a full window, which is then refilled as it empties."""
         self._description: ActionDescription | None = None
@@ -80,7 +82,8 @@ class ActionLeader(Duty):
         self._offered.clear()
         self._forget_unrecorded()
         self._in_queue = None
-        self._reconcile(adopt=True)
+        self._adopts = True
+        self._reconcile()
 
     def step(self, leadership: Leadership) -> float:
         """Do what is due; see `Duty.step`."""
@@ -90,7 +93,7 @@ class ActionLeader(Duty):
             return RECORD_S
         self._record(leadership)
         if now >= self._reconcile_at:
-            self._reconcile(adopt=False)
+            self._reconcile()
         self._remove_cancelled(leadership)
         self._schedule()
         if asks or self.backlogged:
@@ -194,7 +197,7 @@ class ActionLeader(Duty):
 
     # --- reconcile ------------------------------------------------------------
 
-    def _reconcile(self, *, adopt: bool) -> None:
+    def _reconcile(self) -> None:
         """Clear recorded entries that are gone from the queue; record unrecorded ones.
 
         The store is read before the queue: an entry that is recorded was in the queue
@@ -204,19 +207,39 @@ class ActionLeader(Duty):
         recorded = list(self._api.recorded_entries(self._action))
         there = self._queue.entries()
         gone = [item for item in recorded if item.entry not in there]
-        if adopt:
+        if self._adopts:
             gone += self._renamed([item for item in recorded if item.entry in there])
-        for start in range(0, len(gone), BATCH):
-            # None is cleared of jobs that ended between the two readings.
-            if cleared := sum(self._api.cleared(gone[start : start + BATCH])):
-                log.warning("entries.gone", action=self._action, cleared=cleared)
-        if adopt:
+        postponed = bool(gone) and self._is_alone()
+        if postponed:
+            log.warning("entries.elsewhere", action=self._action, entries=len(gone))
+        else:
+            self._clear(gone)
+        if self._adopts:
             self._adopt(sorted(there - {item.entry for item in recorded}))
         self._description = next(
             (a for a in self._api.actions() if a.name == self._action), self._description
         )
-        self._requeue_abandoned()
-        self._reconcile_at = time.monotonic() + self._settings.reconcile_s
+        settings = self._settings
+        if not postponed:
+            self._adopts = False
+            self._requeue_abandoned()
+        patience_s = settings.poll_s if postponed else settings.reconcile_s
+        self._reconcile_at = time.monotonic() + patience_s
+
+    def _is_alone(self) -> bool:
+        """Return whether nobody is known here who could run what is cleared.
+
+        A leader that was given another ZooKeeper than the executors, or another chroot, finds
+        none of their entries. It must not take their jobs from them.
+        """
+        return self._fleet.empty and self._action not in self._fleet.actions
+
+    def _clear(self, gone: Sequence[EntryItem]) -> None:
+        """Have jobs queued again whose entries are gone."""
+        for start in range(0, len(gone), BATCH):
+            # None is cleared of jobs that ended between the two readings.
+            if cleared := sum(self._api.cleared(gone[start : start + BATCH])):
+                log.warning("entries.gone", action=self._action, cleared=cleared)
 
     def _requeue_abandoned(self) -> None:
         """Queue jobs again whose foreign consumer has disappeared (decision 10).

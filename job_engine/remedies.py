@@ -66,6 +66,9 @@ REMEDIES: Final[Mapping[str, str]] = {
     "deleted them). Their jobs are pushed again; nothing has to be done. Where this comes every "
     "minute, a distributor of the same API has another JOB_ENGINE_ZK_HOSTS, or another chroot in "
     "it, and the two take each other's jobs: make them the same.",
+    "entries.elsewhere": "Jobs have entries that are not in this ZooKeeper, in which no executor "
+    "is registered either; nothing is done until one is. See whether this distributor has the "
+    "JOB_ENGINE_ZK_HOSTS of the executors, the same chroot in it, and whether those run.",
     "jobs.abandoned": "A foreign consumer went away with these jobs. They are queued again; "
     "nothing has to be done.",
     "jobs.orphaned": "No live executor has their action. `job-engine job list --state FAILED` "

@@ -150,6 +150,29 @@ def test_a_leader_asks_where_not_all_is_told(
     assert list(zk.entries.values()) == jobs[:WINDOW]
 
 
+def test_a_leader_on_another_zookeeper_takes_no_job_from_its_executor(
+    lead: Lead, book: Book, zk: SmallZooKeeper
+) -> None:
+    """one-outcome: it has a slip in its chroot, and finds none of the entries."""
+    leader = lead("noop")
+    job = book.create("noop")
+    leader.step()
+    (name,) = zk.entries
+    assert claim(book.store, job, name, Fence(1, 10_000)).answer.runs
+    elsewhere = SmallZooKeeper()
+    stray = LeaderProcess("noop", elsewhere, lambda: book, reconcile_s=3600)
+    stray.elect({})
+    stray.step()
+    assert book.store.jobs.get_job(job).state is JobState.RUNNING
+    # An empty ZooKeeper in the place of a lost one is no different, until executors come.
+    _one_thread(elsewhere)
+    book.clock.advance(6)
+    stray.session.tick()
+    stray.step()
+    assert book.store.jobs.get_job(job).state is JobState.QUEUED
+    book.broken.clear()  # it knows of one ZooKeeper only
+
+
 def test_a_pushed_job_is_not_pushed_again(lead: Lead, book: Book, zk: SmallZooKeeper) -> None:
     leader = lead("noop")
     job = book.create("noop")
