@@ -24,14 +24,30 @@ TOO_DEEP: Final = 68
 """Exit code of the script when a file lies deeper than one of an archive may."""
 
 _AWAY: Final = re.compile(
-    rb"^(?:fatal|error): .*(?:returned error: (?:429|5\d\d)|from proxy after CONNECT"
-    rb"|CONNECT tunnel failed|Could not resolve host|Failed to connect|Connection (?:reset|refused)"
-    rb"|timed out|Empty reply from server|RPC failed|hung up unexpectedly"
-    rb"|certificate (?:is not yet valid|has expired))",
-    re.MULTILINE,
+    rb"""^(?:fatal|error|fetch-pack):[ ].*(?:
+    (?:returned[ ]error:|response|HTTP[ ]code|RPC[ ]failed;[ ]HTTP)[ ](?:429|5\d\d)\b
+    |Failed[ ]to[ ]connect|Connection[ ](?:reset|refused)|Proxy[ ]CONNECT[ ]aborted
+    |timed[ ]out|connection[ ]timeout|Operation[ ]too[ ]slow
+    |Empty[ ]reply[ ]from[ ]server|Broken[ ]pipe
+    |hung[ ]up[ ]unexpectedly|early[ ]EOF|unexpected[ ]disconnect
+    |transfer[ ]closed[ ]with|was[ ]not[ ]closed[ ]cleanly
+    |non-properly[ ]terminated|GnuTLS[ ]recv[ ]error[ ]\(-(?:9|54|110)\)
+    |SSL_ERROR_SYSCALL|unexpected[ ]eof[ ]while[ ]reading
+    |certificate[ ]is[ ]not[ ]yet[ ]valid)""",
+    re.MULTILINE | re.VERBOSE,
 )
 """What git and curl say where the same request may succeed a while later, or on another executor
-whose clock is right. What the server itself prints is not read: git puts `remote:` before it."""
+whose clock is right. A name that does not exist is none of it: the egress proxy answers 404."""
+
+_REFUSED: Final = re.compile(
+    rb"^(?:fatal|error): .*(?:returned error:|response|HTTP code|RPC failed; HTTP) 4(?!29)\d\d\b",
+    re.MULTILINE,
+)
+"""A refusal, after which git also says that the other end hung up."""
+
+_SERVERS_WORDS: Final = re.compile(rb"^fatal: remote error: .*", re.MULTILINE | re.DOTALL)
+"""An error that the server worded, perhaps in several lines; git says nothing after it. Its other
+messages begin with `remote:`, in every line."""
 
 _COMMIT: Final = re.compile(rb"^([0-9a-f]{40}|[0-9a-f]{64})$", re.MULTILINE)
 
@@ -49,6 +65,7 @@ g() {
   git -c protocol.allow=never -c protocol.https.allow=always -c protocol.http.allow=always \
     -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.attributesFile=/dev/null \
     -c submodule.recurse=false -c fetch.recurseSubmodules=false -c fetch.fsckObjects=true \
+    -c http.lowSpeedLimit=1 -c http.lowSpeedTime=20 \
     -c gc.auto=0 -c maintenance.auto=false -c advice.detachedHead=false \
     -c init.defaultBranch=main -c safe.directory='*' \
     -c filter.lfs.smudge= -c filter.lfs.process= -c filter.lfs.required=false \
@@ -56,9 +73,11 @@ g() {
 }
 want=FETCH_HEAD
 g init --quiet --template= . || exit 1
-if ! g fetch --quiet --depth 1 --no-tags -- "$SUBMISSION_URL" "$SUBMISSION_REF"; then
-  # A server may refuse to give a commit by its name; then it is looked for in its branches.
-  [ "$SUBMISSION_IS_COMMIT" = 1 ] || exit 1
+if [ "$SUBMISSION_IS_COMMIT" = 0 ]; then
+  g fetch --quiet --depth 1 --no-tags -- "$SUBMISSION_URL" "$SUBMISSION_REF" || exit 1
+# A server may refuse to give a commit by its name; then it is looked for in its branches. Only
+# what is said of those counts: `is_away` reads it.
+elif ! g fetch --quiet --depth 1 --no-tags -- "$SUBMISSION_URL" "$SUBMISSION_REF" 2>/dev/null; then
   g fetch --quiet --no-tags -- "$SUBMISSION_URL" '+refs/heads/*:refs/remotes/origin/*' || exit 1
   want=$SUBMISSION_REF
 fi
@@ -127,8 +146,12 @@ def clone_env(source: GitSource, *, keep_git: bool) -> dict[str, str]:
 
 
 def is_away(stderr: bytes) -> bool:
-    """Return whether the phase failed because the repository's host could not be talked to."""
-    return _AWAY.search(stderr) is not None
+    """Return whether the phase failed because the repository's host could not be talked to.
+
+    `stderr` is that of the last fetch and of what followed it.
+    """
+    said = _SERVERS_WORDS.sub(b"", stderr)
+    return _AWAY.search(said) is not None and _REFUSED.search(said) is None
 
 
 def commit_of(stdout: bytes) -> str | None:

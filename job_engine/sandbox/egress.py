@@ -14,6 +14,7 @@ port. The grain is host and port: a phase that may reach one may reach all that 
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 import time
@@ -30,6 +31,9 @@ MAX_CONNECTIONS: Final = 64
 """Connections of one phase at once; one more is closed unanswered."""
 CONNECT_TIMEOUT_S: Final = 10.0
 HEAD_TIMEOUT_S: Final = 15.0
+FIRST_BYTE_TIMEOUT_S: Final = 20.0
+"""Until a tunnel's server says anything. Clients wait for a handshake much longer, and git's
+`http.lowSpeedTime` counts only what follows it."""
 IDLE_TIMEOUT_S: Final = 120.0
 """A connection that moves no byte for this long, in one direction, is closed."""
 BURST: Final = 256
@@ -39,6 +43,9 @@ MAX_REFUSALS_LOGGED: Final = 20
 """Refusals of one phase that are logged; more could fill the disk."""
 _CLOSE_TIMEOUT_S: Final = 0.5
 _CHUNK_BYTES: Final = 64 * 2**10
+_NO_SUCH_NAME: Final = (errno.EINVAL, socket.EAI_NONAME, socket.EAI_NODATA)
+"""Errors of `resolve` for a name that is none, does not exist or has no address. With any other
+the resolver failed."""
 _LINGER_S: Final = 1.0
 _LINGER_READS: Final = 16
 """Reads from a connection after its request was refused, at most."""
@@ -150,7 +157,9 @@ class EgressProxy:
             _refuse(client, 403, error.message)
             return
         except OSError as error:
-            _refuse(client, 502, f"the name cannot be resolved: {error.strerror}")
+            # Who is told 502 tries again later, so a name that does not exist gets another answer.
+            status = 404 if error.errno in _NO_SUCH_NAME else 502
+            _refuse(client, status, f"the name cannot be resolved: {error.strerror}")
             return
         server = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         # Known before it connects, so that `close` ends the attempt as well.
@@ -191,15 +200,22 @@ class EgressProxy:
             target=_copy, args=(client, server), name="egress-up", daemon=True
         )
         upward.start()
-        _copy(server, client)
+        _copy(server, client, FIRST_BYTE_TIMEOUT_S if request.tunnel else IDLE_TIMEOUT_S)
         upward.join()
 
 
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    """Move bytes until the end of `source`, then say so to `sink`; on error end both."""
+def _copy(source: socket.socket, sink: socket.socket, first_s: float = IDLE_TIMEOUT_S) -> None:
+    """Move bytes until the end of `source`, then say so to `sink`; on error end both.
+
+    The first ones have to come within `first_s`.
+    """
     try:
-        while data := source.recv(_CHUNK_BYTES):
+        source.settimeout(first_s)
+        data = source.recv(_CHUNK_BYTES)
+        source.settimeout(IDLE_TIMEOUT_S)
+        while data:
             sink.sendall(data)
+            data = source.recv(_CHUNK_BYTES)
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         _shutdown(source)

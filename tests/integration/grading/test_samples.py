@@ -189,8 +189,9 @@ def test_a_failed_clone_comes_with_advice(
 ) -> None:
     if not (repositories / "there.git").exists():
         make_repository(SUBMISSIONS / "c-make-good", repositories / "there.git")
-    with pytest.raises(SubmissionError, match=why):
+    with pytest.raises(SubmissionError, match=why) as error:
         desk.grade("c-make", {"git": {"url": git_server.url(name), **what}})
+    assert error.type is SubmissionError  # and not away: that would be tried again
 
 
 def test_a_repository_that_lacks_files_says_which(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from job_engine.errors import RepositoryAwayError, SandboxError
+from job_engine.errors import RepositoryAwayError, SandboxError, SubmissionError
 from job_engine.grading.assemble import assemble, clone_error
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.flavours import BUILT_IN
@@ -185,22 +185,67 @@ def test_tests_that_never_ran_are_a_fault() -> None:
         assemble(assignment, plan(assignment), {"build": ended("build")}, RECEIPT)
 
 
+ACCESS = "fatal: unable to access 'https://h/': "
+"""What git puts before an error of curl."""
+
+
 @pytest.mark.parametrize(
-    ("said", "away"),
+    "said",
     [
-        (b"fatal: unable to access 'http://h/': The requested URL returned error: 503", True),
-        (b"fatal: unable to access 'http://h/': The requested URL returned error: 404", False),
-        (b"fatal: unable to access 'https://h/': CONNECT tunnel failed, response 502", True),
-        (b"error: RPC failed; curl 56 Recv failure: Connection reset by peer", True),
-        (b"fatal: unable to access 'https://h/': SSL certificate problem: certificate is not yet "
-         b"valid", True),
-        (b"fatal: couldn't find remote ref no-such-branch", False),
-        (b"remote: fatal: returned error: 503\nfatal: repository 'http://h/' not found", False),
+        ACCESS + "The requested URL returned error: 503",
+        ACCESS + "The requested URL returned error: 429",
+        ACCESS + "CONNECT tunnel failed, response 502",
+        ACCESS + "Received HTTP code 502 from proxy after CONNECT",
+        ACCESS + "Proxy CONNECT aborted",
+        ACCESS + "Failed to connect to h port 443 after 1 ms: Couldn't connect to server",
+        ACCESS + "Operation too slow. Less than 1 bytes/sec transferred the last 20 seconds",
+        ACCESS + "Operation timed out after 300000 milliseconds with 0 bytes received",
+        ACCESS + "Empty reply from server",
+        ACCESS + "OpenSSL SSL_connect: Connection reset by peer in connection to h:443",
+        ACCESS + "OpenSSL SSL_connect: SSL_ERROR_SYSCALL in connection to h:443",
+        ACCESS + "gnutls_handshake() failed: The TLS connection was non-properly terminated.",
+        ACCESS + "SSL certificate problem: certificate is not yet valid",
+        "error: RPC failed; curl 56 Recv failure: Connection reset by peer",
+        "error: RPC failed; curl 56 GnuTLS recv error (-110): The TLS connection was closed",
+        "error: RPC failed; curl 18 transfer closed with outstanding read data remaining",
+        "error: RPC failed; HTTP 500 curl 22 The requested URL returned error: 500\n"
+        "fatal: the remote end hung up unexpectedly",
+        "fetch-pack: unexpected disconnect while reading sideband packet\nfatal: early EOF",
     ],
-)  # fmt: skip
-def test_a_host_that_is_away_is_tried_again(said: bytes, away: bool) -> None:
-    result = ended("clone", Verdict.EXIT, exit_code=1, stderr=b"noise\n" + said + b"\n")
-    assert isinstance(clone_error(result, plan(load(), GIT), GIT), RepositoryAwayError) is away
+)
+def test_a_host_that_is_away_is_tried_again(said: str) -> None:
+    assert type(failed_clone(said)) is RepositoryAwayError
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ACCESS + "The requested URL returned error: 404",
+        ACCESS + "CONNECT tunnel failed, response 403",
+        ACCESS + "CONNECT tunnel failed, response 404",
+        ACCESS + "Received HTTP code 403 from proxy after CONNECT",
+        ACCESS + "Could not resolve host: h",
+        ACCESS + "SSL certificate problem: certificate has expired",
+        "error: RPC failed; HTTP 403 curl 22 The requested URL returned error: 403\n"
+        "fatal: the remote end hung up unexpectedly",
+        "error: RPC failed; HTTP 413 curl 22 The requested URL returned error: 413\n"
+        "fatal: the remote end hung up unexpectedly",
+        "fatal: couldn't find remote ref no-such-branch",
+        "fatal: reference is not a tree: " + "1" * 40,
+        "fatal: remote error: the hook timed out",
+        f"fatal: remote error: no\n{ACCESS}The requested URL returned error: 503",
+        f"remote: {ACCESS}returned error: 503\nfatal: repository 'http://h/' not found",
+    ],
+)
+def test_what_a_host_refuses_is_final(said: str) -> None:
+    assert type(failed_clone(said)) is SubmissionError
+
+
+def failed_clone(said: str) -> SubmissionError:
+    """Return the error of a clone of which git said this."""
+    stderr = f"noise\n{said}\n".encode()
+    result = ended("clone", Verdict.EXIT, exit_code=1, stderr=stderr)
+    return clone_error(result, plan(load(), GIT), GIT)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -170,6 +171,16 @@ def test_close_does_not_wait_for_a_host_that_does_not_answer() -> None:
         assert time.monotonic() - closed_at < 1
 
 
+def test_a_tunnel_to_a_host_that_accepts_and_stalls_is_closed(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress, "FIRST_BYTE_TIMEOUT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as stalled:
+        port = stalled.getsockname()[1]
+        answer = ask(proxy_to(port), f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n".encode())
+    assert answer == b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
 def test_a_host_that_refuses_is_reported(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
@@ -180,7 +191,26 @@ def test_a_host_that_refuses_is_reported(ask: Ask) -> None:
 def test_a_name_that_cannot_be_one_is_reported(ask: Ask) -> None:
     name = "x" * 64 + ".example"
     answer = ask(proxy_to(80, name), f"CONNECT {name}:80 HTTP/1.1\r\n\r\n".encode())
-    assert answer.startswith(b"HTTP/1.1 502 the name cannot be resolved")
+    assert answer.startswith(b"HTTP/1.1 404 the name cannot be resolved")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(socket.EAI_NONAME, 404), (socket.EAI_NODATA, 404), (socket.EAI_AGAIN, 502)],
+)
+def test_a_name_that_does_not_exist_is_told_from_a_resolver_that_fails(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, error: int, status: int
+) -> None:
+    real = socket.getaddrinfo
+
+    def lookup(host: str, *arguments: Any, **named: Any) -> Any:
+        if host == "git.example":
+            raise socket.gaierror(error, "no")
+        return real(host, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    answer = ask(proxy_to(80, "git.example"), b"CONNECT git.example:80 HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 %d the name cannot be resolved" % status)
 
 
 def test_a_crowd_of_refusals_does_not_fill_the_log(
