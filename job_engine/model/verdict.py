@@ -1,7 +1,8 @@
 """The verdict on a submission: one of a closed set, each of which implies who is at fault.
 
-A fault of the program is a result of the job. A fault of the assignment or the platform is
-not, and is never shown as a student's failure.
+A fault of the program is a result of the job, except `submission-refused`, which is a FAILED job
+unless the tests themselves refused the submission. A fault of the assignment or the platform is no
+result, and is never shown as a student's failure.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class FinalVerdict(StrEnum):
     """Full score, and no test failed."""
 
     WRONG_ANSWER = "wrong-answer"
-    """The tests ran to their end, but not all passed."""
+    """The tests ran to their end, but not all passed, or points were lost."""
     RUNTIME_ERROR = "runtime-error"
     """The tests were ended by a signal that no limit explains."""
     TIME_LIMIT = "time-limit"

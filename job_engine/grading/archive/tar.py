@@ -18,7 +18,7 @@ from job_engine.grading.archive.names import show
 BLOCK: Final = 512
 _MAX_EXTENSION_BYTES: Final = 64 * 1024
 _EXTENSION_BYTES: Final = 1024
-"""Most extended headers for each allowed entry, because they are slow to read."""
+"""Most bytes of extended headers for each allowed entry, because they are slow to read."""
 _MAX_LENGTH_DIGITS: Final = 6
 _FILES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _EXTENSIONS: Final = (

@@ -32,8 +32,7 @@ _POOL_SIZE: Final = 64
 
 _CONFLICT: Final = 409
 _TOLD_LATE_S: Final = 0.2
-"""Seconds after a container's end up to which the event of an order that ended it may be dated:
-it is recorded once the order is carried out."""
+"""Docker may date the event of a kill up to this many seconds after the container's end."""
 _DAEMON_ERRORS: Final = (
     DockerException,
     requests.RequestException,
