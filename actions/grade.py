@@ -36,6 +36,7 @@ class Grade(Action[GradePayload]):
     payload = GradePayload
     timeout_s = 3600.0
     retry = RetryPolicy(max_attempts=3, backoff_s=5.0)
+    retry_away = RetryPolicy(max_attempts=6, backoff_s=10.0)  # a git server that starts again
     cost = 10.0
     needs = (Api, Sandbox, ExecutorSettings)
 

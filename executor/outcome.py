@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from job_engine.errors import (
     ActionFailedError,
@@ -22,7 +22,7 @@ from job_engine.errors import (
 from job_engine.log import cut
 from job_engine.model import Failure, Job, JobState, verdict_of
 from job_engine.model.protocol.claims import ReportKind
-from job_engine.plugins import Result, RetryPolicy
+from job_engine.plugins import Action, Result, RetryPolicy
 
 MAX_REASON_CHARS: Final = 2000
 """Longest error, in characters, in the message about a platform fault."""
@@ -47,6 +47,8 @@ class Outcome:
     message: str | None = None
     output: str | None = None
     retry_after_s: float | None = None
+    away: bool = False
+    """Whether a retry is due to a repository's host that is away."""
     disposal: Disposal | None = None
 
 
@@ -54,8 +56,15 @@ Ended = Result | BaseException | None
 """What `Action.run` returned or raised."""
 
 
+def policy_of(action: Action[Any], ended: Ended) -> RetryPolicy:
+    """Return the policy of an action by which a run that ended like this is retried."""
+    if isinstance(ended, RepositoryAwayError):
+        return action.retry_away or action.retry
+    return action.retry
+
+
 def retry_of(job: Job, retry: RetryPolicy) -> RetryPolicy:
-    """Return the policy by which a job is retried: its action's, or fewer attempts.
+    """Return the policy by which a job is retried: its action's `retry`, or fewer attempts.
 
     A job's `max-attempts` cannot exceed that of its action, whose author knows how often it
     is safe to repeat.
@@ -78,7 +87,8 @@ def decide_outcome(
     Args:
         ended: what the action returned or raised.
         interruption: what the run was interrupted by, if it was.
-        attempts: platform faults before this run.
+        attempts: platform faults before this run, and runs that met a host that was away. So a
+            fault that follows those has fewer attempts left, if any.
         retry: how often and after how long the job is retried.
         luck: a random number from 0 to 1, which spreads retries (`RetryPolicy.delay_s`).
 
@@ -114,7 +124,7 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: flo
         case ApiUnavailableError():
             return Outcome(disposal=Disposal.RELEASE)
         case RepositoryAwayError():
-            return _fault(error, attempts + 1, retry, luck)
+            return _away(error, attempts + 1, retry, luck)
         case TimedOut() | ActionFailedError() | GradingError() | SandboxRefusedError():
             return _failed(error, str(error))
         case _:
@@ -123,20 +133,36 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: flo
 
 def _fault(error: BaseException, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
     reason = cut(str(error) if isinstance(error, JobEngineError) else repr(error), MAX_REASON_CHARS)
-    # A repository's host that is away is nobody's here.
-    whose = "" if isinstance(error, RepositoryAwayError) else "of the platform "
     if attempts >= retry.max_attempts:
         return _failed(
             error,
-            f"A fault {whose}({verdict_of(error)}): given up after {attempts} attempts. "
+            f"A fault of the platform ({verdict_of(error)}): given up after {attempts} attempts. "
             f"The last one ended with: {reason}",
         )
     delay_s = round(retry.delay_s(attempts, luck), 3)
     return Outcome(
         kind=ReportKind.RETRY,
-        message=f"A fault {whose}({verdict_of(error)}): attempt {attempts} broke and is "
+        message=f"A fault of the platform ({verdict_of(error)}): attempt {attempts} broke and is "
         f"repeated in {delay_s:g} s: {reason}",
         retry_after_s=delay_s,
+    )
+
+
+def _away(error: RepositoryAwayError, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
+    reason = cut(error.message, MAX_REASON_CHARS)
+    if attempts >= retry.max_attempts:
+        return _failed(
+            error,
+            f"The repository's host did not answer in {attempts} attempts; submit again later. "
+            f"{reason}",
+        )
+    delay_s = round(retry.delay_s(attempts, luck), 3)
+    return Outcome(
+        kind=ReportKind.RETRY,
+        message=f"The repository's host does not answer (attempt {attempts} of "
+        f"{retry.max_attempts}); tried again in {delay_s:g} s. {reason}",
+        retry_after_s=delay_s,
+        away=True,
     )
 
 

@@ -102,6 +102,7 @@ def _final(run: Run, update: Update, outcome: Outcome) -> Report:
         output=outcome.output,
         return_code=outcome.return_code,
         retry_after_s=outcome.retry_after_s,
+        away=outcome.away,
         log=update.log,
         events=update.events,
     )

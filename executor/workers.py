@@ -8,7 +8,7 @@ import random
 import threading
 
 from executor.board import Board
-from executor.outcome import Ended, Outcome, decide_outcome, retry_of
+from executor.outcome import Ended, Outcome, decide_outcome, policy_of, retry_of
 from executor.reporter import Reporter
 from executor.run import Run
 from job_engine.errors import Interruption, JobEngineError, PlatformFaultError
@@ -79,7 +79,7 @@ def outcome_of_interrupted(run: Run) -> Outcome:
 
 
 def _decided(run: Run, ended: Ended) -> Outcome:
-    retry = retry_of(run.job, run.action.retry)
+    retry = retry_of(run.job, policy_of(run.action, ended))
     return decide_outcome(ended, run.interruption, run.job.attempts, retry, luck=random.random())
 
 

@@ -23,7 +23,8 @@ class Durations:
         self._runs = Histogram(
             "job_engine_run_seconds",
             "Seconds from the claim of a job to the end of its run, by action and by what the run "
-            "ended with: success or failed (verdicts), or retry (a platform fault).",
+            "ended with: success or failed (verdicts), retry (a platform fault), or away (the host "
+            "of a repository).",
             labelnames=["action", "end"],
             buckets=_BUCKETS_S,
             registry=registry,
@@ -38,7 +39,8 @@ class Durations:
 
     def ended(self, run: EndedRun) -> None:
         """Observe the duration of a run that has ended."""
-        end = run.state.value.lower() if run.state.is_final else "retry"
+        again = "away" if run.away else "retry"
+        end = run.state.value.lower() if run.state.is_final else again
         self._runs.labels(run.action, end).observe(run.took_s)
 
     def noted(self, notes: Iterable[JobNote]) -> None:

@@ -57,7 +57,7 @@ class Metrics:
 def _kind(report: Report) -> str:
     if report.kind is ReportKind.FINISH and report.state is not None:
         return report.state.value.lower()
-    return report.kind.value
+    return "away" if report.away else report.kind.value
 
 
 class _Answers(Collector):
@@ -77,7 +77,8 @@ class _Answers(Collector):
         reports = CounterMetricFamily(
             "job_engine_reports",
             "Reports of executors that this process took: progress, success, failed, retry "
-            "(a platform fault), release (given back); and what became of them.",
+            "(a platform fault), away (the host of a repository), release (given back); and what "
+            "became of them.",
             labels=["report", "receipt"],
         )
         for family, numbers in ((claims, self.claims), (reports, self.reports)):

@@ -107,8 +107,9 @@ def clone_error(result: PhaseResult, plan: Plan, git: GitSource) -> SubmissionEr
             "the tree."
         )
     what = f"the commit {git.commit}" if git.commit else f"'{git.wanted}'"
-    kind = RepositoryAwayError if is_away(result.stderr) else SubmissionError
-    return kind(
+    if is_away(result.stderr):
+        return RepositoryAwayError(f"Cannot fetch {what} of {git.url}. git said: {output}")
+    return SubmissionError(
         f"Cannot fetch {what} of {git.url}. Check that the repository exists, may be read, and "
         f"has it. git said: {output}"
     )

@@ -78,6 +78,8 @@ class Action(ABC, Generic[P]):
     timeout_s: ClassVar[float] = 3600.0
     """Longest a run may take, in seconds; then it is interrupted and the job FAILED."""
     retry: ClassVar[RetryPolicy] = RetryPolicy()
+    retry_away: ClassVar[RetryPolicy | None] = None
+    """The policy for a repository's host that is away (`RepositoryAwayError`); None: `retry`."""
     cost: ClassVar[float] = 1.0
     """Expected cost of one run for fair share, in thread seconds."""
     short: ClassVar[bool] = False
@@ -113,6 +115,7 @@ def action(
     payload: type[BaseModel] = NoPayload,
     timeout_s: float = Action.timeout_s,
     retry: RetryPolicy = Action.retry,
+    retry_away: RetryPolicy | None = Action.retry_away,
     cost: float = Action.cost,
     short: bool = False,
     schedule: Schedule | None = None,
@@ -135,6 +138,7 @@ def action(
             "payload": payload,
             "timeout_s": timeout_s,
             "retry": retry,
+            "retry_away": retry_away,
             "cost": cost,
             "short": short,
             "schedule": schedule,

@@ -54,9 +54,14 @@ def _of_numbers(action: Action[Any]) -> Iterator[str]:
     for name, value in (("timeout_s", action.timeout_s), ("cost", action.cost)):
         if not _is_number(value) or not value:
             yield f"has {name}={value!r}, which has to be a number above 0"
-    retry: object = action.retry
+    yield from _of_retry("retry", action.retry)
+    if action.retry_away is not None:
+        yield from _of_retry("retry_away", action.retry_away)
+
+
+def _of_retry(attribute: str, retry: object) -> Iterator[str]:
     if not isinstance(retry, RetryPolicy):
-        yield f"has retry={retry!r}, which has to be a RetryPolicy"
+        yield f"has {attribute}={retry!r}, which has to be a RetryPolicy"
         return
     if type(retry.max_attempts) is not int or retry.max_attempts < 1:
         yield f"has max_attempts={retry.max_attempts!r}, which has to be 1 or more"

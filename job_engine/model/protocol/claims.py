@@ -56,7 +56,8 @@ class ReportKind(StrEnum):
     FINISH = "finish"
     """Ended: `state` is SUCCESS or FAILED."""
     RETRY = "retry"
-    """A platform fault: back to QUEUED, attempts + 1, due in `retry_after_s`."""
+    """A fault of the platform, or a repository's host that is away (`Report.away`): back to QUEUED,
+    attempts + 1, due in `retry_after_s`."""
     RELEASE = "release"
     """A drain: back to QUEUED with the same entry; no counter changes."""
 
@@ -85,6 +86,9 @@ class Report(Message):
     output: Text | None = None
     return_code: int | None = Field(None, ge=0, lt=2**63)
     retry_after_s: float | None = None
+    # Left out if false, because an API of an older release refuses the key.
+    away: bool = Field(default=False, exclude_if=lambda away: not away)
+    """Whether a retry is due to a repository's host that is away, which is no platform fault."""
     log: list[Text] = Field(default_factory=list)
     """Lines to add to the job's log."""
     # Left out if empty, because an API of an older release refuses the key.

@@ -28,11 +28,13 @@ MAX_WAIT_S: Final = 366 * 86_400.0
 
 @dataclass(frozen=True)
 class EndedRun:
-    """A run that a report has ended: with a verdict, or with a fault of the platform."""
+    """A run that a report has ended: with a verdict, or to be run again."""
 
     action: str
     state: JobState
-    """QUEUED after a fault: the job is to be run again."""
+    """QUEUED: the job is to be run again."""
+    away: bool
+    """Whether that is due to a repository's host; if not, to a fault of the platform."""
     took_s: float
     """Since its claim, by the clock of the API."""
 
@@ -162,7 +164,8 @@ class _Batch:
         if report.kind in (ReportKind.FINISH, ReportKind.RETRY):
             took_s = max(0, self.now_ms - (row["claimed_ms"] or self.now_ms)) / 1000
             self.over.append(row)
-            self.ended.append(EndedRun(row["action"], JobState(row["state"]), took_s))
+            state = JobState(row["state"])
+            self.ended.append(EndedRun(row["action"], state, report.away, took_s))
         return ReportReceipt.ACCEPTED
 
     def write(self, connection: Connection) -> None:

@@ -93,15 +93,18 @@ def test_how_long_runs_and_phases_took_is_told(api: Client) -> None:
     assert sum(name == "job_engine_phase_seconds_count" for name, _ in found) == 1
 
 
-def test_a_fault_is_no_verdict(api: Client) -> None:
+@pytest.mark.parametrize(("more", "end"), [({}, "retry"), ({"away": True}, "away")])
+def test_what_runs_again_has_no_verdict(api: Client, more: dict[str, bool], end: str) -> None:
     before = samples(api(ADMIN, "GET", "metrics"))
     api.add_job()
-    report = {"job": api.run_job(), "fence": [1, 1], "kind": "retry"}
+    report = {"job": api.run_job(), "fence": [1, 1], "kind": "retry", **more}
     api(EXECUTOR, "POST", "engine/report", {"executor": "e", "reports": [report]})
     found = samples(api(ADMIN, "GET", "metrics"))
     verdict = of("job_engine_run_seconds_count", "noop", "success")
-    fault = of("job_engine_run_seconds_count", "noop", "retry")
-    assert found[fault] == before.get(fault, 0) + 1
+    again = of("job_engine_run_seconds_count", "noop", end)
+    assert found[again] == before.get(again, 0) + 1
+    told = of("job_engine_reports_total", end, "accepted")
+    assert found[told] == before.get(told, 0) + 1
     assert found.get(verdict) == before.get(verdict)
 
 

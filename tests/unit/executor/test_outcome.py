@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from executor.outcome import Disposal, Ended, decide_outcome, retry_of
+from actions.grade import Grade
+from actions.noop import noop
+from executor.outcome import Disposal, Ended, decide_outcome, policy_of, retry_of
 from job_engine.errors import (
     ActionFailedError,
     ApiUnavailableError,
@@ -86,11 +88,29 @@ def test_faults_are_retried_later_and_later_and_then_failed() -> None:
 
 
 def test_a_repository_that_stays_away_is_not_blamed_on_the_platform() -> None:
-    last = decide_outcome(RepositoryAwayError("no answer"), None, 2, RETRY)
+    error = RepositoryAwayError("git said: 503")
+    again, last = (decide_outcome(error, None, attempts, RETRY) for attempts in (0, 2))
+    assert again.away
+    assert again.message == (
+        "The repository's host does not answer (attempt 1 of 3); tried again in 5 s. git said: 503"
+    )
     assert last.state is JobState.FAILED
+    assert last.message == (
+        "The repository's host did not answer in 3 attempts; submit again later. git said: 503"
+    )
     assert last.output is not None
     assert Failure.model_validate_json(last.output).fault is Fault.PROGRAM
-    assert "platform" not in (last.message or "")
+    assert not decide_outcome(SandboxError("x"), None, 0, RETRY).away
+
+
+def test_a_host_that_is_away_is_waited_for_longer_than_a_fault_of_the_platform() -> None:
+    grade = Grade()
+    away = policy_of(grade, RepositoryAwayError("503"))
+    delays = [away.delay_s(attempt) for attempt in range(1, away.max_attempts)]
+    assert sum(delays) == 310
+    assert policy_of(grade, SandboxError("x")) == grade.retry
+    # Others know no repositories: how often they may be repeated is for them to say.
+    assert policy_of(noop, RepositoryAwayError("503")) == noop.retry
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,13 @@ from executor.pending import CHARACTERS, PendingReport, batches
 from executor.reporter import Reporter
 from executor.run import Run
 from job_engine.client import Api, RefusedError
-from job_engine.errors import ApiError, QueueError, SessionLostError
+from job_engine.errors import (
+    ApiError,
+    PlatformFaultError,
+    QueueError,
+    RepositoryAwayError,
+    SessionLostError,
+)
 from job_engine.model.protocol.claims import Report, ReportKind, ReportReceipt, ReportRequest
 from job_engine.plugins import Result, RetryPolicy
 from job_engine.queue import QueueClaim
@@ -211,6 +217,17 @@ def test_a_result_that_is_none_is_a_fault(tmp_path: Path, result: Result) -> Non
     run = run_of(claim_of(1), tmp_path)
     pending = PendingReport.end(run, decide_outcome(result, None, 0, RetryPolicy()))
     assert pending.report.kind is ReportKind.RETRY
+
+
+def test_only_a_host_that_is_away_is_told_as_such(tmp_path: Path) -> None:
+    def told(error: Exception) -> dict[str, object]:
+        outcome = decide_outcome(error, None, 0, RetryPolicy())
+        end = PendingReport.end(run_of(claim_of(1), tmp_path), outcome)
+        return end.report.model_dump()
+
+    assert told(RepositoryAwayError("503"))["away"] is True
+    # An API of an older release does not know the key.
+    assert "away" not in told(PlatformFaultError("broke"))
 
 
 def test_requests_stay_below_what_the_api_takes(tmp_path: Path) -> None:

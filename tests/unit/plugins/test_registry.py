@@ -99,6 +99,7 @@ def test_a_base_without_a_name_and_a_file_with_an_underscore_are_passed_over(
         (f"@action('it', timeout_s=0)\n{FUNCTION}", "timeout_s=0"),
         (f"@action('it', timeout_s=float('inf'))\n{FUNCTION}", "timeout_s=inf"),
         (f"@action('it', retry=3)\n{FUNCTION}", "has to be a RetryPolicy"),
+        (f"@action('it', retry_away=3)\n{FUNCTION}", "retry_away=3, which has to be a RetryPolicy"),
         (f"@action('it', retry=RetryPolicy(max_attempts=0))\n{FUNCTION}", "max_attempts=0"),
         (f"@action('it', retry=RetryPolicy(jitter=2))\n{FUNCTION}", "from 0 to 1"),
         (f"@action('it', short='no')\n{FUNCTION}", "short='no'"),
