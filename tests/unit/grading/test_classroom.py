@@ -10,13 +10,32 @@ from typing import Any
 import pytest
 
 from job_engine.errors import AssignmentError
-from job_engine.grading.contracts.classroom import FILES, document, from_json, from_workflow
+from job_engine.grading.contracts.classroom import FILES, document, from_json
 from job_engine.grading.contracts.grader_input import classroom_files
 from job_engine.grading.contracts.recognise import bundle_of
 from job_engine.grading.contracts.scripts.classroom import harness as classroom
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings
+
+GRADER: dict[str, Any] = {"uses": "x/autograding-command-grader@v1", "with": {"command": "new"}}
+RUNNER: dict[str, Any] = {"uses": "education/autograding@v1"}
+
+
+def named(name: str) -> dict[str, Any]:
+    """Return a step of a grader whose command ends well."""
+    return {**GRADER, "with": {"test-name": name, "command": "true"}}
+
+
+def workflow(**jobs: Any) -> bytes:
+    """Return a workflow of jobs."""
+    return json.dumps({"jobs": jobs}).encode()
+
+
+def workflow_tests(text: bytes) -> list[dict[str, Any]]:
+    """Return the tests of a repository that has a workflow and nothing else."""
+    tests: list[dict[str, Any]] = document((FILES[1],), lambda _: text)["classroom"]["tests"]
+    return tests
 
 
 @pytest.fixture
@@ -166,6 +185,34 @@ def test_steps_run_before_tests_and_stop_them_when_they_fail(harness: Any, tmp_p
     assert "the workflow's step 'exit 3' ended with exit code 3" in found["third"]["output"]
 
 
+def test_variables_that_steps_set_may_have_several_lines(harness: Any) -> None:
+    def first(written: str) -> Any:
+        step = {"run": f"cat >>$GITHUB_ENV <<'END'\n{written}\nEND"}
+        check = {"run": 'echo "$A|$B|$C|$x" >out'}
+        return harness([{"name": "t", "before": [step, check], "run": "cat out"}])["t"]
+
+    assert first("A=1<<2\nB<<EOF\nx=1\n\ny\nEOF\nC=a=b")["output"] == "1<<2|x=1\n\ny|a=b|"
+    for wrong, why in (("B<<EOF\nx=1", "the line 'EOF' is missing"), ("B", "'B' is not NAME=")):
+        assert why in first(wrong)["output"]
+
+
+def test_stand_ins_leave_variables_of_the_environment_alone(
+    harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("name", "real", "original", "failed", "limit", "installs", "word")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for program in ("python3", "npm"):
+        (bin_ / program).write_text(f"#!/bin/sh\necho {' '.join(f'${name}' for name in names)}\n")
+        (bin_ / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:/usr/bin:/bin")
+    values = " ".join(f"{name}={name.upper()}" for name in names)
+    commands = ("python3", "python", "npm run", "npm install")
+    found = harness([{"name": command, "run": f"{values} {command}"} for command in commands])
+    expected = " ".join(names).upper()
+    assert [found[command]["output"] for command in commands] == [expected] * len(commands)
+
+
 def test_a_submission_is_completed_and_protected_files_replace_its_own(
     harness: Any, tmp_path: Path
 ) -> None:
@@ -263,7 +310,7 @@ jobs:
       with: {max-score: '30', timeout: '15'}
     - uses: classroom-resources/autograding-grading-reporter@v1
 """
-    assert from_workflow(text)["classroom"]["tests"] == [
+    assert workflow_tests(text) == [
         {
             "timeout": 1,
             "name": "Shout Test",
@@ -307,20 +354,97 @@ jobs:
       with: {test-name: t, command: 'ls ${{ github.workspace }}'}
     - {run: after}
 """
-    [test] = from_workflow(text)["classroom"]["tests"]
+    [test] = workflow_tests(text)
     env = {"A": "1", "B": "1"}
-    assert test["run"] == "ls $GITHUB_WORKSPACE"
+    assert test["run"] == "ls ${{ github.workspace }}"
     assert test["before"] == [
-        {"run": "cd $GITHUB_WORKSPACE/x ", "env": env, "directory": "app", "may_fail": True},
+        {
+            "run": "cd ${{ github.workspace }}/x ",
+            "env": env,
+            "directory": "app",
+            "may_fail": True,
+        },
         {"run": "print(1)", "shell": "python3", "env": {**env, "C": "true"}, "directory": "."},
         {"run": "cat", "shell": "bash -l", "env": env, "directory": "app"},
     ]
-    with pytest.raises(AssignmentError, match="autograding-jest-grader, which is not known"):
-        from_workflow(text.replace(b"-command-", b"-jest-"))
+
+
+def test_steps_run_as_their_conditions_say() -> None:
+    steps: list[dict[str, Any]] = [
+        {"run": "yes", "if": True},
+        {"run": "no", "if": False},
+        {"run": "success", "if": "${{ success() }}"},
+        {"run": "always", "if": "Always()"},
+        {"run": "failure", "if": "failure()"},
+        GRADER,
+        {"uses": "x/autograding-jest-grader@v1", "if": False},
+        {**GRADER, "if": "${{ !cancelled() }}"},
+        {"run": "schedule", "if": "github.event_name == 'schedule'"},
+    ]
+    # Classroom's own workflow has this condition.
+    job = {"if": "github.actor != 'github-classroom[bot]'", "steps": steps}
+    first, second = workflow_tests(workflow(a=job))
+    assert [(step["run"], step.get("always", False)) for step in first["before"]] == [
+        ("yes", False),
+        ("success", False),
+        ("always", True),
+    ]
+    assert (first.get("always", False), second["always"]) == (False, True)
+    with pytest.raises(AssignmentError, match=r"'if: github.event_name == 'push'' at 'make'"):
+        workflow_tests(workflow(a={"steps": [{"run": "make", "if": "github.event_name == 'push'"},
+                                             GRADER]}))  # fmt: skip
+    with pytest.raises(AssignmentError, match="whether that holds"):
+        workflow_tests(workflow(a={"if": "github.ref == 'x'", "steps": [GRADER]}))
+
+
+def test_only_jobs_with_tests_run_and_each_begins_anew(harness: Any) -> None:
+    other = {"steps": [{"run": "exit 1", "if": "github.ref == 'x'"}, {"run": "exit 1"}]}
+    first = {"steps": [{"run": "echo A=1 >>$GITHUB_ENV"}, {"run": "exit 1"}, named("first")]}
+    always = {**named("always"), "if": "always()"}
+    late = {"run": "exit 1"}
+    second = {"steps": [{"run": "test -z $A"}, named("second"), late, named("late"), always]}
+    off = {"if": False, "steps": [named("off")]}
+    text = workflow(lint=other, a=first, deploy=other, off=off, b=second)
+    found = harness(workflow_tests(text))
+    assert {name: test["score"] for name, test in found.items() if name} == {
+        "first": 0,
+        "second": 1,
+        "late": 0,
+        "always": 1,
+    }
+
+
+def test_expressions_are_replaced_in_the_text(harness: Any, tmp_path: Path) -> None:
+    text = b"""
+env: {WANT: hello, D: '${{ github.workspace }}/app'}
+jobs:
+  a:
+    env: {QUOTE: "it's"}
+    steps:
+    - {run: mkdir app && echo LATE=late >>$GITHUB_ENV}
+    - {run: pwd >where, working-directory: '${{ env.D }}'}
+    - {run: "open('p', 'w').write('${{ github.workspace }}')", shell: python}
+    - uses: x/autograding-io-grader@v1
+      env: {OWN: own}
+      with:
+        test-name: io
+        command: echo "${{ env.WANT }} ${{env.QUOTE}} ${{ env['OWN'] }} '${{ env.LATE }}'"
+        expected-output: "${{ env.WANT }} it's own '${{ env.LATE }}'"
+        comparison-method: exact
+        max-score: 1
+    - uses: x/autograding-command-grader@v1
+      with:
+        test-name: where
+        command: cat app/where p; echo '${{ env.NONE }} ${{ env.D }}'
+"""
+    found = harness(workflow_tests(text))
+    assert found["io"]["output"] == "hello it's own 'late'"
+    assert found["io"]["score"] == 1
+    student = str(tmp_path / "student")
+    assert found["where"]["output"] == f"{student}/app\n{student} {student}/app"
 
 
 def test_which_file_has_the_tests() -> None:
-    grader = {"uses": "x/autograding-command-grader@v1", "with": {"command": "new"}}
     old = json.dumps({"tests": [{"name": "old", "run": "old"}]}).encode()
     json_file, usual, named = FILES[0], FILES[1], ".github/workflows/grade.yml"
 
@@ -332,17 +456,39 @@ def test_which_file_has_the_tests() -> None:
         tests = document(tuple(files), lambda name: files[name])["classroom"]["tests"]
         return [{key: test[key] for key in ("run", "before") if key in test} for test in tests]
 
-    runner = {"uses": "education/autograding@v1"}
-    assert found(json=None, usual=[grader]) == [{"run": "new"}]
-    assert found(json=None, usual=[{"run": "make"}, runner, {"run": "after"}]) == [
+    assert found(json=None, usual=[GRADER]) == [{"run": "new"}]
+    assert found(json=None, usual=[{"run": "make"}, RUNNER, {"run": "after"}]) == [
         {"run": "old", "before": [{"run": "make"}]}
     ]
-    assert found(named=[grader]) == [{"run": "new"}]
+    assert found(json=None, usual=[RUNNER], named=[GRADER]) == [{"run": "new"}]
+    assert found(named=[GRADER]) == [{"run": "new"}]
     assert found(json=None, named=[{"run": "deploy"}]) == [{"run": "old"}]
     with pytest.raises(AssignmentError, match="has no test"):
         found(usual=[{"run": "make"}])
     with pytest.raises(AssignmentError, match="No workflow"):
         found(named=[{"run": "make"}])
+
+
+def test_nothing_that_a_workflow_grades_with_is_left_out_unsaid() -> None:
+    unknown = {"uses": "x/autograding-jest-grader@v1"}
+    json_file, usual, named = FILES[0], FILES[1], ".github/workflows/grade.yml"
+    old = json.dumps({"tests": [{"name": "old", "run": "old"}]}).encode()
+    bad, good = (workflow(a={"steps": [step]}) for step in (unknown, GRADER))
+    unreadable = b"jobs: {"
+    mixed = workflow(a={"steps": [GRADER]}, b={"steps": [RUNNER]})
+    for files, why in (
+        ({usual: bad, json_file: old}, "autograding-jest-grader, which is not known"),
+        ({named: bad}, "autograding-jest-grader"),
+        ({usual: good, named: bad}, "autograding-jest-grader"),
+        ({usual: unreadable, json_file: old}, r"classroom\.yml, line 1"),
+        ({usual: mixed}, "Keep one of the two"),
+        ({usual: mixed, json_file: old}, "Keep one of the two"),
+    ):
+        with pytest.raises(AssignmentError, match=why):
+            document(tuple(files), files.__getitem__)
+    # A file that another tool reads.
+    files = {named: unreadable, json_file: old}
+    assert document(tuple(files), files.__getitem__)["classroom"]["tests"][0]["run"] == "old"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from ..cases.files import clear, put  # noqa: TID252 - where it runs, no other p
 from .runner import Process, Runner, ended
 
 Test = dict[str, Any]
+TEXTS = ("name", "setup", "run", "input", "output")
+"""Keys of a test that may have expressions of a workflow."""
 MAX_SHOWN = 4_000
 """Characters of an output that are shown."""
 
@@ -73,8 +75,11 @@ def run_test(test: Test, runner: Runner) -> list[Test]:
     """Run one test; return its results, for pytest one for each case."""
     started = time.monotonic()
     seconds = test["timeout"] * 60
+    if test["new_job"]:
+        runner.new_job()
     runner.steps(test["before"])
-    if runner.broken:
+    test = {**test, **{key: runner.expand(test[key]) for key in TEXTS}}
+    if runner.broken and not test["always"]:
         return [result(test, runner.broken, "", started)]
     # A server that the setup starts is there for the test.
     left: list[Process] = []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from typing import IO, Any
 
 from . import stand_ins
@@ -17,6 +19,8 @@ Step = dict[str, Any]
 Process = subprocess.Popen[bytes]
 STEP_S = 600.0
 """Upper bound of a step of the workflow."""
+_EXPRESSION = re.compile(r"\$\{\{ (?:github\.workspace|env\.([\w-]+)) \}\}")
+"""Expressions of a workflow of which only the run knows the values."""
 MAX_OUTPUT_BYTES = 1 << 20
 """Bytes of an output that are read."""
 
@@ -44,8 +48,9 @@ class Runner:
         self._scratch = scratch
         self._step_environment: dict[str, str] = {}
         self._left: list[Process] = []
+        self._path = path
         self.broken = ""
-        """What a step said that failed; nothing runs after it."""
+        """What a step said that failed; nothing runs after it, unless it always does."""
 
     def __enter__(self) -> Runner:
         return self
@@ -64,13 +69,34 @@ class Runner:
         """Run a command as `command` does."""
         return command(["/bin/sh", "-c", text], stdin, seconds, self.environment, left)
 
+    def new_job(self) -> None:
+        """Begin another job, which has nothing of those before it but the files."""
+        self.end(self._left)
+        self._left.clear()
+        self._step_environment.clear()
+        self.environment["PATH"] = self._path
+        self.broken = ""
+
+    def expand(self, text: str) -> str:
+        """Return a text with the workspace, and the variables that steps have set."""
+
+        def value(found: re.Match[str]) -> str:
+            if found[1] is None:
+                return self.environment["GITHUB_WORKSPACE"]
+            return self._step_environment.get(found[1], "")
+
+        return _EXPRESSION.sub(value, text)
+
     def steps(self, steps: list[Step]) -> None:
         """Run steps of a workflow, up to the first that fails; what they leave running stays."""
         for step in steps:
-            if not self.broken:
-                self._step(step)
+            if not self.broken or step["always"]:
+                problem = self._step(step)
+                if problem and not step["may_fail"]:
+                    self.broken = self.broken or f"the workflow's step {problem}"
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: Step) -> str:
+        """Run a step; return what failed of it."""
         names = ("GITHUB_ENV", "GITHUB_PATH", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
         files = {name: os.path.join(self._scratch, name) for name in names}
         for file in files.values():
@@ -78,25 +104,25 @@ class Runner:
                 pass
         script = os.path.join(self._scratch, "step")
         with open(script, "w", encoding="utf-8") as text:
-            text.write(step["run"] + "\n")
-        shell = [*shlex.split(step["shell"] or "bash -e"), script]
+            text.write(self.expand(step["run"]) + "\n")
+        shell = [*shlex.split(self.expand(step["shell"]) or "bash -e"), script]
         if shutil.which(shell[0], path=self.environment["PATH"]) is None:
             shell = ["/bin/sh", "-e", script]
-        environment = {**self.environment, **self._step_environment, **files, **step["env"]}
-        directory = step["directory"]
+        own = {name: self.expand(value) for name, value in step["env"].items()}
+        environment = {**self.environment, **self._step_environment, **files, **own}
+        directory = self.expand(step["directory"])
         if not os.path.isdir(directory):
-            self.broken = f"the workflow's step runs in {directory}, which is not there"
-            return
+            return f"runs in {directory}, which is not there"
+        first = step["run"].strip().partition("\n")[0]
         code, printed, errors = command(shell, "", STEP_S, environment, self._left, directory)
-        if code != 0 and not step["may_fail"]:
-            first = step["run"].strip().partition("\n")[0]
-            self.broken = f"the workflow's step {first!r} {ended(code, STEP_S)}\n{printed}{errors}"
-        for line in lines_of(files["GITHUB_PATH"]):
-            self.environment["PATH"] = line + os.pathsep + self.environment["PATH"]
-        for line in lines_of(files["GITHUB_ENV"]):
-            name, _, value = line.partition("=")
-            if name.isidentifier():
-                self._step_environment[name] = value
+        for line in text_of_file(files["GITHUB_PATH"]).split("\n"):
+            if line.strip():
+                self.environment["PATH"] = line + os.pathsep + self.environment["PATH"]
+        try:
+            self._step_environment.update(variables(text_of_file(files["GITHUB_ENV"])))
+        except ValueError as error:
+            return f"{first!r} wrote to GITHUB_ENV what cannot be read: {error}"
+        return "" if code == 0 else f"{first!r} {ended(code, STEP_S)}\n{printed}{errors}"
 
     def note(self) -> str:
         """Say which commands could not install packages since the last time."""
@@ -106,13 +132,45 @@ class Runner:
         )
 
 
-def lines_of(file: str) -> list[str]:
-    """Return the lines of a file that are not empty; none when it is gone."""
+def text_of_file(file: str) -> str:
+    """Return the text of a file; empty when it is gone."""
     try:
         with open(file, encoding="utf-8", errors="replace") as text:
-            return [line for line in text.read().replace("\0", "").splitlines() if line.strip()]
+            return text.read().replace("\0", "")
     except OSError:
-        return []
+        return ""
+
+
+def variables(text: str) -> dict[str, str]:
+    """Return what a step wrote to `GITHUB_ENV`: lines `NAME=value`, and values of several lines.
+
+    The latter stand between `NAME<<DELIMITER` and a line that is the delimiter. Raises
+    `ValueError`. Source: "Workflow commands for GitHub Actions", "Setting an environment
+    variable".
+    """
+    found = {}
+    lines = iter(text.split("\n"))
+    for line in lines:
+        if not line.strip():
+            continue
+        # Whichever comes first: the value may have the other.
+        match = re.match(r"(.+?)(<<|=)(.*)", line)
+        if match is None:
+            raise ValueError(f"{line!r} is not NAME=value")
+        name, sign, value = match.groups()
+        if sign == "<<":
+            value = "\n".join(until(value, lines))
+        found[name] = value
+    return found
+
+
+def until(delimiter: str, lines: Iterator[str]) -> Iterator[str]:
+    """Yield the lines before a delimiter; raises `ValueError` when it does not come."""
+    for line in lines:
+        if line == delimiter:
+            return
+        yield line
+    raise ValueError(f"the line {delimiter!r} is missing")
 
 
 def command(

@@ -23,39 +23,39 @@ exec "$@"
 """
 _INSTALLER = """\
 # Set by python -m pip.
-real=${JOB_ENGINE_PYTHON:+$JOB_ENGINE_PYTHON -m pip}
-[ -n "$real" ] || real=$(PATH=$original command -v "$name") || case $name in
-pip*) real="$(PATH=$original command -v python3) -m pip" ;;
+_je_real=${JOB_ENGINE_PYTHON:+$JOB_ENGINE_PYTHON -m pip}
+[ -n "$_je_real" ] || _je_real=$(PATH=$_je_original command -v "$_je_name") || case $_je_name in
+pip*) _je_real="$(PATH=$_je_original command -v python3) -m pip" ;;
 esac
-installs=
-for word; do
-    case $word in
+_je_installs=
+for _je_word; do
+    case $_je_word in
     run | run-script | exec | test | t | start) break ;;
-    install | i | ci | add | update | upgrade | sync) installs=1 && break ;;
+    install | i | ci | add | update | upgrade | sync) _je_installs=1 && break ;;
     esac
 done
 # Two that install when nothing else is said.
-case "$name $#" in "yarn 0" | "bundle 0") installs=1 ;; esac
-if [ -z "$installs" ]; then
-    [ -n "$real" ] || { echo "$name: command not found" >&2; exit 127; }
+case "$_je_name $#" in "yarn 0" | "bundle 0") _je_installs=1 ;; esac
+if [ -z "$_je_installs" ]; then
+    [ -n "$_je_real" ] || { echo "$_je_name: command not found" >&2; exit 127; }
     # shellcheck disable=SC2086 # it may be several words
-    exec $real "$@"
+    exec $_je_real "$@"
 fi
 # It would remove what is there before it finds that it cannot fetch it.
-[ "$name $1" != "npm ci" ] || [ ! -d node_modules ] || exit 0
-limit="timeout 60"
-command -v timeout >/dev/null || limit=
+[ "$_je_name $1" != "npm ci" ] || [ ! -d node_modules ] || exit 0
+_je_limit="timeout 60"
+command -v timeout >/dev/null || _je_limit=
 # shellcheck disable=SC2086
-if [ -n "$real" ] && $limit $real "$@"; then exit 0; fi
-echo "$name $*" >>"$failed"
+if [ -n "$_je_real" ] && $_je_limit $_je_real "$@"; then exit 0; fi
+echo "$_je_name $*" >>"$_je_failed"
 """
 _PYTHON = """\
-real=$(PATH=$original command -v "$name" || PATH=$original command -v python3)
+_je_real=$(PATH=$_je_original command -v "$_je_name" || PATH=$_je_original command -v python3)
 if [ "$1 $2" = "-m pip" ]; then
     shift 2
-    JOB_ENGINE_PYTHON=$real exec pip "$@"
+    JOB_ENGINE_PYTHON=$_je_real exec pip "$@"
 fi
-exec "$real" "$@"
+exec "$_je_real" "$@"
 """
 _PYTEST = """\
 exec python3 -m pytest "$@"
@@ -95,7 +95,10 @@ def failures(failed: str) -> list[str]:
 
 
 def _put(directory: str, name: str, script: str, **variables: str) -> None:
-    lines = [f"{key}={shlex.quote(value)}" for key, value in {"name": name, **variables}.items()]
+    # What is the environment's keeps its value for the command that the script ends in.
+    lines = [
+        f"_je_{key}={shlex.quote(value)}" for key, value in {"name": name, **variables}.items()
+    ]
     with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
         file.write("\n".join(["#!/bin/sh", *lines, script]))
     os.chmod(file.name, 0o755)
