@@ -1,4 +1,9 @@
-"""The asker: asks the API about claims, in the claimer's thread or while it does other things."""
+"""The asker: asks the API about claims.
+
+A batch that is followed by another is asked about in a thread of its own, so that the claimer
+hands the batch before to the workers meanwhile. A single job takes the shorter way, in the
+claimer's thread.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +66,7 @@ class Asker:
             claims, answer = self._inbox.get()
             try:
                 answer.set_result(self._send(claims))
-            except BaseException as error:  # noqa: BLE001 - for who waits
+            except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
                 answer.set_exception(error)
 
     def _note(self, claims: list[QueueClaim]) -> None:
