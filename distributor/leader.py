@@ -154,10 +154,12 @@ class ActionLeader(Duty):
         reply = self._api.feed(self._action, window, self._fleet.newest_version(self._action))
         for start in range(0, len(reply.jobs), BATCH):
             if not leadership.holds():
-                return None
+                break
             self._unrecorded += self._push(leadership, reply.jobs[start : start + BATCH])
         # In one request: each waits for the store's writer, which claims and reports keep busy.
         self._record(leadership)
+        if not leadership.holds():
+            return None
         if self._in_queue is not None:
             self._meter.add(max(0, self._in_queue - reply.waiting), now)
         self._in_queue = reply.waiting + len(reply.jobs)

@@ -13,12 +13,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from job_engine.client import Api
+from job_engine.errors import ApiUnavailableError
 from job_engine.model import SUPPORTED_VERSION
 from job_engine.model.protocol.claims import ClaimItem, ClaimReply, ClaimRequest
-from job_engine.queue import QueueClaim
+from job_engine.queue import QueueClaim, Registration
 
 Answered = Callable[[], list[ClaimReply]]
-"""Waits for the replies about claims, one each. Raises `ApiError`, `ApiUnavailableError`."""
+"""Waits for the replies about claims, one each.
+
+Raises `ApiError`, `ApiUnavailableError`, or `concurrent.futures.CancelledError` where the API
+was not asked.
+"""
 
 
 class Asker:
@@ -28,12 +33,20 @@ class Asker:
         api: the API.
         name: this executor's.
         actions: the names of the actions that it can run.
+        may_ask: whether to ask about claims of a registration that waited for their turn.
     """
 
-    def __init__(self, api: Api, name: str, actions: Sequence[str]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        name: str,
+        actions: Sequence[str],
+        may_ask: Callable[[Registration], bool],
+    ) -> None:
         self._api = api
         self._name = name
         self._actions = list(actions)
+        self._may_ask = may_ask
         self._lock = threading.Lock()
         self._unanswered: dict[int, QueueClaim] = {}
         self._inbox: queue.SimpleQueue[tuple[list[QueueClaim], Future[list[ClaimReply]]]]
@@ -64,14 +77,33 @@ class Asker:
     def _loop(self) -> None:
         while True:
             claims, answer = self._inbox.get()
+            if not self._may_ask(claims[0].registration):
+                self._withdraw(claims, answer)
+                continue
             try:
                 answer.set_result(self._send(claims))
             except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
+                if isinstance(error, ApiUnavailableError):
+                    # It was tried for as long as claims may be held without an answer.
+                    self._withdraw_queued()
                 answer.set_exception(error)
+
+    def _withdraw_queued(self) -> None:
+        while not self._inbox.empty():
+            self._withdraw(*self._inbox.get())
+
+    def _withdraw(self, claims: list[QueueClaim], answer: Future[list[ClaimReply]]) -> None:
+        self._forget(claims)
+        answer.cancel()
 
     def _note(self, claims: list[QueueClaim]) -> None:
         with self._lock:
             self._unanswered.update((id(claim), claim) for claim in claims)
+
+    def _forget(self, claims: list[QueueClaim]) -> None:
+        with self._lock:
+            for claim in claims:
+                self._unanswered.pop(id(claim), None)
 
     def _send(self, claims: list[QueueClaim]) -> list[ClaimReply]:
         request = ClaimRequest(
@@ -83,6 +115,4 @@ class Asker:
         try:
             return self._api.claim(request)
         finally:
-            with self._lock:
-                for claim in claims:
-                    self._unanswered.pop(id(claim), None)
+            self._forget(claims)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import Final, Protocol
 
@@ -89,7 +90,7 @@ class Claimer:
         self._more = False
         """Whether the last claim got as many entries as it asked for: there may be more."""
         self._outdated = threading.Event()
-        self._asker = Asker(api, name, self._actions)
+        self._asker = Asker(api, name, self._actions, self._may_ask)
         self._known_to_api = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="claimer", daemon=True)
@@ -202,7 +203,7 @@ class Claimer:
         ZooKeeper makes the next claims while the API is asked about these, and the API is
         asked about the next ones while these are handed to the workers.
         """
-        room = self._room_beyond(claims)
+        room = self._room_beyond(registration, claims)
         # A single job would only wait for one more thread.
         answer = self._asker.ask_soon(claims) if room else partial(self._asker.ask, claims)
         while claims:
@@ -216,13 +217,20 @@ class Claimer:
                 # Whatever becomes of the next ones: about these the API was asked.
                 self._hand_over(claims, self._replies(claims, answer))
             claims, answer = following, following_answer
-            room = self._room_beyond(claims)
+            room = self._room_beyond(registration, claims)
 
-    def _room_beyond(self, claims: Sequence[QueueClaim]) -> int:
+    def _room_beyond(self, registration: Registration, claims: Sequence[QueueClaim]) -> int:
         """Return how many more to claim before these are settled; usually 0."""
-        if not self._more or self._stopping.is_set() or self._outdated.is_set():
+        # An answer may have told that the registration is void, or that no claim is welcome.
+        valid = self._known_to_api and self._registration is registration
+        if not self._more or not valid or not self._may_ask(registration):
             return 0
-        return 0 if self._breaker.open else self._prefetch.room_beyond(len(claims))
+        return self._prefetch.room_beyond(len(claims))
+
+    def _may_ask(self, registration: Registration) -> bool:
+        """Return whether claims of this registration are worth asking about; for any thread."""
+        over = self._stopping.is_set() or self._outdated.is_set() or self._breaker.open
+        return not over and self._session.holds(registration.session_id)
 
     def _ready(self) -> bool:
         """Return whether the API answers and has this executor's actions."""
@@ -267,6 +275,8 @@ class Claimer:
         """Wait for what the API says; where it says nothing, settle the claims without it."""
         try:
             return answer()
+        except CancelledError:
+            self._reporter.let_go(claims, Disposal.RELEASE)
         except ApiUnavailableError as error:
             self._breaker.trip(error)
             self._reporter.let_go(claims, Disposal.RELEASE)

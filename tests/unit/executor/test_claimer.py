@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+import requests
 
 from executor.board import Board
 from executor.breaker import Breaker
@@ -15,7 +17,7 @@ from executor.outcome import Disposal
 from executor.prefetch import PROVEN
 from executor.reporter import Reporter
 from executor.skips import BrokenHere
-from job_engine.client import Api
+from job_engine.client import Api, RefusedError
 from job_engine.errors import ApiUnavailableError, QueueError
 from job_engine.model import Answer
 from job_engine.model.protocol.claims import ClaimReply, ClaimRequest
@@ -24,21 +26,28 @@ from tests.support.engine import eventually
 from tests.unit.executor.support import claim_of, swift
 
 THREADS = 4
-REGISTRATION = Registration(1, "/executors/x-1", 1)
+ONE = Registration(1, "/executors/x-1", 1)
+SHORT_BY_NOW = PROVEN * THREADS
+"""Jobs after which the executor claims ahead, since all of them were short."""
 
 
 class Entries(ClaimQueue):
-    """A queue of numbered entries; `fail_at` is the claim that gets no answer."""
+    """A queue of numbered entries, in which released ones are at the head again.
+
+    `fail_at` is the claim, counted from 1, that gets no answer.
+    """
 
     def __init__(self, count: int) -> None:
         self.left = list(range(count))
         self.fail_at: int | None = None
         self.claims = 0
+        self.registered = 0
         self.recovered: list[list[str]] = []
         self._woken = threading.Event()
 
     def register(self, about: Mapping[str, object]) -> Registration:
-        return REGISTRATION
+        self.registered += 1
+        return Registration(1, "/executors/x-1", self.registered)
 
     def describe(self, registration: Registration, about: Mapping[str, object]) -> None:
         pass
@@ -49,14 +58,15 @@ class Entries(ClaimQueue):
         self.claims += 1
         if self.claims == self.fail_at:
             raise QueueError("no answer")
-        taken, self.left = self.left[:limit], self.left[limit:]
-        return [claim_of(number) for number in taken]
+        free = [number for number in sorted(self.left) if not skip(claim_of(number).entry)]
+        self.left = [number for number in self.left if number not in free[:limit]]
+        return [replace(claim_of(n), registration=registration) for n in free[:limit]]
 
     def consume(self, claims: Sequence[QueueClaim]) -> None:
         pass
 
     def release(self, claims: Sequence[QueueClaim]) -> None:
-        pass
+        self.left += [int(claim.job_id.removeprefix("job/")) for claim in claims]
 
     def recover(self, registration: Registration, held: Sequence[QueueClaim]) -> None:
         self.recovered.append([claim.job_id for claim in held])
@@ -73,52 +83,72 @@ class Entries(ClaimQueue):
 
 
 class SmallApi:
-    """Answers `run` to every claim, as soon as it may; notes what it was asked."""
+    """Answers `run` to every claim, or what `word` says; notes what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-        self.down_from = 1_000
+        self.published = 0
+        self.word: Callable[[], Answer] = lambda: Answer.RUN
+        self.silent_from = 1_000
         """The request, counted from 1, from which on it does not answer."""
+        self.refuses_from = 1_000
+        """The request from which on it refuses this executor."""
+        self.held_up_at = 1_000
+        """The request that it answers only once it `may_answer`."""
+        self.may_answer = threading.Event()
 
     @property
     def down(self) -> bool:
         """Whether it does not answer any more."""
-        return len(self.asked) >= self.down_from
+        return len(self.asked) >= self.silent_from
 
     def publish_actions(self, actions: Sequence[object]) -> None:
         """See `Api`."""
+        self.published += 1
 
     def claim(self, request: ClaimRequest) -> list[ClaimReply]:
         """See `Api`."""
-        self.asked.append([item.job for item in request.claims])
-        self.may_answer.wait()
+        asked = [item.job for item in request.claims]
+        self.asked.append(asked)
+        if len(self.asked) == self.held_up_at:
+            self.may_answer.wait()
         if self.down:
             raise ApiUnavailableError("no answer")
+        if len(self.asked) >= self.refuses_from:
+            answer = requests.Response()
+            answer.status_code = 403
+            raise RefusedError("The API refused (403): no credentials", answer)
         document = {"action": swift.name}
-        return [ClaimReply(job=j, answer=Answer.RUN, document=document) for j in self.asked[-1]]
+        return [ClaimReply(job=job, answer=self.word(), document=document) for job in asked]
 
 
-class AliveSession:
-    """A session that lasts."""
+class OneSession:
+    """A session that lasts until it is `lost`."""
+
+    lost = False
 
     def wait_alive(self, timeout_s: float) -> bool:
         """See `ZooKeeperSession`."""
         return True
 
+    def holds(self, session_id: int) -> bool:
+        """See `ZooKeeperSession`."""
+        return not self.lost
+
 
 class LettingGo:
-    """Notes the claims that are let go without a run, and takes them off the board."""
+    """Notes the claims that are let go without a run, releases them, takes them off the board."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, queue: Entries) -> None:
         self.broken_here = BrokenHere()
         self.released: list[str] = []
         self._board = board
+        self._queue = queue
 
     def let_go(self, claims: Sequence[QueueClaim], disposal: Disposal) -> None:
         """See `Reporter`."""
         self.released += [claim.job_id for claim in claims]
+        self._queue.release(claims)
         self._board.let_go(claims)
 
 
@@ -129,14 +159,15 @@ class Parts:
         self.queue = Entries(entries)
         self.api = SmallApi()
         self.board = Board(THREADS)
-        self.reporter = LettingGo(self.board)
+        self.reporter = LettingGo(self.board, self.queue)
+        self.session = OneSession()
         self.breaker = Breaker(lambda: not self.api.down)
         self.dispatched: list[str] = []
-        self.held_up_at: int | None = None
+        self.held_up_after: int | None = None
         """Jobs after which no more is handed over until `may_dispatch`."""
         self.may_dispatch = threading.Event()
         self.claimer = Claimer(
-            session=cast(ZooKeeperSession, AliveSession()),
+            session=cast(ZooKeeperSession, self.session),
             queue=self.queue,
             api=cast(Api, self.api),
             board=self.board,
@@ -149,8 +180,14 @@ class Parts:
             on_registered=lambda _registration: None,
         )
 
+    def queued(self) -> set[str]:
+        """The jobs whose batch waits for its turn while the API holds up a request."""
+        if len(self.api.asked) < self.api.held_up_at:
+            return set()
+        return {c.job_id for c in self.claimer._asker.unanswered()} - set(self.api.asked[-1])
+
     def _dispatch(self, claim: QueueClaim, reply: ClaimReply, *, give_back: bool) -> None:
-        if len(self.dispatched) == self.held_up_at:
+        if len(self.dispatched) == self.held_up_after:
             self.may_dispatch.wait()
         self.dispatched.append(claim.job_id)
         self.board.let_go([claim])
@@ -177,10 +214,10 @@ def test_all_jobs_are_handed_over_once_and_in_order(parts: Parts) -> None:
 
 
 def test_the_api_is_asked_about_the_next_jobs_while_these_are_handed_over(parts: Parts) -> None:
-    parts.held_up_at = PROVEN * THREADS
+    parts.held_up_after = SHORT_BY_NOW
     parts.claimer.start()
     eventually(lambda: len(parts.api.asked) == PROVEN + 2)
-    assert len(parts.dispatched) == parts.held_up_at
+    assert len(parts.dispatched) == SHORT_BY_NOW
 
 
 def test_jobs_asked_about_run_though_the_next_claim_gets_no_answer(parts: Parts) -> None:
@@ -192,19 +229,64 @@ def test_jobs_asked_about_run_though_the_next_claim_gets_no_answer(parts: Parts)
     assert parts.queue.recovered == [[], []]
 
 
-def test_where_the_api_stops_answering_all_claims_under_way_are_released(parts: Parts) -> None:
-    parts.api.down_from = PROVEN + 1
+def test_where_the_api_stops_answering_no_queued_request_tries_again(parts: Parts) -> None:
+    parts.api.silent_from = parts.api.held_up_at = PROVEN + 1
     parts.claimer.start()
-    eventually(lambda: parts.breaker.open and not parts.board.held(REGISTRATION))
-    assert parts.dispatched == jobs(*range(PROVEN * THREADS))
-    claimed = jobs(*range(100 - len(parts.queue.left)))
-    assert [*parts.dispatched, *parts.reporter.released] == claimed
+    eventually(lambda: bool(parts.queued()))
+    parts.api.may_answer.set()
+    eventually(lambda: parts.breaker.open and not parts.board.held(ONE))
+    assert parts.dispatched == jobs(*range(SHORT_BY_NOW))
+    assert len(parts.api.asked) == PROVEN + 1
+    assert sorted(parts.queue.left) == list(range(SHORT_BY_NOW, 100))
+
+
+def test_where_the_api_refuses_this_executor_nothing_is_claimed_before_it_publishes_again(
+    parts: Parts,
+) -> None:
+    parts.api.refuses_from = PROVEN + 1
+    parts.claimer.start()
+    eventually(lambda: parts.api.published > 3)
+    # One batch, and the one that was claimed while the first was asked about.
+    assert parts.queue.claims <= PROVEN + 2 * parts.api.published
+
+
+def test_after_a_stale_answer_nothing_is_claimed_under_the_same_registration(
+    parts: Parts,
+) -> None:
+    parts.api.word = lambda: (
+        Answer.STALE
+        if len(parts.api.asked) > PROVEN and parts.queue.registered == 1
+        else Answer.RUN
+    )
+    parts.claimer.start()
+    eventually(lambda: parts.queue.registered == 2)
+    assert len(parts.reporter.released) < 100 - SHORT_BY_NOW
+    eventually(lambda: len(parts.dispatched) == 100)
+
+
+@pytest.mark.parametrize("over", ["stopped", "lost"])
+def test_a_batch_whose_turn_comes_too_late_is_released_unasked(parts: Parts, over: str) -> None:
+    parts.api.held_up_at = PROVEN + 1
+    parts.claimer.start()
+    eventually(lambda: bool(parts.queued()))
+    queued = parts.queued()
+    if over == "stopped":
+        parts.claimer.stop(0.1)
+        assert not parts.board.held(ONE)
+    else:
+        parts.session.lost = True
+    parts.api.may_answer.set()
+    eventually(lambda: queued <= set(parts.reporter.released))
+    asked = {job for batch in parts.api.asked[: PROVEN + 1] for job in batch}
+    assert queued.isdisjoint(asked)
+    if over == "stopped":
+        assert len(parts.api.asked) == PROVEN + 1
 
 
 def test_claims_without_an_answer_are_let_go_when_it_stops(parts: Parts) -> None:
-    parts.api.may_answer.clear()
+    parts.api.held_up_at = 1
     parts.claimer.start()
     eventually(lambda: bool(parts.api.asked))
-    assert parts.board.held(REGISTRATION)
+    assert parts.board.held(ONE)
     parts.claimer.stop(0.1)
-    assert not parts.board.held(REGISTRATION)
+    assert not parts.board.held(ONE)
