@@ -25,7 +25,8 @@ class JobFacts:
 
     executor: str
     attempts: int = 1
-    """Number of this attempt, from 1; earlier ones ended with a platform fault."""
+    """Number of this attempt, from 1; earlier ones ended with a platform fault, or met a host that
+    was away."""
     interruptions: int = 0
     """Runs that ended without a report."""
     created: datetime = field(default_factory=lambda: datetime.now(UTC))

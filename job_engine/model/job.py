@@ -88,7 +88,7 @@ class Job:
     resumed: bool = False
     """Whether the newest claim was answered `resume`."""
     attempts: int = 0
-    """Platform faults that were reported."""
+    """Runs that ended with a platform fault, or met a repository's host that was away."""
     interruptions: int = 0
     """Claims that ended without a report."""
     payload: str | None = None

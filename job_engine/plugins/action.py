@@ -23,10 +23,11 @@ class NoPayload(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often and how soon a job is run again after a platform fault."""
+    """How often and how soon a job is run again after a run without a result: a platform fault, or
+    a repository's host that is away."""
 
     max_attempts: int = 3
-    """Platform faults after which the job FAILS."""
+    """Such runs after which the job FAILS."""
     backoff_s: float = 5.0
     """Seconds to wait after the first fault; doubled after each further one."""
     max_backoff_s: float = 300.0
