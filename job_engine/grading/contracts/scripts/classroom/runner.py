@@ -154,7 +154,7 @@ def variables(text: str) -> dict[str, str]:
         if not line.strip():
             continue
         # Whichever comes first: the value may have the other.
-        match = re.match(r"(.+?)(<<|=)(.*)", line)
+        match = re.match(r"([^=]+?)(<<|=)(.*)", line)
         if match is None:
             raise ValueError(f"{line!r} is not NAME=value")
         name, sign, value = match.groups()
