@@ -56,6 +56,8 @@ class ClassroomTest(StrictModel):
     name: Text
     before: list[Step] = []
     """Run once, in turn; where one fails, neither this test nor any after it in its job runs."""
+    env: dict[EnvName, Text] = {}
+    """Variables of all steps from here on; in texts of tests they stand as `${{ env.NAME }}`."""
     new_job: bool = False
     """It is the first of another job of the workflow: what failed before it does not count."""
     always: bool = False
@@ -96,7 +98,7 @@ class Classroom(StrictModel):
 def from_json(data: bytes, common: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the tests of `autograding.json`.
 
-    What the workflow says of them is in `common`: `before`, of the first, and `always`.
+    What the workflow says of them is in `common`: `env` and `before`, of the first, and `always`.
     Raises `AssignmentError`.
     """
     try:

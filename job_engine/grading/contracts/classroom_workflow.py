@@ -35,6 +35,7 @@ _SHELLS: Final = {
     "python": "python3",
 }
 """Commands for the shells that a workflow names; others are commands themselves."""
+_NUMBERS: Final = {"timeout", "points"}
 _MINUTES: Final = 10
 """Time-out of a step of a workflow that sets none."""
 _NEVER: Final = {"false", "failure()", "cancelled()"}
@@ -51,9 +52,9 @@ _HOLDS: Final = re.compile(
 def tests_of(workflow: Any) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Return the tests of a workflow, and what holds of those of `autograding.json`.
 
-    The latter is None where the workflow does not run them; else `before`, of the first one,
-    and `always`, of each. Raises `AssignmentError` for a grader or a condition that is not
-    known, and for a workflow that runs both kinds.
+    The latter is None where the workflow does not run them; else `env` and `before`, of the
+    first one, and `always`, of each. Raises `AssignmentError` for a grader or a condition that
+    is not known, and for a workflow that runs both kinds.
     """
     workflow = workflow if isinstance(workflow, Mapping) else {}
     tests: list[dict[str, Any]] = []
@@ -98,18 +99,19 @@ def _graded(job: Any, workflow: Mapping[str, Any]) -> Iterator[tuple[str, dict[s
     last = max((index for index, (action, _) in enumerate(steps) if action), default=-1)
     if last >= 0:
         _always(job)
+    shared = _environment(workflow, job)
+    first = {"env": shared} if shared else {}
     before: list[dict[str, Any]] = []
     for action, step in steps[: last + 1]:
         if not action and not isinstance(step.get("run"), str):
             continue
         always = {"always": True} if _always(step) else {}
-        env = _environment((workflow, job, step))
         if not action:
-            before.append({**_command(step, job, workflow, env), **always})
+            before.append({**_command(step, job, workflow), **always})
             continue
-        test = _test(step, _GRADERS[action], env) if action in _GRADERS else {}
-        yield action, {**test, **({"before": before} if before else {}), **always}
-        before = []
+        test = _test(step, _GRADERS[action], shared) if action in _GRADERS else {}
+        yield action, {**test, **first, **({"before": before} if before else {}), **always}
+        first, before = {}, []
 
 
 def _grader(step: Mapping[str, Any]) -> str:
@@ -151,8 +153,8 @@ def _always(scope: Mapping[str, Any]) -> bool:
     return False
 
 
-def _environment(scopes: tuple[Mapping[str, Any], ...]) -> dict[str, str]:
-    """Return the variables of a step; what is said of it counts before what is said of all."""
+def _environment(*scopes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables of scopes, of which the later ones count before the earlier ones."""
     env: dict[str, str] = {}
     for scope in scopes:
         env |= {str(k): _substituted(text(v), env) for k, v in _inner(scope, "env").items()}
@@ -160,12 +162,10 @@ def _environment(scopes: tuple[Mapping[str, Any], ...]) -> dict[str, str]:
 
 
 def _command(
-    step: Mapping[str, Any],
-    job: Mapping[str, Any],
-    workflow: Mapping[str, Any],
-    env: Mapping[str, str],
+    step: Mapping[str, Any], job: Mapping[str, Any], workflow: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return a step that is a command."""
+    env = _environment(step)
     defaults = [_inner(_inner(scope, "defaults"), "run") for scope in (workflow, job)]
     merged = {**defaults[0], **defaults[1], **step}
     command: dict[str, Any] = {"run": _substituted(step["run"], env)}
@@ -195,8 +195,8 @@ def _directory(name: str) -> str:
 def _substituted(value: Any, env: Mapping[str, str]) -> Any:
     """Return a text with the values of its expressions.
 
-    The workspace, and variables that only a step may set, stay for the harness in the form
-    that it knows; expressions of any other kind are left out.
+    The workspace, and variables that are not in `env`, stay for the harness in the form that
+    it knows, for steps may set these; expressions of any other kind are left out.
     """
 
     def replaced(found: re.Match[str]) -> str:
@@ -212,10 +212,13 @@ def _substituted(value: Any, env: Mapping[str, str]) -> Any:
     return _EXPRESSION.sub(replaced, value) if isinstance(value, str) else value
 
 
-def _test(step: Mapping[str, Any], kind: str, env: Mapping[str, str]) -> dict[str, Any]:
+def _test(step: Mapping[str, Any], kind: str, shared: Mapping[str, str]) -> dict[str, Any]:
+    """Return the test of a grader; `shared` are the variables of all steps of its job."""
     inputs = _inner(step, "with")
+    env = _environment(step)
     test = {
-        key: _substituted(inputs[name], env)
+        # Numbers must be known before it runs.
+        key: _substituted(inputs[name], {**shared, **env} if key in _NUMBERS else env)
         for name, key in _WITH.items()
         if inputs.get(name) is not None
     }

@@ -115,17 +115,16 @@ jobs:
     - {run: after}
 """
     [test] = workflow_tests(text)
-    env = {"A": "1", "B": "1"}
+    assert test["env"] == {"A": "1", "B": "1"}
     assert test["run"] == "ls ${{ github.workspace }}"
     assert test["before"] == [
         {
             "run": "cd ${{ github.workspace }}/x ",
-            "env": env,
             "directory": "app",
             "may_fail": True,
         },
-        {"run": "print(1)", "shell": "python3", "env": {**env, "C": "true"}, "directory": "."},
-        {"run": "cat", "shell": "bash -l", "env": env, "directory": "app"},
+        {"run": "print(1)", "shell": "python3", "env": {"C": "true"}, "directory": "."},
+        {"run": "cat", "shell": "bash -l", "directory": "app"},
     ]
 
 
@@ -179,9 +178,11 @@ def test_expressions_are_replaced_in_the_text(harness: Harness, tmp_path: Path) 
 env: {WANT: hello, D: '${{ github.workspace }}/app'}
 jobs:
   a:
-    env: {QUOTE: "it's"}
+    env: {QUOTE: "it's", COUNT: 0, POINTS: 3}
     steps:
-    - {run: mkdir app && echo LATE=late >>$GITHUB_ENV}
+    - {run: 'test $COUNT = 0 && mkdir app && printf "LATE=late\\nCOUNT=5\\n" >>$GITHUB_ENV'}
+    - {run: test $COUNT = 5}
+    - {run: "test $COUNT = ${{ env.COUNT }}", env: {COUNT: '6'}}
     - {run: pwd >where, working-directory: '${{ env.D }}'}
     - {run: "open('p', 'w').write('${{ github.workspace }}')", shell: python}
     - uses: x/autograding-io-grader@v1
@@ -191,17 +192,17 @@ jobs:
         command: echo "${{ env.WANT }} ${{env.QUOTE}} ${{ env['OWN'] }} '${{ env.LATE }}'"
         expected-output: "${{ env.WANT }} it's own '${{ env.LATE }}'"
         comparison-method: exact
-        max-score: 1
+        max-score: ${{ env.POINTS }}
     - uses: x/autograding-command-grader@v1
       with:
         test-name: where
-        command: cat app/where p; echo '${{ env.NONE }} ${{ env.D }}'
+        command: cat app/where p; echo '${{ env.NONE }} ${{ env.D }} ${{ env.COUNT }}'
 """
     found = harness(workflow_tests(text))
     assert found["io"]["output"] == "hello it's own 'late'"
-    assert found["io"]["score"] == 1
+    assert found["io"]["score"] == 3
     student = str(tmp_path / "student")
-    assert found["where"]["output"] == f"{student}/app\n{student} {student}/app"
+    assert found["where"]["output"] == f"{student}/app\n{student} {student}/app 5"
 
 
 def test_which_file_has_the_tests() -> None:

@@ -77,6 +77,7 @@ def run_test(test: Test, runner: Runner) -> list[Test]:
     seconds = test["timeout"] * 60
     if test["new_job"]:
         runner.new_job()
+    runner.define(test["env"])
     runner.steps(test["before"])
     test = {**test, **{key: runner.expand(test[key]) for key in TEXTS}}
     if runner.broken and not test["always"]:

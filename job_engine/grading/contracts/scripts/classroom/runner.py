@@ -46,7 +46,7 @@ class Runner:
             "npm_config_fetch_retries": "0",
         }
         self._scratch = scratch
-        self._step_environment: dict[str, str] = {}
+        self._job_environment: dict[str, str] = {}
         self._left: list[Process] = []
         self._path = path
         self.broken = ""
@@ -73,9 +73,13 @@ class Runner:
         """Begin another job, which has nothing of those before it but the files."""
         self.end(self._left)
         self._left.clear()
-        self._step_environment.clear()
+        self._job_environment.clear()
         self.environment["PATH"] = self._path
         self.broken = ""
+
+    def define(self, variables: dict[str, str]) -> None:
+        """Set variables of the steps that follow; steps may change them."""
+        self._job_environment.update({k: self.expand(value) for k, value in variables.items()})
 
     def expand(self, text: str) -> str:
         """Return a text with the workspace, and the variables that steps have set."""
@@ -83,7 +87,7 @@ class Runner:
         def value(found: re.Match[str]) -> str:
             if found[1] is None:
                 return self.environment["GITHUB_WORKSPACE"]
-            return self._step_environment.get(found[1], "")
+            return self._job_environment.get(found[1], "")
 
         return _EXPRESSION.sub(value, text)
 
@@ -109,7 +113,7 @@ class Runner:
         if shutil.which(shell[0], path=self.environment["PATH"]) is None:
             shell = ["/bin/sh", "-e", script]
         own = {name: self.expand(value) for name, value in step["env"].items()}
-        environment = {**self.environment, **self._step_environment, **files, **own}
+        environment = {**self.environment, **self._job_environment, **files, **own}
         directory = self.expand(step["directory"])
         if not os.path.isdir(directory):
             return f"runs in {directory}, which is not there"
@@ -119,7 +123,7 @@ class Runner:
             if line.strip():
                 self.environment["PATH"] = line + os.pathsep + self.environment["PATH"]
         try:
-            self._step_environment.update(variables(text_of_file(files["GITHUB_ENV"])))
+            self._job_environment.update(variables(text_of_file(files["GITHUB_ENV"])))
         except ValueError as error:
             return f"{first!r} wrote to GITHUB_ENV what cannot be read: {error}"
         return "" if code == 0 else f"{first!r} {ended(code, STEP_S)}\n{printed}{errors}"
