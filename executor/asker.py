@@ -76,17 +76,20 @@ class Asker:
 
     def _loop(self) -> None:
         while True:
-            claims, answer = self._inbox.get()
-            if not self._may_ask(claims[0].registration):
-                self._withdraw(claims, answer)
-                continue
-            try:
-                answer.set_result(self._send(claims))
-            except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
-                if isinstance(error, ApiUnavailableError):
-                    # It was tried for as long as claims may be held without an answer.
-                    self._withdraw_queued()
-                answer.set_exception(error)
+            self._turn()
+
+    def _turn(self) -> None:
+        claims, answer = self._inbox.get()
+        if not self._may_ask(claims[0].registration):
+            self._withdraw(claims, answer)
+            return
+        try:
+            answer.set_result(self._send(claims))
+        except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
+            if isinstance(error, ApiUnavailableError):
+                # It was tried for as long as claims may be held without an answer.
+                self._withdraw_queued()
+            answer.set_exception(error)
 
     def _withdraw_queued(self) -> None:
         while not self._inbox.empty():

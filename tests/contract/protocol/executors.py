@@ -15,11 +15,14 @@ from typing import Any, Final, cast
 from unittest import mock
 
 from executor import prefetch, service
+from executor.asker import Answered, Asker
 from executor.reporter import PROGRESS_S
 from executor.run import Run
 from job_engine.client import Api
 from job_engine.errors import ActionFailedError, Drained, PlatformFaultError
+from job_engine.model.protocol.claims import ClaimReply
 from job_engine.plugins import Action, Context, Result, action
+from job_engine.queue import QueueClaim
 from job_engine.settings import ExecutorSettings
 from tests.contract.protocol.api import StoreApi
 from tests.contract.protocol.book import Book
@@ -59,6 +62,9 @@ class ExecutorProcess:
             mock.patch.object(Api, "from_settings", return_value=cast(Api, self.api)),
         ):
             self.parts = service.Executor(settings, {name: self._action(name) for name in ACTIONS})
+        self._asks_at_once = False
+        asker = self.parts._claimer._asker
+        setattr(asker, "ask_soon", self._asked(asker))  # noqa: B010 - it is a method
         queue = self.parts._queue
         wait = queue.wait
         setattr(queue, "wait", lambda _timeout_s: wait(0))  # noqa: B010 - it is a method
@@ -76,17 +82,36 @@ class ExecutorProcess:
 
         return run
 
+    def _asked(self, asker: Asker) -> Callable[[list[QueueClaim]], Answered]:
+        """Give the asker its turns: every second time at once, else when its answer is awaited."""
+        ask_soon = asker.ask_soon
+
+        def turns() -> None:
+            while not asker._inbox.empty():
+                asker._turn()
+
+        def asked(claims: list[QueueClaim]) -> Answered:
+            answer = ask_soon(claims)
+            self._asks_at_once = not self._asks_at_once
+            if self._asks_at_once:
+                turns()
+
+            def awaited() -> list[ClaimReply]:
+                turns()
+                return answer()
+
+            return awaited
+
+        return asked
+
     # --- what its threads do --------------------------------------------------
 
     def claims_on(self) -> None:
-        """Two passes: what is claimed ahead in the first, the API is asked about in the next."""
+        """Two passes, so that jobs are known to be short in the second, and claimed ahead."""
         self.claims(2)
 
     def claims(self, passes: int = 1) -> None:
-        """A turn of the claimer, whatever comes of it.
-
-        What it claimed ahead in its last pass is given back: its loop ends as at a stop.
-        """
+        """A turn of the claimer, whatever comes of it. Its loop ends as at a stop."""
         claimer = self.parts._claimer
         with self._turn("claimer") as mine:
             if mine:
