@@ -66,12 +66,12 @@ class Watcher:
             with self._status():
                 for seen in follow_job(api, job, after, patience_s=PATIENCE_S):
                     self.show(seen)
+            return fetch(api, job)
         except ApiUnavailableError as error:
             raise ApiUnavailableError(
                 f"The engine stopped answering. {job} may well go on: "
                 f"`job-engine job show {job}` will tell."
             ) from error
-        return fetch(api, job)
 
     def show(self, seen: Seen) -> None:
         """Show one item of the stream."""

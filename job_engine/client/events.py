@@ -162,31 +162,35 @@ def follow_job(
     """Yield the items of a job's stream, from its start or `after` an offset, to its end.
 
     The last item is `end`. A broken connection is resumed, for up to `patience_s` seconds
-    without data from the API. Raises `RefusedError` for a caller who may not read the job, and
+    without an event from the API. Raises `RefusedError` for a caller who may not read the job, and
     `ApiUnavailableError` when the API stays away for longer, or the client is closed.
     """
-    last, heard_at = after, time.monotonic()
+    last = after
+    away_since: float | None = None
     while True:
+        reason = "it ended"
         try:
             with _opened(api, f"/api/{job}/stream", last, {}) as response:
-                if response.status_code < 500:
+                if response.status_code < 500 and response.status_code != requests.codes.too_many:
                     accepted(response)
                 response.raise_for_status()
                 if response.status_code == requests.codes.no_content:
                     return  # its end was seen before
                 for event_id, kind, data in named_events(response):
-                    heard_at = time.monotonic()
+                    away_since = None
                     last = event_id or last
                     if data:
                         yield Seen(kind, json.loads(data), event_id)
                     if kind == "end":
                         return
         except (requests.RequestException, OSError, AttributeError) as error:
-            log.info("stream.interrupted", job=job, error=reason_of(error))
-            if time.monotonic() - heard_at > patience_s:
-                raise ApiUnavailableError(
-                    f"The stream of {job} broke: {reason_of(error)}"
-                ) from error
+            reason = reason_of(error)
+            log.info("stream.interrupted", job=job, error=reason)
+        # From the first failure on: the caller may have paused for long between two items.
+        now = time.monotonic()
+        away_since = now if away_since is None else away_since
+        if now - away_since > patience_s:
+            raise ApiUnavailableError(f"The stream of {job} broke: {reason}")
         api.pause(RECONNECT_S)
 
 

@@ -238,6 +238,33 @@ def test_no_job_shows_its_staff_what_its_creator_did_not_upload(world: World) ->
     refused(archive_of(world, who, "job/none"), 404, "job/none not found")
 
 
+def test_the_submitted_archive_is_read_where_the_metadata_names_another_upload(
+    world: World,
+) -> None:
+    submitted, other = world.blob("submitter"), world.blob("submitter")
+    who = WHO["submitter"]
+    payload = {"submission": {"archive": {"blob": submitted}}, "metadata": {"blob": other}}
+    job = world.api.add_job(who, payload=json.dumps(payload))
+    content = world.api(who, "GET", f"{submitted}/content").content
+    assert archive_of(world, who, job).content == content
+    # Of other actions nothing says which of two is meant.
+    job = world.api.add_job(who, payload=json.dumps([{"blob": submitted}, {"blob": other}]))
+    refused(archive_of(world, who, job), 404, "no upload that you may read")
+
+
+def test_staff_reads_what_was_uploaded_while_acting_as_a_group(world: World) -> None:
+    acting = f"{WHO['submitter']} group/course".replace(
+        "user/submitter user/submitter", "user/submitter group/course", 1
+    )
+    headers = {"content-type": "application/octet-stream"}
+    reply = world.api(acting, "POST", "blob", content=uuid.uuid4().bytes, headers=headers)
+    blob = reply.json()["resource-id"]
+    acl = {"manage": ["user/teacher"], "view-data": ["user/teacher"]}
+    job = world.api.add_job(acting, payload=json.dumps({"blob": blob}), acl=acl)
+    for reader in (acting, WHO["teacher"], WHO["admin"]):
+        assert archive_of(world, reader, job).status_code == 200, reader
+
+
 def test_who_acts_as_all_students_shows_their_work_to_none_of_them(
     world: World, assignment: str
 ) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from itertools import islice
 
 import pytest
 
-from job_engine.client import Api, RefusedError, follow_events
+from job_engine.client import Api, RefusedError, follow_events, follow_job
 from job_engine.client.events import whole_events
 from job_engine.errors import ApiUnavailableError
 from job_engine.model import JobState
@@ -96,3 +97,34 @@ def test_closing_the_client_ends_it() -> None:
         api.close()
         with pytest.raises(ApiUnavailableError, match="closed"):
             next(follow_events(api))
+
+
+def item(kind: str, number: int) -> bytes:
+    """One item of a job's stream."""
+    return f"id: {number}\nevent: {kind}\ndata: {{}}\n\n".encode()
+
+
+def test_patience_with_a_job_begins_when_its_stream_breaks() -> None:
+    with Scripted(stream(item("log", 1)), Drop(), stream(item("end", 2))) as server:
+        kinds = []
+        for seen in follow_job(Api(server.url), "job/1", patience_s=1.0):
+            kinds.append(seen.kind)
+            time.sleep(1.2)  # as a terminal that was stopped
+        assert kinds == ["log", "end"]
+
+
+@pytest.mark.parametrize("away", [Drop(), Say(503), Say(429), Say(200, b"", HEADERS)])
+def test_a_job_is_followed_until_the_engine_was_away_for_too_long(away: Drop | Say) -> None:
+    with Scripted(stream(item("log", 1)), away) as server:
+        items = follow_job(Api(server.url), "job/1", patience_s=0.1)
+        assert next(items).kind == "log"
+        with pytest.raises(ApiUnavailableError, match="job/1"):
+            next(items)
+        assert len(server.asked) >= 2
+
+
+def test_a_refused_stream_of_a_job_is_not_tried_again() -> None:
+    with Scripted(Say(403, {"message": "no"})) as server:
+        with pytest.raises(RefusedError, match="no"):
+            next(follow_job(Api(server.url), "job/1"))
+        assert len(server.asked) == 1
