@@ -11,6 +11,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Final
 
 from benchmarks.connection import LeanConnection, Request
@@ -31,7 +32,7 @@ def creates(port: int, path: str, headers: Mapping[str, str], seconds: float) ->
     """
     request = Request(path, headers, BODY)
     done = 0
-    with LeanConnection(port) as connection:
+    with closing(LeanConnection(port)) as connection:
         started = time.monotonic()
         while time.monotonic() - started < seconds:
             status, text = connection.send(request)
