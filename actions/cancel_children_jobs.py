@@ -19,6 +19,6 @@ def cancel_children_jobs(context: Context[Payload]) -> Result:
     """Cancel every unfinished job whose `parent-job` is the target."""
     target = context.job.document.get("target-resource")
     if target is None:
-        raise ActionFailedError("The job names no `target-resource`, whose children to cancel.")
+        raise ActionFailedError("The job has no `target-resource`, so no children to cancel.")
     cancelled = context.need(Api).cancel_children(target["href"])
     return Result(message=f"Cancelled {cancelled} jobs.")

@@ -1,4 +1,4 @@
-"""Do nothing, for as long as one likes: to try an engine out, and to measure it."""
+"""`noop`: do nothing for a given time, to try out an engine or to measure it."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from job_engine.settings import ExecutorSettings
 KILLED = 128
 """Added to the number of the signal that ended a command, as shells do."""
 LIMIT = 124
-"""Return code of a command that met a limit, as of timeout(1)."""
+"""Return code of a command that met a limit, as timeout(1) has it."""
 
 
 class RunCommand(Action[CommandPayload]):
     """Run one command without network; its `output` says how it ended, as JSON.
 
     SUCCESS is exit code 0. Anything else is FAILED, with the exit code as return code,
-    128 and the signal's number, or 124 where a limit ended it.
+    128 plus the signal's number, or 124 if a limit ended it.
     """
 
     name = "run_command"

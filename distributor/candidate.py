@@ -65,8 +65,8 @@ class Term:
         self._leadership = leadership
         self._known = False
         self.helpless = False
-        """Whether the API did not answer the last two steps, or refused who asked: another
-        process, on another machine or with another key, may fare better."""
+        """Whether the API did not answer the last two steps, or refuses this process: another
+        one, on another machine or with another key, may fare better."""
         self._unanswered = False
 
     def step(self) -> float | None:
@@ -91,7 +91,7 @@ class Term:
             self._known = False
             log.warning("leader.api_failed", election=self._name, error=error.message)
             self._unanswered = isinstance(error, ApiUnavailableError)
-            # Once is an API that is started again.
+            # A single failure may be a restart of the API.
             self.helpless = unwelcome(error) or (self._unanswered and before)
             if unwelcome(error):
                 return REFUSED_S
@@ -110,7 +110,8 @@ class Candidate:
         self._stopping = threading.Event()
         self._election: Election | None = None
         self._pause_s = PAUSE_S
-        """Wait before standing again: one that could do nothing lets the others go first."""
+        """Seconds to wait before standing again; longer after a term in which the API did not
+        answer or refused this process, so that the other candidates go first."""
         self._thread = threading.Thread(target=self._loop, name=f"elect-{name}", daemon=True)
 
     def start(self) -> None:

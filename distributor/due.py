@@ -11,8 +11,8 @@ LEAST_S: Final = 0.1
 class DueTimer:
     """Computes the wait until a retry is due by the API's clock, which may not be this one.
 
-    Where this clock is ahead, the retry is overdue here for as long as the clock is wrong by.
-    So each wait is as long as it has been overdue: the API is not asked ten times a second.
+    If this clock is ahead of the API's, a retry seems overdue for as long as they differ. So each
+    wait is as long as the retry has seemed overdue, or the API would be asked ten times a second.
     """
 
     def __init__(self) -> None:

@@ -71,7 +71,10 @@ class Fleet:
         return ours + (FOREIGN_THREADS if action in self._foreign else 0)
 
     def newest_version(self, action: str) -> int:
-        """Return the newest job version that such executors run; 0 when there are none."""
+        """Return the newest job version that live executors of this action run; 0: there are none.
+
+        Draining executors do not count.
+        """
         return max(
             (e.job_version for e in self._executors if action in e.actions and not e.draining),
             # A foreign consumer would claim a newer job and release it again, without end.

@@ -88,7 +88,8 @@ class ActionLeader(Duty):
     def step(self, leadership: Leadership) -> float:
         """Do what is due; see `Duty.step`."""
         now = time.monotonic()
-        asks = not self._unrecorded or bool(self._offered) or now < self._record_at
+        # Once an offered job's entry is overdue, this step only records it, which is cheaper.
+        feeds = not self._unrecorded or bool(self._offered) or now < self._record_at
         if self._push_offered(leadership):
             return RECORD_S
         self._record(leadership)
@@ -96,7 +97,7 @@ class ActionLeader(Duty):
             self._reconcile()
         self._remove_cancelled(leadership)
         self._schedule()
-        if asks or self.backlogged:
+        if feeds or self.backlogged:
             self._next_due_ms = self._feed(leadership)
         patience_s = min(self._settings.poll_s, self._reconcile_at - now)
         if self._next_due_ms is not None:
@@ -143,7 +144,7 @@ class ActionLeader(Duty):
 
     def _feed(self, leadership: Leadership) -> int | None:
         """Push what the window has room for; return when the next retry is due."""
-        # Said before it is known, so that a claim meanwhile is not missed.
+        # Set before the answer is known, so that a claim in the meantime wakes this leader.
         self.backlogged = True
         threads = self._fleet.threads(self._action)
         if not threads:
@@ -167,7 +168,7 @@ class ActionLeader(Duty):
         return reply.next_due_ms
 
     def _push(self, leadership: Leadership, jobs: Sequence[FeedItem]) -> list[EntryItem]:
-        # Events come behind: one of these may still be offered.
+        # Events lag behind: a job that was just pushed may still be offered.
         self._last_pushed.extend(item.job for item in jobs)
         names = self._queue.push(leadership.node, [(j.job, j.priority) for j in jobs])
         entries = [EntryItem(job=j.job, entry=n) for j, n in zip(jobs, names, strict=True)]
@@ -210,7 +211,7 @@ class ActionLeader(Duty):
         there = self._queue.entries()
         gone = [item for item in recorded if item.entry not in there]
         if self._adopts:
-            gone += self._renamed([item for item in recorded if item.entry in there])
+            gone += self._reused([item for item in recorded if item.entry in there])
         postponed = bool(gone) and self._is_alone()
         if postponed:
             log.warning("entries.elsewhere", action=self._action, entries=len(gone))
@@ -229,7 +230,7 @@ class ActionLeader(Duty):
         self._reconcile_at = time.monotonic() + patience_s
 
     def _is_alone(self) -> bool:
-        """Return whether nobody is known here who could run what is cleared.
+        """Return whether no executor that could run the cleared jobs is known here.
 
         A leader that was given another ZooKeeper than the executors, or another chroot, finds
         none of their entries. It must not take their jobs from them.
@@ -266,14 +267,14 @@ class ActionLeader(Duty):
             requeued = sum(self._api.requeue(gone))
             log.warning("jobs.abandoned", action=self._action, requeued=requeued)
 
-    def _renamed(self, recorded: list[EntryItem]) -> list[EntryItem]:
+    def _reused(self, recorded: list[EntryItem]) -> list[EntryItem]:
         """Return recorded entries that carry another job now: a wiped ZooKeeper counts from 0."""
-        renamed: list[EntryItem] = []
+        reused: list[EntryItem] = []
         for start in range(0, len(recorded), BATCH):
             batch = recorded[start : start + BATCH]
             jobs = self._queue.jobs([item.entry for item in batch])
-            renamed += [item for item in batch if jobs.get(item.entry, item.job) != item.job]
-        return renamed
+            reused += [item for item in batch if jobs.get(item.entry, item.job) != item.job]
+        return reused
 
     def _adopt(self, unrecorded: list[str]) -> None:
         """Record entries that an earlier leader pushed and did not record."""

@@ -19,8 +19,9 @@ LEAST_SPAN_S: Final = 0.1
 def window_size(threads: int, drained_per_s: float, *, short: bool = False) -> int:
     """Return how many entries of an action may wait in ZooKeeper.
 
-    That is twice the live `threads`, or what drains in one second, whichever is more. For a
-    `short` action it includes what executors prefetch.
+    That is twice the live `threads`, or what drains in one second, whichever is more, and at
+    most `LARGEST`. For a `short` action, the second's entries include those that executors
+    prefetch, so these are subtracted.
     """
     least = 2 * threads
     second = int(drained_per_s)

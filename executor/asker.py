@@ -1,8 +1,7 @@
 """The asker: asks the API about claims.
 
-A batch that is followed by another is asked about in a thread of its own, so that the claimer
-hands the batch before to the workers meanwhile. A single job takes the shorter way, in the
-claimer's thread.
+A batch that is followed by another is asked about in a thread of its own, while the claimer hands
+the previous batch to the workers. A single job takes the shorter way, in the claimer's thread.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from job_engine.model.protocol.claims import ClaimItem, ClaimReply, ClaimRequest
 from job_engine.queue import QueueClaim, Registration
 
 Answered = Callable[[], list[ClaimReply]]
-"""Waits for the replies about claims, one each.
+"""Waits for the API's replies, one for each claim.
 
-Raises `ApiError`, `ApiUnavailableError`, or `concurrent.futures.CancelledError` where the API
-was not asked.
+Raises `ApiError`, `ApiUnavailableError`, or `concurrent.futures.CancelledError` if the claims
+were withdrawn before the API was asked.
 """
 
 
@@ -31,9 +30,10 @@ class Asker:
 
     Args:
         api: the API.
-        name: this executor's.
+        name: this executor's name.
         actions: the names of the actions that it can run.
-        may_ask: whether to ask about claims of a registration that waited for their turn.
+        may_ask: returns whether claims of a registration are still worth asking about, when
+            their turn comes.
     """
 
     def __init__(

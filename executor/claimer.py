@@ -214,14 +214,14 @@ class Claimer:
                 if following:
                     following_answer = self._asker.ask_soon(following)
             finally:
-                # Whatever becomes of the next ones: about these the API was asked.
+                # Also if the next claim fails, because the API was asked about these.
                 self._hand_over(claims, self._replies(claims, answer))
             claims, answer = following, following_answer
             room = self._room_beyond(registration, claims)
 
     def _room_beyond(self, registration: Registration, claims: Sequence[QueueClaim]) -> int:
         """Return how many more to claim before these are settled; usually 0."""
-        # An answer may have told that the registration is void, or that no claim is welcome.
+        # An answer may have shown that the registration is void, or that the API refuses us.
         valid = self._known_to_api and self._registration is registration
         if not self._more or not valid or not self._may_ask(registration):
             return 0
@@ -272,7 +272,7 @@ class Claimer:
     # --- what the API says ----------------------------------------------------
 
     def _replies(self, claims: list[QueueClaim], answer: Answered) -> list[ClaimReply]:
-        """Wait for what the API says; where it says nothing, settle the claims without it."""
+        """Return the API's replies; without replies, settle the claims, and return none."""
         try:
             return answer()
         except CancelledError:

@@ -146,8 +146,8 @@ class Run:
             try:
                 closer.start()
             except RuntimeError:
-                # No thread is to be had. This has to end all the same, and those after it
-                # (lost-means-stop).
+                # No thread can be started, so close here: this run has to end, and so have
+                # those that are interrupted after it (lost-means-stop).
                 _close_all(closers)
 
     def checkpoint(self) -> None:

@@ -40,10 +40,10 @@ EXIT_STUCK_ACTION: Final = 86
 """Exit code when an interrupted action does not end; a supervisor restarts the process."""
 
 FLUSH_S: Final = 5.0
-"""Seconds to send outcomes and release entries once all actions were told to stop."""
+"""Seconds to send outcomes and release entries after all runs were interrupted."""
 
 LEAST_FLUSH_S: Final = 1.0
-"""Seconds of the same that remain in any case, however long actions took to end."""
+"""Seconds that are left for that after the actions have ended, at least."""
 
 
 class Executor:

@@ -9,7 +9,9 @@ from math import inf
 from typing import Final
 
 FIRST_S: Final = 1.0
-LAST_S: Final = 60.0
+"""Seconds for which an entry is skipped the first time; doubled each time after that."""
+LONGEST_S: Final = 60.0
+"""Longest time, in seconds, for which an entry is skipped."""
 
 GONE_S: Final = 10.0
 """Seconds that a job must be missing before its entry is consumed: a foreign producer may
@@ -49,7 +51,7 @@ class Skips:
             self._forget_old(now)
             self._skips[entry] = _Skip(now + FIRST_S, FIRST_S, now)
         else:
-            skip.delay_s = min(2 * skip.delay_s, LAST_S)
+            skip.delay_s = min(2 * skip.delay_s, LONGEST_S)
             skip.until = now + skip.delay_s
 
     def gone_for_good(self, entry: str) -> bool:
@@ -63,7 +65,7 @@ class Skips:
         return min((s.until - now for s in self._skips.values() if s.until > now), default=inf)
 
     def _forget_old(self, now: float) -> None:
-        self._skips = {e: s for e, s in self._skips.items() if now < s.until + LAST_S}
+        self._skips = {e: s for e, s in self._skips.items() if now < s.until + LONGEST_S}
 
 
 class BrokenHere:

@@ -63,7 +63,7 @@ COMPRESSION_LEVEL: Final = 4
 NOT_COMPRESSED: Final = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
 """Event streams, which must not be buffered, and uploads, most of which are compressed."""
 _NO_GZIP: Final = re.compile(rb"gzip\s*;\s*q=0(\.0*)?\s*(,|$)", re.IGNORECASE)
-"""How a client refuses gzip, which `GZipMiddleware` takes for yes (RFC 9110 §12.5.3)."""
+"""A refusal of gzip, which `GZipMiddleware` would take for consent (RFC 9110 §12.5.3)."""
 
 _CORS_REQUEST_HEADERS: Final = (
     *("Content-Type", "Content-Encoding", "If-Match", "If-None-Match"),
@@ -131,7 +131,7 @@ def create_app(
 def _lifespan(
     settings: ApiSettings, clock: Clock
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Return what opens the store before the first request, and closes it after the last."""
+    """Return the context manager that opens the store at the start, and closes it at the end."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -194,7 +194,7 @@ class _Application(FastAPI):
         """Return the whole stack; Starlette calls this once."""
         within = super().build_middleware_stack()
         assert isinstance(within, ServerErrorMiddleware)
-        # It would answer what crashed in plain text; `RequestIdMiddleware` does so as CIMI has it.
+        # It answers crashes in plain text; `RequestIdMiddleware` answers them in CIMI's form.
         within = within.app
         app: ASGIApp = Shortcut(within, self.resource_routes, _answer_error)
         for middleware, arguments, options in reversed(self.outer_middleware):
@@ -209,10 +209,10 @@ def _openapi(app: FastAPI, registry: Mapping[str, ResourceType]) -> dict[str, An
 
 
 class _CompressionMiddleware:
-    """Compresses responses to GET and PUT.
+    """Compresses responses to GET, HEAD and PUT; a PUT of a collection is a search.
 
-    Responses to writes are short and frequent. So are those to distributors, and random ids
-    hardly get smaller.
+    Responses to other methods are short and frequent. So are those to distributors, and random
+    ids hardly get smaller.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -46,7 +46,7 @@ def record_edit(
 def record_stored_edit(
     call: Call, connection: Connection, before: Resource, after: Resource
 ) -> None:
-    """Do as `record_edit`; a changed secret is recorded as `password`."""
+    """Like `record_edit`; a changed secret is recorded as `password`."""
     more = ["password"] if before.secret != after.secret else []
     record_edit(call, connection, before.document, after.document, *more)
 
@@ -68,7 +68,7 @@ def line_of(
     success: bool = True,
     **content: Any,
 ) -> Line:
-    """Do as `line` where there is no `Call`; `name` is `<type>.<operation>`."""
+    """Like `line` where there is no `Call`; `name` is `<type>.<operation>`."""
     document: dict[str, Any] = {
         "category": _CATEGORIES.get(name.partition(".")[2], _OTHER),
         "severity": "low" if success else "medium",

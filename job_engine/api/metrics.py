@@ -100,7 +100,7 @@ class _Gauges(Collector):
         jobs = GaugeMetricFamily(
             "job_engine_jobs",
             "Jobs in the store, by action and state. QUEUED is the backlog, RUNNING the busy "
-            "threads. The action is empty for all that no executor has told of.",
+            "threads. The action is empty for all actions that no executor has published.",
             labels=["action", "state"],
         )
         for (action, state), number in seen.jobs.items():

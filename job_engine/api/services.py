@@ -74,7 +74,7 @@ class Services:
         return who if who is not None else await run_in_threadpool(self.identify_here, request)
 
     def identify_here(self, request: HTTPConnection) -> Identity:
-        """Do as `identify`, blocking; for a thread that may wait for the store."""
+        """Like `identify`, blocking; for a thread that may wait for the store."""
         who = self._known(request)
         if who is None:
             session = self._session(request)

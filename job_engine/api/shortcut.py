@@ -52,12 +52,12 @@ class Shortcut:
         """Return the route of a request for jobs, and set its path parameters; else None."""
         path: str = scope["path"]
         if path == _COLLECTION:
-            route, said = self._collection, {}
+            route, parameters = self._collection, {}
         elif path.startswith(_OF_ONE) and "/" not in path[len(_OF_ONE) :]:
-            route, said = self._resource, {"uuid": path[len(_OF_ONE) :]}
+            route, parameters = self._resource, {"uuid": path[len(_OF_ONE) :]}
         else:
             return None
         if route.methods is None or scope["method"] not in route.methods or path == _OF_ONE:
             return None
-        scope["path_params"] = said
+        scope["path_params"] = parameters
         return route

@@ -119,7 +119,7 @@ def _log_in(api: Api, url: str, credentials: dict[str, str]) -> None:
         return
     if reply is not None and reply.status_code >= 500:
         # A session is written: no fault of the key's.
-        raise ApiUnavailableError(f"{url} lets nobody in for now: {_message_of(reply)}")
+        raise ApiUnavailableError(f"{url} accepts no logins for now: {_message_of(reply)}")
     raise ApiError(
         f"{url} refuses the key {credentials['key']}. Log in again with `job-engine login`."
     )

@@ -73,9 +73,9 @@ class Queue:
 
 
 def status(api_url: ApiUrl = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Say what waits and runs, who runs it and who distributes it. For admins.
+    """Show what waits and runs, who runs it and who distributes it. For admins.
 
-    Exit codes: 0 all that waits can be run; 1 something keeps it from that, and is said;
+    Exit codes: 0 all waiting jobs can be run; 1 a problem prevents that, and is printed;
     2 wrong usage; 4 no engine answers; 5 the engine refused the request.
     """
     with errors_as_exits():

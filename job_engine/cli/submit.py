@@ -63,7 +63,7 @@ def submit(
     metadata: Annotated[
         Path | None,
         typer.Option(
-            "--metadata", help="JSON of what the grader is told: a submission_metadata.json, say."
+            "--metadata", help="JSON file for the grader, such as a submission_metadata.json."
         ),
     ] = None,
     priority: Priority = None,
@@ -103,7 +103,7 @@ submit.__doc__ = f"{submit.__doc__}\n\n{EXIT_CODES}"
 def add(
     action: Annotated[str, typer.Argument(help="Name of the action, such as `noop`.")],
     payload: Annotated[
-        str | None, typer.Option("--payload", metavar="JSON", help="What the action is told.")
+        str | None, typer.Option("--payload", metavar="JSON", help="The action's payload.")
     ] = None,
     priority: Priority = None,
     wait: Wait = False,

@@ -24,7 +24,7 @@ from job_engine.model.timestamps import format_ms
 from job_engine.settings import ConnectionSettings
 
 BATCH: Final = 1_000
-"""Jobs that are created in one request, unless told otherwise."""
+"""Default number of jobs in one request."""
 BATCH_BYTES: Final = 8 * 2**20
 """Bytes of JSON in one request: half of the API's default limit."""
 PAGE: Final = 500
@@ -66,8 +66,8 @@ class Api(ServiceCalls):
 
         `attributes` are those of the document, with underscores for dashes
         (`not_before="2030-01-01T00:00:00Z"`, or a `datetime` with its zone). A create whose
-        answer is lost is sent again and makes one job all the same. With a `key` of your own,
-        that holds for as long as the API remembers it (24 hours), whichever process sends it.
+        answer is lost is sent again, and still makes one job. With a `key` of your own, that
+        holds for as long as the API remembers it (24 hours), whichever process sends it.
         """
         body = job_document(action, payload, **attributes)
         made = self._create(body, key or str(uuid.uuid4()), {})
@@ -97,9 +97,9 @@ class Api(ServiceCalls):
     def jobs(self, where: str | None = None, orderby: str = "created:asc") -> Iterator[Job]:
         """Find jobs, page by page; `where` is a CIMI filter.
 
-        By `created:asc` or `created:desc` each job is found once, however many there are, and
-        also while what was found is cancelled, or deleted. In any other order pages are counted
-        off: what comes or goes meanwhile shifts them, and after 10,000 jobs the API refuses.
+        By `created:asc` or `created:desc` each job is found once, however many there are, even
+        if jobs are cancelled or deleted meanwhile. In any other order pages go by number: jobs
+        that come or go meanwhile shift them, and after 10,000 jobs the API refuses.
         """
         sign = _BY_CREATION.get(orderby)
         if sign is None:
@@ -149,7 +149,7 @@ class Api(ServiceCalls):
     # --- blobs ------------------------------------------------------------------
 
     def upload_blob(self, path: Path | str) -> str:
-        """Upload a file; return its digest, `sha256:<hex>`. Raises `OSError` without one."""
+        """Upload a file; return its digest, `sha256:<hex>`. Raises `OSError` if unreadable."""
         path = Path(path)
         path.open("rb").close()  # what cannot be read is no fault of the API's
         headers = {"Content-Type": "application/octet-stream"}
@@ -189,7 +189,7 @@ class Api(ServiceCalls):
 def job_document(action: str, payload: Payload = None, **attributes: Any) -> Document:
     """Make the document of a new job; `attributes` have underscores for dashes.
 
-    Raises `TypeError` and `ValueError` for a payload that JSON cannot say.
+    Raises `TypeError` and `ValueError` for a payload that JSON cannot represent.
     """
     document: Document = {"action": action}
     if isinstance(payload, BaseModel):

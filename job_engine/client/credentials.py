@@ -34,7 +34,7 @@ def login_credentials(settings: ConnectionSettings) -> dict[str, str] | None:
 
 
 def replaced_credentials(settings: ConnectionSettings) -> dict[str, str] | None:
-    """Do as `login_credentials`, but return None while the file cannot be read."""
+    """Like `login_credentials`, but return None while the file cannot be read."""
     try:
         return login_credentials(settings)
     except ConfigurationError:

@@ -114,7 +114,7 @@ class Job:
         return now
 
     def check(self) -> Job:
-        """Return the job itself. Raises `JobFailedError` unless it ended in SUCCESS."""
+        """Return the job itself. Raises `JobFailedError` if it ended as FAILED or CANCELED."""
         if self.is_final and self.state is not JobState.SUCCESS:
             raise JobFailedError(self)
         return self

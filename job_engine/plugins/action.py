@@ -23,11 +23,11 @@ class NoPayload(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often and how soon a job is run again after a run without a result: a platform fault, or
-    a repository's host that is away."""
+    """How often and how soon a job is retried after a run that ended without a result: by a
+    platform fault, or because a repository's host did not answer."""
 
     max_attempts: int = 3
-    """Such runs after which the job FAILS."""
+    """Number of such runs after which the job is FAILED."""
     backoff_s: float = 5.0
     """Seconds to wait after the first fault; doubled after each further one."""
     max_backoff_s: float = 300.0
@@ -103,10 +103,11 @@ class Action(ABC, Generic[P]):
     def run(self, context: Context[P]) -> Result | None:
         """Do the job; None means success with nothing to add.
 
-        Raise `ActionFailedError` to fail the job with a message for its creator.
-        Raise `PlatformFaultError` (or let a `SandboxError` through) for a fault that
-        is not the job's: it is counted, and the job is retried by the action's
-        policy. Any other exception counts as such a fault too.
+        Raise `ActionFailedError` to fail the job with a message for its creator. A
+        `GradingError` and a `SandboxRefusedError` fail it too. Raise `PlatformFaultError` (or
+        let any other `SandboxError` through) for a fault that is not the job's: it is counted,
+        and the job is retried by the action's policy. Any other exception counts as such a
+        fault, except `ApiUnavailableError`, after which the job is given back uncounted.
         """
 
 

@@ -18,8 +18,8 @@ T = TypeVar("T")
 class Context(Protocol[P_co]):
     """One run of one job, seen by its action.
 
-    Every method may raise an `Interruption` (a `BaseException`): do not catch it. Clean up
-    in `finally`; what is reported afterwards is refused.
+    Every method but `should_stop` may raise an `Interruption` (a `BaseException`): do not catch
+    it. Clean up in `finally`; what is reported afterwards is refused.
     """
 
     @property
@@ -45,7 +45,7 @@ class Context(Protocol[P_co]):
         """Add lines to the job's log."""
 
     def event(self, kind: str, data: Mapping[str, Any], *, staff: bool = False) -> None:
-        """Emit an event on the job's stream at once; `data` is JSON.
+        """Add an event to the job's stream; `data` is JSON. Events are sent in batches.
 
         `kind` is a word of lower-case letters. With `staff`, callers who may only read the
         job do not get it. A run may emit half a million characters, and the stream keeps a

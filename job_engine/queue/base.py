@@ -78,7 +78,9 @@ class QueueClaim:
 
 
 class ClaimQueue(ABC):
-    """The executor's side of the queue; for one thread, except `wake`.
+    """The executor's side of the queue.
+
+    `consume`, `release` and `wake` are for any thread; everything else is for one thread.
 
     Every method may raise `SessionLostError` (all claims of the session are void) or
     `QueueError` (no answer; call `recover` before the next claim).
@@ -93,7 +95,7 @@ class ClaimQueue(ABC):
 
     @abstractmethod
     def describe(self, registration: Registration, about: Mapping[str, object]) -> None:
-        """Write new data to the own node, for example that this executor drains."""
+        """Write new data to this session's own node, for example that this executor drains."""
 
     @abstractmethod
     def claim(

@@ -28,7 +28,7 @@ class PollingHandler(SequentialThreadingHandler):  # type: ignore[misc]
         xlist: Sequence[Any],
         timeout: float | None = None,
     ) -> tuple[list[Any], list[Any], list[Any]]:
-        """Do as `select.select`, without its limit on descriptors; `timeout` is in seconds.
+        """Like `select.select`, but without its limit on descriptors; `timeout` is in seconds.
 
         The third list is always empty. Raises `ValueError` for a socket that is closed, and
         for a timeout below 0.

@@ -54,7 +54,7 @@ class Line:
 
     @property
     def head(self) -> str | None:
-        """The own node if it is at the head, else None."""
+        """This executor's node if it is at the head, else None."""
         return self._node if self._head else None
 
     @property
@@ -149,7 +149,7 @@ class Line:
             self._join(self._session.id)
 
     def _find(self, node: str, names: Sequence[str]) -> None:
-        """Find the own position, and watch the node `HEADS` places ahead."""
+        """Find this executor's position, and watch the node `HEADS` places ahead."""
         # Our other nodes are about to be deleted, and watching them would be pointless.
         line = _in_order([n for n in names if n == node or self._token not in n], node)
         place = line.index(node)
@@ -186,7 +186,7 @@ class Line:
 
 
 def _in_order(names: Sequence[str], own: str) -> list[str]:
-    """Sort by sequence modulo 2³², measured from the own one; leave out other names."""
+    """Sort by sequence modulo 2³², measured from the node `own`; leave out other names."""
     origin = _sequence(own)
     found = [(s, name) for name in names if (s := _sequence(name)) is not None]
     return [name for _, name in sorted(found, key=lambda p: (p[0] - (origin or 0) + 2**31) % 2**32)]

@@ -44,7 +44,7 @@ class Lookout:
         self._look_at = 0.0
         self._line = Line(session, line_path, self._moved)
         self._looked_from: str | None = None
-        """The own node in the line when the last listing set its watches."""
+        """This executor's node in the line when the last listing set its watches."""
         self._passed_on: set[str] = set()
         """Skipped entries for which this executor has left the line once already."""
         session.on_lost(self.wake)

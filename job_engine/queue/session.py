@@ -176,7 +176,7 @@ class ZooKeeperSession:
             return self._within_clock()
 
     def _within_clock(self) -> bool:
-        """Do as `alive`; the caller holds the lock."""
+        """Like `alive`; the caller holds the lock."""
         granted_s = self._connection.granted_s
         if granted_s is None or self._lost or self._stopping.is_set():
             return False

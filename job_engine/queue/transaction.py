@@ -43,7 +43,7 @@ _EPHEMERAL: Final = 1
 _SEQUENCE: Final = 2
 """Flags of a create."""
 GUARD: Final = 0
-"""Index of the operation that checks the own node."""
+"""Index of the operation that checks the guarding node."""
 
 
 @dataclass(frozen=True)

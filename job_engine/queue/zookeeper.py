@@ -73,7 +73,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
         return Registration(session_id, node, int(data))
 
     def _create_own(self, node: str, session_id: int, data: bytes) -> None:
-        """Create the own node in this very session, or not at all.
+        """Create this executor's node in this very session, or not at all.
 
         kazoo may have a new session that has not been noticed yet. A node created in that one
         would vouch for claims of the old session, and their late deletions would hit claims
@@ -167,7 +167,7 @@ class ZooKeeperClaimQueue(ClaimQueue):
             return None  # another executor was faster
         first, *nodes = reading.nodes()
         if first is None or first.stat.ephemeralOwner != registration.session_id:
-            # The own node was deleted from outside. `recover` finds the other claims.
+            # This executor's node was deleted from outside. `recover` finds the other claims.
             raise QueueError("A claim was gone as soon as it was made.")
         fence = Fence(registration.incarnation, first.stat.czxid)
         claims = [

@@ -53,8 +53,8 @@ class ApiSettings(PlainWebhooks):
         [],
         description="Addresses and networks (`10.1.0.0/16`) whose `nuvla-authn-info` and "
         "`X-Forwarded-For` headers are believed, such as that of a reverse proxy that "
-        "authenticates; empty: nobody's. Such a proxy has to remove the first from what it is "
-        "sent.",
+        "authenticates; empty: none. Such a proxy has to remove `nuvla-authn-info` from the "
+        "requests that it receives.",
     )
     metrics_peers: list[str] = Field(
         [],
@@ -73,7 +73,7 @@ class ApiSettings(PlainWebhooks):
         1000.0,
         ge=0,
         description="Requests a second that each user may send in the long run; more are "
-        "answered 429. Admins and the engine's services have no limit. 0: nobody has.",
+        "answered 429. Admins and the engine's services have no limit. 0: no limit.",
     )
     rate_burst: int = Field(
         5000, ge=1, description="Requests that each user may send at once, after a rest."

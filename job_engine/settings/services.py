@@ -26,8 +26,8 @@ class ExecutorSettings(ServiceSettings, SandboxSettings, GradingSettings, Webhoo
     name: str = Field(
         default_factory=socket.gethostname,
         pattern=NAME,
-        description="Name of this executor, one of a kind on its machine and the same at every "
-        "start: what an interrupted run left behind is found by it.",
+        description="Name of this executor: unique on its machine, and the same at every start, "
+        "because what an interrupted run left behind is found by it.",
     )
     threads: int = Field(4, ge=1, le=256, description="Jobs that run at once.")
     actions_dir: Path | None = Field(
@@ -36,8 +36,7 @@ class ExecutorSettings(ServiceSettings, SandboxSettings, GradingSettings, Webhoo
     warm_slots: int = Field(
         4,
         ge=0,
-        description="Sandbox slots that wait, made ahead of the jobs that will use them, at most; "
-        "0: none.",
+        description="Sandbox slots that are prepared in advance and kept ready, at most; 0: none.",
     )
     warm_memory_bytes: int = Field(
         512 * 2**20, ge=0, description="Memory that waiting slots may take together, by estimate."
@@ -69,7 +68,7 @@ class DistributorSettings(ServiceSettings):
         60.0, gt=0, description="Seconds between comparisons of the store with the queue."
     )
     poll_s: float = Field(
-        5.0, gt=0, description="Seconds between looks at the store when no event tells of work."
+        5.0, gt=0, description="Seconds between polls of the API while no event reports work."
     )
     orphan_grace_s: float = Field(
         60.0,

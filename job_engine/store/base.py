@@ -65,7 +65,7 @@ class Database(ABC):
         """Run `unit` on a snapshot and return its result."""
 
     def read_one(self, unit: Unit[T]) -> T:
-        """Do as `read`, for a unit of a single statement, which may be cheaper."""
+        """Like `read`, for a unit of a single statement, which may be cheaper."""
         return self.read(unit)
 
     @abstractmethod

@@ -28,7 +28,7 @@ class FixedDocuments:
         self._lock = threading.Lock()
 
     def read(self, unit: Callable[[Connection], T]) -> T:
-        """Do as `Database.read`; one call at a time."""
+        """Like `Database.read`; one call at a time."""
         with self._lock, self._engine.connect() as connection:
             return unit(connection)
 

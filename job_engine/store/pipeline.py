@@ -37,7 +37,7 @@ _BOOLEANS: Final = {True: b"t", False: b"f"}
 
 
 class BatchError(StoreError):
-    """A statement of the transaction itself failed, not one of a unit."""
+    """An error that ends the whole transaction, because no unit of it can raise the error."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))

@@ -68,7 +68,7 @@ class Resources:
         return self.add_made(make)
 
     def add_made(self, make: Callable[[Connection], Resource]) -> Document:
-        """Do as `add`, with the resource that `make` returns within the transaction."""
+        """Like `add`, with the resource that `make` returns within the transaction."""
 
         def unit(connection: Connection) -> Document:
             resource = make(connection)

@@ -24,7 +24,10 @@ from job_engine.store.webhooks.deliveries import Deliveries
 
 
 class Store:
-    """Opened with `start()`, closed with `stop()`; safe to use from many threads."""
+    """All repositories over one database; safe to use from many threads.
+
+    It is opened by `start` and closed by `stop`.
+    """
 
     def __init__(self, database: Database, clock: Clock = system_clock_ms) -> None:
         self.database = database

@@ -36,7 +36,7 @@ def start_executor(engine: Engine, receiver: Receiver | None, name: str = "execu
 
 
 def add(api: Api, url: str, secret: str, **more: Any) -> str:
-    """Create a job that tells of itself."""
+    """Create a job with a callback."""
     document = {"action": "noop", "callbacks": [{"url": url, "secret": secret}], **more}
     return str(api.add("job", document).data["resource-id"])
 
@@ -72,7 +72,7 @@ def test_a_job_tells_that_it_ended_and_goes_on_until_it_is_heard(engine: Engine,
 def test_an_executor_killed_before_it_could_say_so_is_stood_in_for(
     engine: Engine, api: Api
 ) -> None:
-    """Between the send and the record: at least once, and known by its id for the same."""
+    """Killed between the send and the record: the message is sent again, under the same id."""
     secret, value = make_secret(api)
     killed = threading.Event()
 

@@ -58,7 +58,7 @@ COMMON: Final[dict[str, Json]] = {
     },
     "created": {
         "type": "object",
-        "description": "What was created. A secret is told here, and never again.",
+        "description": "What was created. A secret is shown here, and never again.",
         "properties": {
             "status": {"const": 201},
             "message": STRING,

@@ -1,7 +1,7 @@
-"""The archive that was handed in with a job, for who has to judge it.
+"""The archive that was handed in with a job, for the job's staff.
 
-An upload is its owner's alone. Naming it in a job hands it to the staff of that job, and to
-nobody else: neither to callers who know its digest nor to those who may only see the job.
+An upload belongs to its owner alone. Naming it in a job gives it to the staff of that job, but
+not to callers who know its digest, or who may only see the job.
 """
 
 from __future__ import annotations

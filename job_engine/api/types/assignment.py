@@ -84,7 +84,7 @@ def _refuse_anothers(call: Call, name: Any, published: list[Document]) -> None:
     theirs = [known for known in published if known["created-by"] != call.who.creator]
     if theirs and not call.who.is_admin:
         raise RequestForbiddenError(
-            f"the assignment name {name!r} is somebody else's; choose another"
+            f"the assignment name {name!r} is taken by another user; choose another"
         )
 
 

@@ -17,7 +17,7 @@ def grant(connection: Connection, resource: str, acl: Acl) -> None:
 
 
 def grant_many(connection: Connection, acls: Sequence[tuple[str, Acl]]) -> None:
-    """Do as `grant`, for several resources."""
+    """Like `grant`, for several resources."""
     rows = [
         {"principal": principal, "resource": resource, "rights": int(rights)}
         for resource, acl in acls

@@ -57,7 +57,7 @@ that by a day would otherwise cost the share a day of turns."""
 
 
 def is_ready_row(row: Row) -> bool:
-    """Do as `is_ready` in SQL, for a row that was read."""
+    """Like `is_ready` in SQL, for a row that was read."""
     return bool(
         row["state"] == JobState.QUEUED
         and row["entry"] is None

@@ -55,7 +55,7 @@ class Claims:
     def submit_claim(
         self, request: ClaimRequest, by: str | None = None
     ) -> Future[Sequence[ClaimReply]]:
-        """Do as `claim`, without waiting."""
+        """Like `claim`, without waiting."""
         claims = [Claim(item.job, item.entry, item.fence) for item in request.claims]
 
         def unit(connection: Connection) -> Sequence[ClaimReply]:
@@ -70,13 +70,13 @@ class Claims:
         return self._database.submit(unit)
 
     def report(self, batch: Sequence[Report], by: str | None = None) -> Sequence[ReportReceipt]:
-        """Write reports in their order; one that is refused writes nothing."""
+        """Decide on reports in their order; one that is refused writes nothing."""
         return self.submit_report(batch, by).result().receipts
 
     def submit_report(
         self, batch: Sequence[Report], by: str | None = None
     ) -> Future[reports.Reported]:
-        """Do as `report`, without waiting; tells of the runs that ended with it, too."""
+        """Like `report`, without waiting; the result also has the runs that ended."""
         return self._database.submit(
             lambda connection: reports.write(connection, batch, by, self._clock())
         )

@@ -71,7 +71,7 @@ class Feed:
         return self.submit_pushed(entries).result()
 
     def submit_pushed(self, entries: Sequence[EntryItem]) -> Future[Sequence[bool]]:
-        """Do as `pushed`, without waiting."""
+        """Like `pushed`, without waiting."""
 
         def unit(connection: Connection) -> Sequence[bool]:
             rows = _NAMED.by_id(connection, ids=[item.job for item in entries])

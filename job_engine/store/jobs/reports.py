@@ -36,7 +36,7 @@ class EndedRun:
     away: bool
     """Whether that is due to a repository's host; if not, to a fault of the platform."""
     took_s: float
-    """Since its claim, by the clock of the API."""
+    """Seconds since its claim, by the API's clock."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Reported:
 def write(
     connection: Connection, reports: Sequence[Report], by: str | None, now_ms: int
 ) -> Reported:
-    """Write reports in their order."""
+    """Decide on reports in their order, and write those that are accepted."""
     rows = _NAMED.by_id(connection, ids=[report.job for report in reports])
     batch = _Batch(rows, by, now_ms)
     receipts = [batch.take(report) for report in reports]
@@ -135,7 +135,7 @@ class _Batch:
     over: list[dict[str, Any]] = field(default_factory=list)
     """Rows of jobs whose run has ended, to be charged to their share."""
     ended: list[EndedRun] = field(default_factory=list)
-    """The same runs, for who counts them."""
+    """The same runs, for the API's metrics."""
 
     def take(self, report: Report) -> ReportReceipt:
         """Decide one report."""

@@ -59,7 +59,7 @@ def finished(row: RowMapping | Mapping[str, Any], state: JobState, now_ms: int) 
 
 
 def finished_blind(state: JobState, now_ms: int) -> dict[str, Any]:
-    """Do as `finished`, in SQL expressions, where the row is not known."""
+    """Like `finished`, in SQL expressions, where the row is not known."""
     elapsed = (now_ms - jobs.c.started_ms) // 1000
     return {
         "state": state,

@@ -237,7 +237,7 @@ def _apart(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def _flushed(connection: Connection) -> Iterator[None]:
-    """Do as `_apart`, and flush the queue, so that its errors are raised in the block."""
+    """Like `_apart`, and flush the queue, so that its errors are raised in the block."""
     with _apart(connection):
         yield
         connection.info[PIPELINE].flush()

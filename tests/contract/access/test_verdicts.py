@@ -1,7 +1,7 @@
-"""Every way to read of a verdict, by every role: nobody but staff learns of a hidden test.
+"""Every way to read a verdict, by every role: only staff learn of a hidden test.
 
-Two jobs differ in nothing but what is hidden of them. So whatever somebody reads of one
-has to be, word for word, what they read of the other.
+Two jobs differ only in what is hidden. So everything that other roles read of one job has to
+equal, word for word, what they read of the other.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_a_deadlock_with_another_client_is_retried(store: Store, foreign: Engine
         bump(connection, "one")
 
     with foreign.connect() as connection:
-        # Its own look for deadlocks comes too late, so that it is ours that is ended.
+        # The other client's own check comes late, so that the server ends our transaction.
         connection.exec_driver_sql("SET deadlock_timeout = '60s'")
         connection.exec_driver_sql("BEGIN")
         bump(connection, "one")

@@ -209,7 +209,7 @@ def test_a_name_belongs_to_its_first_publisher(api: Client) -> None:
     mine, theirs = upload(api, TEACHER, b"mine"), upload(api, other, b"theirs")
     publish(api, TEACHER, "begun", f"sha256:{mine.partition('/')[2]}")
     body = {"name": "begun", "digest": f"sha256:{theirs.partition('/')[2]}"}
-    refused(api(other, "POST", "assignment", body), 403, "somebody else's")
+    refused(api(other, "POST", "assignment", body), 403, "taken by another user")
     assert api(ADMIN, "POST", "assignment", body).status_code == 201
 
 

@@ -1,4 +1,4 @@
-"""What one caller may cost the others, and what nobody may do with somebody else's."""
+"""Limits on what one caller may cost the others, or do with what belongs to them."""
 
 from __future__ import annotations
 

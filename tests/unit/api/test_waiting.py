@@ -99,9 +99,9 @@ def test_a_job_that_is_over_is_sent_again(api: Client) -> None:
     before = api.get(old, LMS)
     refused(api(LMS, "POST", f"{old}/resubmit"), 403, "invalid credentials")
     assert "resubmit" not in operations(before)
-    end_of = api.services.store
-    assert claim(end_of, old, entry(1), Fence(1, 1), actions=("again",)).answer.runs
-    finish(end_of, old, Fence(1, 1), output="o", status_message="done")
+    store = api.services.store
+    assert claim(store, old, entry(1), Fence(1, 1), actions=("again",)).answer.runs
+    finish(store, old, Fence(1, 1), output="o", status_message="done")
     assert "resubmit" in operations(api.get(old, LMS))
     reply = api(LMS, "POST", f"{old}/resubmit")
     new = reply.json()["resource-id"]
