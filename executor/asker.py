@@ -80,11 +80,11 @@ class Asker:
 
     def _turn(self) -> None:
         claims, answer = self._inbox.get()
-        if not self._may_ask(claims[0].registration):
-            self._withdraw(claims, answer)
-            return
         try:
-            answer.set_result(self._send(claims))
+            if self._may_ask(claims[0].registration):
+                answer.set_result(self._send(claims))
+            else:
+                self._withdraw(claims, answer)
         except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
             if isinstance(error, ApiUnavailableError):
                 # It was tried for as long as claims may be held without an answer.

@@ -203,6 +203,8 @@ class Claimer:
         ZooKeeper makes the next claims while the API is asked about these, and the API is
         asked about the next ones while these are handed to the workers.
         """
+        if not claims:
+            return  # the queue was empty, or all of the batch is left to other executors
         room = self._room_beyond(registration, claims)
         # A single job would only wait for one more thread.
         answer = self._asker.ask_soon(claims) if room else partial(self._asker.ask, claims)

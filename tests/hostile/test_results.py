@@ -25,7 +25,7 @@ from job_engine.grading.results import (
 )
 from job_engine.grading.results.hostile import MAX_TEXT, decode
 from job_engine.grading.results.model import Status
-from job_engine.grading.results.stream import MAX_OTHERS, TestStream
+from job_engine.grading.results.stream import DEFAULT_PATH, MAX_OTHERS, TestStream
 
 
 def gradescope(data: bytes | dict[str, Any]) -> Reading:
@@ -228,14 +228,25 @@ def test_a_long_word_is_soon_passed_over() -> None:
     assert time.process_time() - started < 5
 
 
-@pytest.mark.parametrize("other", ['{"planned": 1}', '{"name"'])
-def test_only_so_many_lines_that_tell_of_no_test_are_read(other: str) -> None:
-    stream = TestStream()
+def test_tests_are_read_behind_any_number_of_lines_without_one() -> None:
+    lines = ['{"event": "start"}', '{"name": "a", "score": 0, "max_score": 1}'] * (2 * MAX_OTHERS)
+    reading = read_results("stream", _stream_of(lines))
+    assert (reading.score, reading.max_score) == (0, 2 * MAX_OTHERS)
+
+
+@pytest.mark.parametrize("other", ['{"planned": {"name": 1}}', '{"name"'])
+def test_lines_that_only_look_like_tests_end_the_reading(other: str) -> None:
     wanted = '{"name": "a", "score": 1}'
-    for line in [*[other] * (MAX_OTHERS - 1), *["printed"] * MAX_OTHERS, wanted, other, wanted]:
+    with pytest.raises(HarnessError, match="more than 2,000 lines without a test"):
+        read_results("stream", _stream_of([wanted, *[other] * 2 * MAX_OTHERS]))
+    stream = TestStream()
+    for line in [*[other] * 2 * MAX_OTHERS, wanted]:
         stream.feed(line)
-    assert len(stream.tests) == 1
-    assert "nothing is read after 1,000 lines that tell of no test" in stream.notes.all()
+    assert not stream.tests
+
+
+def _stream_of(lines: list[str]) -> TestOutput:
+    return TestOutput(files={DEFAULT_PATH: "\n".join(lines).encode()}, stdout=b"")
 
 
 @pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\r"])

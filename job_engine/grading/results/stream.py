@@ -17,7 +17,9 @@ from job_engine.grading.results.model import Status, TestResult, TextFormat
 
 DEFAULT_PATH: Final = "tests.jsonl"
 MAX_OTHERS: Final = 1_000
-"""Lines that tell of no test, after which no more are read: each costs as much as a test."""
+"""Lines without a test that are parsed, each of which costs as much as a test. After these, only
+lines that contain `"name"` are parsed, and as many of those without a test end the reading."""
+_TOO_MANY: Final = f"The tests wrote more than {2 * MAX_OTHERS:,} lines without a test."
 
 
 class TestStream:
@@ -33,13 +35,17 @@ class TestStream:
         self._others = 0
         self._defaults = Defaults(Fields({}, self.notes, ""))
 
+    @property
+    def overrun(self) -> bool:
+        """Whether there were so many lines without a test that no more are read."""
+        return self._others >= 2 * MAX_OTHERS
+
     def feed(self, line: str) -> TestResult | None:
         """Parse a line; return its test, or None if it has none."""
         text = line.strip(" \t\r\ufeff")
         if not text or len(self.tests) > MAX_TESTS:
             return None
-        if self._others >= MAX_OTHERS:
-            self.notes.add(f"nothing is read after {MAX_OTHERS:,} lines that tell of no test")
+        if self._others >= MAX_OTHERS and ('"name"' not in text or self.overrun):
             return None
         item = self._parse(line) if text.startswith("{") else None
         if item is None:
@@ -74,6 +80,9 @@ def read_stream(output: TestOutput) -> Reading:
     stream = TestStream()
     for line in output.lines(DEFAULT_PATH):
         stream.feed(line)
+    if stream.overrun:
+        # Without the tests that were left out, failures could become full marks.
+        raise HarnessError(_TOO_MANY)
     tests = stream.tests[:MAX_TESTS]
     if len(stream.tests) > MAX_TESTS:
         stream.notes.add(f"only the first {MAX_TESTS:,} tests kept")

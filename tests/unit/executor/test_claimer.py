@@ -20,6 +20,7 @@ from executor.skips import BrokenHere
 from job_engine.client import Api, RefusedError
 from job_engine.errors import ApiUnavailableError, QueueError
 from job_engine.model import Answer
+from job_engine.model.ahead import LEAST_AHEAD
 from job_engine.model.protocol.claims import ClaimReply, ClaimRequest
 from job_engine.queue import ClaimQueue, QueueClaim, Registration, ZooKeeperSession
 from tests.support.engine import eventually
@@ -262,6 +263,18 @@ def test_after_a_stale_answer_nothing_is_claimed_under_the_same_registration(
     eventually(lambda: parts.queue.registered == 2)
     assert len(parts.reporter.released) < 100 - SHORT_BY_NOW
     eventually(lambda: len(parts.dispatched) == 100)
+
+
+def test_a_batch_that_is_left_to_others_ends_nothing(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts.claimer, "_run_elsewhere", lambda: frozenset({swift.name}))
+    failed_here = jobs(*range(SHORT_BY_NOW, SHORT_BY_NOW + LEAST_AHEAD // 2))
+    for job in failed_here:
+        parts.reporter.broken_here.add(job, swift.name, 0.0)
+    parts.claimer.start()
+    eventually(lambda: len(parts.dispatched) == 100 - len(failed_here))
+    assert set(parts.reporter.released) == set(failed_here)
 
 
 @pytest.mark.parametrize("over", ["stopped", "lost"])
