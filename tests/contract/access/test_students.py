@@ -263,6 +263,12 @@ def test_staff_reads_what_was_uploaded_while_acting_as_a_group(world: World) -> 
     job = world.api.add_job(acting, payload=json.dumps({"blob": blob}), acl=acl)
     for reader in (acting, WHO["teacher"], WHO["admin"]):
         assert archive_of(world, reader, job).status_code == 200, reader
+    # Whoever may edit the ACL could name any manager, and any digest in the payload.
+    world.api(
+        ADMIN, "PUT", job, {"acl": {**acl, "owners": ["user/editor"], "manage": ["group/course"]}}
+    )
+    editor = WHO["member"].replace("user/member", "user/editor")
+    refused(archive_of(world, editor, job), 404, "no upload that you may read")
 
 
 def test_who_acts_as_all_students_shows_their_work_to_none_of_them(
