@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from job_engine.client import Api
 from job_engine.grading.bundles import BundleCache
@@ -20,7 +20,7 @@ from job_engine.plugins import Action, Context, Result, RetryPolicy
 from job_engine.sandbox.base import Sandbox
 from job_engine.settings import ExecutorSettings
 
-HARNESS_FAILED = 3
+HARNESS_FAILED: Final = 3
 """Return code of a job whose assignment's harness gave no results."""
 
 

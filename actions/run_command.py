@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from job_engine.grading.command import CommandOutput, CommandPayload, run_command
 from job_engine.plugins import Action, Context, Result, RetryPolicy
 from job_engine.sandbox.base import Sandbox, Verdict
 from job_engine.settings import ExecutorSettings
 
-KILLED = 128
+KILLED: Final = 128
 """Added to the number of the signal that ended a command, as shells do."""
-LIMIT = 124
+LIMIT: Final = 124
 """Return code of a command that met a limit, as timeout(1) has it."""
 
 

@@ -26,7 +26,7 @@ from job_engine.plugins import Action, Result, RetryPolicy
 
 MAX_REASON_CHARS: Final = 2000
 """Longest error, in characters, in the message about a platform fault."""
-FAILED = 1
+FAILED: Final = 1
 """Return code of a job that ended with an error of its own."""
 
 

@@ -32,10 +32,12 @@ and single documents."""
 SEARCHES_EACH: Final = 2
 """Searches at once of one caller, so that slow searches do not keep others waiting."""
 SEARCHES_WAITING: Final = 32
+"""Searches that wait for their turn; further ones are refused."""
 STRANGERS_AT_ONCE: Final = 24
+"""Requests without a login that have a thread at once; others wait."""
 _MAX_COOKIES: Final = 4
 """Cookies of our name that are looked at: each costs the event loop a signature."""
-COOKIE = "com.com.sixsq.nuvla.cookie"
+COOKIE: Final = "com.com.sixsq.nuvla.cookie"
 """The cookie's name, which really has `com.` twice (docs/cimi.md §4.1)."""
 
 

@@ -31,6 +31,7 @@ class RetryPolicy:
     backoff_s: float = 5.0
     """Seconds to wait after the first fault; doubled after each further one."""
     max_backoff_s: float = 300.0
+    """Longest wait, in seconds."""
     jitter: float = 0.25
     """Fraction, 0 to 1, of a wait that is left out at random, so that jobs which failed at the
     same time are not retried at the same time."""
