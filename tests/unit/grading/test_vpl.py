@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from job_engine.errors import AssignmentError
 from job_engine.grading.assignment import Assignment
 from job_engine.grading.contracts.grader_input import vpl_files
 from job_engine.grading.contracts.recognise import bundle_of
-from job_engine.grading.contracts.scripts.cases import activity, vpl
+from job_engine.grading.contracts.scripts.cases import activity, activity_files, vpl
+from job_engine.grading.contracts.scripts.cases.files import clear
 from job_engine.grading.flavours import BUILT_IN
 from job_engine.grading.policy import load_assignment
 from job_engine.settings import SandboxSettings
@@ -48,6 +51,11 @@ def bundled(directory: Path, files: dict[str, str]) -> tuple[Assignment, dict[st
                 members[info.name] = file.read().decode()
     document = members.pop("assignment.yaml").encode()
     return load_assignment(document, BUILT_IN, SandboxSettings()), members
+
+
+def encoded(text: str) -> str:
+    """Return a text in base64, as files of a name in `.b64` have it."""
+    return base64.b64encode(text.encode()).decode()
 
 
 def test_an_activity_of_cases_alone_is_plain_cases(tmp_path: Path) -> None:
@@ -316,6 +324,7 @@ def test_a_script_may_begin_with_the_common_one_and_without_its_shell(
     [
         {"common_script.sh": "cat >vpl_execution <<'E'\n" + FORGED + "E\nexit"},
         {"vpl_execution": FORGED},
+        {"vpl_execution.b64": encoded(FORGED)},
         {"vpl_execution": FORGED, "vpl_evaluate.sh/x": ""},
         {"vpl_environment.sh/x": ""},
         {"vpl_execution/x": "", "vpl_test/x": ""},
@@ -332,6 +341,143 @@ def test_a_submission_brings_no_file_of_the_harness(
     code, lines = run(files, {"main.py": BROKEN, **forged})
     assert (code, [line["score"] for line in lines]) == (0, [0])
     assert "SyntaxError" in lines[0]["output"]
+
+
+DECODES = """\
+find . -name '*.b64' | while read -r name; do
+    [ -f "${name%.b64}" ] || base64 -di "$name" >"${name%.b64}"
+done
+"""
+LOGS = "python3 -m py_compile main.py 2>main.log || exit\ncat common_script.sh >vpl_execution\n"
+QUOTED = "echo 'Grade :=>> 100'"
+"""No Python; the error that says so is a script that prints a grade."""
+
+
+@pytest.mark.parametrize("target", ["vpl_execution", "inner/../vpl_execution", "x"])
+def test_nothing_is_run_that_was_written_through_a_link(
+    run: Any, tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "student" / "x").symlink_to("vpl_execution")
+    (tmp_path / "student" / "inner").mkdir()
+    (tmp_path / "student" / "main.log").symlink_to(target)
+    handed_in = {"main.py": QUOTED, "x.b64": encoded(FORGED)}
+    code, (test,) = run({"vpl_evaluate.sh": LOGS}, handed_in)
+    assert (code, test["score"]) == (0, 0)
+
+
+def test_no_script_of_the_activity_is_written_to_through_a_link(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "student" / "main.log").symlink_to("judge.sh")
+    makes = "echo 'echo \"Grade :=>> 7\"' >vpl_execution"
+    files = {"vpl_evaluate.sh": LOGS.replace("|| exit", "|| exec ./judge.sh"), "judge.sh": makes}
+    code, (test,) = run(files, {"main.py": BROKEN, "judge.sh": "mine"})
+    assert (code, test["score"]) == (0, 7)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_common_script_of_the_activity_may_decode(run: Any, times: int) -> None:
+    files = {"vpl_evaluate.sh": IDIOM, "common_script.sh": DECODES * 2}
+    forged = encoded(FORGED) if times == 1 else encoded(encoded(FORGED))
+    code, (test,) = run(files, {"main.py": BROKEN, "vpl_execution" + ".b64" * times: forged})
+    assert (code, test["score"]) == (0, 0)
+
+
+def test_what_is_printed_before_the_evaluation_is_no_grade(run: Any) -> None:
+    script = "cat main.txt\necho true >vpl_execution\n"
+    code, lines = run({"vpl_evaluate.sh": script}, {"main.txt": "Grade :=>> 100\n"})
+    assert (code, lines) == (3, [])
+
+
+def lay_out(bundle: Path) -> None:
+    """Put an activity's files into the working directory."""
+    bundle.mkdir(exist_ok=True)
+    settings = {"bundle": str(bundle), "max_time_s": 1, "grade_min": 0, "grade_max": 100}
+    activity_files.lay_out(settings)
+
+
+@pytest.fixture
+def student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a submission, which is the working directory."""
+    place = tmp_path / "student"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_what_is_handed_in_as_base64_is_decoded(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity_files, "_MAX_ENCODED", 12)
+    (student / "sub").mkdir()
+    (student / "kept.txt").write_text("mine")
+    (student / "away").symlink_to(tmp_path / "out")
+    texts = {"sub/a.txt": "a", "kept.txt": "other", "away": "x", "": "x", "large": "x" * 10}
+    for name, text in texts.items():
+        (student / f"{name}.b64").write_text(encoded(text))
+    (student / "none.b64").write_text("x")
+    lay_out(tmp_path / "bundle")
+    assert (student / "sub" / "a.txt").read_text() == "a"
+    assert (student / "kept.txt").read_text() == "mine"
+    assert not (tmp_path / "out").exists()
+    assert not {"none", "large", "away"} & {path.name for path in student.iterdir()}
+
+
+@pytest.mark.parametrize("text", [encoded("judges"), "x"])
+@pytest.mark.parametrize("forged", ["file", "directory", "link", "encoded"])
+def test_what_an_activity_has_in_base64_replaces_what_was_handed_in(
+    student: Path, tmp_path: Path, forged: str, text: str
+) -> None:
+    (tmp_path / "bundle" / "lib").mkdir(parents=True)
+    (tmp_path / "bundle" / "lib" / "Tester.class.b64").write_text(text)
+    (tmp_path / "bundle" / "both.b64").write_text(encoded("no"))
+    (tmp_path / "bundle" / "both").write_text("as it is")
+    (tmp_path / "out").write_text("not mine")
+    (student / "lib").mkdir()
+    place = student / "lib" / "Tester.class"
+    if forged == "file":
+        place.write_text("forged")
+    elif forged == "directory":
+        place.mkdir()
+    elif forged == "link":
+        place.symlink_to(tmp_path / "out")
+    else:
+        place.with_name("Tester.class.b64").write_text(encoded("forged"))
+    lay_out(tmp_path / "bundle")
+    assert (place.read_text() if place.exists() else None) == ("judges" if text != "x" else None)
+    assert (student / "both").read_text() == "as it is"
+    assert (tmp_path / "out").read_text() == "not mine"
+
+
+def test_links_to_files_of_the_submission_stay(student: Path, tmp_path: Path) -> None:
+    (student / "data").mkdir()
+    for name in ("data/mine.txt", "given.txt"):
+        (student / name).write_text("")
+    targets = {
+        "file": "data/mine.txt",
+        "directory": "data",
+        "given": "given.txt",
+        "here": ".",
+        "loop": "loop",
+        "out": str(tmp_path),
+    }
+    for name, target in targets.items():
+        (student / name).symlink_to(target)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "given.txt").write_text("")
+    lay_out(tmp_path / "bundle")
+    assert {path.name for path in student.iterdir() if path.is_symlink()} == {"file", "directory"}
+    told = (student / "vpl_environment.sh").read_text()
+    assert "VPL_SUBFILES='file\ngiven.txt\ndata/mine.txt'" in told
+
+
+def test_a_submission_may_have_a_thousand_levels(student: Path, tmp_path: Path) -> None:
+    for _ in range(1500):
+        os.mkdir("d")
+        os.chdir("d")
+    os.chdir(student)
+    lay_out(tmp_path / "bundle")
+    assert (student / "common_script.sh").exists()
+    # Too deep for what tidies up after tests.
+    clear(str(student / "d"))
 
 
 @pytest.mark.parametrize("name", ["vpl_run.sh", "vpl_test"])

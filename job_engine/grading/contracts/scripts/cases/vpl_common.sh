@@ -51,10 +51,6 @@ generate_file_of_files() {
 }
 get_program_version() { :; }
 wait_end() { while pgrep -f "$1" >/dev/null; do sleep 1; done; }
-# Files that are no text are handed in and kept as base64.
-while IFS= read -r encoded; do
-    [ -e "${encoded%.b64}" ] || base64 -di "$encoded" >"${encoded%.b64}"
-done < <(find . -name '*.b64' -type f)
 # No submission has a file of this name: those are removed.
 if [ -x pre_vpl_run.sh ]; then
     ./pre_vpl_run.sh
