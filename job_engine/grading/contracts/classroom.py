@@ -92,7 +92,8 @@ class Classroom(StrictModel):
     tests: list[ClassroomTest] = Field(min_length=1, max_length=1000)
     protected: list[RelativePath] = []
     """Files and directories of the course's repository that replace those of the submission;
-    its other files are added where the submission lacks them."""
+    its other files are added where the submission lacks them. A link of these to what is not
+    protected is replaced by what is behind it in the course's repository."""
 
 
 def from_json(data: bytes, common: Mapping[str, Any] | None = None) -> dict[str, Any]:

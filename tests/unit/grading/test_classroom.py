@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,46 @@ def test_a_submission_adds_nothing_to_what_is_protected(harness: Harness, tmp_pa
     found = harness([{"name": "all", "run": run}], protected=["tests", "deep/er"])
     assert found["all"]["output"].split() == [*["course"] * 4, "mine:", "tests:", "a.txt"]
     assert not (student / "deep").is_symlink()
+
+
+def test_what_is_protected_leads_to_nothing_of_the_submission(
+    harness: Harness, tmp_path: Path
+) -> None:
+    """Neither by links to files and directories, nor where it lies behind a link itself."""
+    course, student = tmp_path / "course", tmp_path / "student"
+    for place in (course, student):
+        for name in ("fixtures/expected", "shared/deep/data", "real/tests/a", "plain"):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text(f"{place.name}'s {name}\n")
+    (course / "tests").mkdir()
+    links = {
+        "tests/expected": "../fixtures/expected",
+        "tests/twice": "expected",
+        "tests/shared": "../shared",
+        "tests/missing": "../build/made",
+        "shared/deep/up": "../deep/data",
+        "shared/deep/again": "..",
+        "deep": "real",
+        "free": "plain",
+    }
+    for name, target in links.items():
+        (course / name).symlink_to(target)
+    (student / "build").mkdir()
+    (student / "build" / "made").write_text("student's")
+    (student / "deep").symlink_to("real")
+    read = ("tests/expected", "tests/twice", "tests/shared/deep/data", "tests/shared/deep/up")
+    run = f"cat {' '.join(read)} deep/tests/a free; ls tests tests/shared/deep"
+    found = harness([{"name": "all", "run": run}], protected=["tests/", "deep/tests"])
+    assert found["all"]["output"].splitlines() == [
+        *["course's fixtures/expected"] * 2,
+        *["course's shared/deep/data"] * 2,
+        "course's real/tests/a",
+        # Which is not protected.
+        "student's plain",
+        *("tests:", "expected", "shared", "twice", ""),
+        *("tests/shared/deep:", "data", "up"),
+    ]
+    assert os.readlink(student / "tests" / "twice") == "expected"
 
 
 def test_pytest_divides_the_points(harness: Harness, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from ..cases.files import clear, put  # noqa: TID252 - where it runs, no other path leads there
@@ -50,19 +51,58 @@ def main(settings_file: str) -> int:
 
 def lay_out(bundle: str, submission: str, protected: list[str]) -> None:
     """Complete the submission with the course's files; those that are protected replace its own."""
+    protected = [os.path.normpath(name) for name in protected]
     for name in protected:
         if os.path.isdir(os.path.join(bundle, name)):
             # With what it has more: pytest obeys a `conftest.py` beside the tests.
             clear(os.path.join(submission, name))
-    for directory, folders, files in os.walk(bundle):
-        below = os.path.relpath(directory, bundle)
-        folders[:] = [name for name in folders if (below, name) != (".", ".git")]
-        links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
-        for file in (*files, *links):
-            path = os.path.normpath(os.path.join(below, file))
-            replaces = any(path == name or path.startswith(name + os.sep) for name in protected)
-            if replaces or not os.path.lexists(os.path.join(submission, path)):
-                put(os.path.join(directory, file), submission, path)
+    found = list(course_files(os.path.realpath(bundle), protected))
+    # First those that are protected: they replace links of the submission on their way, behind
+    # which it may have other files.
+    for path, source in sorted(found, key=lambda pair: not within(pair[0], protected)):
+        if within(path, protected) or not os.path.lexists(os.path.join(submission, path)):
+            put(source, submission, path)
+
+
+def course_files(root: str, protected: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the paths of the course's files, and what to put there: a file, or a link.
+
+    For a link that is protected and leads to what is not, they are the course's files behind it:
+    where the link leads to in the submission is the student's. `root` has no link on its way.
+    """
+    waiting: list[tuple[str, str, tuple[str, ...]]] = [(".", root, (root,))]
+    while waiting:
+        at, directory, way = waiting.pop()
+        for entry in os.scandir(directory):
+            path = os.path.normpath(os.path.join(at, entry.name))
+            source = entry.path
+            # What is behind a link is copied, and relative links of it lead elsewhere there.
+            moved = source != os.path.join(root, path)
+            if entry.is_symlink() and (moved or not may_stay(path, os.readlink(source), protected)):
+                source = os.path.realpath(source)
+                inside = source.startswith(root + os.sep) and os.path.exists(source)
+                # In a circle, the copy would have no end.
+                if not inside or source in way:
+                    continue
+            if os.path.islink(source) or not os.path.isdir(source):
+                yield path, source
+            elif path != ".git":
+                waiting.append((path, source, (*way, source)))
+
+
+def may_stay(path: str, target: str, protected: list[str]) -> bool:
+    """Whether a link of the course's may be put as one, with all that is protected safe.
+
+    It is neither on the way to that, nor does it lead from there to what is not.
+    """
+    if within(path, protected):
+        return within(os.path.normpath(os.path.join(os.path.dirname(path), target)), protected)
+    return not any(within(name, [path]) for name in protected)
+
+
+def within(path: str, places: list[str]) -> bool:
+    """Whether a path is one of these places, or below one."""
+    return any(path == place or path.startswith(place + os.sep) for place in places)
 
 
 def write_line(results: TextIO, value: object) -> None:
