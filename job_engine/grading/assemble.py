@@ -13,7 +13,7 @@ from dataclasses import replace
 from job_engine.errors import RepositoryAwayError, SandboxError, SubmissionError
 from job_engine.grading.archive.names import MAX_DEPTH
 from job_engine.grading.assignment import Assignment
-from job_engine.grading.clone import LINK_OUT, MISSING_FILES, TOO_DEEP, is_away
+from job_engine.grading.clone import MISSING_FILES, TOO_DEEP, is_away
 from job_engine.grading.plan import PROGRAM, RESULTS, Plan
 from job_engine.grading.results import (
     HarnessError,
@@ -96,11 +96,6 @@ def clone_error(result: PhaseResult, plan: Plan, git: GitSource) -> SubmissionEr
         )
     if result.exit_code == MISSING_FILES:
         return SubmissionError(f"The repository lacks files that the assignment needs: {output}")
-    if result.exit_code == LINK_OUT:
-        return SubmissionError(
-            f"The repository has a link that leads out of it: {output}. Replace it by the file "
-            "itself."
-        )
     if result.exit_code == TOO_DEEP:
         return SubmissionError(
             f"The repository has files that lie more than {MAX_DEPTH} directories deep. Flatten "

@@ -3,8 +3,9 @@
 The script is the engine's own; URL and ref are environment variables, never part of the
 script's text. Hooks, templates, filters, submodules, the file-system monitor and all protocols
 but http and https are disabled, and the sandbox reaches only the repository's host and port.
-As in archives, a link that leads out of the repository is refused, since who reads it later may
-see the tests; and so is a depth that programs which call themselves for each level do not survive.
+Links that lead out of the repository are removed, since who reads them later may see the tests; an
+archive with such is refused, but repositories have honest ones, as virtual environments do. A depth
+that programs which call themselves for each level do not survive is refused, as in archives.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from job_engine.sandbox.base import WORKSPACE, Limits, Mount, PhaseSpec, Reach
 
 MISSING_FILES: Final = 66
 """Exit code of the script when the repository lacks files that the assignment expects."""
-LINK_OUT: Final = 67
-"""Exit code of the script when a link of the repository leads out of it."""
 TOO_DEEP: Final = 68
 """Exit code of the script when a file lies deeper than one of an archive may."""
 
@@ -85,23 +84,27 @@ g checkout --quiet --force --detach "$want" || exit 1
 commit=$(g rev-parse --verify HEAD) || exit 1
 [ "$SUBMISSION_KEEP_GIT" = 1 ] || rm -rf .git
 [ -z "$(find . -mindepth MAX_DEPTH | head -n 1)" ] || exit 68
-# Without a `..` after its first steps, a link leads out only by those, or through another such.
-find . -path ./.git -prune -o -type l -exec sh -c '
+# A link leads out by its own `..`, or through another such. A `..` after a link would not lead
+# where the text says, as in archives.
+removed=$(find . -path ./.git -prune -o -type l -exec sh -c '
 for link; do
   target=$(readlink "$link") || exit 1
   place=${link%/*} out=
   case $target in /*) out=1 ;; esac
-  while :; do
-    case $target in
-    .. | ../*) [ "$place" != . ] || out=1; place=${place%/*} target=${target#..} ;;
-    . | ./*) target=${target#.} ;;
-    /*) target=${target#/} ;;
-    *) break ;;
+  while [ -z "$out" ] && [ -n "$target" ]; do
+    step=${target%%/*}
+    case $target in */*) target=${target#*/} ;; *) target= ;; esac
+    case $step in
+    "" | .) ;;
+    ..) if [ "$place" = . ] || [ -L "$place" ]; then out=1; fi; place=${place%/*} ;;
+    *) place=$place/$step ;;
     esac
   done
-  case /$target/ in */../*) out=1 ;; esac
-  [ -z "$out" ] || { printf "%s\n" "$link" >&2; exit 1; }
-done' links {} + || exit 67
+  [ -z "$out" ] || { rm -f "$link" && printf "%s\n" "$link"; } || exit 1
+done' links {} +) || exit 1
+[ -z "$removed" ] || printf '%s\n' "$removed" |
+  sed -e '1,20s/^/removed, for it leads out of the repository: /' \
+    -e '21s/.*/and more/' -e '22,$d' >&2
 missing=0
 for name in "$@"; do
   [ -e "$name" ] || { printf 'missing: %s\n' "$name" >&2; missing=1; }

@@ -164,12 +164,14 @@ def _names(at: Path) -> list[tuple[str, str, str]]:
     return [*(("100644", name, empty) for name in odd), *_plain(at)]
 
 
-def _link(target: bytes) -> Repository:
+def _link(target: bytes, *, stays: bool = False) -> Repository:
     """Return what writes a tree with a link two directories deep, and one to its root."""
 
     def write(at: Path) -> list[tuple[str, str, str]]:
         deep = _tree(at, ("120000", "link", _blob(at, target)), ("120000", "up", _blob(at, b"..")))
-        return [("40000", "a", _tree(at, ("40000", "b", deep))), *_plain(at)]
+        test = b"[ -L a/b/up ] && [ %s -L a/b/link ]\n" % (b"" if stays else b"!")
+        tree = _tree(at, ("40000", "b", deep))
+        return [("40000", "a", tree), ("100644", "solution.sh", _blob(at, test))]
 
     return write
 
@@ -198,10 +200,11 @@ REPOSITORIES: Final[dict[str, tuple[Repository, float | str]]] = {
     "filters, submodules and LFS": (_submodules, 1.0),
     "submodules with commands": (_update_commands, "Cannot fetch"),
     "names": (_names, 1.0),
-    "links": (_link(b".././../solution.sh"), 1.0),
-    "a link that is absolute": (_link(b"/mnt/tests/secret"), "leads out of it: ./a/b/link"),
-    "a link that climbs": (_link(b"../../../tests/secret"), "leads out of it: ./a/b/link"),
-    "a link that climbs by another": (_link(b"up/../../tests/secret"), "leads out of it"),
+    "links": (_link(b".././../solution.sh", stays=True), 1.0),
+    "a link that goes down and up": (_link(b"../b/../../solution.sh", stays=True), 1.0),
+    "a link that is absolute": (_link(b"/mnt/tests/secret"), 1.0),
+    "a link that climbs": (_link(b"../../../tests/secret"), 1.0),
+    "a link that climbs by another": (_link(b"up/../../tests/secret"), 1.0),
     "hooks in the tree": (_own_git, "Cannot fetch"),
     "a tree that climbs": (_climbing, "Cannot fetch"),
     "a tree that is deep": (_deep, "more than 32 directories deep"),

@@ -257,7 +257,6 @@ def failed_clone(said: str) -> SubmissionError:
         ),
         (ended("clone", Verdict.EXIT, exit_code=66, stderr=b"missing: Makefile"), "Makefile"),
         (ended("clone", Verdict.EXIT, exit_code=68), "more than 32 directories deep"),
-        (ended("clone", Verdict.EXIT, exit_code=67, stderr=b"./answer"), "leads out of it: ./ans"),
         (ended("clone", Verdict.DISK), "filled its disk"),
         (ended("clone", Verdict.WALL_TIME), "upload an archive"),
     ],
