@@ -166,6 +166,28 @@ def test_variables_that_steps_set_may_have_several_lines(harness: Harness) -> No
         assert why in first(wrong)["output"]
 
 
+def test_what_is_too_large_for_a_program_fails_only_what_is_given_it(harness: Harness) -> None:
+    def fill(name: str, size: int) -> dict[str, Any]:
+        return {"run": f"printf '{name}=%0{size}d\\n' 0 >>$GITHUB_ENV"}
+
+    def test(name: str, *before: dict[str, Any], run: str = "true") -> dict[str, Any]:
+        return {"name": name, "before": list(before), "run": run, "new_job": True}
+
+    both = "echo ${{ env.A }} ${{ env.B }} | wc -c"
+    found = harness(
+        [
+            test("one", fill("A", 140_000)),
+            test("two", fill("A", 90_000), fill("B", 90_000), run=both),
+            test("path", {"run": "printf '/%0140000d\\n' 0 >>$GITHUB_PATH"}),
+            test("last"),
+        ]
+    )
+    assert "'A' has more than 100,000 bytes" in found["one"]["output"]
+    for name in ("two", "path"):
+        assert found[name]["output"].startswith("ended with exit code 126\n[Errno 7]")
+    assert [found[name]["score"] for name in ("one", "two", "path", "last")] == [0, 0, 0, 1]
+
+
 def test_stand_ins_leave_variables_of_the_environment_alone(
     harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,8 @@ _EXPRESSION = re.compile(r"\$\{\{ (?:github\.workspace|env\.([\w-]+)) \}\}")
 """Expressions of a workflow of which only the run knows the values."""
 MAX_OUTPUT_BYTES = 1 << 20
 """Bytes of an output that are read."""
+MAX_VARIABLE_BYTES = 100_000
+"""Bytes of a variable and its name; the kernel starts no program with one of 131,072."""
 
 
 class Runner:
@@ -164,6 +166,8 @@ def variables(text: str) -> dict[str, str]:
         name, sign, value = match.groups()
         if sign == "<<":
             value = "\n".join(until(value, lines))
+        if len(f"{name}={value}".encode()) > MAX_VARIABLE_BYTES:
+            raise ValueError(f"{name[:100]!r} has more than {MAX_VARIABLE_BYTES:,} bytes")
         found[name] = value
     return found
 
@@ -187,21 +191,26 @@ def command(
 ) -> tuple[int | None, str, str]:
     """Run a command; return exit code (None: it took too long), output and errors.
 
-    What it started goes to `left`, for its descendants may still be running.
+    What it started goes to `left`, for its descendants may still be running. One that cannot be
+    started ends as a shell says it: with 126.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with tempfile.TemporaryFile() as file:
             file.write(stdin.encode())
             file.seek(0)
-            process = subprocess.Popen(
-                words,
-                stdin=file,
-                stdout=out,
-                stderr=err,
-                env=environment,
-                cwd=directory,
-                start_new_session=True,
-            )
+            try:
+                process = subprocess.Popen(
+                    words,
+                    stdin=file,
+                    stdout=out,
+                    stderr=err,
+                    env=environment,
+                    cwd=directory,
+                    start_new_session=True,
+                )
+            except (OSError, ValueError) as error:
+                # Such as variables too large together, of which a submission may have printed some.
+                return 126, "", str(error)
         left.append(process)
         try:
             code: int | None = process.wait(seconds)
