@@ -30,7 +30,10 @@ _AWAY: Final = re.compile(
     |Empty[ ]reply[ ]from[ ]server|Broken[ ]pipe
     |hung[ ]up[ ]unexpectedly|early[ ]EOF|unexpected[ ]disconnect
     |transfer[ ]closed[ ]with|was[ ]not[ ]closed[ ]cleanly
+    |HTTP/2[ ]stream[ ]\d+[ ]was[ ]reset
+    |Failed[ ]sending[ ]data|Failure[ ]when[ ]receiving[ ]data
     |non-properly[ ]terminated|GnuTLS[ ]recv[ ]error[ ]\(-(?:9|54|110)\)
+    |Error[ ]in[ ]the[ ](?:pull|push)[ ]function
     |SSL_ERROR_SYSCALL|unexpected[ ]eof[ ]while[ ]reading
     |certificate[ ]is[ ]not[ ]yet[ ]valid)""",
     re.MULTILINE | re.VERBOSE,

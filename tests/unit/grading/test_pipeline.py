@@ -204,9 +204,15 @@ ACCESS = "fatal: unable to access 'https://h/': "
         ACCESS + "OpenSSL SSL_connect: Connection reset by peer in connection to h:443",
         ACCESS + "OpenSSL SSL_connect: SSL_ERROR_SYSCALL in connection to h:443",
         ACCESS + "gnutls_handshake() failed: The TLS connection was non-properly terminated.",
+        ACCESS + "gnutls_handshake() failed: Error in the pull function.",
+        ACCESS + "gnutls_handshake() failed: Error in the push function.",
+        ACCESS + "Failed sending data to the peer",
+        ACCESS + "Failure when receiving data from the peer",
         ACCESS + "SSL certificate problem: certificate is not yet valid",
         "error: RPC failed; curl 56 Recv failure: Connection reset by peer",
         "error: RPC failed; curl 56 GnuTLS recv error (-110): The TLS connection was closed",
+        "error: RPC failed; curl 92 HTTP/2 stream 5 was reset",
+        "error: RPC failed; curl 55 Failed sending data to the peer",
         "error: RPC failed; curl 18 transfer closed with outstanding read data remaining",
         "error: RPC failed; HTTP 500 curl 22 The requested URL returned error: 500\n"
         "fatal: the remote end hung up unexpectedly",
@@ -226,6 +232,7 @@ def test_a_host_that_is_away_is_tried_again(said: str) -> None:
         ACCESS + "Received HTTP code 403 from proxy after CONNECT",
         ACCESS + "Could not resolve host: h",
         ACCESS + "SSL certificate problem: certificate has expired",
+        ACCESS + "gnutls_handshake() failed: Handshake failed",
         "error: RPC failed; HTTP 403 curl 22 The requested URL returned error: 403\n"
         "fatal: the remote end hung up unexpectedly",
         "error: RPC failed; HTTP 413 curl 22 The requested URL returned error: 413\n"
