@@ -346,6 +346,21 @@ def test_a_validator_follows_no_link_out_of_a_test(run: Any, tmp_path: Path) -> 
     assert (code, result["score"]) == (0, 0)
 
 
+_DEEP = "for _ in $(seq 1500); do mkdir d && cd d; done"
+
+
+@pytest.mark.parametrize(("program", "validator"), [(_DEEP, "true"), ("true", _DEEP)])
+def test_a_thousand_directories_do_not_end_validations(
+    run: Any, program: str, validator: str
+) -> None:
+    check = {"method": "custom_validator", "command": validator, "actual_file": "STDOUT.txt"}
+    judged = {"command": program, "points": 4, "validation": [check]}
+    simple = {"method": "errorIfNotEmpty", "actual_file": "STDERR.txt"}
+    after = {"command": "true", "points": 1, "validation": [simple]}
+    code, (_, *tests) = run(json.dumps({"testcases": [judged, after]}), {}, {})
+    assert (code, [test["score"] for test in tests]) == (0, [0, 1])
+
+
 def test_a_comparison_that_says_nothing_is_the_assignments_fault(run: Any) -> None:
     assert run(one_test(method="intComparison", actual_file="STDOUT.txt"), {"found": "1"}, {})[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -44,6 +45,12 @@ def put_all(source: str, target: str, leave_out: Iterable[str] = ()) -> None:
         links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
         for name in (*files, *links):
             put(os.path.join(directory, name), target, os.path.join(below, name))
+
+
+def copy_tree(source: str, target: str) -> None:
+    """Copy a directory, but for what cannot be: pipes, and what lies a thousand levels deep."""
+    with contextlib.suppress(shutil.Error, RecursionError):
+        shutil.copytree(source, target, symlinks=True)
 
 
 def make_directory(place: str) -> None:

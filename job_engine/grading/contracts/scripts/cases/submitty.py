@@ -20,7 +20,7 @@ import tempfile
 from typing import Any, TextIO
 
 from .checkers import BrokenError
-from .files import clear, put_all
+from .files import clear, copy_tree, put_all
 from .submitty_checks import judge, text_of, validate
 
 Test = dict[str, Any]
@@ -58,12 +58,6 @@ def main(settings_file: str) -> int:
         # Programs may be writing there still.
         clear(work)
     return 0
-
-
-def copy_tree(source: str, target: str) -> None:
-    """Copy a directory, but for what cannot be: pipes, and what lies a thousand levels deep."""
-    with contextlib.suppress(shutil.Error, RecursionError):
-        shutil.copytree(source, target, symlinks=True)
 
 
 def drop_made(base: str, settings: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ import math
 import operator
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .checkers import BrokenError
-from .files import clear, put_all
+from .files import clear, copy_tree, put_all
 
 _MAX_LINES = 5_000
 """Lines of each output that are compared."""
@@ -118,8 +117,7 @@ def validate(
         for name in ("test_input", "test_output", "custom_validation_code"):
             put_all(os.path.join(config, name), work)
         clear(os.path.join(work, prefix))
-        with contextlib.suppress(shutil.Error):
-            shutil.copytree(place, os.path.join(work, prefix), symlinks=True)
+        copy_tree(place, os.path.join(work, prefix))
         drop_links(os.path.join(work, prefix))
         with open(os.path.join(work, _INPUT), "w", encoding="utf-8") as file:
             # The name of a student is the platform's to know.
@@ -129,7 +127,7 @@ def validate(
         errors = run_validator(check["command"], work, seconds)
         said = text_of(os.path.join(work, _RESULTS)) or text_of(os.path.join(work, _PRINTED))
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        clear(work)
     value = object_of(said)
     data = object_in(value, "data")
     grade: Any = data.get("score")
