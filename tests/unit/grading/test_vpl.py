@@ -469,6 +469,32 @@ def test_links_to_files_of_the_submission_stay(student: Path, tmp_path: Path) ->
     assert "VPL_SUBFILES='file\ngiven.txt\ndata/mine.txt'" in told
 
 
+def test_scripts_are_told_as_many_names_as_they_can_be_started_with(
+    run: Any, tmp_path: Path
+) -> None:
+    student = tmp_path / "student"
+    (student / os.fsdecode(b"na\xefve")).mkdir()
+    (student / os.fsdecode(b"na\xefve/caf\xe9.py")).write_text("")
+    for place in (".git", "node_modules", "a/node_modules", "many"):
+        (student / place).mkdir(parents=True)
+        (student / place / "x.py").write_text("")
+    for number in range(700):
+        (student / "many" / f"{number:0200}").write_text("")
+    script = """. common_script.sh
+{ env | grep -c '^VPL_SUBFILE[0-9]'; printf '%s|%s' "$VPL_SUBFILES" "$VPL_SUBFILE1"; } >told
+ls "$VPL_SUBFILE1" >/dev/null && echo 'echo "Grade :=>> 7"' >vpl_execution
+"""
+    (student / os.fsdecode(b"\xe9.py")).write_text("")
+    code, (test,) = run({"vpl_evaluate.sh": script}, {"main.py": ""})
+    assert (code, test["score"]) == (0, 7)
+    count, names = (student / "told").read_bytes().split(b"\n", 1)
+    assert names.endswith(b"|\xe9.py")
+    told = names.split(b"|")[0].split(b"\n")
+    assert told[:2] == [b"main.py", b"\xe9.py"]
+    assert (len(told), len(b"\n".join(told)) <= 100_000) == (int(count), True)
+    assert not [name for name in told if b".git" in name or b"node_modules" in name]
+
+
 def test_a_submission_may_have_a_thousand_levels(student: Path, tmp_path: Path) -> None:
     for _ in range(1500):
         os.mkdir("d")

@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 from .files import clear, put_all
@@ -35,6 +36,10 @@ _ENCODED = ".b64"
 """How names of files end that are kept as base64: VPL keeps none but text."""
 _MAX_ENCODED = 32 << 20
 """Size up to which a file of a submission is decoded, in memory."""
+_UNTOLD = frozenset((".git", "node_modules"))
+"""Directories whose files are not the student's."""
+_MAX_NAMES = 100_000
+"""Bytes of the names of files that scripts are told: Linux takes 128 KiB in one variable."""
 
 
 def lay_out(settings: Settings) -> None:
@@ -146,10 +151,16 @@ def below(place: str) -> Iterator[os.DirEntry[str]]:
 
 
 def files_below(place: str) -> list[str]:
-    """Return the paths of the files in a directory, those of a directory after its own."""
+    """Return the paths of the files in a directory that scripts are told.
+
+    Those of a directory come after its own; where there are too many, the last are left out.
+    """
     files = (entry.path for entry in below(place) if not os.path.isdir(entry.path))
     found = [os.path.relpath(path, place) for path in files]
-    return sorted(found, key=lambda path: (path.count(os.sep), path))
+    told = [path for path in found if _UNTOLD.isdisjoint(path.split(os.sep)[:-1])]
+    told.sort(key=lambda path: (path.count(os.sep), path))
+    sizes = accumulate(len(os.fsencode(path)) + 1 for path in told)
+    return told[: sum(size <= _MAX_NAMES for size in sizes)]
 
 
 def name_shell(script: str) -> None:
@@ -180,7 +191,8 @@ def write_environment(settings: Settings, students: list[str]) -> None:
         **{f"VPL_SUBFILE{number}": name for number, name in enumerate(students)},
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
-    with open(_ENVIRONMENT, "w", encoding="utf-8") as file:
+    # Names of files need not be UTF-8.
+    with open(_ENVIRONMENT, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write("\n".join(["#!/bin/bash", *lines]) + "\n")
     if not os.path.exists(_COMMON):
         shutil.copy(os.path.join(os.path.dirname(__file__), "vpl_common.sh"), _COMMON)
