@@ -154,7 +154,7 @@ def test_a_failure_that_is_hidden_fails_its_unit_alone(store: Store) -> None:
     go_on.set()
     holding.result(WAIT_S)
     another.result(WAIT_S)
-    with pytest.raises(StoreError, match="did not say"):
+    with pytest.raises(StoreError, match="ignored its error"):
         hiding.result(WAIT_S)
     names = sa.select(counters.c.name).order_by(counters.c.name)
     assert store.database.read(lambda c: c.execute(names).scalars().all()) == ["x", "y"]
@@ -236,7 +236,7 @@ def test_a_statement_that_cannot_be_sent_fails_its_unit_alone(store: Store) -> N
     go_on.set()
     holding.result(WAIT_S)
     another.result(WAIT_S)
-    with pytest.raises(StoreError, match="parameters"):
+    with pytest.raises(StoreError, match="for now"):
         refused.result(WAIT_S)
     assert runs == [1]
 
