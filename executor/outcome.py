@@ -133,37 +133,35 @@ def _of_error(error: BaseException, attempts: int, retry: RetryPolicy, luck: flo
 
 def _fault(error: BaseException, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
     reason = cut(str(error) if isinstance(error, JobEngineError) else repr(error), MAX_REASON_CHARS)
+    fault = f"A fault of the platform ({verdict_of(error)})"
     if attempts >= retry.max_attempts:
         return _failed(
             error,
-            f"A fault of the platform ({verdict_of(error)}): given up after {attempts} attempts. "
-            f"The last one ended with: {reason}",
+            f"{fault}: given up after {attempts} attempts. The last one ended with: {reason}",
         )
-    delay_s = round(retry.delay_s(attempts, luck), 3)
-    return Outcome(
-        kind=ReportKind.RETRY,
-        message=f"A fault of the platform ({verdict_of(error)}): attempt {attempts} broke and is "
-        f"repeated in {delay_s:g} s: {reason}",
-        retry_after_s=delay_s,
-    )
+    delay_s = _delay_s(attempts, retry, luck)
+    again = f"attempt {attempts} broke and is repeated in {delay_s:g} s"
+    return _retried(delay_s, f"{fault}: {again}: {reason}")
 
 
 def _away(error: RepositoryAwayError, attempts: int, retry: RetryPolicy, luck: float) -> Outcome:
     reason = cut(error.message, MAX_REASON_CHARS)
+    host = "The repository's host"
     if attempts >= retry.max_attempts:
         return _failed(
-            error,
-            f"The repository's host did not answer in {attempts} attempts; submit again later. "
-            f"{reason}",
+            error, f"{host} did not answer in {attempts} attempts; submit again later. {reason}"
         )
-    delay_s = round(retry.delay_s(attempts, luck), 3)
-    return Outcome(
-        kind=ReportKind.RETRY,
-        message=f"The repository's host does not answer (attempt {attempts} of "
-        f"{retry.max_attempts}); tried again in {delay_s:g} s. {reason}",
-        retry_after_s=delay_s,
-        away=True,
-    )
+    delay_s = _delay_s(attempts, retry, luck)
+    again = f"(attempt {attempts} of {retry.max_attempts}); tried again in {delay_s:g} s"
+    return _retried(delay_s, f"{host} does not answer {again}. {reason}", away=True)
+
+
+def _delay_s(attempts: int, retry: RetryPolicy, luck: float) -> float:
+    return round(retry.delay_s(attempts, luck), 3)
+
+
+def _retried(delay_s: float, message: str, *, away: bool = False) -> Outcome:
+    return Outcome(kind=ReportKind.RETRY, message=message, retry_after_s=delay_s, away=away)
 
 
 def _failed(error: BaseException, message: str) -> Outcome:
