@@ -1,136 +1,19 @@
-"""Moodle VPL: reading its cases, comparing as it does, and running its scripts."""
+"""Moodle VPL: running the scripts of an activity."""
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from job_engine.errors import AssignmentError
-from job_engine.grading.assignment import Assignment
 from job_engine.grading.contracts.grader_input import vpl_files
-from job_engine.grading.contracts.recognise import bundle_of
-from job_engine.grading.contracts.scripts.cases import activity, activity_files, vpl
-from job_engine.grading.contracts.scripts.cases.files import clear
-from job_engine.grading.flavours import BUILT_IN
-from job_engine.grading.policy import load_assignment
-from job_engine.settings import SandboxSettings
+from job_engine.grading.contracts.scripts.cases import activity
+from tests.support.vpl import ADDS, bundled, encoded
 
 SCRIPTS = Path(activity.__file__).parents[1]
-ADDS = """\
-case = adds
-Grade reduction = 30%
-input = 1
-2
-output = 3
-output = "three"
-
-Case = is told
-Fail message = think again
-Grade reduction = 70%
-input =5
-6
-output = /^1[0-9]$/
-"""
-
-
-def bundled(directory: Path, files: dict[str, str]) -> tuple[Assignment, dict[str, str]]:
-    """Return the assignment of an activity, and the files of its bundle."""
-    for name, text in files.items():
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_text(text)
-    members: dict[str, str] = {}
-    with bundle_of(directory) as bundle, tarfile.open(fileobj=bundle.stream) as tar:
-        for info in tar:
-            if (file := tar.extractfile(info)) is not None:
-                members[info.name] = file.read().decode()
-    document = members.pop("assignment.yaml").encode()
-    return load_assignment(document, BUILT_IN, SandboxSettings()), members
-
-
-def encoded(text: str) -> str:
-    """Return a text in base64, as files of a name in `.b64` have it."""
-    return base64.b64encode(text.encode()).decode()
-
-
-def test_an_activity_of_cases_alone_is_plain_cases(tmp_path: Path) -> None:
-    assignment, files = bundled(tmp_path / "sum", {"vpl_evaluate.cases": ADDS, "readme.md": "x"})
-    assert (assignment.contract, assignment.forgeable) == ("cases", False)
-    assert files["tests/vpl-cases/001.in"] == " 1\n2\n"
-    assert json.loads(files["tests/vpl-cases/001.out"]) == {
-        "outputs": [" 3", ' "three"\n'],
-        "message": "",
-    }
-    assert json.loads(files["tests/vpl-cases/002.out"])["message"] == "think again"
-    cases = assignment.cases
-    assert cases is not None
-    assert [(rule.title, rule.points) for rule in cases.cases.values()] == [
-        ("Test 1: adds", 30),
-        ("Test 2: is told", 70),
-    ]
-    assert cases.deduct_from == 100
-
-
-def test_the_rest_of_the_format(tmp_path: Path) -> None:
-    text = (
-        'case = a\r\nProgram arguments = -n "two words"\r\nExpected exit code = 3\r\n'
-        "input end = END\r\ninput = x = y\r\noutput = no tag\r\nEND\r\n"
-        "Grade reduction = 2.5\r\ncase = other\r\nvariation = even\r\noutput = 1\r\n"
-    )
-    assignment, files = bundled(tmp_path / "all", {"vpl_evaluate.cases": text})
-    cases = assignment.cases
-    assert cases is not None
-    assert list(cases.cases) == ["001"]
-    assert (cases.cases["001"].exit_code, cases.cases["001"].points) == (3, 2.5)
-    assert cases.deduct_from == 10
-    assert files["tests/vpl-cases/001.args"] == "-n\ntwo words"
-    assert files["tests/vpl-cases/001.in"] == " x = y\noutput = no tag\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("", "has no case"),
-        ("what is this", "line 1: what is 'what is this'"),
-        ("case = a\ninput = 1", "case 1 has neither an output"),
-        ("case = a\nExpected exit code = x", "line 2: the exit code"),
-    ],
-)
-def test_invalid_cases_are_refused_with_the_reason(tmp_path: Path, text: str, why: str) -> None:
-    with pytest.raises(AssignmentError, match=why):
-        bundled(tmp_path / "bad", {"vpl_evaluate.cases": text})
-
-
-@pytest.mark.parametrize(
-    ("wanted", "printed", "right"),
-    [
-        ("3", "The sum is 3\n", True),
-        ("3", "The sum is 3.\n", False),
-        ("3", "1 + 2 = 3", False),
-        ("* 3", "1 + 2 = 3", True),
-        ("3.0", "3.0002", True),
-        ("3.0", "3.1", False),
-        ("3", "3.0", False),
-        ("10000", "10000.5", False),
-        ("3", "+3", True),
-        ("3.0", "3", True),
-        ("hello, World", "I say: HELLO\nworld!", True),
-        ("hello world", "hello world again", False),
-        ('"Hello"', "Hello\n", True),
-        ('"Hello"', "hello\n", False),
-        ('*"lo"', "Hello\n", True),
-        ("/^b$/m", "a\nb\n", True),
-        ("/^B$/i", "b", True),
-        ("/^b$/", "ab", False),
-    ],
-)
-def test_how_outputs_are_compared(wanted: str, printed: str, right: bool) -> None:
-    assert vpl.matcher_of(wanted)(printed) is right
 
 
 @pytest.fixture
@@ -387,125 +270,6 @@ def test_what_is_printed_before_the_evaluation_is_no_grade(run: Any) -> None:
     assert (code, lines) == (3, [])
 
 
-def lay_out(bundle: Path) -> None:
-    """Put an activity's files into the working directory."""
-    bundle.mkdir(exist_ok=True)
-    settings = {"bundle": str(bundle), "max_time_s": 1, "grade_min": 0, "grade_max": 100}
-    activity_files.lay_out(settings)
-
-
-@pytest.fixture
-def student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of a submission, which is the working directory."""
-    place = tmp_path / "student"
-    place.mkdir()
-    monkeypatch.chdir(place)
-    return place
-
-
-def test_what_is_handed_in_as_base64_is_decoded(
-    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(activity_files, "_MAX_ENCODED", 12)
-    (student / "sub").mkdir()
-    (student / "kept.txt").write_text("mine")
-    (student / "away").symlink_to(tmp_path / "out")
-    texts = {"sub/a.txt": "a", "kept.txt": "other", "away": "x", "": "x", "large": "x" * 10}
-    for name, text in texts.items():
-        (student / f"{name}.b64").write_text(encoded(text))
-    (student / "none.b64").write_text("x")
-    lay_out(tmp_path / "bundle")
-    assert (student / "sub" / "a.txt").read_text() == "a"
-    assert (student / "kept.txt").read_text() == "mine"
-    assert not (tmp_path / "out").exists()
-    assert not {"none", "large", "away"} & {path.name for path in student.iterdir()}
-
-
-@pytest.mark.parametrize("text", [encoded("judges"), "x"])
-@pytest.mark.parametrize("forged", ["file", "directory", "link", "encoded"])
-def test_what_an_activity_has_in_base64_replaces_what_was_handed_in(
-    student: Path, tmp_path: Path, forged: str, text: str
-) -> None:
-    (tmp_path / "bundle" / "lib").mkdir(parents=True)
-    (tmp_path / "bundle" / "lib" / "Tester.class.b64").write_text(text)
-    (tmp_path / "bundle" / "both.b64").write_text(encoded("no"))
-    (tmp_path / "bundle" / "both").write_text("as it is")
-    (tmp_path / "out").write_text("not mine")
-    (student / "lib").mkdir()
-    place = student / "lib" / "Tester.class"
-    if forged == "file":
-        place.write_text("forged")
-    elif forged == "directory":
-        place.mkdir()
-    elif forged == "link":
-        place.symlink_to(tmp_path / "out")
-    else:
-        place.with_name("Tester.class.b64").write_text(encoded("forged"))
-    lay_out(tmp_path / "bundle")
-    assert (place.read_text() if place.exists() else None) == ("judges" if text != "x" else None)
-    assert (student / "both").read_text() == "as it is"
-    assert (tmp_path / "out").read_text() == "not mine"
-
-
-def test_links_to_files_of_the_submission_stay(student: Path, tmp_path: Path) -> None:
-    (student / "data").mkdir()
-    for name in ("data/mine.txt", "given.txt"):
-        (student / name).write_text("")
-    targets = {
-        "file": "data/mine.txt",
-        "directory": "data",
-        "given": "given.txt",
-        "here": ".",
-        "loop": "loop",
-        "out": str(tmp_path),
-    }
-    for name, target in targets.items():
-        (student / name).symlink_to(target)
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "given.txt").write_text("")
-    lay_out(tmp_path / "bundle")
-    assert {path.name for path in student.iterdir() if path.is_symlink()} == {"file", "directory"}
-    told = (student / "vpl_environment.sh").read_text()
-    assert "VPL_SUBFILES='file\ngiven.txt\ndata/mine.txt'" in told
-
-
-def test_scripts_are_told_as_many_names_as_they_can_be_started_with(
-    run: Any, tmp_path: Path
-) -> None:
-    student = tmp_path / "student"
-    (student / os.fsdecode(b"na\xefve")).mkdir()
-    (student / os.fsdecode(b"na\xefve/caf\xe9.py")).write_text("")
-    for place in (".git", "node_modules", "a/node_modules", "many"):
-        (student / place).mkdir(parents=True)
-        (student / place / "x.py").write_text("")
-    for number in range(700):
-        (student / "many" / f"{number:0200}").write_text("")
-    script = """. common_script.sh
-{ env | grep -c '^VPL_SUBFILE[0-9]'; printf '%s|%s' "$VPL_SUBFILES" "$VPL_SUBFILE1"; } >told
-ls "$VPL_SUBFILE1" >/dev/null && echo 'echo "Grade :=>> 7"' >vpl_execution
-"""
-    (student / os.fsdecode(b"\xe9.py")).write_text("")
-    code, (test,) = run({"vpl_evaluate.sh": script}, {"main.py": ""})
-    assert (code, test["score"]) == (0, 7)
-    count, names = (student / "told").read_bytes().split(b"\n", 1)
-    assert names.endswith(b"|\xe9.py")
-    told = names.split(b"|")[0].split(b"\n")
-    assert told[:2] == [b"main.py", b"\xe9.py"]
-    assert (len(told), len(b"\n".join(told)) <= 100_000) == (int(count), True)
-    assert not [name for name in told if b".git" in name or b"node_modules" in name]
-
-
-def test_a_submission_may_have_a_thousand_levels(student: Path, tmp_path: Path) -> None:
-    for _ in range(1500):
-        os.mkdir("d")
-        os.chdir("d")
-    os.chdir(student)
-    lay_out(tmp_path / "bundle")
-    assert (student / "common_script.sh").exists()
-    # Too deep for what tidies up after tests.
-    clear(str(student / "d"))
-
-
 @pytest.mark.parametrize("name", ["vpl_run.sh", "vpl_test"])
 def test_a_submission_brings_no_program_where_there_is_no_script(run: Any, name: str) -> None:
     files = {"vpl_evaluate.cases": "output = 42", "data.txt": ""}
@@ -557,3 +321,29 @@ def test_a_program_that_kills_its_evaluation_has_the_lowest_grade(run: Any, with
     code, (test,) = run(files, {"main.py": program})
     assert (code, test["score"]) == (0, 10)
     assert "ended by signal 9" in test["output"]
+
+
+def test_scripts_are_told_as_many_names_as_they_can_be_started_with(
+    run: Any, tmp_path: Path
+) -> None:
+    student = tmp_path / "student"
+    (student / os.fsdecode(b"na\xefve")).mkdir()
+    (student / os.fsdecode(b"na\xefve/caf\xe9.py")).write_text("")
+    for place in (".git", "node_modules", "a/node_modules", "many"):
+        (student / place).mkdir(parents=True)
+        (student / place / "x.py").write_text("")
+    for number in range(700):
+        (student / "many" / f"{number:0200}").write_text("")
+    script = """. common_script.sh
+{ env | grep -c '^VPL_SUBFILE[0-9]'; printf '%s|%s' "$VPL_SUBFILES" "$VPL_SUBFILE1"; } >told
+ls "$VPL_SUBFILE1" >/dev/null && echo 'echo "Grade :=>> 7"' >vpl_execution
+"""
+    (student / os.fsdecode(b"\xe9.py")).write_text("")
+    code, (test,) = run({"vpl_evaluate.sh": script}, {"main.py": ""})
+    assert (code, test["score"]) == (0, 7)
+    count, names = (student / "told").read_bytes().split(b"\n", 1)
+    assert names.endswith(b"|\xe9.py")
+    told = names.split(b"|")[0].split(b"\n")
+    assert told[:2] == [b"main.py", b"\xe9.py"]
+    assert (len(told), len(b"\n".join(told)) <= 100_000) == (int(count), True)
+    assert not [name for name in told if b".git" in name or b"node_modules" in name]
